@@ -1,0 +1,185 @@
+"""The commands: parse, call one function, print.
+
+Each command imports its room when it is called, so that ``--help`` and ``validate`` start fast.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweeper.errors import SweeperError, UserError
+
+if TYPE_CHECKING:
+    from sweeper.drive import SweepResult
+
+__all__ = ["app", "main"]
+
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="sweeper",
+    help="Tune the supervised fine-tuning of language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SpaceFile = Annotated[Path, typer.Argument(metavar="FILE", help="A space file, or a best-config.")]
+SweepDir = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, such as sweeps/<name>.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the file; may be repeated."),
+]
+
+
+class Format(str, Enum):
+    yaml = "yaml"
+    deepspeed = "deepspeed"
+
+
+@app.command()
+def validate(file: SpaceFile, overrides: Overrides = None) -> None:
+    """Check a file and print the resolved plan. Trains nothing."""
+    from rich.console import Console
+
+    from sweeper.data import gather_facts
+    from sweeper.search import check_sampler
+    from sweeper.spec import load_space, make_plan, render
+
+    space = load_space(file, overrides=overrides or (), gather=gather_facts)
+    check_sampler(space)
+    Console(highlight=False).print(render(make_plan(space)))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the space file, for editors."""
+    from sweeper.spec import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def run(
+    file: SpaceFile,
+    out: Annotated[Path | None, typer.Option(help="The sweep's folder (default: sweeps/<name>).")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Instead of search.trials.")] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(help="Instead of search.time_budget: 90s, 30m, 2h.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Search the open values of FILE and write the best configuration."""
+    from sweeper.drive import run_sweep
+
+    chosen = list(overrides or ())
+    chosen += [f"search.trials={trials}"] if trials is not None else []
+    chosen += [f"search.time_budget={time_budget}"] if time_budget is not None else []
+    _print_result(run_sweep(file, overrides=chosen, out=out))
+
+
+@app.command()
+def resume(directory: SweepDir) -> None:
+    """Go on with a sweep that was interrupted; finished trials are kept."""
+    from sweeper.drive import resume_sweep
+
+    _print_result(resume_sweep(directory))
+
+
+@app.command()
+def status(
+    directory: SweepDir, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
+) -> None:
+    """Say how far a sweep is, also while it runs."""
+    from rich.console import Console
+
+    from sweeper.drive import open_sweep, sweep_state
+    from sweeper.recommend import results_table, sweep_status
+    from sweeper.spec import SweepFolder
+
+    space, ledger = open_sweep(SweepFolder(directory))
+    trials, state = ledger.trials(), sweep_state(ledger)
+    if as_json:
+        typer.echo(json.dumps(sweep_status(space, trials, state), indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(f"{space.name}: {state}, {len(trials)} of {space.settings.search.trials} trials")
+    console.print(results_table(space, trials))
+
+
+@app.command()
+def best(
+    directory: SweepDir,
+    format: Annotated[Format, typer.Option(help="What to print it as.")] = Format.yaml,
+) -> None:
+    """Print the best configuration of a sweep."""
+    from sweeper.recommend import export
+    from sweeper.spec import SweepFolder
+
+    typer.echo(export(SweepFolder(directory), format.value), nl=False)
+
+
+@app.command()
+def train(
+    file: SpaceFile,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="The model's folder (default: models/<name>).")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train a file with nothing open, in full, and save the model."""
+    from sweeper.drive import train_config
+
+    result = train_config(file, overrides=overrides or (), output_dir=output_dir)
+    loss, untrained = result.metrics["eval/loss"], result.untrained["eval/loss"]
+    typer.echo(f"eval/loss {loss:.4f} (untrained {untrained:.4f}); model in {result.folder}")
+
+
+@app.command()
+def ui(
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="A sweep's folder, or the folder that holds several.")
+    ] = Path("sweeps"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> None:
+    """Compare sweeps in the MLflow UI, on 127.0.0.1."""
+    from sweeper.track import serve_ui, stored_uri
+
+    raise typer.Exit(serve_ui(stored_uri(directory), port))
+
+
+def _print_result(result: SweepResult) -> None:
+    from rich.console import Console
+
+    from sweeper.recommend import results_table, summary_line
+
+    console = Console(highlight=False)
+    console.print(results_table(result.space, result.trials))
+    console.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
+    for warning in result.warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    if result.best is None:
+        raise SweeperError(f"no trial was completed; their logs are in {result.folder.trials_dir}")
+    console.print(f"best configuration: {result.folder.best_config}")
+
+
+def main() -> None:
+    """The console script: exit status 0, 1 (failed), 2 (to be mended), 130 (interrupted)."""
+    try:
+        app()
+    except UserError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_USER)
+    except SweeperError as error:
+        print(f"sweeper: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt as interrupt:
+        told = " ".join(str(part) for part in interrupt.args) or "interrupted"
+        print(f"\n{told}", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,25 @@
+"""Rows -> messages -> tokens and loss mask -> batches, with a cache that all trials share.
+
+Importing this needs numpy only; transformers, pyarrow and datasets are imported by the functions
+that use them.
+"""
+
+from sweeper.data.batches import Batch, batch_plan, collate, sequences
+from sweeper.data.cache import TokenizedData, TokenizedSplit
+from sweeper.data.facts import gather_facts
+from sweeper.data.model import model_folder
+from sweeper.data.prepare import prepare
+from sweeper.data.tokenizer import load_tokenizer
+
+__all__ = [
+    "Batch",
+    "TokenizedData",
+    "TokenizedSplit",
+    "batch_plan",
+    "collate",
+    "gather_facts",
+    "load_tokenizer",
+    "model_folder",
+    "prepare",
+    "sequences",
+]

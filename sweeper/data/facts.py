@@ -1,0 +1,93 @@
+"""What is known before anything runs: rows, the model's sizes, the machine. No torch, no transformers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+from typing import Literal
+
+from sweeper.data.examples import Examples, load_examples
+from sweeper.data.model import survey_model
+from sweeper.data.problems import Problems
+from sweeper.errors import DataError, ModelError, Problem
+from sweeper.spec import Facts, Settings
+
+__all__ = ["count_cpus", "count_gpus", "gather_facts"]
+
+
+def gather_facts(settings: Settings) -> Facts:
+    """Surveys the data, the model and the machine that the settings name.
+
+    The row counts are those of ``prepare`` before rows are tokenized: rows without an answer and
+    training rows equal to a held-out row are left out already, rows whose answer lies wholly beyond
+    ``max_seq_len`` are not.
+
+    Raises: DataError where (also) the data is wrong, ModelError where only the model is; each with
+    all problems of both.
+    """
+    model_problems = Problems()
+    survey = survey_model(settings.model_path, model_problems)
+    examples, problems = _examples(settings)
+    if problems:
+        raise DataError((*problems, *model_problems.told()))
+    if len(model_problems):
+        raise ModelError(model_problems.told())
+    assert examples is not None
+    gpus = count_gpus()
+    accelerator: Literal["cuda", "cpu"] = "cuda" if gpus else "cpu"
+    return Facts(
+        train_rows=len(examples.train),
+        eval_rows=len(examples.eval),
+        accelerator=accelerator,
+        devices=gpus or 1,
+        cpus=count_cpus(),
+        hidden_size=survey.hidden_size,
+        layers=survey.layers,
+        vocab_size=survey.vocab_size,
+        max_position_embeddings=survey.max_position_embeddings,
+        model_type=survey.model_type,
+        has_chat_template=survey.has_chat_template,
+    )
+
+
+def _examples(settings: Settings) -> tuple[Examples | None, tuple[Problem, ...]]:
+    try:
+        return load_examples(settings), ()
+    except DataError as error:
+        return None, error.problems
+
+
+def count_gpus(devices: Path = Path("/dev")) -> int:
+    """NVIDIA GPUs that a process started here would see; 0 where torch is a build for the CPU.
+
+    The device files are what torch would find; ``CUDA_VISIBLE_DEVICES`` narrows them as CUDA does:
+    it counts up to the first entry that names no device.
+    """
+    present = sum(file.name.removeprefix("nvidia").isdigit() for file in devices.glob("nvidia*"))
+    if not present or _torch_is_for_cpu():
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return present
+    count = 0
+    for entry in visible.split(","):
+        name = entry.strip()
+        if not name or name.startswith("-") or (name.isdigit() and int(name) >= present):
+            break
+        count += 1
+    return count
+
+
+def _torch_is_for_cpu() -> bool:
+    try:
+        return importlib.metadata.version("torch").endswith("+cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def count_cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

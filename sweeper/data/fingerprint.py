@@ -1,0 +1,93 @@
+"""What tokenized rows depend on, as one hash."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+from sweeper.data.examples import SPLIT_SEED
+from sweeper.data.files import sources_of
+from sweeper.data.model import model_folder, tokenizer_files
+from sweeper.data.problems import Problems
+from sweeper.data.read import rows_of
+from sweeper.data.tokenizer import load_tokenizer
+from sweeper.spec import Config
+
+__all__ = ["data_fingerprint", "prepared_fingerprint", "tokenizer_fingerprint"]
+
+_CACHE_VERSION = 1
+"""Raised whenever the same input gives other arrays."""
+
+_CHUNK_BYTES = 2**20
+_GGUF_HEAD_BYTES = 2**26
+"""The metadata, with the tokenizer, precedes the tensors of a ``.gguf`` file; this is more than it takes."""
+
+
+def prepared_fingerprint(config: Config) -> str:
+    """Hash of everything that the tokenized rows follow from.
+
+    Raises: DataError, ModelError where a file of the data or the tokenizer is not there.
+    """
+    eval_data = config.eval_data
+    parts: dict[str, Any] = {
+        "version": _CACHE_VERSION,
+        "libraries": {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")},
+        "data": data_fingerprint(config.data_path),
+        "eval": data_fingerprint(eval_data) if isinstance(eval_data, str) else [eval_data, SPLIT_SEED],
+        "format": config.data_format,
+        "tokenizer": tokenizer_fingerprint(config.model_path),
+        "max_seq_len": config.training.max_seq_len,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def data_fingerprint(data_path: str | tuple[str, ...]) -> str:
+    """Hash of the contents and kinds of the files in their order, not their names; of a hub id's rows.
+
+    Raises: DataError where a path means no file.
+    """
+    problems = Problems()
+    sources = sources_of(data_path, problems)
+    problems.raise_if_any()
+    digest = hashlib.sha256()
+    for source in sources:
+        if source.path is not None:
+            digest.update(source.path.suffix.lower().encode() + b"\0" + _file_digest(source.path))
+        else:
+            rows = [row.fields for row in rows_of(source.name)]
+            digest.update(hashlib.sha256(json.dumps(rows, sort_keys=True, default=repr).encode()).digest())
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(model_path: str) -> str:
+    """Hash of the tokenizer's files and chat template; of the loaded tokenizer for a hub id.
+
+    Raises: ModelError where a hub id gives no tokenizer.
+    """
+    path = Path(model_folder(model_path))
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in tokenizer_files(path):
+            digest.update(str(file.relative_to(path)).encode() + b"\0" + _file_digest(file))
+        config = path / "config.json"  # names the class of the tokenizer
+        digest.update(_file_digest(config) if config.is_file() else b"")
+    elif path.is_file():
+        digest.update(_file_digest(path, limit_bytes=_GGUF_HEAD_BYTES))
+    else:
+        tokenizer = load_tokenizer(model_path)
+        state = (tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, tokenizer.special_tokens_map)
+        digest.update(json.dumps(state, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path, limit_bytes: int | None = None) -> bytes:
+    digest = hashlib.sha256()
+    left = path.stat().st_size if limit_bytes is None else limit_bytes
+    with path.open("rb") as file:
+        while left > 0 and (chunk := file.read(min(_CHUNK_BYTES, left))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.digest()

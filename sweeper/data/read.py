@@ -1,0 +1,305 @@
+"""Rows of the sources, with the place of each; what is broken is named by file and line.
+
+Lines end at ``\\n`` and nowhere else. ``str.splitlines`` and text files opened with universal
+newlines also break at characters that a JSON string may hold (U+2029, a bare carriage return).
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeper.data.files import Source, sources_of
+from sweeper.data.problems import Problems
+
+__all__ = ["Row", "read_rows", "rows_of"]
+
+_CSV_FIELD_CHARACTERS = 2**31 - 1
+"""A field of a CSV may be this long; the module's own limit, 131,072, is shorter than some documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as read."""
+
+    fields: dict[str, Any]
+    source: str
+    """The file or hub id."""
+    place: str
+    """Where in the source: a line number, or ``item 3`` of an array."""
+
+    @property
+    def where(self) -> str:
+        return f"{self.source}:{self.place}"
+
+
+def rows_of(data_path: str | tuple[str, ...]) -> list[Row]:
+    """Every row of the path or paths.
+
+    Raises: DataError with all problems of all files.
+    """
+    problems = Problems()
+    rows = read_rows(data_path, problems)
+    problems.raise_if_any()
+    return rows
+
+
+def read_rows(data_path: str | tuple[str, ...], problems: Problems) -> list[Row]:
+    """Every row that can be read; what cannot is added to ``problems``."""
+    rows: list[Row] = []
+    for source in sources_of(data_path, problems):
+        rows.extend(_rows_of_source(source, problems))
+    return rows
+
+
+def _rows_of_source(source: Source, problems: Problems) -> list[Row]:
+    before = len(problems)
+    if source.path is None:
+        rows = list(_hub_rows(source.name, problems))
+    else:
+        try:
+            rows = list(_reader(source.path)(source, source.path, problems))
+        except OSError as error:
+            problems.add(
+                where=source.name,
+                value="",
+                rule=f"the file cannot be read: {error.strerror or error}",
+                remedy="check its permissions",
+            )
+            return []
+    if not rows and len(problems) == before:
+        problems.add(where=source.name, value="", rule="it holds no rows", remedy="name data that has rows")
+    return rows
+
+
+_Reader = Callable[[Source, Path, Problems], Iterator[Row]]
+
+
+def _reader(path: Path) -> _Reader:
+    extension = path.suffix.lower()
+    if extension == ".csv":
+        return _csv_rows
+    if extension == ".parquet":
+        return _parquet_rows
+    return _json_rows
+
+
+def _json_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:
+    """An array where the file starts with a bracket, else one object a line, whatever the extension."""
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if _is_binary(data, source, problems):
+        return
+    if data[:4096].lstrip()[:1] == b"[":
+        yield from _array_rows(source, data, problems)
+        return
+    if _is_one_object(data):
+        problems.add(
+            where=source.name,
+            value="",
+            rule="the file is one JSON object over several lines, not rows",
+            remedy="write an array of objects, or one object a line",
+        )
+        return
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line and not line.isspace():
+            fields = _object_of_line(line, f"{source.name}:{number}", problems)
+            if fields is not None:
+                yield Row(fields, source.name, str(number))
+
+
+def _is_one_object(data: bytes) -> bool:
+    """Whether the first line is no object by itself, and all lines together are one."""
+    try:
+        json.loads(data.lstrip().partition(b"\n")[0])
+    except (ValueError, RecursionError):
+        pass
+    else:
+        return False
+    try:
+        return isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_binary(data: bytes, source: Source, problems: Problems) -> bool:
+    if b"\0" not in data:
+        return False
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    problems.add(
+        where=source.name,
+        value="",
+        rule="it is UTF-16 text" if utf16 else "it is a binary file, not text",
+        remedy="save it as UTF-8" if utf16 else "name a text file, or give a Parquet file its extension",
+    )
+    return True
+
+
+def _object_of_line(line: bytes, where: str, problems: Problems) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        problems.add(
+            where=where,
+            value=f"byte 0x{line[error.start]:02x}",
+            rule=f"the line is not UTF-8 at byte {error.start + 1}",
+            remedy="save the file as UTF-8",
+        )
+        return None
+    except json.JSONDecodeError as error:
+        problems.add(
+            where=where,
+            value=_around(error.doc, error.pos),
+            rule=f"the line is not JSON: {error.msg.lower()} at column {error.colno}",
+            remedy="write one complete JSON object on the line",
+        )
+        return None
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits; deep nesting
+        problems.add(
+            where=where, value="", rule=f"the line is not usable JSON: {error}", remedy="mend the line"
+        )
+        return None
+    return _object(value, where, problems)
+
+
+def _object(value: object, where: str, problems: Problems) -> dict[str, Any] | None:
+    if isinstance(value, dict):
+        return value
+    problems.add(
+        where=where,
+        value=json.dumps(value),
+        rule="a row is a JSON object",
+        remedy="write it as an object with named fields",
+    )
+    return None
+
+
+def _around(text: str, position: int) -> str:
+    return text[max(0, position - 20) : position + 20].strip()
+
+
+def _add_not_utf8(source: Source, data: bytes, error: UnicodeDecodeError, problems: Problems) -> None:
+    line = data.count(b"\n", 0, error.start) + 1
+    problems.add(
+        where=f"{source.name}:{line}",
+        value=f"byte 0x{data[error.start]:02x}",
+        rule="the file is not UTF-8",
+        remedy="save it as UTF-8",
+    )
+
+
+def _array_rows(source: Source, data: bytes, problems: Problems) -> Iterator[Row]:
+    try:
+        items = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        _add_not_utf8(source, data, error, problems)
+        return
+    except json.JSONDecodeError as error:
+        problems.add(
+            where=f"{source.name}:{error.lineno}",
+            value=_around(error.doc, error.pos),
+            rule=f"the JSON array is broken: {error.msg.lower()} at column {error.colno}",
+            remedy="mend it there, or write one JSON object a line",
+        )
+        return
+    except (ValueError, RecursionError) as error:
+        problems.add(where=source.name, value="", rule=f"not usable JSON: {error}", remedy="mend the file")
+        return
+    for number, item in enumerate(items, start=1):
+        fields = _object(item, f"{source.name}:item {number}", problems)
+        if fields is not None:
+            yield Row(fields, source.name, f"item {number}")
+
+
+def _csv_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if _is_binary(data, source, problems):
+        return
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        _add_not_utf8(source, data, error, problems)
+        return
+    limit = csv.field_size_limit(_CSV_FIELD_CHARACTERS)
+    try:
+        yield from _csv_records(source, text, problems)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _csv_records(source: Source, text: str, problems: Problems) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    first_line = 1
+    header: list[str] | None = None
+    try:
+        for record in reader:
+            where, first_line = f"{source.name}:{first_line}", reader.line_num + 1
+            if not record:
+                continue
+            if header is None:
+                header = [name.strip() for name in record]
+                if len(set(header)) < len(header) or not all(header):
+                    problems.add(
+                        where=where,
+                        value=",".join(record),
+                        rule="the first line names each column, once",
+                        remedy="give every column its own name",
+                    )
+                    return
+            elif len(record) != len(header):
+                problems.add(
+                    where=where,
+                    value=",".join(record),
+                    rule=f"the row has {len(record)} fields, the header {len(header)}",
+                    remedy="quote fields that hold commas, quotes or line ends",
+                )
+            else:
+                yield Row(dict(zip(header, record, strict=True)), source.name, where.rpartition(":")[2])
+    except csv.Error as error:
+        problems.add(
+            where=f"{source.name}:{first_line}",
+            value="",
+            rule=f"the CSV is broken: {error}",
+            remedy="quote fields that hold quotes or line ends, and double the quotes inside",
+        )
+
+
+def _parquet_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        records = pyarrow.parquet.ParquetFile(path).read().to_pylist()
+    except (pyarrow.ArrowException, ValueError) as error:
+        problems.add(
+            where=source.name,
+            value="",
+            rule=f"it is not a readable Parquet file: {error}",
+            remedy="write it again, or give the file the extension of what it is",
+        )
+        return
+    for number, fields in enumerate(records, start=1):
+        yield Row(fields, source.name, f"row {number}")
+
+
+def _hub_rows(name: str, problems: Problems) -> Iterator[Row]:
+    """The ``train`` split of a data set on the hub."""
+    from datasets import load_dataset
+
+    try:
+        records = load_dataset(name, split="train")
+    except Exception as error:  # whatever its loaders and the network raise
+        problems.add(
+            where=name,
+            value="",
+            rule=f"no such path here, and the hub gives no data set: {type(error).__name__}: {error}",
+            remedy="check the path or the id, and the connection",
+        )
+        return
+    for number, fields in enumerate(records, start=1):
+        yield Row(dict(fields), name, f"row {number}")

@@ -1,0 +1,195 @@
+"""The live view of a running sweep: a panel in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sweeper.recommend import compact
+from sweeper.search import TrialRecord, TrialState
+from sweeper.spec import Config, Space
+from sweeper.train import Prepared, Progress
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["ProgressView"]
+
+_REFRESHES_PER_S = 4
+_COLOURS = {
+    TrialState.COMPLETE: "green",
+    TrialState.RUNNING: "cyan",
+    TrialState.PRUNED: "yellow",
+    TrialState.FAIL: "red",
+}
+
+
+class _Running:
+    """What the view knows of one running trial."""
+
+    def __init__(self, values: str) -> None:
+        self.values = values
+        self.total_tokens = 0
+        self.tokens = 0
+        self.objective: float | None = None
+        self.tokens_per_s = 0.0
+
+    @property
+    def share(self) -> float:
+        return self.tokens / self.total_tokens if self.total_tokens else 0.0
+
+
+class ProgressView:
+    """A listener that draws; use as a context manager. Methods may be called from any thread."""
+
+    def __init__(self, space: Space, stream: TextIO, *, finished: list[TrialRecord]) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._metric = space.settings.objective.metric
+        self._best_of = min if space.settings.objective.mode == "min" else max
+        self._wanted, self._name = space.settings.search.trials, space.name
+        self._finished: dict[int, TrialRecord] = {record.number: record for record in finished}
+        self._ended_now = 0
+        self._running: dict[int, _Running] = {}
+        self._note = "starting Ray and the workers"
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+        self._live = (
+            Live(get_renderable=self._draw, console=self._console, refresh_per_second=_REFRESHES_PER_S)
+            if self._console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> ProgressView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, note: str) -> None:
+        """What the sweep as a whole is doing, until the first trial trains."""
+        with self._lock:
+            self._note = note
+        self._line(note)
+
+    def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
+        with self._lock:
+            self._running[number] = _Running(_values(record))
+        default = " (the rules of thumb)" if record.is_default else ""
+        self._line(f"trial {number} starts{default}: {_values(record)}")
+
+    def trial_prepared(self, number: int, prepared: Prepared) -> None:
+        with self._lock:
+            self._running[number].total_tokens = prepared.total_tokens
+
+    def progressed(self, number: int, progress: Progress) -> None:
+        value = progress.metrics[self._metric]
+        with self._lock:
+            self._note = ""
+            running = self._running[number]
+            running.tokens, running.objective = progress.tokens, value
+            running.tokens_per_s = progress.metrics.get("perf/tokens_per_s", 0.0)
+        if progress.tokens == 0:
+            self._line(f"untrained model: {self._metric} {compact(value)}")
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        with self._lock:
+            self._running.pop(record.number, None)
+            self._finished[record.number] = record
+            self._ended_now += 1
+        word = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped"}.get(record.state, "failed")
+        value = "" if record.value is None else f" {self._metric} {compact(record.value)}"
+        reason = f" ({record.reason})" if record.reason else ""
+        self._line(f"trial {record.number} {word}:{value}{reason}  [{self._summary()}]")
+
+    def _line(self, text: str) -> None:
+        if self._live is None:
+            elapsed = time.monotonic() - self._began
+            self._console.print(f"{elapsed:6.1f} s  {text}", soft_wrap=True, markup=False)
+
+    # Drawing ---------------------------------------------------------------------------------
+
+    def _draw(self) -> RenderableType:
+        with self._lock:
+            parts: list[RenderableType] = [Text(f"{self._name}  {self._summary()}", style="bold")]
+            best = self._best()
+            if best is not None:
+                parts.append(Text(f"best so far: trial {best.number}, {self._scored(best)}", style="green"))
+            if self._note:
+                parts.append(Text(f"{self._note} ...", style="dim"))
+            if self._running:
+                parts.append(self._running_table())
+            recent = sorted(self._finished.values(), key=lambda record: record.number)[-6:]
+            parts += [Text(self._ended_line(record), style=_COLOURS[record.state]) for record in recent]
+            return Group(*parts)
+
+    def _running_table(self) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("trial", "progress", self._metric, "tokens/s", "values"):
+            table.add_column(column)
+        for number, running in sorted(self._running.items()):
+            filled = round(running.share * 20)
+            bar = Text("━" * filled, style="cyan") + Text("━" * (20 - filled), style="grey30")
+            value = "" if running.objective is None else compact(running.objective)
+            speed = f"{running.tokens_per_s:,.0f}" if running.tokens_per_s else ""
+            table.add_row(str(number), bar, value, speed, Text(running.values, overflow="ellipsis"))
+        return table
+
+    def _ended_line(self, record: TrialRecord) -> str:
+        marks = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
+        reason = f"  {record.reason}" if record.reason else ""
+        return f"trial {record.number:<3} {marks[record.state]:<8} {self._scored(record)}{reason}"
+
+    def _scored(self, record: TrialRecord) -> str:
+        value = "" if record.value is None else f"{self._metric} {compact(record.value)}  "
+        return f"{value}{_values(record)}"
+
+    def _best(self) -> TrialRecord | None:
+        done = [r for r in self._finished.values() if r.state is TrialState.COMPLETE]
+        return self._best_of(done, key=lambda r: r.value or 0.0) if done else None
+
+    def _summary(self) -> str:
+        states = Counter(record.state for record in self._finished.values())
+        counted = ", ".join(
+            f"{states[state]} {word}"
+            for state, word in (
+                (TrialState.COMPLETE, "done"),
+                (TrialState.PRUNED, "stopped"),
+                (TrialState.FAIL, "failed"),
+            )
+            if states[state]
+        )
+        elapsed = time.monotonic() - self._began
+        text = f"{len(self._finished)}/{self._wanted} trials"
+        text += f" ({counted})" if counted else ""
+        text += f", {len(self._running)} running, {_clock(elapsed)}"
+        left = self._seconds_left(elapsed)
+        return text if left is None else f"{text}, about {_clock(left)} left"
+
+    def _seconds_left(self, elapsed_s: float) -> float | None:
+        """From the pace so far; None until a trial has ended."""
+        pace = self._ended_now + sum(running.share for running in self._running.values())
+        if not self._ended_now:
+            return None
+        return max(self._wanted - len(self._finished) - pace + self._ended_now, 0.0) * elapsed_s / pace
+
+
+def _values(record: TrialRecord) -> str:
+    return ", ".join(f"{name} {compact(value)}" for name, value in record.values.items())
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,160 @@
+"""What happens in a sweep goes through here: first to the ledger, then to whoever wants to know."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from sweeper.drive.trainable import Outcome
+from sweeper.errors import UserError
+from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState
+from sweeper.spec import Config, Space, SweepFolder, dump_config, write_whole
+from sweeper.train import Job, Prepared, Progress
+
+__all__ = ["Listener", "Recorder"]
+
+
+class Listener(Protocol):
+    """Told of what the ledger has already taken. Must neither block nor raise."""
+
+    def trial_started(self, number: int, record: TrialRecord, config: Config) -> None: ...
+
+    def trial_prepared(self, number: int, prepared: Prepared) -> None: ...
+
+    def progressed(self, number: int, progress: Progress) -> None: ...
+
+    def trial_finished(self, record: TrialRecord) -> None: ...
+
+
+class Recorder:
+    """The only writer of a running sweep's ledger; lives in the driver's thread that Ray Tune runs in."""
+
+    def __init__(
+        self,
+        space: Space,
+        ledger: Ledger,
+        folder: SweepFolder,
+        stopper: Stopper,
+        listeners: list[Listener],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._space, self._ledger, self._folder = space, ledger, folder
+        self._stopper, self._listeners, self._clock = stopper, listeners, clock
+        self._records = {record.number: record for record in ledger.trials()}
+        budget_s = space.settings.search.time_budget_s
+        self._deadline = None if budget_s is None else clock() + budget_s
+        self.problem: UserError | None = None
+        """What the user must mend; the sweep is over when there is one."""
+
+    # What the searcher asks ------------------------------------------------------------------
+
+    def is_over(self) -> bool:
+        """Whether no further trial may start."""
+        return self.problem is not None or self._time_is_up() or self._asked() >= self._wanted()
+
+    def next_job(self) -> tuple[int, Job] | None:
+        """The next trial's number and job, or None when the space has no further configuration."""
+        record = self._ledger.ask()
+        if record is None:
+            return None
+        number, config = record.number, self._space.close(record.values)
+        self._records[number] = record
+        self._ledger.note(number, config=config.model_dump(mode="json"))
+        write_whole(self._folder.trial_config(number), dump_config(config))
+        for listener in self._listeners:
+            listener.trial_started(number, record, config)
+        return number, Job(
+            config=config,
+            cache_dir=self._folder.cache_dir.absolute(),
+            log_file=self._folder.trial_log(number).absolute(),
+            evaluate_untrained=self._ledger.untrained is None,
+        )
+
+    # What the scheduler and Ray report -------------------------------------------------------
+
+    def record(self, outcome: Outcome) -> bool:
+        """Commit one outcome; returns whether its trial goes on."""
+        number = outcome.number
+        if outcome.problem is not None:
+            self.problem = outcome.problem
+            return self._finish(number, TrialState.FAIL, str(outcome.problem))
+        if outcome.failure is not None:
+            return self._finish(number, TrialState.FAIL, outcome.failure)
+        if outcome.prepared is not None:
+            self._take_prepared(number, outcome.prepared)
+        assert outcome.progress is not None
+        return self._take_progress(number, outcome.progress)
+
+    def lost(self, number: int) -> None:
+        """A trial whose actor is gone. Nothing to do when it had already ended."""
+        if not self._records[number].state.is_finished:
+            log = self._folder.trial_log(number)
+            self._finish(number, TrialState.FAIL, f"its processes died (see {log})")
+
+    # -----------------------------------------------------------------------------------------
+
+    def _take_prepared(self, number: int, prepared: Prepared) -> None:
+        self._ledger.note(
+            number,
+            total_tokens=prepared.total_tokens,
+            total_steps=prepared.total_steps,
+            fingerprints=prepared.fingerprints,
+            versions=prepared.versions,
+            data_counts=prepared.data_counts,
+        )
+        text = json.dumps(prepared.ds_config, indent=2) + "\n"
+        write_whole(self._folder.trial_ds_config(number), text)
+        for listener in self._listeners:
+            listener.trial_prepared(number, prepared)
+
+    def _take_progress(self, number: int, progress: Progress) -> bool:
+        metric = self._space.settings.objective.metric
+        if progress.tokens == 0:
+            self._ledger.note_untrained(progress.metrics[metric])
+        else:
+            self._ledger.report(
+                number,
+                Evaluation(
+                    tokens=progress.tokens,
+                    step=progress.step,
+                    seconds=progress.seconds,
+                    metrics=progress.metrics,
+                ),
+            )
+            self._refresh(number)
+        for listener in self._listeners:
+            listener.progressed(number, progress)
+        if progress.done:
+            return self._finish(number, TrialState.COMPLETE, None)
+        if progress.tokens == 0:
+            return True
+        reason = self._reason_to_stop(number)
+        return True if reason is None else self._finish(number, TrialState.PRUNED, reason)
+
+    def _reason_to_stop(self, number: int) -> str | None:
+        if self._time_is_up():
+            return "the time budget is spent"
+        return self._stopper.decide(number, list(self._records.values()), self._ledger.untrained)
+
+    def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
+        self._ledger.finish(number, state, reason)
+        self._refresh(number)
+        for listener in self._listeners:
+            listener.trial_finished(self._records[number])
+        return False
+
+    def _refresh(self, number: int) -> None:
+        self._records[number] = self._ledger.trial(number)
+
+    def _time_is_up(self) -> bool:
+        return self._deadline is not None and self._clock() > self._deadline
+
+    def _wanted(self) -> int:
+        return self._space.settings.search.trials
+
+    def _asked(self) -> int:
+        """Trials that count: one whose driver died was asked again under a new number."""
+        return sum(not record.attributes.get("requeued", False) for record in self._records.values())

@@ -1,0 +1,131 @@
+"""A sweep at work: the driver's side of Ray Tune, MLflow and the live view."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from sweeper.data import prepare
+from sweeper.drive.cluster import ray_for
+from sweeper.drive.progress import ProgressView
+from sweeper.drive.recorder import Recorder
+from sweeper.drive.tracking import TrackingListener, flat_parameters
+from sweeper.recommend import write_answer, write_results
+from sweeper.search import Ledger, make_stopper
+from sweeper.spec import Space, SweepFolder
+from sweeper.track import Tracker, tracking_uri
+
+if TYPE_CHECKING:
+    from ray.tune import Tuner
+
+__all__ = ["Session", "versions"]
+
+_VERSIONED = ("sweeper", "torch", "deepspeed", "transformers", "peft", "ray", "optuna", "mlflow")
+_TRACKING_PATIENCE_S = 60.0
+"""How long the end of a sweep waits for MLflow; the ledger has everything already."""
+
+
+def versions() -> dict[str, str]:
+    """Of this package and of those whose version changes what a trial computes."""
+    return {name: importlib.metadata.version(name) for name in _VERSIONED}
+
+
+class Session:
+    """Lives from the first trial's start to the answer; ``search`` and then ``conclude``."""
+
+    def __init__(self, space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) -> None:
+        self._space, self._folder, self._ledger = space, folder, ledger
+        self._typical = space.close(space.default_values())
+        finished = [record for record in ledger.trials() if record.state.is_finished]
+        self._view = ProgressView(space, person, finished=finished)
+        self._tracker = Tracker(
+            uri=tracking_uri(space.settings, folder.root),
+            experiment=space.settings.tracking.experiment or space.name,
+            log_path=folder.logs_dir / "mlflow.log",
+        )
+
+    def search(self) -> None:
+        """Run trials until the ledger has what was asked for. Raises UserError from the first trial
+        that meets one."""
+        self._announce()
+        listeners = [self._view, TrackingListener(self._tracker)]
+        stopper = make_stopper(self._space)
+        recorder = Recorder(self._space, self._ledger, self._folder, stopper, listeners)
+        with self._view, self._tracked():
+            self._view.say("tokenizing")
+            prepare(self._typical, self._folder.cache_dir.absolute())
+            self._view.say("starting Ray and the workers")
+            places = self._typical.resources.max_concurrent
+            with ray_for(self._typical, places=places):
+                self._tuner(recorder, places).fit()
+        if recorder.problem is not None:
+            raise recorder.problem
+
+    def conclude(self) -> list[str]:
+        """Write the answer and close MLflow's runs; returns warnings."""
+        self._ledger.note_sweep(state="finished")
+        trials = self._ledger.trials()
+        artifacts = [self._folder.space_file, *write_results(self._space, trials, self._folder)]
+        best, metrics, tags = self._ledger.best(), {}, {}
+        if best is not None:
+            fingerprints = best.attributes["fingerprints"]
+            artifacts.append(write_answer(self._space, self._ledger, self._folder, versions(), fingerprints))
+            metrics = {"best": best.value or 0.0}
+            tags = {"best_trial": str(best.number)}
+        self._tracker.sweep_finished(state="finished", artifacts=artifacts, tags=tags, metrics=metrics)
+        return self._tracker.close(_TRACKING_PATIENCE_S)
+
+    def _announce(self) -> None:
+        fixed = {
+            name: value
+            for name, value in flat_parameters(self._typical).items()
+            if name not in {dimension.name for dimension in self._space.dimensions}
+        }
+        tags = {f"version.{name}": value for name, value in versions().items()}
+        tags["sweeper.sweep_id"] = str(self._ledger.sweep_attributes().get("id", self._space.name))
+        self._tracker.sweep_started(
+            name=self._space.name, params=fixed, tags=tags, space_file=self._folder.space_file
+        )
+
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        """MLflow learns of an end that is not the usual one."""
+        try:
+            yield
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self._tracker.sweep_finished(
+                state=state, artifacts=[self._folder.space_file], tags={}, metrics={}
+            )
+            self._tracker.close(_TRACKING_PATIENCE_S)
+            raise
+
+    def _tuner(self, recorder: Recorder, places: int) -> Tuner:
+        from ray import tune
+
+        from sweeper.drive.searcher import LedgerScheduler, LedgerSearcher
+        from sweeper.drive.trainable import TrialRunner
+
+        return tune.Tuner(
+            TrialRunner,
+            tune_config=tune.TuneConfig(
+                search_alg=LedgerSearcher(recorder, places),
+                scheduler=LedgerScheduler(recorder),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_dirname_creator=_trial_name,
+                trial_name_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name="ray",
+                storage_path=str(self._folder.logs_dir.absolute()),
+                verbose=0,
+                callbacks=[],
+            ),
+        )
+
+
+def _trial_name(trial: object) -> str:
+    return f"trial-{trial.trial_id}"  # type: ignore[attr-defined]

@@ -1,0 +1,66 @@
+"""The sweep's events, in the words of the tracker."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sweeper.search import TrialRecord
+from sweeper.spec import Config, dump_config
+from sweeper.track import MetricPoint, Tracker, training_points
+from sweeper.train import Prepared, Progress, StepMetrics
+
+__all__ = ["TrackingListener"]
+
+_SECTIONS = ("training", "deepspeed", "parallel")
+
+
+class TrackingListener:
+    """Sends each trial's parameters, metrics and end to MLflow, as one child run."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
+        searched = dict(record.values)
+        fixed = {name: value for name, value in flat_parameters(config).items() if name not in searched}
+        tags = {"default": "yes"} if record.is_default else {}
+        self._tracker.trial_started(
+            number, searched=searched, fixed=fixed, config_yaml=dump_config(config), tags=tags
+        )
+
+    def trial_prepared(self, number: int, prepared: Prepared) -> None:
+        tags = {f"fingerprint.{name}": value for name, value in prepared.fingerprints.items()}
+        tags |= {f"version.{name}": value for name, value in prepared.versions.items()}
+        self._tracker.tag(number, tags)
+
+    def progressed(self, number: int, progress: Progress) -> None:
+        points = [point for step in progress.steps for point in _step_points(step)]
+        points += training_points(
+            progress.metrics, step=progress.step, tokens=progress.tokens, time_s=time.time()
+        )
+        self._tracker.metrics(number, points)
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        final = dict(record.evaluations[-1].metrics) if record.evaluations else {}
+        self._tracker.trial_finished(
+            record.number, state=record.state.value, reason=record.reason, metrics=final
+        )
+
+
+def flat_parameters(config: Config) -> dict[str, Any]:
+    """Every setting of a trial by its short name: ``lr``, ``zero_stage``, ``lora.rank``."""
+    flat: dict[str, Any] = {"model_path": config.model_path, "data_path": str(config.data_path)}
+    tree = config.model_dump(mode="json")
+    for section in _SECTIONS:
+        for name, value in tree[section].items():
+            nested = value if isinstance(value, dict) else {"": value}
+            flat |= {f"{name}.{key}" if key else name: item for key, item in nested.items()}
+    return flat
+
+
+def _step_points(step: StepMetrics) -> list[MetricPoint]:
+    metrics = {"train/loss": step.loss, "train/lr": step.lr}
+    if step.grad_norm is not None:
+        metrics["train/grad_norm"] = step.grad_norm
+    return training_points(metrics, step=step.step, tokens=step.tokens, time_s=step.time_s)

@@ -1,0 +1,88 @@
+"""Errors a person can act on: what was found, the rule it breaks, and what to do about it.
+
+Every error here survives pickling, because a trial's error crosses processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = [
+    "DataError",
+    "MissingDependencyError",
+    "ModelError",
+    "Problem",
+    "SpaceFileError",
+    "SweepFolderError",
+    "SweeperError",
+    "TrialDivergedError",
+    "TrialFailedError",
+    "UserError",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong."""
+
+    where: str
+    """The place: ``space.yaml:12:7``, ``train.jsonl:14``, a folder or an option."""
+    value: str
+    """What was found there, as the person wrote it."""
+    rule: str
+    """The rule that it breaks, as a sentence without a full stop."""
+    remedy: str
+    """What to do, as an imperative without a full stop."""
+
+    def __str__(self) -> str:
+        found = f"{self.value}: " if self.value else ""
+        return f"{self.where}: {found}{self.rule}\n    -> {self.remedy}"
+
+
+class SweeperError(Exception):
+    """The root: everything that this package raises on purpose."""
+
+
+class UserError(SweeperError):
+    """Something the user can mend: the command prints it without a traceback and exits with 2."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+    @classmethod
+    def of(cls, *, where: str, value: object, rule: str, remedy: str) -> UserError:
+        """The error of a single problem."""
+        return cls([Problem(where=where, value=str(value), rule=rule, remedy=remedy)])
+
+
+class SpaceFileError(UserError, ValueError):
+    """The space file, or an override on the command line, does not say something that can be run."""
+
+
+class DataError(UserError, ValueError):
+    """The data cannot be read as rows with a prompt and a completion."""
+
+
+class ModelError(UserError, ValueError):
+    """The model, its tokenizer or its template cannot be used."""
+
+
+class SweepFolderError(UserError, OSError):
+    """The sweep's folder is in the way, missing, or not one."""
+
+
+class MissingDependencyError(UserError, ImportError):
+    """An optional part is asked for and not installed."""
+
+
+class TrialFailedError(SweeperError, RuntimeError):
+    """One trial cannot go on; the sweep can."""
+
+
+class TrialDivergedError(TrialFailedError):
+    """The loss or the gradient of a trial is no longer a number, or far beyond where it started."""

@@ -1,0 +1,20 @@
+"""Which configuration next: the ledger of a sweep, the samplers that propose and the stoppers that end.
+
+Importing this room is cheap: Optuna is imported when a ledger is opened.
+"""
+
+from sweeper.search.ledger import Ledger
+from sweeper.search.records import Evaluation, TrialRecord, TrialState
+from sweeper.search.samplers import check_sampler
+from sweeper.search.stoppers import StopDecision, Stopper, make_stopper
+
+__all__ = [
+    "Evaluation",
+    "Ledger",
+    "StopDecision",
+    "Stopper",
+    "TrialRecord",
+    "TrialState",
+    "check_sampler",
+    "make_stopper",
+]

@@ -1,0 +1,356 @@
+"""The ledger of a sweep: an Optuna study in a database, which is the only memory that counts.
+
+One process writes: the driver. Every call that changes something has committed it when it returns, so
+that a sweep killed at any moment resumes from what the database says. Any number of other processes
+may read at the same time (``status``, ``optuna-dashboard``).
+
+In the study a trial's parameters are its searched values under their short names, its intermediate
+values are the objective by training tokens seen, and its user attributes hold the rest:
+
+===================== ==================================================================
+``values``            the searched values as given, each with its own type
+``is_default``        present on the rules of thumb
+``requeue_of``        the number of the trial whose driver died
+``reason``            why it was stopped or failed
+``evaluation/TOKENS`` all metrics of the evaluation after TOKENS training tokens
+anything else         what the driver noted
+===================== ==================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import SpaceFileError, SweepFolderError
+from sweeper.search.database import open_database
+from sweeper.search.records import Evaluation, TrialRecord, TrialState
+from sweeper.search.samplers import check_sampler, distribution, propose
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+    from sweeper.spec import Space, Values
+
+__all__ = ["Ledger"]
+
+_EVALUATION = "evaluation/"
+_LATE_NOTE = "trial/"
+_UNTRAINED = "untrained"
+_DIMENSIONS = "dimensions"
+_OWN_OF_TRIAL = frozenset({"values", "is_default", "reason"})
+_OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS})
+
+
+class Ledger:
+    """The trials of one sweep. Writing calls come from one thread; reading is safe from any."""
+
+    def __init__(self, storage: BaseStorage, study: Study, space: Space) -> None:
+        """Use ``create`` or ``open``."""
+        self._storage = storage
+        self._study = study
+        self._space = space
+        self._metric: str = space.settings.objective.metric
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+
+    @classmethod
+    def create(cls, url: str, space: Space) -> Ledger:
+        """A new ledger under the sweep's name. The folder of an SQLite file must exist.
+
+        Raises:
+            SpaceFileError, MissingDependencyError: the sampler cannot work on this space or here.
+            SweepFolderError: the database holds a sweep of this name already, or cannot be opened.
+        """
+        import optuna
+
+        check_sampler(space)
+        storage = open_database(url, must_exist=False)
+        direction = "minimize" if space.settings.objective.mode == "min" else "maximize"
+        try:
+            study = optuna.create_study(
+                storage=storage, study_name=space.name, direction=direction, sampler=_no_sampler()
+            )
+        except optuna.exceptions.DuplicatedStudyError as error:
+            raise SweepFolderError.of(
+                where="the sweep's database",
+                value=space.name,
+                rule="a sweep of this name is already there",
+                remedy=f"resume it, or write another name than {space.name}",
+            ) from error
+        ledger = cls(storage, study, space)
+        study.set_user_attr(_DIMENSIONS, _signature(space))
+        return ledger
+
+    @classmethod
+    def open(cls, url: str, space: Space) -> Ledger:
+        """The ledger of an existing sweep, to read it or to go on with it.
+
+        Raises:
+            SweepFolderError: there is no such database, or no sweep of this name in it.
+        """
+        import optuna
+
+        storage = open_database(url, must_exist=True)
+        try:
+            study = optuna.load_study(storage=storage, study_name=space.name, sampler=_no_sampler())
+        except KeyError as error:
+            raise SweepFolderError.of(
+                where="the sweep's database",
+                value=space.name,
+                rule="there is no sweep of this name in it",
+                remedy=f"the database holds {', '.join(_names(storage)) or 'no sweep at all'}",
+            ) from error
+        return cls(storage, study, space)
+
+    def ask(self) -> TrialRecord | None:
+        """Starts the next trial: the rules of thumb, then what was put back, then what is proposed.
+
+        None: the search has no further configuration, because each one of a discrete space was asked.
+
+        Raises:
+            SpaceFileError: the open values are not those that this sweep began with.
+        """
+        self._check_dimensions()
+        records = self.trials()
+        if not records:
+            self._enqueue(self._space.default_values(), is_default=True)
+        elif not any(record.state is TrialState.WAITING for record in records):
+            values = propose(self._space, records)
+            if values is None:
+                return None
+            self._enqueue(values)
+        return self._start_next()
+
+    def report(self, number: int, evaluation: Evaluation) -> None:
+        """Commits one evaluation; a second one at the same number of tokens replaces the first."""
+        trial_id = self._trial_id(number)
+        content = {
+            "step": evaluation.step,
+            "seconds": evaluation.seconds,
+            "metrics": {name: _encode(value) for name, value in evaluation.metrics.items()},
+        }
+        self._storage.set_trial_user_attr(trial_id, f"{_EVALUATION}{evaluation.tokens}", content)
+        objective = float(evaluation.metrics.get(self._metric, math.nan))
+        self._storage.set_trial_intermediate_value(trial_id, evaluation.tokens, objective)
+
+    def note(self, number: int, **attributes: Any) -> None:
+        """Keeps JSON-able attributes with a trial, also with one that is already finished.
+
+        Optuna freezes a finished trial, so what comes after that is kept with the study.
+        """
+        trial_id = self._trial_id(number)
+        is_late = self._storage.get_trial(trial_id).state.is_finished()
+        for name, value in attributes.items():
+            _check_name(name, _OWN_OF_TRIAL)
+            if is_late:
+                self._study.set_user_attr(f"{_LATE_NOTE}{number}/{name}", value)
+            else:
+                self._storage.set_trial_user_attr(trial_id, name, value)
+
+    def finish(self, number: int, state: TrialState, reason: str | None = None) -> None:
+        """Ends a running trial as COMPLETE, PRUNED or FAIL.
+
+        COMPLETE takes the objective of the last evaluation. Where that is not finite, or there is no
+        evaluation, the trial is FAIL, whatever was said, and its reason says why.
+
+        Raises:
+            ValueError: the state is not one of the three, or the trial is not running.
+        """
+        if not state.is_finished:
+            raise ValueError(f"a trial ends as COMPLETE, PRUNED or FAIL, not as {state.value}")
+        import optuna
+
+        trial_id = self._trial_id(number)
+        record = self._record(self._storage.get_trial(trial_id), {})
+        if record.state is not TrialState.RUNNING:
+            raise ValueError(f"trial {number} is {record.state.value}, only a running trial can end")
+        if state is TrialState.COMPLETE and (record.value is None or not math.isfinite(record.value)):
+            state, reason = TrialState.FAIL, reason or self._without_value(record)
+        if reason is not None:
+            self._storage.set_trial_user_attr(trial_id, "reason", reason)
+        value = record.value if state is TrialState.COMPLETE else None
+        self._study.tell(number, value, state=optuna.trial.TrialState[state.value])
+
+    def requeue(self, number: int) -> None:
+        """Puts the values of a running trial whose driver died back; the trial itself is FAIL.
+
+        Killed half-way, it can be called again: the values are put back once.
+        """
+        records = self.trials()
+        record = next(r for r in records if r.number == number)
+        if record.state is not TrialState.RUNNING:
+            raise ValueError(f"trial {number} is {record.state.value}, only a running trial is put back")
+        if not any(r.attributes.get("requeue_of") == number for r in records):
+            self._enqueue(record.values, is_default=record.is_default, requeue_of=number)
+        self.finish(number, TrialState.FAIL, "its driver ended while it ran; its values are asked again")
+
+    def trials(self) -> list[TrialRecord]:
+        """All trials by number, as committed."""
+        late = self._late_notes()
+        trials = self._study.get_trials(deepcopy=False)
+        return [self._record(trial, late.get(trial.number, {})) for trial in trials]
+
+    def best(self) -> TrialRecord | None:
+        """The COMPLETE trial with the best objective, the earliest of equal ones; None without any."""
+        complete = (r for r in self.trials() if r.state is TrialState.COMPLETE and r.value is not None)
+        sign = 1.0 if self._space.settings.objective.mode == "min" else -1.0
+        return min(complete, key=lambda r: sign * (r.value or 0.0), default=None)
+
+    def default(self) -> TrialRecord | None:
+        """The trial of the rules of thumb: the newest one, where it had to be asked again."""
+        return next((record for record in reversed(self.trials()) if record.is_default), None)
+
+    @property
+    def untrained(self) -> float | None:
+        """The objective of the model before any training; None where it was not noted."""
+        encoded = self._study.user_attrs.get(_UNTRAINED)
+        return None if encoded is None else float(encoded)
+
+    def note_untrained(self, value: float) -> None:
+        """Keeps the objective of the model before any training."""
+        self._study.set_user_attr(_UNTRAINED, _encode(value))
+
+    def note_sweep(self, **attributes: Any) -> None:
+        """Keeps JSON-able attributes with the sweep."""
+        for name, value in attributes.items():
+            _check_name(name, _OWN_OF_STUDY)
+            self._study.set_user_attr(name, value)
+
+    def sweep_attributes(self) -> dict[str, Any]:
+        """What ``note_sweep`` kept."""
+        attributes = self._study.user_attrs
+        return {
+            name: value
+            for name, value in attributes.items()
+            if name not in _OWN_OF_STUDY and not name.startswith(_LATE_NOTE)
+        }
+
+    def close(self) -> None:
+        """Gives back the calling thread's connection."""
+        self._storage.remove_session()
+
+    def _enqueue(self, values: Values, **attributes: Any) -> None:
+        """Commits a WAITING trial: from here on its values cannot be lost."""
+        notes = {name: value for name, value in attributes.items() if value is not False}
+        self._study.enqueue_trial(dict(values), user_attrs={"values": dict(values), **notes})
+
+    def _start_next(self) -> TrialRecord:
+        """Makes the oldest WAITING trial RUNNING and gives its values to Optuna as parameters."""
+        trial = self._study.ask()
+        values: Values = trial.user_attrs["values"]
+        active = {d.name: distribution(d.open_value) for d in self._space.dimensions if d.name in values}
+        for name, span in active.items():
+            _suggest_fixed(trial, name, span)
+        return self._record(self._storage.get_trial(self._trial_id(trial.number)), {})
+
+    def _check_dimensions(self) -> None:
+        """What was learned about one space says nothing about another."""
+        begun, now = self._study.user_attrs.get(_DIMENSIONS), _signature(self._space)
+        if begun is not None and begun != now:
+            changed = [name for name in begun | now if begun.get(name) != now.get(name)]
+            raise SpaceFileError.of(
+                where=str(self._space.source),
+                value=", ".join(changed),
+                rule="a sweep keeps the open values that it began with",
+                remedy="restore them to resume, or start a sweep of another name",
+            )
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _late_notes(self) -> dict[int, dict[str, Any]]:
+        notes: dict[int, dict[str, Any]] = {}
+        for key, value in self._study.user_attrs.items():
+            if key.startswith(_LATE_NOTE):
+                number, _, name = key.removeprefix(_LATE_NOTE).partition("/")
+                notes.setdefault(int(number), {})[name] = value
+        return notes
+
+    def _record(self, trial: FrozenTrial, late: Mapping[str, Any]) -> TrialRecord:
+        attributes = {**trial.user_attrs, **late}
+        evaluations = _evaluations(attributes)
+        value = evaluations[-1].metrics.get(self._metric, math.nan) if evaluations else None
+        return TrialRecord(
+            number=trial.number,
+            state=TrialState[trial.state.name],
+            values=dict(attributes.get("values", trial.params)),
+            value=value,
+            evaluations=evaluations,
+            reason=attributes.get("reason"),
+            seconds=_seconds(trial, evaluations),
+            is_default=bool(attributes.get("is_default", False)),
+            attributes={
+                name: value
+                for name, value in attributes.items()
+                if name not in _OWN_OF_TRIAL and not name.startswith(_EVALUATION)
+            },
+        )
+
+    def _without_value(self, record: TrialRecord) -> str:
+        if record.value is None:
+            return "it ended without a single evaluation"
+        tokens = record.evaluations[-1].tokens
+        return f"{self._metric} is {record.value} at the last evaluation, after {tokens:,} tokens"
+
+
+def _no_sampler() -> Any:
+    """The study never samples: each trial is put in with all its values."""
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=0)
+
+
+def _suggest_fixed(trial: Any, name: str, span: Any) -> None:
+    """Takes the enqueued value of one parameter over into the trial, through Optuna's public calls."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(span, CategoricalDistribution):
+        trial.suggest_categorical(name, span.choices)
+    elif isinstance(span, IntDistribution):
+        trial.suggest_int(name, span.low, span.high, step=span.step)
+    else:
+        trial.suggest_float(name, span.low, span.high, log=span.log)
+
+
+def _signature(space: Space) -> dict[str, str]:
+    """Dimension name -> its open value in words, to tell one space from another."""
+    return {dimension.name: str(dimension.open_value) for dimension in space.dimensions}
+
+
+def _names(storage: BaseStorage) -> list[str]:
+    return [study.study_name for study in storage.get_all_studies()]
+
+
+def _check_name(name: str, own: Iterable[str]) -> None:
+    if name in own or name.startswith((_EVALUATION, _LATE_NOTE)):
+        raise ValueError(f"{name} is kept by the ledger itself")
+
+
+def _encode(value: float) -> float | str:
+    """A number for strict JSON: ``nan``, ``inf`` and ``-inf`` as words, which ``float`` reads back."""
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def _evaluations(attributes: Mapping[str, Any]) -> tuple[Evaluation, ...]:
+    """The evaluations among a trial's attributes, in the order of tokens."""
+    found = (
+        Evaluation(
+            tokens=int(key.removeprefix(_EVALUATION)),
+            step=content["step"],
+            seconds=content["seconds"],
+            metrics={name: float(value) for name, value in content["metrics"].items()},
+        )
+        for key, content in attributes.items()
+        if key.startswith(_EVALUATION)
+    )
+    return tuple(sorted(found, key=lambda evaluation: evaluation.tokens))
+
+
+def _seconds(trial: FrozenTrial, evaluations: tuple[Evaluation, ...]) -> float | None:
+    if trial.datetime_start is not None and trial.datetime_complete is not None:
+        return (trial.datetime_complete - trial.datetime_start).total_seconds()
+    return evaluations[-1].seconds if evaluations else None

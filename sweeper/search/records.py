@@ -1,0 +1,109 @@
+"""What the ledger says about one trial, as plain frozen records.
+
+No database, no Optuna: whoever reads a sweep (live view, status, report, tracking) needs only this module.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweeper.spec import Values
+
+__all__ = ["Evaluation", "TrialRecord", "TrialState"]
+
+
+class TrialState(str, Enum):
+    """Where a trial stands; the names are Optuna's."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    """Trained to its end with a finite objective."""
+    PRUNED = "PRUNED"
+    """Stopped early by a stopper; its value is the last one reported."""
+    FAIL = "FAIL"
+    """Diverged, broke, or lost its driver; the record's reason says which."""
+    WAITING = "WAITING"
+    """Asked again after its driver died, not yet started."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will be reported."""
+        return self in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One held-out evaluation of one trial."""
+
+    tokens: int
+    """Training tokens seen so far: the axis on which trials are compared."""
+    step: int
+    """Optimizer steps so far; means nothing between trials."""
+    seconds: float
+    """Since the trial's start."""
+    metrics: Mapping[str, float]
+    """Metric name (``eval/loss``) -> value; NaN and infinity are allowed and mean that it diverged."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As strict JSON: a value that is not finite becomes null."""
+        return {
+            "tokens": self.tokens,
+            "step": self.step,
+            "seconds": finite_or_none(self.seconds),
+            "metrics": json_tree(self.metrics),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """Everything that the ledger knows about one trial at the moment of reading."""
+
+    number: int
+    state: TrialState
+    values: Values
+    """The searched values: dimension name -> closed value; only the active dimensions."""
+    value: float | None
+    """The objective at the last evaluation; None before the first one."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """In the order of tokens seen."""
+    reason: str | None = None
+    """Why it was stopped or failed."""
+    seconds: float | None = None
+    """From start to end; of a running trial, up to its last evaluation."""
+    is_default: bool = False
+    """Whether these are the rules of thumb, which the sweep has to beat."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """What the driver noted: ``config``, ``ds_config``, ``startup_s``, ``total_tokens``, ``checkpoint``..."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As strict JSON: a value that is not finite becomes null."""
+        return {
+            "number": self.number,
+            "state": self.state.value,
+            "values": json_tree(self.values),
+            "value": finite_or_none(self.value),
+            "evaluations": [evaluation.to_dict() for evaluation in self.evaluations],
+            "reason": self.reason,
+            "seconds": finite_or_none(self.seconds),
+            "is_default": self.is_default,
+            "attributes": json_tree(self.attributes),
+        }
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """The value, or None where JSON has no number for it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def json_tree(tree: Any) -> Any:
+    """A copy of mappings, sequences and scalars that strict JSON can hold."""
+    if isinstance(tree, Mapping):
+        return {str(key): json_tree(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [json_tree(value) for value in tree]
+    return finite_or_none(tree) if isinstance(tree, float) else tree

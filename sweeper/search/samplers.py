@@ -1,0 +1,307 @@
+"""Which configuration is tried next: a pure function of the space and of what the ledger holds.
+
+Optuna's samplers work on a copy of the ledger in memory, made for one question and thrown away. Three
+things follow from that:
+
+* A sampler has no state to lose. The draw for trial ``n`` is seeded with (``search.seed``, ``n``), so a
+  resumed sweep asks exactly what the uninterrupted one would have asked.
+* A diverged trial can warn the sampler, although it is FAIL in the ledger and Optuna's samplers look
+  past failed trials: the copy holds it at the worst value that any trial had. (Imputing the worst
+  value is the usual treatment of crashed runs, e.g. in SMAC, Hutter et al. 2011.)
+* Options that are numbers keep their order: the copy holds them as ranks, so that ``tpe`` and ``gp``
+  know that 2 lies between 1 and 4, while the ledger shows the options themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from sweeper.errors import MissingDependencyError, Problem, SpaceFileError
+from sweeper.search.grid import LIMIT, configuration_key, configurations, continuous_dimensions, unasked
+from sweeper.search.records import TrialRecord, TrialState
+from sweeper.spec import Choice, IntRange, LogUniform
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial, Trial
+
+    from sweeper.spec import Dimension, OpenValue, Scalar, Space, Values
+
+__all__ = ["check_sampler", "distribution", "is_diverged", "propose", "startup_trials"]
+
+SamplerName = Literal["tpe", "gp", "random", "grid", "qmc"]
+
+_REDRAWS = 16
+"""Draws before a sampler that keeps on proposing what was already asked is passed over."""
+
+
+def check_sampler(space: Space) -> None:
+    """Whether ``search.sampler`` can work on this space and this installation; costs next to nothing.
+
+    Raises:
+        SpaceFileError: ``grid`` with a continuous open value, or with more configurations than ``LIMIT``.
+        MissingDependencyError: ``gp`` or ``qmc`` without what they need.
+    """
+    name = space.settings.search.sampler
+    if name == "grid":
+        _check_grid(space)
+    needed = {"gp": ("scipy", "torch"), "qmc": ("scipy",)}.get(name, ())
+    missing = [package for package in needed if find_spec(package) is None]
+    if missing:
+        raise MissingDependencyError.of(
+            where=space.places.get("search.sampler", str(space.source)),
+            value=f"sampler: {name}",
+            rule=f"the sampler {name} needs {' and '.join(missing)}, which is not installed",
+            remedy="pip install 'sweeper[gp]', or choose sampler: tpe",
+        )
+
+
+def propose(space: Space, records: Sequence[TrialRecord]) -> Values | None:
+    """The configuration of the next new trial, which nobody has asked yet.
+
+    None: every configuration of the space has been asked, which can only happen where all open values
+    are discrete. The same configuration is never proposed twice, since training it again would give
+    the same losses; where the sampler insists, one that is left over is drawn at random.
+    """
+    name = _sampler_name(space)
+    left = unasked(space, (record.values for record in records))
+    if left is not None and not left:
+        return None
+    if name == "grid":
+        return _next_of_grid(space, left)
+    asked = {configuration_key(record.values) for record in records}
+    values: Values = {}
+    for draw in range(_REDRAWS):
+        values = _draw(space, records, name, draw)
+        if configuration_key(values) not in asked:
+            return values
+    seed = _seed(space, len(records), _REDRAWS)
+    return random.Random(seed).choice(left) if left else values
+
+
+def startup_trials(trials: int) -> int:
+    """How many trials are spread at random before ``tpe`` or ``gp`` start to model.
+
+    A third of the budget, at least 4, at most Optuna's own 10.
+    """
+    return max(4, min(10, trials // 3))
+
+
+def is_diverged(record: TrialRecord, metric: str) -> bool:
+    """Whether a failed trial says something about its values, and not about the machine.
+
+    So it does where an evaluation was not finite, or where the driver noted ``diverged: true``.
+    """
+    if record.state is not TrialState.FAIL:
+        return False
+    values = (e.metrics[metric] for e in record.evaluations if metric in e.metrics)
+    return bool(record.attributes.get("diverged")) or any(not math.isfinite(value) for value in values)
+
+
+def distribution(open_value: OpenValue) -> BaseDistribution:
+    """The open value as the ledger's database describes it."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(open_value, Choice):
+        return CategoricalDistribution(open_value.options)
+    if isinstance(open_value, IntRange):
+        return IntDistribution(open_value.low, open_value.high, step=open_value.step)
+    return FloatDistribution(open_value.low, open_value.high, log=isinstance(open_value, LogUniform))
+
+
+def _sampler_name(space: Space) -> SamplerName:
+    name = space.settings.search.sampler
+    return "tpe" if name == "auto" else name
+
+
+def _check_grid(space: Space) -> None:
+    problems = [
+        Problem(
+            where=space.places.get(dimension.path, str(space.source)),
+            value=f"{dimension.name} from {dimension.open_value.low:g} to {dimension.open_value.high:g}",
+            rule="the sampler grid needs options, and this is a continuous range",
+            remedy="write a list of values, such as [1.0e-5, 3.0e-5, 1.0e-4], or choose sampler: tpe",
+        )
+        for dimension in continuous_dimensions(space)
+    ]
+    if not problems and configurations(space) is None:
+        problems = [
+            Problem(
+                where=space.places.get("search.sampler", str(space.source)),
+                value="sampler: grid",
+                rule=f"a grid has at most {LIMIT:,} configurations, and this one has more",
+                remedy="list fewer options, or choose sampler: tpe",
+            )
+        ]
+    if problems:
+        raise SpaceFileError(problems)
+
+
+def _next_of_grid(space: Space, left: list[Values] | None) -> Values:
+    """One that is left, in an order shuffled by the seed, so that a part of the grid covers all of it."""
+    if not left:
+        check_sampler(space)
+        raise AssertionError("an exhausted grid is handled by the caller")
+    rng = random.Random(_seed(space, 0, 0))
+    order = {configuration_key(v): rng.random() for v in configurations(space) or []}
+    return min(left, key=lambda values: order[configuration_key(values)])
+
+
+def _seed(space: Space, number: int, draw: int) -> int:
+    """A seed for one draw of one trial: 32 bits, unrelated between neighbours."""
+    from numpy.random import SeedSequence
+
+    words = SeedSequence((space.settings.search.seed, number, draw)).generate_state(1)
+    return int(words[0])
+
+
+def _draw(space: Space, records: Sequence[TrialRecord], name: SamplerName, draw: int) -> Values:
+    """One draw of a sampler; other values of ``draw`` give other draws from the same knowledge."""
+    with _quiet():
+        if name == "qmc":
+            return _draw_of_sequence(space, len(records) - 1 + draw)
+        study = _study(space, _sampler(space, name, _seed(space, len(records), draw)))
+        if name != "random":
+            study.add_trials(_remembered(space, records, name))
+        return _ask(space, study.ask())
+
+
+def _sampler(space: Space, name: SamplerName, seed: int) -> BaseSampler:
+    from optuna.samplers import GPSampler, RandomSampler, TPESampler
+
+    startup = startup_trials(space.settings.search.trials)
+    if name == "tpe":
+        return TPESampler(seed=seed, n_startup_trials=startup)
+    if name == "gp":
+        return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    return RandomSampler(seed=seed)
+
+
+def _study(space: Space, sampler: BaseSampler) -> Study:
+    import optuna
+
+    direction = "minimize" if space.settings.objective.mode == "min" else "maximize"
+    return optuna.create_study(direction=direction, sampler=sampler)
+
+
+def _draw_of_sequence(space: Space, index: int) -> Values:
+    """Point ``index`` of a scrambled Sobol sequence over all dimensions, active or not.
+
+    Optuna keeps the place in the sequence in its study and takes the dimensions from the study's first
+    trial, so the copy begins with one that has them all and is asked until the place is reached.
+    """
+    import optuna
+
+    study = _study(space, optuna.samplers.QMCSampler(scramble=True, seed=space.settings.search.seed))
+    first = {d.name: _to_coordinate(d.open_value, d.default) for d in space.dimensions}
+    spans = {d.name: _coordinate(d.open_value) for d in space.dimensions}
+    study.add_trial(optuna.trial.create_trial(params=first, distributions=spans, value=0.0))
+    point = study.ask(fixed_distributions=spans)
+    for _ in range(index):
+        point = study.ask(fixed_distributions=spans)
+    return _ask(space, point)
+
+
+def _ask(space: Space, trial: Trial) -> Values:
+    """Closes the dimensions in order; a conditional one only where its conditions hold."""
+    values: Values = {}
+    for dimension in space.dimensions:
+        if space.is_active(dimension, values):
+            values[dimension.name] = _suggest(trial, dimension)
+    return values
+
+
+def _suggest(trial: Trial, dimension: Dimension) -> Scalar:
+    open_value = dimension.open_value
+    if isinstance(open_value, Choice):
+        if not _is_ordered(open_value):
+            chosen: Scalar = trial.suggest_categorical(dimension.name, open_value.options)
+            return chosen
+        rank = trial.suggest_int(dimension.name, 0, len(open_value.options) - 1)
+        return _ranked(open_value)[rank]
+    if isinstance(open_value, IntRange):
+        return trial.suggest_int(dimension.name, open_value.low, open_value.high, step=open_value.step)
+    is_log = isinstance(open_value, LogUniform)
+    return trial.suggest_float(dimension.name, open_value.low, open_value.high, log=is_log)
+
+
+def _remembered(space: Space, records: Iterable[TrialRecord], name: SamplerName) -> Iterator[FrozenTrial]:
+    """The ledger's trials as the sampler's copy holds them."""
+    import optuna
+
+    known = list(records)
+    worst = _worst_value(space, known)
+    metric = space.settings.objective.metric
+    for record in known:
+        state, value = record.state, record.value
+        if is_diverged(record, metric):
+            state, value = TrialState.COMPLETE, worst
+        elif state is TrialState.PRUNED and name == "gp":
+            # A Gaussian process has no notion of a stopped trial: the value where it was stopped must do.
+            state = TrialState.COMPLETE
+        if state is TrialState.COMPLETE and (value is None or not math.isfinite(value)):
+            continue
+        if state in (TrialState.FAIL, TrialState.WAITING):
+            continue
+        yield optuna.trial.create_trial(
+            state=optuna.trial.TrialState[state.value],
+            value=value if state is TrialState.COMPLETE else None,
+            params={d.name: _to_coordinate(d.open_value, record.values[d.name]) for d in _of(space, record)},
+            distributions={d.name: _coordinate(d.open_value) for d in _of(space, record)},
+            intermediate_values={e.tokens: e.metrics.get(metric, math.nan) for e in record.evaluations},
+        )
+
+
+def _of(space: Space, record: TrialRecord) -> list[Dimension]:
+    return [d for d in space.dimensions if d.name in record.values]
+
+
+def _worst_value(space: Space, records: Sequence[TrialRecord]) -> float | None:
+    """The worst finite objective that any trial has ended or stands at; None where there is none."""
+    values = [r.value for r in records if r.value is not None and math.isfinite(r.value)]
+    worst = max if space.settings.objective.mode == "min" else min
+    return worst(values, default=None)
+
+
+def _is_ordered(choice: Choice) -> bool:
+    """Whether the options are numbers, of which at least three: between two there is nothing."""
+    numbers = [o for o in choice.options if isinstance(o, (int, float)) and not isinstance(o, bool)]
+    return len(choice.options) >= 3 and len(numbers) == len(choice.options)
+
+
+def _ranked(choice: Choice) -> list[int | float]:
+    return sorted(option for option in choice.options if not isinstance(option, str))
+
+
+def _coordinate(open_value: OpenValue) -> BaseDistribution:
+    """The open value as the sampler's copy describes it: ordered options by their rank."""
+    from optuna.distributions import IntDistribution
+
+    if isinstance(open_value, Choice) and _is_ordered(open_value):
+        return IntDistribution(0, len(open_value.options) - 1)
+    return distribution(open_value)
+
+
+def _to_coordinate(open_value: OpenValue, value: Scalar) -> Scalar:
+    if isinstance(open_value, Choice) and _is_ordered(open_value) and not isinstance(value, str):
+        return _ranked(open_value).index(value)
+    return value
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna marks some samplers as experimental by a warning at each use; nothing to do about it."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

@@ -1,0 +1,299 @@
+"""Whether a running trial is stopped early: pure functions of the ledger.
+
+All comparisons are made on the axis of training tokens seen. Trials differ in epochs, batch size and
+packing, so their step numbers mean nothing to each other and are never read here.
+
+A stopper is asked after each evaluation of a trial. It never stops a trial that has reached its total:
+there is nothing left to save. A value that is not a number counts as the worst there is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from sweeper.search.records import TrialRecord, TrialState
+
+if TYPE_CHECKING:
+    from sweeper.spec import Space
+
+__all__ = [
+    "HalvingStopper",
+    "HopelessStopper",
+    "MedianStopper",
+    "NoStopper",
+    "StopDecision",
+    "Stopper",
+    "make_stopper",
+]
+
+StopDecision = str | None
+"""The reason to stop, as a sentence with its figures, or None: go on."""
+
+
+class Stopper(Protocol):
+    """Decides from the records alone, so that a replay of the ledger decides the same."""
+
+    def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
+        """Whether trial ``number`` is stopped now.
+
+        ``trials`` are all records of the sweep, the trial's own among them, read after its newest
+        evaluation was reported. ``untrained`` is the objective of the model before any training.
+        """
+        ...
+
+
+def make_stopper(space: Space) -> Stopper:
+    """The stopper that ``search.stopper`` names, for the sweep's objective."""
+    objective = space.settings.objective
+    curves = Curves(metric=objective.metric, mode=objective.mode)
+    match space.settings.search.stopper:
+        case "none":
+            return NoStopper()
+        case "auto":
+            return HopelessStopper(curves=curves)
+        case "asha":
+            return HalvingStopper(curves=curves, evaluations=objective.evaluations)
+        case "median":
+            return MedianStopper(curves=curves)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Reads learning curves of one metric as losses: smaller is better, infinity is the worst."""
+
+    metric: str
+    mode: Literal["min", "max"]
+
+    def loss(self, value: float | None) -> float:
+        """The value as a loss: negated under ``max``, infinite where it is missing or not finite."""
+        if value is None or not math.isfinite(value):
+            return math.inf
+        return value if self.mode == "min" else -value
+
+    def value(self, loss: float) -> float:
+        """The inverse of ``loss``, for sentences."""
+        return loss if self.mode == "min" else -loss
+
+    def points(self, record: TrialRecord) -> list[tuple[int, float]]:
+        """(tokens, loss) of each evaluation, in the order of tokens."""
+        return sorted((e.tokens, self.loss(e.metrics.get(self.metric))) for e in record.evaluations)
+
+    def loss_at(self, record: TrialRecord, tokens: float, untrained: float | None) -> float | None:
+        """The loss after ``tokens``, linear between evaluations; None where the curve does not reach.
+
+        Before the first evaluation the curve starts at (0, untrained), where that is known. Between an
+        evaluation that is not finite and any other the loss is infinite.
+        """
+        points = self.points(record)
+        if untrained is not None and points and points[0][0] > 0:
+            points.insert(0, (0, self.loss(untrained)))
+        for index, (right, right_loss) in enumerate(points):
+            if right == tokens:
+                return right_loss
+            if right > tokens:
+                if index == 0:
+                    return None
+                left, left_loss = points[index - 1]
+                share = (tokens - left) / (right - left)
+                # Written as a difference this would be inf - inf = nan beside a diverged evaluation.
+                return (1 - share) * left_loss + share * right_loss
+        return None
+
+    def best_loss(self, record: TrialRecord) -> float:
+        """The smallest loss of all evaluations."""
+        return min((loss for _, loss in self.points(record)), default=math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoStopper:
+    """Lets every trial train to its end."""
+
+    def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
+        """Never a reason."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HopelessStopper:
+    """Stops a trial that has made the model worse than it was, and stays there. The default.
+
+    Ranks at an early point mislead in fine-tuning: a low learning rate learns late and often ends best,
+    so trials are not compared with each other at all. The one thing that is compared is each trial with
+    the untrained model: still above it at the last ``patience`` evaluations, with at least
+    ``min_share`` of the trial's own tokens gone, is hopeless. Half, and not a third: a high learning
+    rate can throw the loss up during warm-up and win it back while the schedule falls.
+    """
+
+    curves: Curves
+    min_share: float = 0.5
+    """Share of the trial's total tokens before which it is never stopped."""
+    patience: int = 2
+    """Evaluations in a row that must all be worse than the untrained model."""
+
+    def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
+        """Needs ``untrained`` and the trial's ``total_tokens``; without them nothing is stopped."""
+        record = _find(number, trials)
+        points = self.curves.points(record)
+        total = _total_tokens(record)
+        if untrained is None or not math.isfinite(untrained) or total is None or len(points) < self.patience:
+            return None
+        tokens, loss = points[-1]
+        if not self.min_share * total <= tokens < total:
+            return None
+        bar = self.curves.loss(untrained)
+        above = _count_from_end(points, bar)
+        if above < self.patience:
+            return None
+        return (
+            f"{self.curves.metric} is {_figure(self.curves.value(loss))} after {tokens:,} of {total:,} "
+            f"tokens, and was worse than the untrained model's {_figure(untrained)} at the last {above} "
+            "evaluations"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalvingStopper:
+    """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv:1810.05934).
+
+    Rungs stand at ``first * reduction**k`` tokens, where ``first`` is the earliest evaluation that any
+    trial plans. A trial is judged once at each rung, at the evaluation with which it passes it: it goes
+    on if it is among the best ``1 / reduction`` of all that have passed the rung so far (at least one).
+    While fewer than ``reduction`` have passed it, all go on. The loss at a rung is interpolated.
+    """
+
+    curves: Curves
+    evaluations: int
+    """Planned evaluations of one trial, evenly spaced over its tokens."""
+    reduction: int = 3
+
+    def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
+        """Judges the highest rung that the trial's newest evaluation has passed."""
+        record = _find(number, trials)
+        rung = self._passed_rung(record, trials)
+        if rung is None:
+            return None
+        own = self.curves.loss_at(record, rung, untrained)
+        if own is None:
+            return None
+        others = _losses_at(self.curves, _rivals(number, trials), rung, untrained)
+        passed = len(others) + 1
+        if passed < self.reduction:
+            return None
+        kept = max(1, passed // self.reduction)
+        better = sum(other < own for other in others)
+        if better < kept and own < math.inf:
+            return None
+        return (
+            f"{self.curves.metric} is {_figure(self.curves.value(own))} at the rung of {rung:,.0f} tokens, "
+            f"where {better} of {passed - 1} other trials are better and {kept} of {passed} go on"
+        )
+
+    def _passed_rung(self, record: TrialRecord, trials: Sequence[TrialRecord]) -> float | None:
+        """The highest rung in (previous evaluation, newest evaluation], below the trial's own end."""
+        points = self.curves.points(record)
+        planned = [p for t in trials if (p := self._first_planned_tokens(t)) is not None and p > 0]
+        if not points or not planned:
+            return None
+        newest = points[-1][0]
+        previous = points[-2][0] if len(points) > 1 else 0
+        total = _total_tokens(record)
+        if total is not None and newest >= total:
+            return None
+        rung = min(planned)
+        if rung > newest:
+            return None
+        while rung * self.reduction <= newest:
+            rung *= self.reduction
+        return rung if rung > previous else None
+
+    def _first_planned_tokens(self, record: TrialRecord) -> float | None:
+        """Where the trial's first evaluation is planned, or was made where no total is known."""
+        total = _total_tokens(record)
+        if total is not None:
+            return total / self.evaluations
+        return min((e.tokens for e in record.evaluations), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedianStopper:
+    """The median rule (Golovin et al. 2017, Vizier, section 3.2).
+
+    A trial is stopped when its best value so far is worse than the median of the other trials' values
+    at the same number of tokens. Nothing is stopped before ``warmup`` trials are complete, and nowhere
+    where fewer than ``warmup`` other curves reach.
+    """
+
+    curves: Curves
+    warmup: int = 3
+
+    def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
+        """Judges the trial at its newest evaluation."""
+        record = _find(number, trials)
+        points = self.curves.points(record)
+        complete = sum(trial.state is TrialState.COMPLETE for trial in trials)
+        if not points or complete < self.warmup:
+            return None
+        tokens = points[-1][0]
+        total = _total_tokens(record)
+        if total is not None and tokens >= total:
+            return None
+        others = _losses_at(self.curves, _rivals(number, trials), tokens, untrained)
+        if len(others) < self.warmup:
+            return None
+        best, middle = self.curves.best_loss(record), median(others)
+        if not best > middle:
+            return None
+        return (
+            f"the best {self.curves.metric} so far is {_figure(self.curves.value(best))} after {tokens:,} "
+            f"tokens, worse than {_figure(self.curves.value(middle))}, the median of {len(others)} others"
+        )
+
+
+def _find(number: int, trials: Sequence[TrialRecord]) -> TrialRecord:
+    """The record of that number.
+
+    Raises:
+        KeyError: it is not among them.
+    """
+    for record in trials:
+        if record.number == number:
+            return record
+    raise KeyError(number)
+
+
+def _rivals(number: int, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials to compare with. A failed one is none: it diverged, or its values are asked again."""
+    return [t for t in trials if t.number != number and t.state is not TrialState.FAIL]
+
+
+def _losses_at(
+    curves: Curves, trials: Sequence[TrialRecord], tokens: float, untrained: float | None
+) -> list[float]:
+    """The losses after ``tokens`` of those trials whose curves reach that far."""
+    losses = (curves.loss_at(trial, tokens, untrained) for trial in trials)
+    return [loss for loss in losses if loss is not None]
+
+
+def _total_tokens(record: TrialRecord) -> int | None:
+    """The training tokens that the trial will have seen at its end, as the driver noted it."""
+    total = record.attributes.get("total_tokens")
+    return int(total) if total is not None else None
+
+
+def _count_from_end(points: Sequence[tuple[int, float]], bar: float) -> int:
+    """How many of the newest evaluations in a row are worse than the bar."""
+    count = 0
+    for _, loss in reversed(points):
+        if not loss > bar:
+            break
+        count += 1
+    return count
+
+
+def _figure(value: float) -> str:
+    """Four significant digits; words where it is no number."""
+    return f"{value:.4g}" if math.isfinite(value) else "not a number"

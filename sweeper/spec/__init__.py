@@ -1,0 +1,62 @@
+"""WHAT is asked: the space file as frozen, validated models.
+
+A space file is a training configuration in which some values are still open; a configuration is
+one with nothing open. Neither torch nor any other heavy library is imported here.
+"""
+
+from sweeper.spec.config import (
+    Config,
+    Deepspeed,
+    Lora,
+    Objective,
+    Parallel,
+    Resources,
+    Scheduler,
+    Search,
+    Settings,
+    Tracking,
+    Training,
+)
+from sweeper.spec.dump import dump_config
+from sweeper.spec.facts import Facts
+from sweeper.spec.files import write_whole
+from sweeper.spec.folder import SweepFolder
+from sweeper.spec.load import load_space
+from sweeper.spec.plan import Plan, make_plan, render
+from sweeper.spec.schema import json_schema
+from sweeper.spec.space import Dimension, Space, require_closed, require_open
+from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
+
+__all__ = [
+    "Choice",
+    "Config",
+    "Deepspeed",
+    "Dimension",
+    "Facts",
+    "IntRange",
+    "LogUniform",
+    "Lora",
+    "Objective",
+    "OpenValue",
+    "Parallel",
+    "Plan",
+    "Resources",
+    "Scalar",
+    "Scheduler",
+    "Search",
+    "Settings",
+    "Space",
+    "SweepFolder",
+    "Tracking",
+    "Training",
+    "Uniform",
+    "Values",
+    "dump_config",
+    "json_schema",
+    "load_space",
+    "make_plan",
+    "render",
+    "require_closed",
+    "require_open",
+    "write_whole",
+]

@@ -1,0 +1,180 @@
+"""The training configuration as frozen models: what a space file holds once nothing is open.
+
+Each field's metadata says whether it may be left open (``SEARCHABLE``) and whether ``auto`` is
+a value for it (``AUTO``); the space file and its JSON Schema are derived from that.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Mark:
+    """A property of a field that the space file's loader looks for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+SEARCHABLE = _Mark("SEARCHABLE")
+"""The field may be open: a list or a range instead of a value."""
+AUTO = _Mark("AUTO")
+"""The field may be ``auto``, and is when absent: the rules of thumb close it."""
+
+
+class Section(BaseModel):
+    """Frozen, strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Lora(Section):
+    """Low-rank adapters instead of full fine-tuning (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: Annotated[int, Field(ge=1, le=4096), SEARCHABLE] = 16
+    alpha: Annotated[float, Field(gt=0), SEARCHABLE] = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1), SEARCHABLE] = 0.0
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+Scheduler = Literal["constant", "linear", "cosine", "exponential"]
+
+
+class Training(Section):
+    """What is learned from, how fast and how long."""
+
+    lr: Annotated[float, Field(gt=0, le=10), SEARCHABLE, AUTO]
+    """Peak learning rate."""
+    scheduler: Annotated[Scheduler, SEARCHABLE, AUTO]
+    """How the learning rate falls after warm-up."""
+    final_lr_ratio: Annotated[float, Field(ge=0, le=1), SEARCHABLE, AUTO]
+    """The learning rate at the end, as a share of the peak. Not used by ``constant``."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1), SEARCHABLE, AUTO]
+    """Share of the optimizer steps over which the learning rate rises linearly from zero."""
+    epochs: Annotated[float, Field(gt=0, le=1000), SEARCHABLE, AUTO]
+    """Passes over the training rows; a fraction is allowed."""
+    per_device_batch_size: Annotated[int, Field(ge=1), SEARCHABLE, AUTO]
+    """Rows in one forward pass of one data-parallel rank."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1), SEARCHABLE, AUTO]
+    """Forward passes for one optimizer step."""
+    global_batch_size: Annotated[int, Field(ge=1), SEARCHABLE, AUTO]
+    """Rows for one optimizer step: per_device_batch_size x gradient_accumulation_steps x dp."""
+    weight_decay: Annotated[float, Field(ge=0), SEARCHABLE] = 0.0
+    """AdamW's decoupled decay; never applied to norms and biases."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1), SEARCHABLE] = 0.9
+    adam_beta2: Annotated[float, Field(ge=0, lt=1), SEARCHABLE] = 0.999
+    adam_epsilon: Annotated[float, Field(gt=0), SEARCHABLE] = 1e-8
+    max_grad_norm: Annotated[float, Field(ge=0), SEARCHABLE] = 1.0
+    """Gradients are clipped to this norm; 0 turns clipping off."""
+    max_seq_len: Annotated[int, Field(ge=8), AUTO]
+    """Longer rows are cut to this many tokens."""
+    packing: bool = False
+    """Several rows in one sequence, none attending to another."""
+    lora: Lora | Literal[False] = False
+    """Adapters, or false for full fine-tuning."""
+    seed: Annotated[int, Field(ge=0, lt=2**31), SEARCHABLE] = 0
+    """Order of the rows, dropout and adapter initialisation."""
+
+
+class Deepspeed(Section):
+    """How one trial uses memory."""
+
+    zero_stage: Annotated[Literal[0, 1, 2, 3], SEARCHABLE, AUTO]
+    offload: Annotated[Literal["none", "optimizer", "all"], SEARCHABLE] = "none"
+    """What ZeRO keeps in the host's memory: nothing, optimizer states, or parameters as well."""
+    gradient_checkpointing: Annotated[bool, SEARCHABLE] = False
+    precision: Annotated[Literal["bf16", "fp16", "fp32"], AUTO]
+
+
+class Parallel(Section):
+    """How many ranks one trial has: dp x pp x tp."""
+
+    dp: Annotated[int, Field(ge=1), SEARCHABLE] = 1
+    pp: Annotated[int, Field(ge=1)] = 1
+    tp: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def ranks(self) -> int:
+        return self.dp * self.pp * self.tp
+
+
+Metric = Literal["eval/loss", "eval/perplexity", "eval/token_accuracy"]
+
+
+class Objective(Section):
+    """What is better."""
+
+    metric: Metric = "eval/loss"
+    mode: Literal["min", "max"] = "min"
+    evaluations: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Held-out evaluations of one trial, evenly spaced over its training tokens, the last at its end."""
+
+
+class Search(Section):
+    """Which configurations are tried."""
+
+    sampler: Literal["auto", "tpe", "gp", "random", "grid", "qmc"] = "auto"
+    stopper: Literal["auto", "asha", "median", "none"] = "auto"
+    trials: Annotated[int, Field(ge=1)] = 16
+    time_budget_s: Annotated[float, Field(gt=0)] | None = None
+    """Written ``time_budget: 2h`` in a space file."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class Resources(Section):
+    """What one trial gets of the machine or cluster."""
+
+    max_concurrent: Annotated[int, Field(ge=1), AUTO]
+    """Trials side by side."""
+    cpus_per_rank: Annotated[int, Field(ge=1), AUTO]
+    """CPU threads of one rank."""
+    gpus_per_rank: Annotated[float, Field(ge=0), AUTO]
+    """GPUs of one rank: 1, or a fraction to share one between small trials; 0 trains on the CPU."""
+    ray_address: str | None = None
+    """An existing Ray cluster (``auto`` or ``ray://host:10001``); none starts Ray on this machine."""
+
+
+class Tracking(Section):
+    """Where metrics go."""
+
+    mlflow_uri: str | None = None
+    """None: ``MLFLOW_TRACKING_URI``, else one SQLite file beside the sweep's folder."""
+    experiment: str | None = None
+    """MLflow experiment; none: the sweep's name."""
+
+
+DataFormat = Literal["auto", "alpaca", "messages", "prompt_completion", "question_answer"]
+
+
+class Settings(Section):
+    """What a sweep holds fixed: never open, the same for every trial."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    model_path: Annotated[str, Field(min_length=1)]
+    """Hub id, local folder, ``.gguf`` file, or ``builtin:quickstart``."""
+    data_path: str | tuple[str, ...]
+    """File(s), glob, folder, hub id, or ``builtin:quickstart``."""
+    data_format: DataFormat = "auto"
+    eval_data: Annotated[float, Field(gt=0, lt=1)] | str = 0.05
+    """A held-out fraction of the rows, or a path to held-out rows."""
+    checkpoint_path: str | None = None
+    """The sweep's folder; none: ``sweeps/<name>``."""
+    objective: Objective = Objective()
+    search: Search = Search()
+    tracking: Tracking = Tracking()
+
+
+class Config(Settings):
+    """One training run, with nothing open and nothing ``auto``."""
+
+    training: Training
+    deepspeed: Deepspeed
+    parallel: Parallel = Parallel()
+    resources: Resources
+    provenance: dict[str, Any] | None = None
+    """Where a best-config comes from; written by a sweep, read by nobody's training."""

@@ -1,0 +1,30 @@
+"""What is known about the data, the model and the machine before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Facts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """The grounds of every rule of thumb; gathered from the files by the data room."""
+
+    train_rows: int
+    """Rows that are trained on, after the held-out rows were taken away."""
+    eval_rows: int
+    """Held-out rows."""
+    accelerator: Literal["cuda", "cpu"]
+    devices: int
+    """GPUs of this machine or cluster; 1 where there is none."""
+    cpus: int
+    hidden_size: int | None = None
+    """Width of the model; None where it cannot be read, as for a hub id that is not at hand."""
+    layers: int | None = None
+    vocab_size: int | None = None
+    max_position_embeddings: int | None = None
+    """Tokens that the model can tell apart by their position."""
+    model_type: str | None = None
+    has_chat_template: bool | None = None

@@ -1,0 +1,72 @@
+"""The names of everything in a sweep's folder; no other module spells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["SweepFolder"]
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The paths of one sweep's folder; nothing is created or read here."""
+
+    root: Path
+
+    @property
+    def space_file(self) -> Path:
+        """What was asked, with defaults resolved."""
+        return self.root / "space.yaml"
+
+    @property
+    def study_file(self) -> Path:
+        """The ledger's database, where it is not on a server."""
+        return self.root / "study.db"
+
+    @property
+    def study_url(self) -> str:
+        """The ledger's database as SQLAlchemy names it."""
+        return f"sqlite:///{self.study_file.absolute()}"
+
+    @property
+    def trials_dir(self) -> Path:
+        return self.root / "trials"
+
+    def trial_dir(self, number: int) -> Path:
+        """Everything of one trial."""
+        return self.trials_dir / str(number)
+
+    def trial_config(self, number: int) -> Path:
+        """The closed configuration that the trial trains."""
+        return self.trial_dir(number) / "config.yaml"
+
+    def trial_log(self, number: int) -> Path:
+        """What the trial's ranks and their libraries say."""
+        return self.trial_dir(number) / "log.txt"
+
+    def trial_ds_config(self, number: int) -> Path:
+        """The DeepSpeed configuration that was really used."""
+        return self.trial_dir(number) / "ds_config.json"
+
+    def trial_checkpoint(self, number: int) -> Path:
+        return self.trial_dir(number) / "checkpoint"
+
+    @property
+    def best_config(self) -> Path:
+        """The answer: a space file with nothing open."""
+        return self.root / "best-config.yaml"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def cache_dir(self) -> Path:
+        """Tokenized data, shared by all trials."""
+        return self.root / "cache"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Logs of the driver and of third parties."""
+        return self.root / "logs"

@@ -1,0 +1,258 @@
+"""What a sweep will do, worked out before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sweeper.spec.batch import optimizer_steps
+from sweeper.spec.checks import GROUPS
+from sweeper.spec.duration import duration_text
+from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
+from sweeper.spec.space import Dimension, Space
+from sweeper.spec.values import Choice, IntRange, describe, points, text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["FixedValue", "Plan", "Span", "make_plan", "render"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """The smallest and the largest value that a number has among the trials."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low:,}" if self.low == self.high else f"{self.low:,} to {self.high:,}"
+
+    def times(self, count: int) -> Span:
+        return Span(low=self.low * count, high=self.high * count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedValue:
+    """A field that is the same for every trial."""
+
+    name: str
+    value: str
+    origin: str
+    """``file``, ``rule`` (a rule of thumb decided it), ``default``, or ``follows`` from open values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that ``sweeper validate`` shows."""
+
+    name: str
+    sweep_dir: str
+    dimensions: tuple[Dimension, ...]
+    fixed: tuple[FixedValue, ...]
+    train_rows: int
+    eval_rows: int
+    global_batch: Span
+    """Rows for one optimizer step."""
+    steps: Span
+    """Optimizer steps of one trial; with packing, at most."""
+    rows_per_trial: Span
+    """Rows trained on in one trial, repeats counted; with packing, at most."""
+    max_tokens_per_trial: int
+    """No trial trains on more tokens: rows x max_seq_len."""
+    ranks: Span
+    """Processes of one trial."""
+    trials: int
+    evaluations: int
+    """Held-out evaluations of one trial."""
+    sampler: str
+    stopper: str
+    time_budget_s: float | None
+    max_concurrent: int
+    accelerator: str
+    devices: int
+    packing: bool
+    objective: str
+    notes: tuple[str, ...]
+    """What is allowed and still worth knowing."""
+
+    @property
+    def sweep_steps(self) -> Span:
+        """Optimizer steps of all trials, if none is stopped."""
+        return self.steps.times(self.trials)
+
+    @property
+    def sweep_rows(self) -> Span:
+        """Rows trained on in all trials, if none is stopped."""
+        return self.rows_per_trial.times(self.trials)
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Label and value of every quantity, in reading order."""
+        ranks = "rank" if self.ranks.high == 1 else "ranks"
+        most = "at most " if self.packing else ""
+        budget = f", {duration_text(self.time_budget_s)} at most" if self.time_budget_s else ""
+        return [
+            ("sweep", f"{self.name} in {self.sweep_dir}"),
+            ("objective", self.objective),
+            ("rows", f"{self.train_rows:,} trained on, {self.eval_rows:,} held out"),
+            ("global batch", f"{self.global_batch} rows"),
+            ("one trial", f"{most}{self.steps} optimizer steps, {self.rows_per_trial} rows"),
+            ("evaluations", f"{self.evaluations} per trial"),
+            ("whole sweep", f"{most}{self.sweep_steps} optimizer steps, {self.sweep_rows} rows"),
+            ("search", f"{self.trials} trials, sampler {self.sampler}, stopper {self.stopper}{budget}"),
+            ("machine", f"{self.max_concurrent} at once, {self.ranks} {ranks} each, on {self._hardware()}"),
+        ]
+
+    def lines(self) -> list[str]:
+        """The plan as plain lines."""
+        out = [f"{label + ':':14}{value}" for label, value in self.summary()]
+        out.append("open:" if self.dimensions else "open:         nothing")
+        out += [
+            f"  {name}: {values}{extra}" for name, values, extra in map(_dimension_texts, self.dimensions)
+        ]
+        out.append("fixed:")
+        out += [f"  {one.name}: {one.value} ({one.origin})" for one in self.fixed if one.origin != "default"]
+        return out + [f"note: {note}" for note in self.notes]
+
+    def _hardware(self) -> str:
+        return f"{self.devices} GPU{'s' * (self.devices != 1)}" if self.accelerator == "cuda" else "the CPU"
+
+
+def make_plan(space: Space) -> Plan:
+    """Works a sweep out; trains and reads nothing."""
+    closed, search = space.closed, space.settings.search
+    extents = [_extent(space, flat) for flat in _trials(space)]
+    batches, steps, rows, ranks = (Span(low=min(one), high=max(one)) for one in zip(*extents, strict=True))
+    trials = (
+        min(search.trials, _grid_size(space) or search.trials) if search.sampler == "grid" else search.trials
+    )
+    if not space.dimensions:
+        trials = 1
+    objective = space.settings.objective
+    return Plan(
+        name=space.name,
+        sweep_dir=str(space.sweep_dir),
+        dimensions=space.dimensions,
+        fixed=_fixed(space),
+        train_rows=space.facts.train_rows,
+        eval_rows=space.facts.eval_rows,
+        global_batch=batches,
+        steps=steps,
+        rows_per_trial=rows,
+        max_tokens_per_trial=rows.high * closed["training.max_seq_len"],
+        ranks=ranks,
+        trials=trials,
+        evaluations=objective.evaluations,
+        sampler=search.sampler,
+        stopper=search.stopper,
+        time_budget_s=search.time_budget_s,
+        max_concurrent=closed["resources.max_concurrent"],
+        accelerator=space.facts.accelerator,
+        devices=space.facts.devices,
+        packing=closed["training.packing"],
+        objective=f"{objective.metric}, {objective.mode}",
+        notes=tuple(_notes(space, trials, ranks, steps)),
+    )
+
+
+def render(plan: Plan) -> RenderableType:
+    """The plan as tables for a terminal."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    summary = Table.grid(padding=(0, 2))
+    for label, value in plan.summary():
+        summary.add_row(Text(label, style="dim"), Text(value))
+    opened = Table("open", "values", "starts at", title_justify="left", expand=False)
+    for name, values, extra in map(_dimension_texts, plan.dimensions):
+        opened.add_row(Text(name), Text(values), Text(extra.removeprefix(", starts at ")))
+    fixed = Table("fixed", "value", "from", expand=False)
+    for one in plan.fixed:
+        if one.origin != "default":
+            fixed.add_row(Text(one.name), Text(one.value), Text(one.origin))
+    notes = [Text(f"note: {note}", style="yellow") for note in plan.notes]
+    return Group(summary, *([opened] if plan.dimensions else []), fixed, *notes)
+
+
+def _dimension_texts(one: Dimension) -> tuple[str, str, str]:
+    """Name, values, and where the search starts."""
+    start = f", starts at {text(one.default)}"
+    if one.default_clipped:
+        start += f" (the rule of thumb, {text(one.rule_of_thumb)}, is not among them)"
+    if one.when:
+        start += ", when " + " and ".join(f"{name} is {text(value)}" for name, value in one.when)
+    return one.name, describe(one.open_value), start
+
+
+def _trials(space: Space) -> list[dict[str, object]]:
+    """Every field's value for every combination that changes how much is trained."""
+    return [space.attempt(values)[0] for values in space.combinations(GROUPS[2])]
+
+
+def _extent(space: Space, flat: dict[str, object]) -> tuple[int, int, int, int]:
+    """Global batch, steps, rows and ranks of one trial."""
+    batch, epochs, dp = (
+        flat[path] for path in ("training.global_batch_size", "training.epochs", "parallel.dp")
+    )
+    if not (isinstance(batch, int) and isinstance(epochs, (int, float)) and isinstance(dp, int)):
+        raise TypeError("a loaded space has whole batch sizes")
+    steps = optimizer_steps(rows=space.facts.train_rows, epochs=epochs, global_batch=batch)
+    return batch, steps, steps * batch, dp
+
+
+def _fixed(space: Space) -> tuple[FixedValue, ...]:
+    """The fields of training, deepspeed, parallel and resources that are not open."""
+    following = set(space.following())
+    found = [FixedValue(name="lora", value="false", origin=_origin(space, "training.lora"))]
+    if space.closed.get("training.lora") is not False:
+        found = []
+    for path in leaves():
+        if not path.startswith((*TRIAL_SECTIONS, "resources.")):
+            continue
+        if path in following:
+            found.append(FixedValue(name=short_name(path), value="for each trial", origin="follows"))
+        elif path in space.closed:
+            value = text(space.closed[path])
+            found.append(FixedValue(name=short_name(path), value=value, origin=_origin(space, path)))
+    return tuple(found)
+
+
+def _origin(space: Space, path: str) -> str:
+    if path not in space.decided:
+        return "file"
+    return "rule" if path in leaves() and leaves()[path].auto else "default"
+
+
+def _grid_size(space: Space) -> int | None:
+    """Combinations of a space of options only; None where a range is open."""
+    if all(isinstance(one.open_value, (Choice, IntRange)) for one in space.dimensions):
+        return sum(1 for _ in space.combinations([one.path for one in space.dimensions]))
+    return None
+
+
+def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
+    notes = []
+    search, facts, closed = space.settings.search, space.facts, space.closed
+    gpus = ranks.high * closed["resources.gpus_per_rank"]
+    if facts.accelerator == "cpu" and gpus:
+        notes.append(f"a trial asks for {gpus:g} GPUs, and this machine has none")
+    elif gpus > facts.devices:
+        notes.append(f"a trial asks for {gpus:g} GPUs, and {facts.devices} are here")
+    if facts.accelerator == "cpu" and closed["deepspeed.precision"] == "fp16":
+        notes.append("fp16 is for GPUs: on this machine write bf16 or fp32")
+    if search.sampler == "grid" and trials < search.trials:
+        notes.append(f"the grid has {trials} configurations, fewer than search.trials ({search.trials})")
+    if space.settings.objective.evaluations > steps.low:
+        notes.append(
+            f"the shortest trial has {steps.low} steps, so it is evaluated {steps.low} times at most"
+        )
+    if closed["training.packing"]:
+        notes.append("packing puts several rows into one sequence, so there are fewer steps than shown")
+    if facts.hidden_size is None and "training.lr" in (*space.decided, *_open_by_rule(space)):
+        notes.append("the model's width is not known here, so lr is the rule for any size")
+    return notes
+
+
+def _open_by_rule(space: Space) -> list[str]:
+    return [one.path for one in space.dimensions if len(points(one.open_value)) and one.path == "training.lr"]

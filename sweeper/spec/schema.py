@@ -1,0 +1,132 @@
+"""The JSON Schema (draft 2020-12) of the space file, generated from the models, for editors."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from functools import cache
+from typing import Any
+
+from sweeper.spec import config
+from sweeper.spec.duration import PATTERN
+from sweeper.spec.fields import Branch, Leaf, branches, leaves
+
+__all__ = ["json_schema"]
+
+
+def json_schema() -> dict[str, Any]:
+    """What a space file may hold: closed values, open forms where a field may be open, ``auto``.
+
+    It knows single fields only; what contradicts what is found by ``load_space``.
+    """
+    root = _section(branches()[""])
+    root["properties"]["provenance"] = {
+        "type": ["object", "null"],
+        "description": "Where a best-config comes from; written by a sweep.",
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "sweeper space file",
+        **root,
+        "$defs": {"when": _WHEN},
+    }
+
+
+_WHEN = {
+    "type": "object",
+    "description": "Other fields and the values that they must have for this one to be searched.",
+    "minProperties": 1,
+    "additionalProperties": {"type": ["boolean", "number", "string"]},
+}
+
+
+def _section(branch: Branch) -> dict[str, Any]:
+    prefix = f"{branch.path}." if branch.path else ""
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for name in branch.model.model_fields:
+        path = prefix + name
+        if path in branches():
+            properties[name] = _nested_section(branches()[path])
+        elif path in leaves():
+            leaf = leaves()[path]
+            key = leaf.key.removeprefix(prefix)
+            properties[key] = _described(_field(leaf), branch, name)
+            required += [key] if leaf.required else []
+    schema: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": properties}
+    description = inspect.getdoc(branch.model)
+    if branch.path and description:
+        schema["description"] = description
+    return {**schema, "required": required} if required else schema
+
+
+def _nested_section(branch: Branch) -> dict[str, Any]:
+    section = _section(branch)
+    if branch.can_be_false:
+        return {"anyOf": [{"const": False}, section]}
+    return {**section, "type": ["object", "null"]}  # a section with all its keys commented out
+
+
+def _described(schema: dict[str, Any], branch: Branch, name: str) -> dict[str, Any]:
+    text = _field_docs().get((branch.model.__name__, name))
+    return {**schema, "description": text} if text else schema
+
+
+def _field(leaf: Leaf) -> dict[str, Any]:
+    closed = _closed(leaf)
+    forms = [closed]
+    if leaf.auto:
+        forms.append({"const": "auto", "description": "Decided by a rule of thumb."})
+    if leaf.searchable:
+        forms += _open_forms(leaf, closed)
+    return forms[0] if len(forms) == 1 else {"anyOf": forms}
+
+
+def _closed(leaf: Leaf) -> dict[str, Any]:
+    if leaf.path == "search.time_budget_s":
+        return {"type": ["string", "null"], "pattern": PATTERN, "description": "Such as 90s, 45m, 2h, 1h30m."}
+    schema = leaf.adapter.json_schema()
+    if not leaf.auto and not leaf.required and leaf.default is not None:
+        schema["default"] = leaf.default
+    return schema
+
+
+def _open_forms(leaf: Leaf, closed: dict[str, Any]) -> list[dict[str, Any]]:
+    value = {key: part for key, part in closed.items() if key != "default"}
+    options = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
+    forms = [options, _form("choice", options)]
+    if leaf.kind in ("number", "whole"):
+        bound = {"allOf": [value, {"type": "integer"}]}
+        forms.append(_form("int", _pair(bound), step={"type": "integer", "minimum": 1}))
+    if leaf.kind == "number":
+        forms.append(_form("uniform", _pair(value)))
+        forms.append(_form("log_uniform", _pair({"allOf": [value, {"exclusiveMinimum": 0}]})))
+    return forms
+
+
+def _pair(bound: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": bound, "minItems": 2, "maxItems": 2}
+
+
+def _form(name: str, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [name],
+        "properties": {name: schema, **more, "when": {"$ref": "#/$defs/when"}},
+    }
+
+
+@cache
+def _field_docs() -> dict[tuple[str, str], str]:
+    """(model, field) -> the text written beneath the field, read from the models' source."""
+    docs: dict[tuple[str, str], str] = {}
+    for model in ast.parse(inspect.getsource(config)).body:
+        if not isinstance(model, ast.ClassDef):
+            continue
+        for field, after in zip(model.body, model.body[1:], strict=False):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+                continue
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                docs[model.name, field.target.id] = inspect.cleandoc(str(after.value.value))
+    return docs

@@ -1,0 +1,25 @@
+"""Ledger events -> MLflow. The only home of mlflow, which is imported late and in one thread.
+
+What lands there for one sweep: a parent run named after the sweep and a child run ``trial-<n>`` for
+each trial. **The step of every metric is the number of training tokens seen**, not the optimizer
+step, because trials differ in epochs and accumulation and only on that axis can MLflow's charts
+compare them; the optimizer step is there as the metric ``train/step``.
+"""
+
+from sweeper.track.points import MetricPoint, evaluation_points, training_points
+from sweeper.track.reader import TrackedTrial, read_trials
+from sweeper.track.tracker import Tracker
+from sweeper.track.ui import serve_ui
+from sweeper.track.uri import masked, tracking_uri
+
+__all__ = [
+    "MetricPoint",
+    "TrackedTrial",
+    "Tracker",
+    "evaluation_points",
+    "masked",
+    "read_trials",
+    "serve_ui",
+    "tracking_uri",
+    "training_points",
+]

@@ -1,0 +1,43 @@
+"""One value of one metric, and where on the axis it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeper.search import Evaluation
+
+__all__ = ["MetricPoint", "evaluation_points", "training_points"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricPoint:
+    """What is written to MLflow as one row of a metric's history."""
+
+    name: str
+    """``eval/loss``, ``train/lr``, ..."""
+    value: float
+    step: int
+    """Training tokens seen: the common axis of all trials."""
+    time_s: float
+    """Seconds since the epoch."""
+
+
+def evaluation_points(evaluation: Evaluation, *, trial_started_s: float) -> list[MetricPoint]:
+    """The points of one held-out evaluation; ``trial_started_s`` is in seconds since the epoch."""
+    return training_points(
+        evaluation.metrics,
+        step=evaluation.step,
+        tokens=evaluation.tokens,
+        time_s=trial_started_s + evaluation.seconds,
+    )
+
+
+def training_points(
+    metrics: Mapping[str, float], *, step: int, tokens: int, time_s: float
+) -> list[MetricPoint]:
+    """The points of one moment of training, with the optimizer step beside them as ``train/step``."""
+    values = {**metrics, "train/step": float(step)}
+    return [MetricPoint(name=name, value=value, step=tokens, time_s=time_s) for name, value in values.items()]

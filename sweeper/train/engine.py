@@ -1,0 +1,98 @@
+"""The protocol between a sweep and one trial: prepare, advance to the next evaluation, checkpoint, stop.
+
+A trial is anything that trains one closed configuration and can be paused at its evaluations. The
+DeepSpeed trainer of this package implements it over a group of rank processes; a launcher of
+somebody else's command line can implement it as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweeper.spec import Config
+
+__all__ = ["Engine", "Job", "Prepared", "Progress", "StepMetrics"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one trial is given."""
+
+    config: Config
+    cache_dir: Path
+    """Shared by all trials of a sweep: tokenized data, converted models."""
+    log_file: Path
+    """Everything that the trial's processes print is appended here."""
+    evaluate_untrained: bool = False
+    """Evaluate once before the first step, at 0 tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What is known of a trial before its first step."""
+
+    total_steps: int
+    """Optimizer steps."""
+    total_tokens: int
+    """Real (non-padding) training tokens."""
+    ds_config: dict[str, Any]
+    """The DeepSpeed configuration exactly as used."""
+    fingerprints: dict[str, str]
+    """Of the data (with tokenizer and template) and of the model."""
+    versions: dict[str, str]
+    data_counts: dict[str, int]
+    """Rows read, truncated, dropped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMetrics:
+    """One optimizer step."""
+
+    step: int
+    tokens: int
+    """Real training tokens seen up to and including this step."""
+    loss: float
+    """Mean negative log-likelihood per completion token of the global batch, nats."""
+    lr: float
+    grad_norm: float | None
+    time_s: float
+    """When it ended, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What happened between two evaluations."""
+
+    step: int
+    tokens: int
+    seconds: float
+    """Since the trial began, evaluation included."""
+    metrics: dict[str, float]
+    """``eval/...`` and ``perf/...``."""
+    steps: tuple[StepMetrics, ...] = field(default=())
+    done: bool = False
+
+
+class Engine(Protocol):
+    """One trial at a time; calls come from one thread. After ``stop`` it can prepare the next.
+
+    ``prepare`` raises UserError for what the user must mend; ``advance`` raises
+    TrialDivergedError when the numbers are lost, TrialFailedError when the trial cannot go on.
+    """
+
+    def prepare(self, job: Job) -> Prepared:
+        """Get ready for the first step of a trial."""
+
+    def advance(self) -> Progress:
+        """Train to the next evaluation, evaluate, and say what came out."""
+
+    def checkpoint(self, folder: Path) -> None:
+        """Write the whole training state into a new folder."""
+
+    def save_model(self, folder: Path) -> None:
+        """Write the model as a folder that ``from_pretrained`` loads."""
+
+    def stop(self) -> None:
+        """Give up the trial's memory; the processes stay warm."""

@@ -1,0 +1,168 @@
+"""The model of a trial: loaded once per process, copied for each trial, saved as a folder."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+
+from sweeper.data import load_tokenizer, model_folder
+from sweeper.errors import ModelError
+from sweeper.spec import Config, Lora
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["ModelStore", "model_fingerprint", "save_model_folder"]
+
+Precision = Literal["bf16", "fp16", "fp32"]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_SAMPLE_BYTES = 2**20
+
+
+class ModelStore:
+    """The untrained models of one process, so that a trial copies memory instead of reading files."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._cache_dir = cache_dir
+        self._pristine: dict[tuple[str, Precision], PreTrainedModel] = {}
+
+    def fresh(self, config: Config) -> PreTrainedModel:
+        """A model that no trial has touched, on the CPU, with adapters if the trial wants them.
+
+        Raises ModelError when the folder is no causal language model.
+        """
+        key = (config.model_path, config.deepspeed.precision)
+        if key not in self._pristine:
+            self._pristine[key] = _load(*key, self._cache_dir)
+        model = copy.deepcopy(self._pristine[key])
+        if config.deepspeed.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if config.training.lora:
+            model = _with_adapters(model, config.training.lora, config)
+        return model
+
+
+def _load(model_path: str, precision: Precision, cache_dir: Path) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    folder = model_folder(model_path)
+    if folder.endswith(".gguf"):
+        folder = str(_converted_gguf(Path(folder), cache_dir))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=_DTYPES[precision])
+    except (OSError, ValueError) as error:
+        raise ModelError.of(
+            where="model_path",
+            value=model_path,
+            rule=f"cannot be loaded as a causal language model ({error})",
+            remedy="give a hub id, a folder with config.json and weights, or a .gguf file",
+        ) from error
+    model.config.use_cache = False  # keys and values are only kept for generation
+    return cast("PreTrainedModel", model)
+
+
+def _converted_gguf(file: Path, cache_dir: Path) -> Path:
+    """A folder with the dequantized weights of a GGUF file; made once, by whichever process comes first.
+
+    transformers refuses to save a model that was read from GGUF, so the weights move into a
+    fresh model of the same configuration.
+    """
+    from filelock import FileLock
+    from transformers import AutoModelForCausalLM
+
+    target = cache_dir / f"model-{_sampled_hash([file])[:16]}"
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if target.is_dir():
+            return target
+        quantized = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32
+        )
+        settings = copy.deepcopy(quantized.config)
+        if hasattr(settings, "quantization_config"):
+            del settings.quantization_config
+        plain = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+        plain.load_state_dict(quantized.state_dict())
+        plain.tie_weights()
+        plain.generation_config = quantized.generation_config
+        save_model_folder(plain, target, model_path=str(file), state_dict=None)
+    return target
+
+
+def _with_adapters(model: PreTrainedModel, lora: Lora, config: Config) -> PreTrainedModel:
+    import peft
+
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    settings = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        # The adapters keep the model's own precision: DeepSpeed holds the fp32 master copy.
+        wrapped = peft.get_peft_model(model, settings, autocast_adapter_dtype=False)
+    except ValueError as error:
+        raise ModelError.of(
+            where="training.lora.targets",
+            value=targets,
+            rule=f"names no module of {config.model_path}",
+            remedy="write all-linear, or the names of linear modules such as [q_proj, v_proj]",
+        ) from error
+    if config.deepspeed.gradient_checkpointing:
+        wrapped.enable_input_require_grads()
+    return cast("PreTrainedModel", wrapped)
+
+
+def save_model_folder(
+    model: Any, folder: Path, *, model_path: str, state_dict: dict[str, torch.Tensor] | None
+) -> None:
+    """Write model and tokenizer as one folder, whole or not at all.
+
+    Raises FileExistsError when the folder is there and not empty.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(folder)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        if state_dict is None:
+            model.save_pretrained(draft)
+        else:
+            model.save_pretrained(draft, state_dict=state_dict)
+        load_tokenizer(model_path).save_pretrained(draft)
+        if folder.exists():
+            folder.rmdir()
+        draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def model_fingerprint(model_path: str) -> str:
+    """SHA-256 over names, sizes and samples of a model's files; a hub id stands for itself."""
+    path = Path(model_folder(model_path))
+    if path.is_file():
+        return _sampled_hash([path])
+    if path.is_dir():
+        return _sampled_hash(sorted(file for file in path.iterdir() if file.is_file()))
+    return hashlib.sha256(model_path.encode()).hexdigest()
+
+
+def _sampled_hash(files: list[Path]) -> str:
+    """The first and last MiB of each file: enough to tell models apart, quick for 16 GB of weights."""
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_SAMPLE_BYTES))
+            stream.seek(max(size - _SAMPLE_BYTES, 0))
+            digest.update(stream.read(_SAMPLE_BYTES))
+    return digest.hexdigest()

@@ -1,0 +1,43 @@
+"""Learning rate schedules as pure functions of progress."""
+
+from __future__ import annotations
+
+import math
+
+from sweeper.spec import Scheduler
+
+__all__ = ["lr_multiplier", "warmup_steps"]
+
+
+def warmup_steps(total_steps: int, warmup_ratio: float) -> int:
+    """Optimizer steps of linear warm-up, rounded up, and never all of them."""
+    return min(math.ceil(warmup_ratio * total_steps), max(total_steps - 1, 0))
+
+
+def lr_multiplier(
+    step: int, *, total_steps: int, scheduler: Scheduler, warmup_ratio: float, final_ratio: float
+) -> float:
+    """The learning rate of optimizer step ``step`` (from 0) as a share of the peak.
+
+    Warm-up rises linearly and its first step is not zero: (step + 1) / (warm-up steps + 1).
+    After it, with d the share of the remaining steps that is done and r the final ratio:
+
+    - constant: 1
+    - linear: r + (1 - r) (1 - d)
+    - cosine: r + (1 - r) (1 + cos(pi d)) / 2   (Loshchilov and Hutter 2017, arXiv:1608.03983)
+    - exponential: r ** d, so that it starts at 1 and ends at r, whatever the number of steps
+    """
+    warmup = warmup_steps(total_steps, warmup_ratio)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+    return _decayed(done, scheduler, final_ratio)
+
+
+def _decayed(done: float, scheduler: Scheduler, final_ratio: float) -> float:
+    if scheduler == "constant":
+        return 1.0
+    if scheduler == "exponential":
+        return math.exp(done * math.log(final_ratio))
+    falling = 1.0 - done if scheduler == "linear" else (1.0 + math.cos(math.pi * done)) / 2.0
+    return final_ratio + (1.0 - final_ratio) * falling

@@ -1,0 +1,209 @@
+"""One rank's side of one trial: a DeepSpeed run that can pause at its evaluations."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+
+from sweeper.errors import TrialDivergedError
+from sweeper.spec import Config
+from sweeper.train.ds_config import deepspeed_config
+from sweeper.train.engine import Progress, StepMetrics
+from sweeper.train.evaluation import evaluate
+from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
+from sweeper.train.loss import completion_logits, completion_nll
+from sweeper.train.memory import peak_memory_gib, reset_peak_memory
+from sweeper.train.model import save_model_folder
+from sweeper.train.optimizer import adamw, scheduler_of
+from sweeper.train.schedules import lr_multiplier
+
+__all__ = ["Trainer"]
+
+CHECK_EVERY_STEPS = 20
+"""Losses cross from the device to the host, and are checked, at least this often."""
+DIVERGED_FACTOR, DIVERGED_NATS = 3.0, 3.0
+"""A mean loss over both 3x the first step's and 3 nats above it will not come back in time."""
+
+
+class Trainer:
+    """Trains one configuration on this rank; every rank of the trial makes the same calls."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: torch.nn.Module,
+        feed: TrainingFeed,
+        evaluation: EvaluationFeed,
+        *,
+        evaluate_untrained: bool,
+        started: float,
+    ) -> None:
+        self.config, self.feed, self.evaluation = config, feed, evaluation
+        self.device = get_accelerator().current_device_name()
+        self.ds_config = deepspeed_config(config)
+        optimizer = adamw(model, config.training)
+        # DeepSpeed fills in its own defaults in the dictionary that it is given: hand it a copy.
+        self.engine, _, _, self.scheduler = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            lr_scheduler=scheduler_of(optimizer, config.training, feed.steps),
+            config=dict(self.ds_config),
+        )
+        self.step = 0
+        self.first_step_ended: float | None = None
+        self._started = started
+        self._first_loss: float | None = None
+        self._pauses = evaluation_steps(feed.tokens_after, config.objective.evaluations)
+        if evaluate_untrained:
+            self._pauses.insert(0, 0)
+        self._pending: list[tuple[torch.Tensor, float | torch.Tensor | None, float]] = []
+        self._reported: list[StepMetrics] = []
+        reset_peak_memory()
+
+    def advance(self) -> Progress:
+        """Train to the next evaluation, evaluate. Raises TrialDivergedError."""
+        began, first = time.perf_counter(), self.step
+        pause = self._pauses.pop(0)
+        while self.step < pause:
+            self._optimizer_step()
+            if len(self._pending) >= CHECK_EVERY_STEPS:
+                self._collect()
+        self._collect()
+        trained_s = time.perf_counter() - began
+        metrics = evaluate(self.engine, self.evaluation, self.device) | self._performance(first, trained_s)
+        if not math.isfinite(metrics["eval/loss"]):
+            raise TrialDivergedError(self._divergence(f"eval/loss {metrics['eval/loss']}", self.step))
+        steps, self._reported = tuple(self._reported), []
+        return Progress(
+            step=self.step,
+            tokens=self._tokens(self.step),
+            seconds=time.time() - self._started,
+            metrics=metrics,
+            steps=steps,
+            done=not self._pauses,
+        )
+
+    def _optimizer_step(self) -> None:
+        """One global batch.
+
+        DeepSpeed averages gradients over micro-batches and ranks. Each micro-batch's summed loss
+        is scaled so that this average is the mean over the completion tokens of the whole global
+        batch, however it is split: that is what makes dp and accumulation interchangeable.
+        """
+        training = self.config.training
+        split = training.gradient_accumulation_steps * self.config.parallel.dp
+        scale = split / float(self.feed.completion_tokens[self.step])
+        summed = torch.zeros((), device=self.device)
+        norm: float | torch.Tensor | None = None
+        for batch in self.feed.micro_batches(self.step):
+            nll = completion_nll(completion_logits(self.engine, batch), batch.targets)
+            summed += nll.detach()
+            self.engine.backward(nll * scale)
+            if self.engine.is_gradient_accumulation_boundary():
+                norm = self._plain_grad_norm()
+            self.engine.step()
+        norm = self.engine.get_global_grad_norm() if norm is None else norm
+        self._pending.append((summed, norm, time.time()))
+        self.step += 1
+        if self.first_step_ended is None:
+            get_accelerator().synchronize()
+            self.first_step_ended = time.time()
+
+    def _plain_grad_norm(self) -> torch.Tensor | None:
+        """Without ZeRO and in fp32 DeepSpeed clips but does not tell the norm."""
+        memory = self.config.deepspeed
+        if memory.zero_stage > 0 or memory.precision != "fp32":
+            return None
+        return torch.nn.utils.get_total_norm(
+            [p.grad for p in self.engine.module.parameters() if p.grad is not None]
+        )
+
+    def _collect(self) -> None:
+        """Bring the losses of the last steps to the host, summed over ranks, and check them."""
+        if not self._pending:
+            return
+        losses = torch.stack([loss for loss, _, _ in self._pending]).double()
+        if dist.get_world_size() > 1:
+            dist.all_reduce(losses)
+        first = self.step - len(self._pending)
+        for offset, (nll, (_, norm, ended)) in enumerate(zip(losses.tolist(), self._pending, strict=True)):
+            step = first + offset
+            self._reported.append(
+                StepMetrics(
+                    step=step + 1,
+                    tokens=self._tokens(step + 1),
+                    loss=nll / float(self.feed.completion_tokens[step]),
+                    lr=self._lr(step),
+                    grad_norm=None if norm is None else float(norm),
+                    time_s=ended,
+                )
+            )
+        self._check(self._reported[-len(self._pending) :])
+        self._pending.clear()
+
+    def _check(self, steps: list[StepMetrics]) -> None:
+        """Raise TrialDivergedError when a number is lost or the loss is far over its start."""
+        if self._first_loss is None:
+            self._first_loss = steps[0].loss
+        for step in steps:
+            if not math.isfinite(step.loss):
+                raise TrialDivergedError(self._divergence(f"train/loss {step.loss}", step.step))
+            # fp16 loses a step now and then by design: the loss scale halves and the step is skipped.
+            norm_lost = step.grad_norm is not None and not math.isfinite(step.grad_norm)
+            if norm_lost and self.config.deepspeed.precision != "fp16":
+                raise TrialDivergedError(self._divergence(f"train/grad_norm {step.grad_norm}", step.step))
+        mean = sum(step.loss for step in steps) / len(steps)
+        if mean > max(DIVERGED_FACTOR * self._first_loss, self._first_loss + DIVERGED_NATS):
+            found = f"train/loss {mean:.3g}, {self._first_loss:.3g} at the first step"
+            raise TrialDivergedError(self._divergence(found, steps[-1].step))
+
+    def _divergence(self, found: str, step: int) -> str:
+        return f"diverged at step {step}, lr {self._lr(max(step - 1, 0)):.3g}: {found}"
+
+    def _lr(self, step: int) -> float:
+        training = self.config.training
+        return training.lr * lr_multiplier(
+            step,
+            total_steps=self.feed.steps,
+            scheduler=training.scheduler,
+            warmup_ratio=training.warmup_ratio,
+            final_ratio=training.final_lr_ratio,
+        )
+
+    def _tokens(self, steps: int) -> int:
+        return int(self.feed.tokens_after[steps - 1]) if steps else 0
+
+    def _performance(self, first: int, trained_s: float) -> dict[str, float]:
+        steps = self.step - first
+        if not steps:
+            return {}
+        return {
+            "perf/tokens_per_s": (self._tokens(self.step) - self._tokens(first)) / trained_s,
+            "perf/step_s": trained_s / steps,
+            "perf/peak_memory_gib": peak_memory_gib(),
+        }
+
+    def checkpoint(self, folder: Path) -> None:
+        """DeepSpeed's own checkpoint of weights, optimizer and schedule; ``tag`` is the step."""
+        self.engine.save_checkpoint(str(folder), tag=f"step-{self.step}", client_state={"step": self.step})
+
+    def save_model(self, folder: Path) -> None:
+        """Every rank takes part (ZeRO-3 gathers); rank 0 writes."""
+        state: dict[str, Any] | None = None
+        if self.config.deepspeed.zero_stage == 3:
+            state = self.engine._zero3_consolidated_16bit_state_dict()
+        if dist.get_rank() == 0:
+            save_model_folder(self.engine.module, folder, model_path=self.config.model_path, state_dict=state)
+        dist.barrier()
+
+    def close(self) -> None:
+        """Free the model, the optimizer and DeepSpeed's buffers."""
+        self.engine.destroy()
+        del self.engine, self.scheduler

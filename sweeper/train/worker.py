@@ -1,0 +1,164 @@
+"""One rank: a process that imports torch and joins its group once, then runs trial after trial."""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from sweeper.data import TokenizedData, prepare
+from sweeper.errors import TrialFailedError
+from sweeper.spec import Config
+from sweeper.train.engine import Job, Prepared, Progress
+from sweeper.train.feed import EvaluationFeed, TrainingFeed
+from sweeper.train.model import ModelStore, model_fingerprint
+from sweeper.train.trainer import Trainer
+
+__all__ = ["RankWorker", "free_port"]
+
+_VERSIONED = ("sweeper", "torch", "deepspeed", "transformers", "peft")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now; DeepSpeed's fixed default collides between trials."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+class RankWorker:
+    """Keeps warm what trials share: the process group, the untrained model, the held-out batches."""
+
+    def __init__(self, rank: int, ranks: int, threads: int, accelerator: str) -> None:
+        self.rank, self.ranks = rank, ranks
+        if accelerator == "cpu":
+            os.environ["DS_ACCELERATOR"] = "cpu"
+        torch.set_num_threads(threads)
+        self._idle_since = time.time()
+        """When this process began, or when it last finished something for a trial."""
+        self._trial_waited_since = self._idle_since
+        self._models: ModelStore | None = None
+        self._evaluations: dict[tuple[str, int], EvaluationFeed] = {}
+        self._trainer: Trainer | None = None
+
+    def join(self, address: str, port: int) -> None:
+        """Meet the other ranks; nccl on CUDA, gloo on a CPU, as DeepSpeed's accelerator says."""
+        os.environ |= {
+            "MASTER_ADDR": address,
+            "MASTER_PORT": str(port),
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.ranks),
+            "LOCAL_RANK": "0",  # Ray shows each rank its own devices only
+        }
+        import deepspeed
+        from deepspeed.accelerator import get_accelerator
+
+        if get_accelerator().device_name() == "cpu":
+            _without_shared_memory_op()
+        backend = get_accelerator().communication_backend_name()
+        deepspeed.init_distributed(
+            dist_backend="gloo" if get_accelerator().device_name() == "cpu" else backend, verbose=False
+        )
+
+    def prepare(self, job: Job) -> Prepared:
+        """Build the trial's engine. Raises UserError for data or model that cannot be used."""
+        from deepspeed.accelerator import get_accelerator
+
+        _append_output_to(job.log_file)
+        self._trial_waited_since = self._idle_since
+        self.stop()
+        started = time.time()
+        config, device = job.config, get_accelerator().current_device_name()
+        _seed_everything(config.training.seed)
+        data = prepare(config, job.cache_dir)
+        self._models = self._models or ModelStore(job.cache_dir)
+        feed = TrainingFeed.of(config, data, self.rank, device)
+        model = self._models.fresh(config)
+        self._trainer = Trainer(
+            config,
+            model.to(device),
+            feed,
+            self._evaluation(config, data, device),
+            evaluate_untrained=job.evaluate_untrained,
+            started=started,
+        )
+        return Prepared(
+            total_steps=feed.steps,
+            total_tokens=feed.total_tokens,
+            ds_config=self._trainer.ds_config,
+            fingerprints={"data": data.fingerprint, "model": model_fingerprint(config.model_path)},
+            versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+            data_counts=data.counts,
+        )
+
+    def advance(self) -> Progress:
+        """See Engine.advance. The first optimizer step also reports ``perf/startup_s``."""
+        trainer = self._running()
+        starting = trainer.first_step_ended is None
+        try:
+            progress = trainer.advance()
+        finally:
+            self._idle_since = time.time()
+        if starting and trainer.first_step_ended is not None:
+            progress.metrics["perf/startup_s"] = trainer.first_step_ended - self._trial_waited_since
+        return progress
+
+    def checkpoint(self, folder: Path) -> None:
+        self._running().checkpoint(folder)
+
+    def save_model(self, folder: Path) -> None:
+        self._running().save_model(folder)
+
+    def stop(self) -> None:
+        """Free the trial's memory."""
+        if self._trainer is not None:
+            self._trainer.close()
+            self._trainer = None
+            gc.collect()
+
+    def _running(self) -> Trainer:
+        if self._trainer is None:
+            raise TrialFailedError("no trial is prepared on this rank")
+        return self._trainer
+
+    def _evaluation(self, config: Config, data: TokenizedData, device: str) -> EvaluationFeed:
+        key = (data.fingerprint, config.training.per_device_batch_size)
+        if key not in self._evaluations:
+            self._evaluations[key] = EvaluationFeed(
+                data, batch_rows=key[1], rank=self.rank, ranks=self.ranks, device=device
+            )
+        return self._evaluations[key]
+
+
+def _seed_everything(seed: int) -> None:
+    """Adapters and dropout draw from torch; the order of rows has its own generator."""
+    import random
+
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _without_shared_memory_op() -> None:
+    """Do not let DeepSpeed compile its shared-memory collectives: half a minute and a compiler, for
+    what gloo does as well."""
+    import deepspeed.ops
+
+    with suppress(AttributeError):
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _append_output_to(log_file: Path) -> None:
+    """Send what this process prints, libraries in C included, to the trial's log."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as log:
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)

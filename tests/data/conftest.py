@@ -1,0 +1,118 @@
+"""Tokenizers made on the spot, and configurations that name them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper.spec import Config
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+CORPUS = [
+    "How many eggs does the duck lay every day, and what is the price of a dozen at the market?",
+    "system user assistant tool question answer instruction output prompt completion",
+    "The quick brown fox jumps over the lazy dog. 0123456789 + - * / = $ % é ü 日本 🙂",
+    "def add(a, b):\n\treturn a + b\n\nSELECT name, COUNT(*) FROM orders GROUP BY name;",
+]
+
+
+def save_tokenizer(folder: Path, *, chat_template: str | None, eos: str = "<|im_end|>") -> Path:
+    """A byte-level BPE tokenizer of a few hundred tokens, saved as a model's folder has it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.train_from_iterator(
+        CORPUS * 4,
+        trainers.BpeTrainer(
+            vocab_size=420,
+            special_tokens=["<|im_start|>", "<|im_end|>", "<|pad|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=eos, pad_token="<|pad|>")
+    tokenizer.chat_template = chat_template
+    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 420, "max_position_embeddings": 512}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's folder (without weights) whose tokenizer has a ChatML template."""
+    return save_tokenizer(tmp_path_factory.mktemp("chat"), chat_template=CHATML)
+
+
+@pytest.fixture(scope="session")
+def plain_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without a chat template."""
+    return save_tokenizer(tmp_path_factory.mktemp("plain"), chat_template=None)
+
+
+@pytest.fixture(scope="session")
+def model_with_template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a model's folder with the given chat template."""
+    return lambda template: save_tokenizer(tmp_path_factory.mktemp("other"), chat_template=template)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data beside the project."""
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the folder of real data, ../shared/data, is not here")
+    return folder
+
+
+@pytest.fixture
+def make_config() -> Callable[..., Config]:
+    """Makes a closed configuration of a model's folder and data."""
+
+    def make(model: Path, data: Path | tuple[str, ...] | str, **changes: Any) -> Config:
+        max_seq_len = changes.pop("max_seq_len", 512)
+        tree: dict[str, Any] = {
+            "name": "a-sweep",
+            "model_path": str(model),
+            "data_path": data if isinstance(data, tuple) else str(data),
+            "training": {
+                "lr": 1e-4,
+                "scheduler": "cosine",
+                "final_lr_ratio": 0.0,
+                "warmup_ratio": 0.03,
+                "epochs": 1,
+                "per_device_batch_size": 2,
+                "gradient_accumulation_steps": 1,
+                "global_batch_size": 2,
+                "max_seq_len": max_seq_len,
+            },
+            "deepspeed": {"zero_stage": 0, "precision": "fp32"},
+            "resources": {"max_concurrent": 1, "cpus_per_rank": 1, "gpus_per_rank": 0},
+        }
+        return Config.model_validate(tree | changes)
+
+    return make
+
+
+@pytest.fixture
+def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
+    """Writes rows as a JSONL file."""
+
+    def write(rows: list[dict[str, Any]], name: str = "train.jsonl") -> Path:
+        file = tmp_path / name
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return file
+
+    return write

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+
+import pytest
+from search_helpers import DISCRETE, MIXED, sweep, train
+
+from sweeper.errors import MissingDependencyError, SpaceFileError, UserError
+from sweeper.search import Evaluation, Ledger, TrialRecord, TrialState, check_sampler
+from sweeper.search import samplers as samplers_module
+from sweeper.search.grid import configurations
+from sweeper.search.samplers import is_diverged, propose, startup_trials
+
+
+def loss_of(values: dict) -> float:
+    return abs(math.log10(values["lr"]) + 4) + 0.1 * (values["scheduler"] == "constant")
+
+
+def record_of(number: int, values: dict, value: float, **attributes: object) -> TrialRecord:
+    finite = math.isfinite(value)
+    metrics = {"eval/loss": value}
+    return TrialRecord(
+        number=number,
+        state=TrialState.COMPLETE if finite else TrialState.FAIL,
+        values=values,
+        value=value,
+        evaluations=(Evaluation(tokens=100, step=1, seconds=0.0, metrics=metrics),),
+        attributes=attributes,
+    )
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_the_same_seed_gives_the_same_trials(space_of, tmp_path, sampler):
+    space = space_of(MIXED, f"search.sampler={sampler}", "search.seed=7", "search.trials=12")
+    runs = []
+    for run in ("one", "other"):
+        ledger = Ledger.create(f"sqlite:///{tmp_path}/{run}.db", space)
+        runs.append(sweep(ledger, 9, loss_of))
+    assert runs[0] == runs[1]
+    assert len({str(values) for values in runs[0]}) == 9
+
+
+def test_another_seed_gives_other_trials(space_of, tmp_path):
+    runs = [
+        sweep(
+            Ledger.create(f"sqlite:///{tmp_path}/{seed}.db", space_of(MIXED, f"search.seed={seed}")),
+            4,
+            loss_of,
+        )
+        for seed in (0, 1)
+    ]
+    assert runs[0][0] == runs[1][0]  # the rules of thumb
+    assert runs[0][1:] != runs[1][1:]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "qmc", "random"])
+def test_a_resumed_sweep_asks_what_an_uninterrupted_one_asks(space_of, tmp_path, sampler):
+    space = space_of(MIXED, f"search.sampler={sampler}", "search.trials=12")
+    whole = sweep(Ledger.create(f"sqlite:///{tmp_path}/whole.db", space), 10, loss_of)
+    url = f"sqlite:///{tmp_path}/parts.db"
+    parts = sweep(Ledger.create(url, space), 5, loss_of)
+    parts += sweep(Ledger.open(url, space), 5, loss_of)
+    assert parts == whole
+
+
+def test_tpe_finds_a_better_learning_rate_than_chance(space_of):
+    def mean_of_last(sampler: str) -> float:
+        space = space_of(MIXED, f"search.sampler={sampler}", "search.trials=24")
+        records: list[TrialRecord] = []
+        for number in range(24):
+            values = propose(space, records) if records else space.default_values()
+            records.append(record_of(number, values, loss_of(values)))
+        return sum(record.value for record in records[-8:]) / 8
+
+    assert mean_of_last("auto") < 0.5 * mean_of_last("random")
+
+
+def test_a_diverged_region_is_avoided_though_its_trials_are_failed(space_of):
+    def diverged_after_startup(noticed: bool) -> int:
+        space = space_of("\n  lr: {log_uniform: [1.0e-6, 1.0e-2]}\n", "search.trials=30")
+        records: list[TrialRecord] = []
+        for number in range(30):
+            values = propose(space, records) if records else space.default_values()
+            value = math.nan if values["lr"] > 3e-4 else 3 + math.log10(1e-3 / values["lr"])
+            records.append(record_of(number, values, value))
+            if not noticed and math.isnan(value):
+                records[-1] = TrialRecord(number=number, state=TrialState.FAIL, values=values, value=None)
+        return sum(record.state is TrialState.FAIL for record in records[10:])
+
+    assert diverged_after_startup(noticed=True) < diverged_after_startup(noticed=False)
+
+
+def test_what_failed_for_the_machines_sake_says_nothing_about_its_values():
+    lost = TrialRecord(number=0, state=TrialState.FAIL, values={"lr": 1.0}, value=2.0)
+    assert not is_diverged(lost, "eval/loss")
+    assert is_diverged(record_of(0, {"lr": 1.0}, math.nan), "eval/loss")
+    noted = TrialRecord(number=0, state=TrialState.FAIL, values={}, value=None, attributes={"diverged": True})
+    assert is_diverged(noted, "eval/loss")
+
+
+def test_every_sampler_stands_a_sweep_of_failures(space_of, tmp_path):
+    for sampler in ("tpe", "random", "qmc", "gp"):
+        space = space_of(MIXED, f"search.sampler={sampler}", "search.trials=6")
+        ledger = Ledger.create(f"sqlite:///{tmp_path}/{sampler}.db", space)
+        sweep(ledger, 6, lambda values: math.nan)
+        assert all(record.state is TrialState.FAIL for record in ledger.trials())
+
+
+def test_samplers_know_of_running_and_stopped_trials(space_of, url):
+    space = space_of(MIXED, "search.trials=12")
+    ledger = Ledger.create(url, space)
+    sweep(ledger, 5, loss_of)
+    side_by_side = [ledger.ask() for _ in range(3)]
+    assert len({str(record.values) for record in side_by_side}) == 3
+    ledger.report(
+        side_by_side[0].number, Evaluation(tokens=1, step=1, seconds=0.0, metrics={"eval/loss": 9.0})
+    )
+    ledger.finish(side_by_side[0].number, TrialState.PRUNED, "hopeless")
+    assert ledger.ask() is not None
+
+
+def test_gp_models_what_it_was_told(space_of):
+    space = space_of("\n  lr: {log_uniform: [1.0e-6, 1.0e-2]}\n  epochs: [1, 2, 3]\n", "search.sampler=gp")
+    records: list[TrialRecord] = []
+    for number in range(9):
+        values = propose(space, records) if records else space.default_values()
+        loss = abs(math.log10(values["lr"]) + 4) + (3 - values["epochs"])
+        records.append(record_of(number, values, loss))
+    assert min(record.value for record in records) < 0.3
+
+
+@pytest.mark.parametrize(("trials", "startup"), [(1, 4), (8, 4), (16, 5), (24, 8), (30, 10), (500, 10)])
+def test_small_budgets_have_a_short_startup(trials, startup):
+    assert startup_trials(trials) == startup
+
+
+def test_a_grid_asks_each_distinct_configuration_once_and_then_none(space_of, url):
+    space = space_of(DISCRETE, "search.sampler=grid")
+    ledger = Ledger.create(url, space)
+    asked = []
+    while (record := ledger.ask()) is not None:
+        asked.append(record.values)
+        train(ledger, record, 1.0)
+    expected = [{"lr": lr, "scheduler": "constant"} for lr in (1e-5, 1e-4, 1e-3)] + [
+        {"lr": lr, "scheduler": "cosine", "final_lr_ratio": ratio}
+        for lr, ratio in itertools.product((1e-5, 1e-4, 1e-3), (0.0, 0.1))
+    ]
+    assert len(asked) == len(expected) == 9
+    assert all(values in asked for values in expected)
+    assert asked[0] == space.default_values()
+    assert ledger.ask() is None
+
+
+def test_a_grid_goes_on_where_it_was_left(space_of, url):
+    space = space_of(DISCRETE, "search.sampler=grid")
+    first = sweep(Ledger.create(url, space), 5, loss_of)
+    again = Ledger.open(url, space)
+    rest = sweep(again, 4, loss_of)
+    assert len({str(sorted(values.items())) for values in first + rest}) == 9
+    assert again.ask() is None
+
+
+def test_a_grid_is_not_walked_in_the_order_of_the_file(space_of, url):
+    space = space_of(DISCRETE, "search.sampler=grid")
+    asked = sweep(Ledger.create(url, space), 9, loss_of)
+    assert asked[1:] != [values for values in configurations(space) if values != asked[0]]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_no_sampler_asks_a_discrete_configuration_twice(space_of, tmp_path, sampler):
+    space = space_of(DISCRETE, f"search.sampler={sampler}")
+    ledger = Ledger.create(f"sqlite:///{tmp_path}/{sampler}.db", space)
+    asked = sweep(ledger, 9, loss_of)
+    assert len({str(sorted(values.items())) for values in asked}) == 9
+    assert ledger.ask() is None
+
+
+def test_a_grid_of_a_continuous_range_is_refused_with_the_remedy(space_of):
+    space = space_of(MIXED, "search.sampler=grid")
+    with pytest.raises(SpaceFileError) as caught:
+        check_sampler(space)
+    assert [problem.where.count("yaml") for problem in caught.value.problems] == [1, 1]
+    assert "write a list" in str(caught.value)
+    with pytest.raises(UserError):
+        Ledger.create("sqlite:///never-made.db", space)
+
+
+def test_a_grid_of_too_many_configurations_is_refused(space_of):
+    space = space_of("\n  seed: {int: [0, 20000]}\n", "search.sampler=grid")
+    with pytest.raises(SpaceFileError, match="10,000"):
+        check_sampler(space)
+
+
+def test_gp_without_scipy_says_what_to_install(space_of, monkeypatch):
+    space = space_of(MIXED, "search.sampler=gp")
+    check_sampler(space)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(samplers_module, "find_spec", lambda name: None if name == "scipy" else real(name))
+    with pytest.raises(MissingDependencyError, match=r"sweeper\[gp\]"):
+        check_sampler(space)

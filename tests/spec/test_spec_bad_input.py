@@ -1,0 +1,311 @@
+"""What bad input gets: one problem for each fault, at its line and column, never a traceback."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from spec_helpers import GPU_FACTS, load_text, problems_of
+
+from sweeper.errors import DataError, SpaceFileError
+from sweeper.spec import load_space, require_closed, require_open
+
+# what is wrong -> text after the three required lines, line:column, part of the rule, part of the remedy
+CASES = {
+    "an unknown key": ("trainig: {}\n", "4:1", "not a key", "did you mean training?"),
+    "an unknown key in a section": ("training:\n  epoch: 1\n", "5:3", "not a key of training", "epochs?"),
+    "a key in the wrong place": ("lr: 1e-3\n", "4:1", "not a key", "move it to training.lr"),
+    "a top key in a section": ("training: {data_path: x}\n", "4:12", "not a key", "top of the file"),
+    "a merge key": ("training: {<<: {lr: 1}}\n", "4:12", "not a key", "no merge keys"),
+    "a wrong type": ("training:\n  epochs: many\n", "5:11", "a number > 0", "write a number"),
+    "a quoted number": ('training: {lr: "1e-4"}\n', "4:16", "a number", "without quotes"),
+    "a fraction for a whole number": ("search: {trials: 1.5}\n", "4:18", "whole number", ">= 1"),
+    "true for a number": ("deepspeed: {zero_stage: true}\n", "4:25", "one of 0, 1, 2, 3", "one of"),
+    "yes for true": ("training: {packing: yes}\n", "4:21", "true or false", "write true"),
+    "null for a number": ("training: {lr: null}\n", "4:16", "a number", "or auto"),
+    "not a number": ("training: {lr: .nan}\n", "4:16", "a number", "write a number"),
+    "a misspelt word": ("training: {scheduler: cosin}\n", "4:23", "one of constant", "write cosine"),
+    "a value out of bounds": ("training: {lr: -1}\n", "4:16", "> 0", "> 0"),
+    "an empty list": ("training: {lr: []}\n", "4:16", "at least one option", "name the options"),
+    "an empty range": ("training: {lr: {uniform: []}}\n", "4:26", "two bounds", "[lowest, highest]"),
+    "an option of a wrong type": ("training: {epochs: [1, x]}\n", "4:24", "a number", "write a number"),
+    "an option that is auto": ("training: {epochs: [1, auto]}\n", "4:24", "no option", "value itself"),
+    "an option that is a list": ("training: {epochs: [1, [2]]}\n", "4:24", "a number", "write a number"),
+    "an option that stands twice": ("training: {epochs: [1, 2, 1.0]}\n", "4:27", "twice", "remove one"),
+    "bounds the wrong way round": (
+        "training: {lr: {log_uniform: [1e-3, 1e-5]}}\n",
+        "4:30",
+        "lower bound is below",
+        "log_uniform: [1e-05, 0.001]",
+    ),
+    "equal bounds": ("training: {lr: {uniform: [0.1, 0.1]}}\n", "4:26", "is below", "write the value 0.1"),
+    "a log range from 0": ("training: {lr: {log_uniform: [0, 1]}}\n", "4:30", "above 0", "raise"),
+    "a bound out of the field's range": ("training: {lr: {uniform: [1, 20]}}\n", "4:30", "<= 10", "<= 10"),
+    "a range of words": ("training: {scheduler: {int: [1, 3]}}\n", "4:29", "no number", "list options"),
+    "fractions for a whole number": ("training: {seed: {uniform: [0, 3]}}\n", "4:28", "whole", "int: [lo"),
+    "a step beside the point": ("training: {lr: {uniform: [1, 2], step: 1}}\n", "4:34", "step", "int"),
+    "a step of nothing": ("training: {epochs: {int: [1, 3], step: 0}}\n", "4:40", ">= 1", "step: 1"),
+    "a step that misses the end": ("training: {epochs: {int: [1, 4], step: 2}}\n", "4:26", "never", "3 or 5"),
+    "fractional bounds of int": ("training: {epochs: {int: [1, 2.5]}}\n", "4:26", "whole", "uniform"),
+    "two forms at once": ("training: {lr: {uniform: [1, 2], choice: [1]}}\n", "4:16", "one of", "keep one"),
+    "an unknown key of a form": ("training: {lr: {uniform: [1, 2], wen: {}}}\n", "4:34", "no key", "when?"),
+    "a mapping for a value": ("training: {lr: {low: 1}}\n", "4:16", "holds one value", "open value"),
+    "an open value where none is allowed": (
+        "training: {max_seq_len: [512, 1024]}\n",
+        "4:25",
+        "cannot be open",
+        "write one value",
+    ),
+    "an open setting": ("search: {trials: {int: [1, 3]}}\n", "4:18", "cannot be open", "write one value"),
+    "auto where none is allowed": ("parallel: {dp: auto}\n", "4:16", "never decided by a rule", "default, 1"),
+    "a scalar for a section": ("training: 3\n", "4:11", "is a section", "beneath it"),
+    "true for lora": ("training: {lora: true}\n", "4:18", "false or a mapping", "rank: 16"),
+    "a time without unit": ("search: {time_budget: 90}\n", "4:23", "span of time", "90s, 90m or 90h"),
+    "a time of nothing": ("search: {time_budget: 0s}\n", "4:23", "span of time", "span of time"),
+    "provenance that is none": ("provenance: 3\n", "4:13", "a mapping", "remove it"),
+    "a condition on nothing known": (
+        "training: {epochs: {choice: [1, 2], when: {schedulr: linear}}}\n",
+        "4:44",
+        "names another field",
+        "did you mean scheduler?",
+    ),
+    "a condition on itself": (
+        "training: {epochs: {choice: [1, 2], when: {epochs: 1}}}\n",
+        "4:44",
+        "its own condition",
+        "another field",
+    ),
+    "a condition without a mapping": (
+        "training: {epochs: {choice: [1, 2], when: linear}}\n",
+        "4:43",
+        "maps a field",
+        "when: {",
+    ),
+    "a condition of a wrong type": (
+        "training: {epochs: {choice: [1, 2], when: {scheduler: 3}}}\n",
+        "4:55",
+        "compares it with one of",
+        "one of constant",
+    ),
+    "a condition that a closed field never meets": (
+        "training: {scheduler: linear, epochs: {choice: [1, 2], when: {scheduler: cosine}}}\n",
+        "4:74",
+        "never hold",
+        "open the field",
+    ),
+    "a condition that an open field never meets": (
+        "training: {scheduler: [linear], epochs: {choice: [1, 2], when: {scheduler: cosine}}}\n",
+        "4:76",
+        "never hold",
+        "that it can have",
+    ),
+    "a condition on what follows from others": (
+        "training: {scheduler: [linear], epochs: {choice: [1, 2], when: {final_lr_ratio: 0}}}\n",
+        "4:65",
+        "follows from other values",
+        "write it",
+    ),
+    "conditions in a circle": (
+        "training:\n  lr: {choice: [1, 2], when: {epochs: 1}}\n  epochs: {choice: [1, 2], when: {lr: 1}}\n",
+        "5:31",
+        "circle",
+        "remove one",
+    ),
+    "batch sizes that contradict": (
+        "training:\n  per_device_batch_size: 4\n  gradient_accumulation_steps: 4\n  global_batch_size: 24\n",
+        "7:22",
+        "= 16",
+        "write global_batch_size: 16",
+    ),
+    "a global batch that does not divide": (
+        "training: {per_device_batch_size: 16, global_batch_size: 40}\n",
+        "4:58",
+        "not a multiple of per_device_batch_size (16)",
+        "32 or 48",
+    ),
+    "a global batch that does not divide in one combination": (
+        "training: {per_device_batch_size: [8, 12], global_batch_size: 32}\n",
+        "4:63",
+        "with per_device_batch_size: 12",
+        "24 or 36",
+    ),
+    "a global batch that dp does not divide": (
+        "training: {global_batch_size: 10}\nparallel: {dp: 4}\n",
+        "4:31",
+        "not a multiple of dp (4)",
+        "8 or 12",
+    ),
+    "accumulation and global batch both open": (
+        "training:\n  gradient_accumulation_steps: [1, 2]\n  global_batch_size: [16, 32]\n",
+        "5:32",
+        "cannot both be open",
+        "leave gradient_accumulation_steps out",
+    ),
+    "an open accumulation with everything fixed": (
+        "training:\n  gradient_accumulation_steps: [1, 2]\n"
+        "  per_device_batch_size: 8\n  global_batch_size: 16\n",
+        "7:22",
+        "one follows from the other two",
+        "leave global_batch_size out",
+    ),
+    "too few rows": ("training: {global_batch_size: 8192}\n", "4:31", "do not fill one", "more rows"),
+    "an exponential to 0": (
+        "training: {scheduler: exponential, final_lr_ratio: 0}\n",
+        "4:52",
+        "never reaches 0",
+        "0.05",
+    ),
+    "an exponential to 0 in one combination": (
+        "training:\n  scheduler: [linear, exponential]\n  final_lr_ratio: 0\n",
+        "6:19",
+        "with scheduler: exponential",
+        "0.05",
+    ),
+    "offload without ZeRO": (
+        "deepspeed: {zero_stage: 0, offload: optimizer}\n",
+        "4:37",
+        "zero_stage 1, 2 or 3",
+        "zero_stage: 2",
+    ),
+    "offload of parameters without ZeRO-3": (
+        "deepspeed: {zero_stage: [1, 3], offload: all}\n",
+        "4:42",
+        "not 1 (with zero_stage: 1)",
+        "zero_stage: 3",
+    ),
+    "pipeline parallelism": ("parallel: {pp: 2}\n", "4:16", "no pipeline parallelism", "dp"),
+    "tensor parallelism": ("parallel: {tp: 2}\n", "4:16", "no tensor parallelism", "dp"),
+    "more tokens than positions": ("training: {max_seq_len: 9000}\n", "4:25", "8192", "max_seq_len: 8192"),
+    "a metric the wrong way round": (
+        "objective: {metric: eval/token_accuracy, mode: min}\n",
+        "4:48",
+        "better when higher",
+        "mode: max",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", CASES)
+def test_each_fault_is_named_with_its_line_column_rule_and_remedy(fault, tmp_path):
+    text, position, rule, remedy = CASES[fault]
+    found = problems_of(tmp_path, text)
+    assert [one.where for one in found] == [f"s.yaml:{position}"]
+    assert rule in found[0].rule
+    assert remedy in found[0].remedy
+
+
+# what is wrong -> the whole file, place, part of the rule
+FILES = {
+    "an empty file": (b"", "s.yaml:1:1", "empty"),
+    "a file of comments": (b"# nothing\n", "s.yaml:1:1", "empty"),
+    "not a mapping": (b"- 1\n", "s.yaml:1:1", "mapping"),
+    "a text": (b"hello\n", "s.yaml:1:1", "mapping"),
+    "not YAML": (b"name: [1\n", "s.yaml:2:1", "not YAML"),
+    "a colon too many": (b"name: a: b\n", "s.yaml:1:8", "not YAML"),
+    "a tab": (b"training:\n\tlr: 1\n", "s.yaml:2:1", "indented by spaces"),
+    "not UTF-8": (b"name: a\nmodel_path: caf\xe9\n", "s.yaml:2:16", "UTF-8"),
+    "a control character": (b"name: \x01\n", "s.yaml", "not YAML"),
+    "a key twice": (b"name: a\nname: b\nmodel_path: m\ndata_path: d\n", "s.yaml:2:1", "twice"),
+    "an unknown alias": (b"name: *a\n", "s.yaml:1:7", "anchor"),
+    "two documents": (b"name: a\n---\nname: b\n", "s.yaml:2:1", "one document"),
+    "a tag": (b"name: !!python/object:os.system x\n", "s.yaml:1:7", "tag"),
+    "a key that is a list": (b"? [a]\n: 1\n", "s.yaml:1:3", "a key is a word"),
+    "an alias of itself": (b"name: &a [*a]\n", "s.yaml:1:7", "nested"),
+    "too many brackets": (b"name: " + b"[" * 5000, "s.yaml", "nested"),
+    "a missing key": (b"name: a\nmodel_path: m\n", "s.yaml:1:1", "missing"),
+    "a name that is a path": (b"name: a/b\nmodel_path: m\ndata_path: d\n", "s.yaml:1:7", "path separators"),
+    "a name with a blank": (b"name: a b\nmodel_path: m\ndata_path: d\n", "s.yaml:1:7", "letters, digits"),
+}
+
+
+@pytest.mark.parametrize("fault", FILES)
+def test_a_file_that_is_no_space_file_is_refused_at_its_place(fault, tmp_path):
+    content, place, rule = FILES[fault]
+    found = problems_of(tmp_path, content)
+    assert [one.where for one in found][:1] == [place]
+    assert rule in found[0].rule
+
+
+def test_aliases_are_expanded(tmp_path):
+    space = load_text(tmp_path, "training: {epochs: &few [1, 2], seed: *few}\nsearch: &s {trials: 3}\n")
+    assert [one.name for one in space.dimensions] == ["epochs", "seed"]
+
+
+def test_a_small_file_of_aliases_cannot_become_a_huge_tree(tmp_path):
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    (one,) = problems_of(tmp_path, "\n".join(levels).encode())
+    assert "once its aliases are expanded" in one.rule
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    for path, rule in ((tmp_path / "none.yaml", "no such file"), (tmp_path, "folder")):
+        with pytest.raises(SpaceFileError, match=rule):
+            load_space(path, gather=lambda settings: GPU_FACTS)
+
+
+def test_all_faults_come_at_once_and_in_the_order_of_the_file(tmp_path):
+    found = problems_of(
+        tmp_path,
+        """\
+        training:
+          lr: {log_uniform: [0, 1]}
+          scheduler: exponential
+          final_lr_ratio: 0
+          epoch: 3
+        parallel: {pp: 2}
+        """,
+        overrides=["zero_stge=1", "seed=2", "training=3", "lr", "epochs=[1"],
+    )
+    places = [one.where for one in found]
+    assert places[:4] == ["s.yaml:5:21", "s.yaml:7:19", "s.yaml:8:3", "s.yaml:9:16"]
+    assert places[4:] == [
+        "--set zero_stge=1",
+        "--set seed=2",
+        "--set training=3",
+        "--set lr",
+        "--set epochs=[1",
+    ]
+    assert "search.seed, training.seed" in found[5].remedy
+    assert "deepspeed.zero_stage?" in found[4].remedy
+
+
+def test_a_fault_of_the_data_is_reported_beside_those_of_the_file(tmp_path):
+    fault = DataError.of(where="d", value="", rule="is missing", remedy="check it")
+
+    def gather(settings):
+        raise fault
+
+    path = tmp_path / "s.yaml"
+    path.write_text("name: t\nmodel_path: m\ndata_path: d\nlr: 3\n")
+    with pytest.raises(SpaceFileError) as caught:
+        load_space(path, gather=gather)
+    assert len(caught.value.problems) == 2
+    path.write_text("name: t\nmodel_path: m\ndata_path: d\n")
+    with pytest.raises(DataError):
+        load_space(path, gather=gather)
+
+
+def test_a_faulty_override_is_named_as_it_was_given(tmp_path):
+    (one,) = problems_of(tmp_path, "", overrides=["training.lr=fast"])
+    assert one.where == "--set training.lr=fast"
+    assert "a number" in one.rule
+
+
+def test_a_problem_survives_pickling(tmp_path):
+    with pytest.raises(SpaceFileError) as caught:
+        load_text(tmp_path, "lr: 3\n")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_sweep_needs_something_open_and_training_nothing(tmp_path):
+    closed = load_text(tmp_path, "training: {lr: 1e-4}\n")
+    require_closed(closed)
+    with pytest.raises(SpaceFileError, match=r"s.yaml:4:16: nothing is open.*\n.*lr: auto"):
+        require_open(closed)
+    opened = load_text(tmp_path, "training: {lr: auto, epochs: [1, 2]}\n")
+    require_open(opened)
+    with pytest.raises(SpaceFileError) as caught:
+        require_closed(opened)
+    assert [one.value for one in caught.value.problems] == ["lr", "epochs"]
+    assert caught.value.problems[1].remedy.startswith("write epochs: 2")
