@@ -70,9 +70,7 @@ def run(
     file: SpaceFile,
     out: Annotated[Path | None, typer.Option(help="The sweep's folder (default: sweeps/<name>).")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Instead of search.trials.")] = None,
-    time_budget: Annotated[
-        str | None, typer.Option(help="Instead of search.time_budget: 90s, 30m, 2h.")
-    ] = None,
+    time_budget: Annotated[str | None, typer.Option(help="Instead of search.time_budget, e.g. 2h.")] = None,
     overrides: Overrides = None,
 ) -> None:
     """Search the open values of FILE and write the best configuration."""
@@ -128,9 +126,7 @@ def best(
 @app.command()
 def train(
     file: SpaceFile,
-    output_dir: Annotated[
-        Path | None, typer.Option(help="The model's folder (default: models/<name>).")
-    ] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Default: models/<name>.")] = None,
     overrides: Overrides = None,
 ) -> None:
     """Train a file with nothing open, in full, and save the model."""

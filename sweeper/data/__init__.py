@@ -10,6 +10,7 @@ from sweeper.data.facts import gather_facts
 from sweeper.data.model import model_folder
 from sweeper.data.prepare import prepare
 from sweeper.data.tokenizer import load_tokenizer
+from sweeper.data.weights import model_fingerprint, sampled_hash
 
 __all__ = [
     "Batch",
@@ -19,7 +20,9 @@ __all__ = [
     "collate",
     "gather_facts",
     "load_tokenizer",
+    "model_fingerprint",
     "model_folder",
     "prepare",
+    "sampled_hash",
     "sequences",
 ]

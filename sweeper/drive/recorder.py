@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from sweeper.drive.trainable import Outcome
@@ -37,12 +38,14 @@ class Recorder:
         ledger: Ledger,
         folder: SweepFolder,
         stopper: Stopper,
-        listeners: list[Listener],
+        listeners: Sequence[Listener],
         *,
+        data_dir: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._space, self._ledger, self._folder = space, ledger, folder
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
+        self._data_dir = data_dir
         self._records = {record.number: record for record in ledger.trials()}
         budget_s = space.settings.search.time_budget_s
         self._deadline = None if budget_s is None else clock() + budget_s
@@ -69,6 +72,7 @@ class Recorder:
         return number, Job(
             config=config,
             cache_dir=self._folder.cache_dir.absolute(),
+            data_dir=self._data_dir,
             log_file=self._folder.trial_log(number).absolute(),
             evaluate_untrained=self._ledger.untrained is None,
         )
@@ -97,14 +101,8 @@ class Recorder:
     # -----------------------------------------------------------------------------------------
 
     def _take_prepared(self, number: int, prepared: Prepared) -> None:
-        self._ledger.note(
-            number,
-            total_tokens=prepared.total_tokens,
-            total_steps=prepared.total_steps,
-            fingerprints=prepared.fingerprints,
-            versions=prepared.versions,
-            data_counts=prepared.data_counts,
-        )
+        self._ledger.note(number, total_tokens=prepared.total_tokens, total_steps=prepared.total_steps)
+        self._refresh(number)
         text = json.dumps(prepared.ds_config, indent=2) + "\n"
         write_whole(self._folder.trial_ds_config(number), text)
         for listener in self._listeners:
@@ -157,4 +155,6 @@ class Recorder:
 
     def _asked(self) -> int:
         """Trials that count: one whose driver died was asked again under a new number."""
-        return sum(not record.attributes.get("requeued", False) for record in self._records.values())
+        again = {record.attributes.get("requeue_of") for record in self._records.values()}
+        started = [r for r in self._records.values() if r.state is not TrialState.WAITING]
+        return sum(record.number not in again for record in started)

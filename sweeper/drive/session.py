@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from sweeper.data import prepare
+from sweeper.data import model_fingerprint, prepare
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
@@ -45,49 +45,61 @@ class Session:
             experiment=space.settings.tracking.experiment or space.name,
             log_path=folder.logs_dir / "mlflow.log",
         )
+        self._fingerprints: dict[str, str] = {}
 
     def search(self) -> None:
-        """Run trials until the ledger has what was asked for. Raises UserError from the first trial
-        that meets one."""
-        self._announce()
-        listeners = [self._view, TrackingListener(self._tracker)]
-        stopper = make_stopper(self._space)
-        recorder = Recorder(self._space, self._ledger, self._folder, stopper, listeners)
+        """Run trials until the ledger has what was asked for.
+
+        Raises UserError for data that cannot be used, and from the first trial that meets one.
+        """
         with self._view, self._tracked():
             self._view.say("tokenizing")
-            prepare(self._typical, self._folder.cache_dir.absolute())
+            data = prepare(self._typical, self._folder.cache_dir.absolute())
+            model = model_fingerprint(self._typical.model_path)
+            self._fingerprints = {"data": data.fingerprint, "model": model}
+            self._announce()
+            recorder = Recorder(
+                self._space,
+                self._ledger,
+                self._folder,
+                make_stopper(self._space),
+                [self._view, TrackingListener(self._tracker, self._tags())],
+                data_dir=data.folder,
+            )
             self._view.say("starting Ray and the workers")
             places = self._typical.resources.max_concurrent
             with ray_for(self._typical, places=places):
                 self._tuner(recorder, places).fit()
-        if recorder.problem is not None:
-            raise recorder.problem
+            if recorder.problem is not None:
+                raise recorder.problem
 
     def conclude(self) -> list[str]:
         """Write the answer and close MLflow's runs; returns warnings."""
-        self._ledger.note_sweep(state="finished")
-        trials = self._ledger.trials()
-        artifacts = [self._folder.space_file, *write_results(self._space, trials, self._folder)]
-        best, metrics, tags = self._ledger.best(), {}, {}
+        trials, best = self._ledger.trials(), self._ledger.best()
+        artifacts = write_results(self._space, trials, self._folder)
+        metrics, tags = {}, {}
         if best is not None:
-            fingerprints = best.attributes["fingerprints"]
-            artifacts.append(write_answer(self._space, self._ledger, self._folder, versions(), fingerprints))
+            answer = write_answer(self._space, self._ledger, self._folder, versions(), self._fingerprints)
+            artifacts.append(answer)
             metrics = {"best": best.value or 0.0}
             tags = {"best_trial": str(best.number)}
         self._tracker.sweep_finished(state="finished", artifacts=artifacts, tags=tags, metrics=metrics)
         return self._tracker.close(_TRACKING_PATIENCE_S)
 
     def _announce(self) -> None:
-        fixed = {
-            name: value
-            for name, value in flat_parameters(self._typical).items()
-            if name not in {dimension.name for dimension in self._space.dimensions}
-        }
-        tags = {f"version.{name}": value for name, value in versions().items()}
-        tags["sweeper.sweep_id"] = str(self._ledger.sweep_attributes().get("id", self._space.name))
+        searched = {dimension.name for dimension in self._space.dimensions}
+        settings = flat_parameters(self._typical)
         self._tracker.sweep_started(
-            name=self._space.name, params=fixed, tags=tags, space_file=self._folder.space_file
+            name=self._space.name,
+            params={name: value for name, value in settings.items() if name not in searched},
+            tags=self._tags() | {"sweeper.sweep_id": str(self._ledger.sweep_attributes()["id"])},
+            space_file=self._folder.space_file,
         )
+
+    def _tags(self) -> dict[str, str]:
+        """What every run of the sweep carries: what was computed with what, on what."""
+        tags = {f"version.{name}": value for name, value in versions().items()}
+        return tags | {f"fingerprint.{name}": value for name, value in self._fingerprints.items()}
 
     @contextmanager
     def _tracked(self) -> Iterator[None]:

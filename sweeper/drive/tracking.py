@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from sweeper.search import TrialRecord
@@ -18,21 +19,20 @@ _SECTIONS = ("training", "deepspeed", "parallel")
 class TrackingListener:
     """Sends each trial's parameters, metrics and end to MLflow, as one child run."""
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
+    def __init__(self, tracker: Tracker, tags: Mapping[str, str]) -> None:
+        """``tags`` hold for every trial: versions and fingerprints."""
+        self._tracker, self._tags = tracker, dict(tags)
 
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
         searched = dict(record.values)
         fixed = {name: value for name, value in flat_parameters(config).items() if name not in searched}
-        tags = {"default": "yes"} if record.is_default else {}
+        tags = self._tags | ({"default": "yes"} if record.is_default else {})
         self._tracker.trial_started(
             number, searched=searched, fixed=fixed, config_yaml=dump_config(config), tags=tags
         )
 
     def trial_prepared(self, number: int, prepared: Prepared) -> None:
-        tags = {f"fingerprint.{name}": value for name, value in prepared.fingerprints.items()}
-        tags |= {f"version.{name}": value for name, value in prepared.versions.items()}
-        self._tracker.tag(number, tags)
+        """Nothing that MLflow wants to know."""
 
     def progressed(self, number: int, progress: Progress) -> None:
         points = [point for step in progress.steps for point in _step_points(step)]

@@ -100,13 +100,14 @@ def _weekday(rng: random.Random) -> tuple[str, str]:
 
 
 def _month(rng: random.Random) -> tuple[str, str]:
-    start, ahead = rng.randrange(12), rng.randint(2, 6)
+    start, ahead = rng.randrange(12), rng.randint(2, 8)
     month, later = words.MONTHS[start], words.MONTHS[(start + ahead) % 12]
     spoken = number_in_words(ahead)
     prompt = rng.choice(
         (
             f"Which month comes {spoken} months after {month}?",
             f"It is {month} now. What month is it after {spoken} months?",
+            f"What month is {spoken} months after {month}?",
         )
     )
     return prompt, f"{later} comes {spoken} months after {month}."

@@ -142,7 +142,7 @@ def _weekday(rng: random.Random) -> str:
 
 
 def _month(rng: random.Random) -> str:
-    place, ahead = rng.randrange(12), rng.randint(1, 6)
+    place, ahead = rng.randrange(12), rng.randint(1, 8)
     month, later = words.MONTHS[place], words.MONTHS[(place + ahead) % 12]
     spoken = f"{number_in_words(ahead)} {'month' if ahead == 1 else 'months'}"
     return rng.choice(

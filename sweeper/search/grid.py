@@ -16,9 +16,9 @@ LIMIT = 10_000
 """Configurations beyond which a space is not enumerated: no sweep trains that many."""
 
 
-def continuous_dimensions(space: Space) -> list[Dimension]:
-    """The dimensions that no grid can enumerate."""
-    return [d for d in space.dimensions if isinstance(d.open_value, (Uniform, LogUniform))]
+def continuous_dimensions(space: Space) -> list[tuple[Dimension, Uniform | LogUniform]]:
+    """The dimensions that no grid can enumerate, with their ranges."""
+    return [(d, d.open_value) for d in space.dimensions if isinstance(d.open_value, (Uniform, LogUniform))]
 
 
 def configurations(space: Space, limit: int = LIMIT) -> list[Values] | None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.search.database import open_database
 from sweeper.search.records import Evaluation, TrialRecord, TrialState
-from sweeper.search.samplers import check_sampler, distribution, propose
+from sweeper.search.samplers import check_sampler, direction, distribution, propose
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -68,10 +68,9 @@ class Ledger:
 
         check_sampler(space)
         storage = open_database(url, must_exist=False)
-        direction = "minimize" if space.settings.objective.mode == "min" else "maximize"
         try:
             study = optuna.create_study(
-                storage=storage, study_name=space.name, direction=direction, sampler=_no_sampler()
+                storage=storage, study_name=space.name, direction=direction(space), sampler=_no_sampler()
             )
         except optuna.exceptions.DuplicatedStudyError as error:
             raise SweepFolderError.of(
@@ -179,11 +178,10 @@ class Ledger:
 
         Killed half-way, it can be called again: the values are put back once.
         """
-        records = self.trials()
-        record = next(r for r in records if r.number == number)
+        record = self._record(self._storage.get_trial(self._trial_id(number)), {})
         if record.state is not TrialState.RUNNING:
             raise ValueError(f"trial {number} is {record.state.value}, only a running trial is put back")
-        if not any(r.attributes.get("requeue_of") == number for r in records):
+        if not any(r.attributes.get("requeue_of") == number for r in self.trials()):
             self._enqueue(record.values, is_default=record.is_default, requeue_of=number)
         self.finish(number, TrialState.FAIL, "its driver ended while it ran; its values are asked again")
 
@@ -192,6 +190,12 @@ class Ledger:
         late = self._late_notes()
         trials = self._study.get_trials(deepcopy=False)
         return [self._record(trial, late.get(trial.number, {})) for trial in trials]
+
+    def trial(self, number: int) -> TrialRecord:
+        """One trial, as committed."""
+        return self._record(
+            self._storage.get_trial(self._trial_id(number)), self._late_notes().get(number, {})
+        )
 
     def best(self) -> TrialRecord | None:
         """The COMPLETE trial with the best objective, the earliest of equal ones; None without any."""

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from sweeper.errors import MissingDependencyError, Problem, SpaceFileError
 from sweeper.search.grid import LIMIT, configuration_key, configurations, continuous_dimensions, unasked
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from sweeper.spec import Dimension, OpenValue, Scalar, Space, Values
 
-__all__ = ["check_sampler", "distribution", "is_diverged", "propose", "startup_trials"]
+__all__ = ["check_sampler", "direction", "distribution", "is_diverged", "propose", "startup_trials"]
 
 SamplerName = Literal["tpe", "gp", "random", "grid", "qmc"]
 
@@ -76,7 +76,8 @@ def propose(space: Space, records: Sequence[TrialRecord]) -> Values | None:
     if left is not None and not left:
         return None
     if name == "grid":
-        return _next_of_grid(space, left)
+        _check_grid(space)
+        return _next_of_grid(space, left or [])
     asked = {configuration_key(record.values) for record in records}
     values: Values = {}
     for draw in range(_REDRAWS):
@@ -117,6 +118,11 @@ def distribution(open_value: OpenValue) -> BaseDistribution:
     return FloatDistribution(open_value.low, open_value.high, log=isinstance(open_value, LogUniform))
 
 
+def direction(space: Space) -> Literal["minimize", "maximize"]:
+    """The objective's mode as Optuna calls it."""
+    return "minimize" if space.settings.objective.mode == "min" else "maximize"
+
+
 def _sampler_name(space: Space) -> SamplerName:
     name = space.settings.search.sampler
     return "tpe" if name == "auto" else name
@@ -126,11 +132,11 @@ def _check_grid(space: Space) -> None:
     problems = [
         Problem(
             where=space.places.get(dimension.path, str(space.source)),
-            value=f"{dimension.name} from {dimension.open_value.low:g} to {dimension.open_value.high:g}",
+            value=f"{dimension.name} from {span.low:g} to {span.high:g}",
             rule="the sampler grid needs options, and this is a continuous range",
             remedy="write a list of values, such as [1.0e-5, 3.0e-5, 1.0e-4], or choose sampler: tpe",
         )
-        for dimension in continuous_dimensions(space)
+        for dimension, span in continuous_dimensions(space)
     ]
     if not problems and configurations(space) is None:
         problems = [
@@ -145,14 +151,9 @@ def _check_grid(space: Space) -> None:
         raise SpaceFileError(problems)
 
 
-def _next_of_grid(space: Space, left: list[Values] | None) -> Values:
-    """One that is left, in an order shuffled by the seed, so that a part of the grid covers all of it."""
-    if not left:
-        check_sampler(space)
-        raise AssertionError("an exhausted grid is handled by the caller")
-    rng = random.Random(_seed(space, 0, 0))
-    order = {configuration_key(v): rng.random() for v in configurations(space) or []}
-    return min(left, key=lambda values: order[configuration_key(values)])
+def _next_of_grid(space: Space, left: list[Values]) -> Values:
+    """One that is left, drawn by the seed, so that a part of the grid is spread over all of it."""
+    return random.Random(_seed(space, len(left), 0)).choice(left)
 
 
 def _seed(space: Space, number: int, draw: int) -> int:
@@ -188,8 +189,7 @@ def _sampler(space: Space, name: SamplerName, seed: int) -> BaseSampler:
 def _study(space: Space, sampler: BaseSampler) -> Study:
     import optuna
 
-    direction = "minimize" if space.settings.objective.mode == "min" else "maximize"
-    return optuna.create_study(direction=direction, sampler=sampler)
+    return optuna.create_study(direction=direction(space), sampler=sampler)
 
 
 def _draw_of_sequence(space: Space, index: int) -> Values:
@@ -223,8 +223,7 @@ def _suggest(trial: Trial, dimension: Dimension) -> Scalar:
     open_value = dimension.open_value
     if isinstance(open_value, Choice):
         if not _is_ordered(open_value):
-            chosen: Scalar = trial.suggest_categorical(dimension.name, open_value.options)
-            return chosen
+            return cast("Scalar", trial.suggest_categorical(dimension.name, open_value.options))
         rank = trial.suggest_int(dimension.name, 0, len(open_value.options) - 1)
         return _ranked(open_value)[rank]
     if isinstance(open_value, IntRange):

@@ -12,6 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from sweeper.errors import Problem, SpaceFileError
@@ -19,7 +20,7 @@ from sweeper.spec.values import Scalar, text
 
 __all__ = ["Located", "parse_yaml", "read_document"]
 
-MAX_BYTES = 2_000_000
+MAX_BYTES = 200_000
 MAX_NODES = 20_000
 MAX_DEPTH = 32
 
@@ -92,16 +93,14 @@ def parse_yaml(source: str, place: str, *, positions: bool = True) -> Located | 
     Raises:
         SpaceFileError: with all keys given twice, or the first fault of the syntax.
     """
-    reader = YAML(typ="safe", pure=True)
     try:
-        node = reader.compose(source)
+        _check_depth(source, place, positions)
+        node = YAML(typ="safe", pure=True).compose(source)
     except MarkedYAMLError as error:
         raise SpaceFileError([_syntax_problem(error, place, positions)]) from None
     except YAMLError as error:
         reason = str(error).splitlines()[0]
         raise _error(place, "", f"is not YAML ({reason})", "save it as plain UTF-8 text") from None
-    except RecursionError:
-        raise _error(place, "", "values are nested too deeply", "write fewer brackets") from None
     except ValueError as error:  # a directive or an escape that the parser itself trips over
         raise _error(place, "", f"is not YAML ({error})", "remove what is unusual in it") from None
     if node is None:
@@ -111,6 +110,18 @@ def parse_yaml(source: str, place: str, *, positions: bool = True) -> Located | 
     if builder.problems:
         raise SpaceFileError(builder.problems)
     return tree
+
+
+def _check_depth(source: str, place: str, positions: bool) -> None:
+    """The composer recurses, and the scanner slows down with every level; events come one by one."""
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(source):
+        if isinstance(event, CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise _too_deep(_where(event.start_mark, place, positions))
 
 
 class _Builder:
@@ -126,7 +137,7 @@ class _Builder:
         where = self.where(node.start_mark)
         self.nodes += 1
         if depth > MAX_DEPTH:
-            raise _error(where, "", f"values are nested deeper than {MAX_DEPTH}", "write fewer levels")
+            raise _too_deep(where)
         if self.nodes > MAX_NODES:
             rule = f"the file holds more than {MAX_NODES:,} values once its aliases are expanded"
             raise _error(where, "", rule, "write fewer options or aliases")
@@ -174,7 +185,7 @@ class _Builder:
         self.problems.append(Problem(where=where, value=value, rule=rule, remedy=remedy))
 
     def where(self, mark: Any) -> str:
-        return f"{self.place}:{mark.line + 1}:{mark.column + 1}" if self.positions else self.place
+        return _where(mark, self.place, self.positions)
 
 
 def _scalar(kind: str, value: str) -> Scalar | None:
@@ -207,7 +218,7 @@ def _decode(content: bytes, place: str) -> str:
 
 def _syntax_problem(error: MarkedYAMLError, place: str, positions: bool) -> Problem:
     mark = error.problem_mark or error.context_mark
-    where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark and positions else place
+    where = _where(mark, place, positions)
     reason = str(error.problem or "").strip()
     if "'\\t'" in reason:
         return Problem(where=where, value="a tab", rule="YAML is indented by spaces", remedy="use spaces")
@@ -219,6 +230,14 @@ def _syntax_problem(error: MarkedYAMLError, place: str, positions: bool) -> Prob
         return Problem(where=where, value="---", rule="a space file is one document", remedy="split the file")
     remedy = "check colons, brackets, quotes and indentation here and on the line above"
     return Problem(where=where, value="", rule=f"is not YAML ({reason})", remedy=remedy)
+
+
+def _where(mark: Any, place: str, positions: bool) -> str:
+    return f"{place}:{mark.line + 1}:{mark.column + 1}" if mark and positions else place
+
+
+def _too_deep(where: str) -> SpaceFileError:
+    return _error(where, "", f"values are nested deeper than {MAX_DEPTH}", "write fewer levels")
 
 
 def _error(where: str, value: str, rule: str, remedy: str) -> SpaceFileError:

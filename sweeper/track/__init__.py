@@ -6,16 +6,19 @@ step, because trials differ in epochs and accumulation and only on that axis can
 compare them; the optimizer step is there as the metric ``train/step``.
 """
 
+from sweeper.track.params import chart_params
 from sweeper.track.points import MetricPoint, evaluation_points, training_points
 from sweeper.track.reader import TrackedTrial, read_trials
 from sweeper.track.tracker import Tracker
-from sweeper.track.ui import serve_ui
+from sweeper.track.ui import comparison_url, serve_ui
 from sweeper.track.uri import masked, tracking_uri
 
 __all__ = [
     "MetricPoint",
     "TrackedTrial",
     "Tracker",
+    "chart_params",
+    "comparison_url",
     "evaluation_points",
     "masked",
     "read_trials",

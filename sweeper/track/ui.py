@@ -9,14 +9,38 @@ import socket
 import subprocess
 import sys
 from types import FrameType
+from urllib.parse import quote
 
 from sweeper.errors import UserError
+from sweeper.track.reader import experiment_id
+from sweeper.track.recorder import TRIAL_TAG
 from sweeper.track.uri import artifact_root, masked, sqlite_file
 
-__all__ = ["serve_ui"]
+__all__ = ["comparison_url", "serve_ui"]
 
 _GRACE_S = 5.0
 """The server has this long to end before it is killed."""
+
+
+def comparison_url(uri: str, port: int, experiment: str, *, metric: str, mode: str) -> str:
+    """The page of a running UI that compares an experiment's trials, the best one first.
+
+    MLflow folds child runs away as long as runs are sorted by time; sorted by a metric they are all
+    there, with their curves. Looks the experiment up in the store; the UI's front page where it is absent.
+    """
+    number = experiment_id(uri, experiment)
+    front = f"http://127.0.0.1:{port}/"
+    if number is None:
+        return front
+    query = {
+        "workflowType": "machine_learning",
+        "compareRunsMode": "CHART",
+        "searchFilter": f"tags.{TRIAL_TAG} LIKE '%'",
+        "orderByKey": f"metrics.`{metric}`",
+        "orderByAsc": str(mode == "min").lower(),
+    }
+    pairs = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
+    return f"{front}#/experiments/{number}/runs?{pairs}"
 
 
 def serve_ui(uri: str, port: int) -> int:

@@ -22,7 +22,9 @@ class Job:
 
     config: Config
     cache_dir: Path
-    """Shared by all trials of a sweep: tokenized data, converted models."""
+    """Shared by all trials of a sweep: converted models."""
+    data_dir: Path
+    """The tokenized data, which every trial maps."""
     log_file: Path
     """Everything that the trial's processes print is appended here."""
     evaluate_untrained: bool = False
@@ -39,11 +41,6 @@ class Prepared:
     """Real (non-padding) training tokens."""
     ds_config: dict[str, Any]
     """The DeepSpeed configuration exactly as used."""
-    fingerprints: dict[str, str]
-    """Of the data (with tokenizer and template) and of the model."""
-    versions: dict[str, str]
-    data_counts: dict[str, int]
-    """Rows read, truncated, dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,8 +45,9 @@ class TrainingFeed:
             dp=config.parallel.dp,
             seed=training.seed,
         )
-        tokens = np.array([data.train.lengths[rows].sum() for rows in bins], dtype=np.int64)
-        completions = np.array([data.train.completion_tokens[rows].sum() for rows in bins], dtype=np.int64)
+        lengths, completion_tokens = data.train.lengths, data.train.completion_tokens
+        tokens = np.array([lengths[rows].sum() for rows in bins], dtype=np.int64)
+        completions = np.array([completion_tokens[rows].sum() for rows in bins], dtype=np.int64)
         return cls(
             data=data,
             bins=bins,
@@ -95,7 +96,7 @@ class EvaluationFeed:
 
 
 def evaluation_steps(tokens_after: np.ndarray[Any, Any], evaluations: int) -> list[int]:
-    """After how many optimizer steps to evaluate: evenly spaced over the training tokens, the last at the end.
+    """After how many optimizer steps to evaluate: evenly spaced over the training tokens, last at the end.
 
     A trial with fewer steps than evaluations is evaluated after each step.
     """

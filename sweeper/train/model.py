@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -11,18 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
-from sweeper.data import load_tokenizer, model_folder
+from sweeper.data import load_tokenizer, model_folder, sampled_hash
 from sweeper.errors import ModelError
 from sweeper.spec import Config, Lora
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ModelStore", "model_fingerprint", "save_model_folder"]
+__all__ = ["ModelStore", "save_model_folder"]
 
 Precision = Literal["bf16", "fp16", "fp32"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_SAMPLE_BYTES = 2**20
 
 
 class ModelStore:
@@ -76,7 +74,7 @@ def _converted_gguf(file: Path, cache_dir: Path) -> Path:
     from filelock import FileLock
     from transformers import AutoModelForCausalLM
 
-    target = cache_dir / f"model-{_sampled_hash([file])[:16]}"
+    target = cache_dir / f"model-{sampled_hash([file])[:16]}"
     cache_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if target.is_dir():
@@ -143,26 +141,3 @@ def save_model_folder(
         draft.replace(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def model_fingerprint(model_path: str) -> str:
-    """SHA-256 over names, sizes and samples of a model's files; a hub id stands for itself."""
-    path = Path(model_folder(model_path))
-    if path.is_file():
-        return _sampled_hash([path])
-    if path.is_dir():
-        return _sampled_hash(sorted(file for file in path.iterdir() if file.is_file()))
-    return hashlib.sha256(model_path.encode()).hexdigest()
-
-
-def _sampled_hash(files: list[Path]) -> str:
-    """The first and last MiB of each file: enough to tell models apart, quick for 16 GB of weights."""
-    digest = hashlib.sha256()
-    for file in files:
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}:".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(_SAMPLE_BYTES))
-            stream.seek(max(size - _SAMPLE_BYTES, 0))
-            digest.update(stream.read(_SAMPLE_BYTES))
-    return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.metadata
 import os
 import socket
 import time
@@ -12,17 +11,15 @@ from pathlib import Path
 
 import torch
 
-from sweeper.data import TokenizedData, prepare
+from sweeper.data import TokenizedData
 from sweeper.errors import TrialFailedError
 from sweeper.spec import Config
 from sweeper.train.engine import Job, Prepared, Progress
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
-from sweeper.train.model import ModelStore, model_fingerprint
+from sweeper.train.model import ModelStore
 from sweeper.train.trainer import Trainer
 
 __all__ = ["RankWorker", "free_port"]
-
-_VERSIONED = ("sweeper", "torch", "deepspeed", "transformers", "peft")
 
 
 def free_port() -> int:
@@ -76,7 +73,7 @@ class RankWorker:
         started = time.time()
         config, device = job.config, get_accelerator().current_device_name()
         _seed_everything(config.training.seed)
-        data = prepare(config, job.cache_dir)
+        data = TokenizedData.open(job.data_dir)
         self._models = self._models or ModelStore(job.cache_dir)
         feed = TrainingFeed.of(config, data, self.rank, device)
         model = self._models.fresh(config)
@@ -92,9 +89,6 @@ class RankWorker:
             total_steps=feed.steps,
             total_tokens=feed.total_tokens,
             ds_config=self._trainer.ds_config,
-            fingerprints={"data": data.fingerprint, "model": model_fingerprint(config.model_path)},
-            versions={name: importlib.metadata.version(name) for name in _VERSIONED},
-            data_counts=data.counts,
         )
 
     def advance(self) -> Progress:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -92,7 +91,7 @@ def test_another_reader_of_the_study_sees_parameters_curves_and_states(space_of,
 
 def test_an_inactive_dimension_has_no_value(space_of, url):
     ledger = Ledger.create(url, space_of())
-    asked = sweep(ledger, 12, lambda values: values["lr"])
+    asked = sweep(ledger, 8, lambda values: values["lr"])
     schedulers = {values["scheduler"] for values in asked}
     assert len(schedulers) > 1 and "cosine" in schedulers
     assert all(("final_lr_ratio" in values) == (values["scheduler"] == "cosine") for values in asked)
@@ -300,15 +299,6 @@ def test_a_reader_in_another_process_sees_each_commit(space_of, url):
     for tokens in (100, 200, 300):
         ledger.report(record.number, evaluation(tokens, 1.0))
         assert reader.trials()[0].evaluations[-1].tokens == tokens
-
-
-def test_a_report_takes_milliseconds(space_of, url):
-    ledger = Ledger.create(url, space_of())
-    record = ledger.ask()
-    started = time.perf_counter()
-    for tokens in range(20):
-        ledger.report(record.number, evaluation(tokens, 1.0))
-    assert (time.perf_counter() - started) / 20 < 0.25
 
 
 def test_a_record_is_strict_json(space_of, url):
