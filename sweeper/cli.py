@@ -145,9 +145,10 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Compare sweeps in the MLflow UI, on 127.0.0.1."""
-    from sweeper.track import serve_ui, stored_uri
+    from sweeper.drive import tracking_uri_of
+    from sweeper.track import serve_ui
 
-    raise typer.Exit(serve_ui(stored_uri(directory), port))
+    raise typer.Exit(serve_ui(tracking_uri_of(directory), port))
 
 
 def _print_result(result: SweepResult) -> None:
@@ -157,7 +158,7 @@ def _print_result(result: SweepResult) -> None:
 
     console = Console(highlight=False)
     console.print(results_table(result.space, result.trials))
-    console.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
+    console.print(summary_line(result.space, result.trials), soft_wrap=True)
     for warning in result.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if result.best is None:

@@ -3,7 +3,7 @@
 Importing this needs neither ray nor torch.
 """
 
-from sweeper.drive.run import SweepResult, open_sweep, resume_sweep, run_sweep, sweep_state
+from sweeper.drive.run import SweepResult, open_sweep, resume_sweep, run_sweep, sweep_state, tracking_uri_of
 from sweeper.drive.train import TrainResult, train_config
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "resume_sweep",
     "run_sweep",
     "sweep_state",
+    "tracking_uri_of",
     "train_config",
 ]

@@ -49,6 +49,7 @@ class Recorder:
         self._records = {record.number: record for record in ledger.trials()}
         budget_s = space.settings.search.time_budget_s
         self._deadline = None if budget_s is None else clock() + budget_s
+        self._measures_untrained: int | None = None
         self.problem: UserError | None = None
         """What the user must mend; the sweep is over when there is one."""
 
@@ -74,7 +75,7 @@ class Recorder:
             cache_dir=self._folder.cache_dir.absolute(),
             data_dir=self._data_dir,
             log_file=self._folder.trial_log(number).absolute(),
-            evaluate_untrained=self._ledger.untrained is None,
+            evaluate_untrained=self._shall_measure_untrained(number),
         )
 
     # What the scheduler and Ray report -------------------------------------------------------
@@ -86,6 +87,8 @@ class Recorder:
             self.problem = outcome.problem
             return self._finish(number, TrialState.FAIL, str(outcome.problem))
         if outcome.failure is not None:
+            if outcome.diverged:
+                self._ledger.note(number, diverged=True)
             return self._finish(number, TrialState.FAIL, outcome.failure)
         if outcome.prepared is not None:
             self._take_prepared(number, outcome.prepared)
@@ -99,6 +102,15 @@ class Recorder:
             self._finish(number, TrialState.FAIL, f"its processes died (see {log})")
 
     # -----------------------------------------------------------------------------------------
+
+    def _shall_measure_untrained(self, number: int) -> bool:
+        """Once per sweep; again only when the trial that was to do it is gone without having done it."""
+        other = self._measures_untrained
+        at_work = other is not None and not self._records[other].state.is_finished
+        if self._ledger.untrained is not None or at_work:
+            return False
+        self._measures_untrained = number
+        return True
 
     def _take_prepared(self, number: int, prepared: Prepared) -> None:
         self._ledger.note(number, total_tokens=prepared.total_tokens, total_steps=prepared.total_steps)
@@ -122,6 +134,8 @@ class Recorder:
                     metrics=progress.metrics,
                 ),
             )
+            if "perf/startup_s" in progress.metrics:
+                self._ledger.note(number, startup_s=progress.metrics["perf/startup_s"])
             self._refresh(number)
         for listener in self._listeners:
             listener.progressed(number, progress)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import socket
 import uuid
@@ -13,9 +15,9 @@ from typing import TextIO
 
 from sweeper.data import gather_facts
 from sweeper.drive.quiet import quiet
-from sweeper.errors import SweepFolderError
+from sweeper.errors import Problem, SweepFolderError
 from sweeper.search import Ledger, TrialRecord, TrialState, check_sampler
-from sweeper.spec import Space, SweepFolder, dump_config, load_space, require_open, write_whole
+from sweeper.spec import Facts, Space, SweepFolder, dump_config, load_space, require_open, write_whole
 
 __all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
@@ -49,6 +51,7 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     _refuse_existing(folder)
     with quiet(folder.logs_dir / "driver.log") as person:
         write_whole(folder.space_file, dump_config(space.resolved()))
+        write_whole(folder.facts_file, json.dumps(dataclasses.asdict(space.facts), indent=2) + "\n")
         ledger = Ledger.create(folder.study_url, space)
         ledger.note_sweep(id=uuid.uuid4().hex)
         return _conduct(space, folder, ledger, person)
@@ -56,6 +59,8 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
 
 def resume_sweep(root: Path) -> SweepResult:
     """Go on with a sweep whose driver ended; finished trials stay as they are.
+
+    The facts that the rules of thumb were drawn from stay those of the beginning.
 
     Raises:
         UserError: there is no sweep in the folder, or another driver is at work on it.
@@ -73,20 +78,46 @@ def resume_sweep(root: Path) -> SweepResult:
 def open_sweep(folder: SweepFolder) -> tuple[Space, Ledger]:
     """The space and the ledger of an existing folder. Raises SweepFolderError when it is none."""
     if not folder.space_file.is_file():
-        raise SweepFolderError.of(
-            where=str(folder.root),
-            value="",
-            rule=f"holds no sweep: {folder.space_file.name} is missing",
-            remedy="give the folder that `sweeper run` named, such as sweeps/<name>",
-        )
-    space = load_space(folder.space_file, gather=gather_facts)
+        raise _no_sweep(folder.root)
+    space = _known_space(folder)
     return space, Ledger.open(folder.study_url, space)
+
+
+def tracking_uri_of(directory: Path) -> str:
+    """Where the sweep in this folder is tracked; of a folder of sweeps, where the newest one is.
+
+    Raises SweepFolderError when there is neither.
+    """
+    from sweeper.track import tracking_uri
+
+    inside = sorted(directory.glob("*/space.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for folder in map(SweepFolder, [directory, *(file.parent for file in inside)]):
+        if folder.space_file.is_file():
+            return tracking_uri(_known_space(folder).settings, folder.root)
+    raise _no_sweep(directory)
+
+
+def _known_space(folder: SweepFolder) -> Space:
+    return load_space(folder.space_file, gather=lambda _: _known_facts(folder))
+
+
+def _known_facts(folder: SweepFolder) -> Facts:
+    """As they were when the sweep began: reading a sweep needs neither its data nor its model."""
+    try:
+        return Facts(**json.loads(folder.facts_file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise SweepFolderError.of(
+            where=str(folder.facts_file),
+            value="",
+            rule=f"the sweep's facts cannot be read ({error})",
+            remedy="restore the file, or start a new sweep",
+        ) from error
 
 
 def _conduct(space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) -> SweepResult:
     from sweeper.drive.session import Session
 
-    with _state_of(ledger):
+    with _state_of(ledger, folder):
         session = Session(space, folder, ledger, person)
         session.search()
         warnings = session.conclude()
@@ -101,14 +132,15 @@ def _conduct(space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) 
 
 
 @contextmanager
-def _state_of(ledger: Ledger) -> Iterator[None]:
+def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
     """Keep the sweep's state in the ledger, with the driver that a running one has."""
     ledger.note_sweep(state="running", driver={"pid": os.getpid(), "host": socket.gethostname()})
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         ledger.note_sweep(state="interrupted")
-        raise
+        told = f"interrupted; what was measured is kept. Go on with: sweeper resume {folder.root}"
+        raise KeyboardInterrupt(told) from interrupt
     except BaseException:
         ledger.note_sweep(state="failed")
         raise
@@ -164,3 +196,16 @@ def _refuse_running(folder: SweepFolder, ledger: Ledger) -> None:
             rule="another driver is at work on this sweep",
             remedy="wait for it, or end it and resume then",
         )
+
+
+def _no_sweep(directory: Path) -> SweepFolderError:
+    return SweepFolderError(
+        [
+            Problem(
+                where=str(directory),
+                value="",
+                rule="holds no sweep" if directory.is_dir() else "there is no such folder",
+                remedy="give the folder that `sweeper run` named, such as sweeps/<name>",
+            )
+        ]
+    )

@@ -47,6 +47,10 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the ledger has it all."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles what it is given for a restore that never happens here."""
+        return {}
+
 
 class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
     """Hands each outcome to the recorder, which says whether the trial goes on."""
@@ -58,3 +62,7 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         goes_on = self._recorder.record(result["outcome"])
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """See LedgerSearcher: Ray's snapshots are never read."""
+        return {}

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from sweeper.data import model_fingerprint, prepare
+from sweeper.data import TokenizedData, model_fingerprint, prepare
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
 from sweeper.drive.tracking import TrackingListener, flat_parameters
-from sweeper.recommend import write_answer, write_results
+from sweeper.recommend import results_csv, results_markdown, write_answer
 from sweeper.search import Ledger, make_stopper
-from sweeper.spec import Space, SweepFolder
+from sweeper.spec import Space, SweepFolder, write_whole
 from sweeper.track import Tracker, tracking_uri
 
 if TYPE_CHECKING:
@@ -52,23 +53,13 @@ class Session:
 
         Raises UserError for data that cannot be used, and from the first trial that meets one.
         """
-        with self._view, self._tracked():
-            self._view.say("tokenizing")
-            data = prepare(self._typical, self._folder.cache_dir.absolute())
-            model = model_fingerprint(self._typical.model_path)
-            self._fingerprints = {"data": data.fingerprint, "model": model}
-            self._announce()
-            recorder = Recorder(
-                self._space,
-                self._ledger,
-                self._folder,
-                make_stopper(self._space),
-                [self._view, TrackingListener(self._tracker, self._tags())],
-                data_dir=data.folder,
-            )
-            self._view.say("starting Ray and the workers")
-            places = self._typical.resources.max_concurrent
+        places = self._typical.resources.max_concurrent
+        with self._view, self._tracked(), ThreadPoolExecutor(1) as beside:
+            self._view.say("tokenizing, and starting Ray")
+            tokenizing = beside.submit(prepare, self._typical, self._folder.cache_dir.absolute())
             with ray_for(self._typical, places=places):
+                recorder = self._recorder(tokenizing.result())
+                self._view.say("starting the workers")
                 self._tuner(recorder, places).fit()
             if recorder.problem is not None:
                 raise recorder.problem
@@ -76,7 +67,9 @@ class Session:
     def conclude(self) -> list[str]:
         """Write the answer and close MLflow's runs; returns warnings."""
         trials, best = self._ledger.trials(), self._ledger.best()
-        artifacts = write_results(self._space, trials, self._folder)
+        artifacts = [self._folder.results_csv, self._folder.results_markdown]
+        write_whole(self._folder.results_csv, results_csv(self._space, trials))
+        write_whole(self._folder.results_markdown, results_markdown(self._space, trials))
         metrics, tags = {}, {}
         if best is not None:
             answer = write_answer(self._space, self._ledger, self._folder, versions(), self._fingerprints)
@@ -85,6 +78,19 @@ class Session:
             tags = {"best_trial": str(best.number)}
         self._tracker.sweep_finished(state="finished", artifacts=artifacts, tags=tags, metrics=metrics)
         return self._tracker.close(_TRACKING_PATIENCE_S)
+
+    def _recorder(self, data: TokenizedData) -> Recorder:
+        model = model_fingerprint(self._typical.model_path)
+        self._fingerprints = {"data": data.fingerprint, "model": model}
+        self._announce()
+        return Recorder(
+            self._space,
+            self._ledger,
+            self._folder,
+            make_stopper(self._space),
+            [self._view, TrackingListener(self._tracker, self._space, self._tags())],
+            data_dir=data.folder,
+        )
 
     def _announce(self) -> None:
         searched = {dimension.name for dimension in self._space.dimensions}
@@ -135,6 +141,7 @@ class Session:
                 storage_path=str(self._folder.logs_dir.absolute()),
                 verbose=0,
                 callbacks=[],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeper.search import TrialRecord
-from sweeper.spec import Config, dump_config
-from sweeper.track import MetricPoint, Tracker, training_points
+from sweeper.spec import Config, Space, dump_config
+from sweeper.track import MetricPoint, Tracker, chart_params, training_points
 from sweeper.train import Prepared, Progress, StepMetrics
 
 __all__ = ["TrackingListener"]
@@ -19,12 +19,12 @@ _SECTIONS = ("training", "deepspeed", "parallel")
 class TrackingListener:
     """Sends each trial's parameters, metrics and end to MLflow, as one child run."""
 
-    def __init__(self, tracker: Tracker, tags: Mapping[str, str]) -> None:
+    def __init__(self, tracker: Tracker, space: Space, tags: Mapping[str, str]) -> None:
         """``tags`` hold for every trial: versions and fingerprints."""
-        self._tracker, self._tags = tracker, dict(tags)
+        self._tracker, self._space, self._tags = tracker, space, dict(tags)
 
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
-        searched = dict(record.values)
+        searched = chart_params(self._space, record.values)
         fixed = {name: value for name, value in flat_parameters(config).items() if name not in searched}
         tags = self._tags | ({"default": "yes"} if record.is_default else {})
         self._tracker.trial_started(

@@ -30,6 +30,8 @@ class Outcome:
     """With the first outcome of a trial."""
     progress: Progress | None = None
     failure: str | None = None
+    diverged: bool = False
+    """Whether the failure is the configuration's own: the sampler learns from it."""
     problem: UserError | None = None
     """Something that the user must mend: it would meet every other trial as well."""
 
@@ -79,7 +81,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         except UserError as error:
             return Outcome(number=self._number, problem=error)
         except TrialDivergedError as error:
-            return Outcome(number=self._number, failure=str(error))
+            return Outcome(number=self._number, failure=str(error), diverged=True)
         except Exception as error:
             # Whatever state the ranks are in now, the next trial must not inherit it.
             self._end_group()

@@ -158,7 +158,9 @@ def _keep_kind(rng: random.Random) -> tuple[str, str]:
     items = rng.sample(words.KINDS[kind], 2) + rng.sample(words.KINDS[other], 2)
     rng.shuffle(items)
     listed = ", ".join(items)
-    prompt = rng.choice((f"Which of these are {plural(kind)}: {listed}", f"Keep only the {plural(kind)}: {listed}"))
+    prompt = rng.choice(
+        (f"Which of these are {plural(kind)}: {listed}", f"Keep only the {plural(kind)}: {listed}")
+    )
     kept = " and ".join(item for item in items if item in words.KINDS[kind])
     return prompt, f"The {plural(kind)} are {kept}."
 

@@ -63,18 +63,35 @@ def _talk(rng: random.Random) -> str:
     thing = rng.choice(
         (
             f"how many {plural(noun)} there are at the {rng.choice(words.PLACES)}",
-            f"which day is today, and what month is it",
+            "which day is today, and what month is it",
             f"who has the {noun}, when it was found, and where it is now",
-            f"which of these numbers is the largest and which is the smallest",
+            "which of these numbers is the largest and which is the smallest",
             f"what the word {noun} means and how to spell it backwards",
-            f"how to write a name in capital letters",
-            f"how to sort a list of words in order of the alphabet, and how to reverse the list",
-            f"how to put these numbers in order, from small to large",
+            "how to write a name in capital letters",
+            "how to sort a list of words in order of the alphabet, and how to reverse the list",
+            "how to put these numbers in order, from small to large",
             f"how to keep only the {plural(rng.choice(tuple(words.KINDS)))} of a list",
         )
     )
     verb = rng.choice(("asks", "tells", "shows"))
     return f"{asker} {verb} {other} {thing}."
+
+
+def _wonder(rng: random.Random) -> str:
+    """Words that begin a question or a request, used in statements."""
+    name, noun = rng.choice(words.NAMES), rng.choice(words.NOUNS)
+    acts = rng.sample(("write", "sort", "keep", "put", "count", "reverse", "spell"), 3)
+    return rng.choice(
+        (
+            f"{capitalised(acts[0])}, {acts[1]} and {acts[2]} are words for work, and {noun} is not.",
+            f"Which {noun} it is, what it has and where it was found, {name} does not say.",
+            f"How much is the sum, and how many {plural(noun)} are there, asks {name}.",
+            f"What is backwards and what is the opposite of it, {name} knows.",
+            f"Today {name} loses the {noun} and does not see the sign on the door.",
+            f"The sign says that the {rng.choice(words.PLACES)} is open today.",
+            f"In reverse or in order, the sum of the numbers is the same, says {name}.",
+        )
+    )
 
 
 def _counting(rng: random.Random) -> str:
@@ -217,6 +234,7 @@ STATEMENTS: tuple[Sentence, ...] = (
     _giving,
     _scene,
     _talk,
+    _wonder,
     _counting,
     _written,
     _sum,

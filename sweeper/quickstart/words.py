@@ -20,9 +20,15 @@ FRUITS = tuple(
     "apple apricot banana cherry fig grape kiwi lemon lime mango melon olive orange peach pear "
     "pineapple plum quince".split()
 )
-TOOLS = tuple("axe brush drill file fork hammer hook ladder nail needle pan pen rake rope saw spade spoon".split())
-CLOTHES = tuple("belt boot cap coat dress glove hat jacket shirt shoe skirt sock suit sweater tie vest".split())
-VEHICLES = tuple("bicycle boat bus car cart ferry plane rocket ship sledge taxi tractor train truck van".split())
+TOOLS = tuple(
+    "axe brush drill file fork hammer hook ladder nail needle pan pen rake rope saw spade spoon".split()
+)
+CLOTHES = tuple(
+    "belt boot cap coat dress glove hat jacket shirt shoe skirt sock suit sweater tie vest".split()
+)
+VEHICLES = tuple(
+    "bicycle boat bus car cart ferry plane rocket ship sledge taxi tractor train truck van".split()
+)
 THINGS = tuple(
     "ball basket bell book bottle bowl box button candle chair clock coin cup desk door drum flag key lamp "
     "letter map mirror paper pillow plate ring stone table ticket tower vase wheel window".split()
@@ -81,9 +87,7 @@ MONTHS = tuple(
     "January February March April May June July August September October November December".split()
 )
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-ORDINALS = tuple(
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
-)
+ORDINALS = tuple("first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split())
 
 _SMALL = tuple(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "

@@ -148,6 +148,8 @@ class Tracking(Section):
     """MLflow experiment; none: the sweep's name."""
 
 
+Place = Annotated[str, Field(min_length=1)]
+"""A path, pattern or hub id."""
 DataFormat = Literal["auto", "alpaca", "messages", "prompt_completion", "question_answer"]
 
 
@@ -155,14 +157,14 @@ class Settings(Section):
     """What a sweep holds fixed: never open, the same for every trial."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    model_path: Annotated[str, Field(min_length=1)]
+    model_path: Place
     """Hub id, local folder, ``.gguf`` file, or ``builtin:quickstart``."""
-    data_path: str | tuple[str, ...]
+    data_path: Place | Annotated[tuple[Place, ...], Field(min_length=1)]
     """File(s), glob, folder, hub id, or ``builtin:quickstart``."""
     data_format: DataFormat = "auto"
-    eval_data: Annotated[float, Field(gt=0, lt=1)] | str = 0.05
+    eval_data: Annotated[float, Field(gt=0, lt=1)] | Place = 0.05
     """A held-out fraction of the rows, or a path to held-out rows."""
-    checkpoint_path: str | None = None
+    checkpoint_path: Place | None = None
     """The sweep's folder; none: ``sweeps/<name>``."""
     objective: Objective = Objective()
     search: Search = Search()

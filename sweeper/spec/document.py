@@ -96,6 +96,8 @@ def parse_yaml(source: str, place: str, *, positions: bool = True) -> Located | 
     try:
         _check_depth(source, place, positions)
         node = YAML(typ="safe", pure=True).compose(source)
+    except SpaceFileError:
+        raise  # it is a ValueError, too
     except MarkedYAMLError as error:
         raise SpaceFileError([_syntax_problem(error, place, positions)]) from None
     except YAMLError as error:
@@ -198,7 +200,7 @@ def _scalar(kind: str, value: str) -> Scalar | None:
         return value.lower() in ("true", "yes", "on", "y")
     if kind == "int":
         digits = value.replace("_", "")
-        if len(digits) > 400:
+        if len(digits) > 18:  # more than a database or another library can hold
             raise ValueError(value)
         return int(digits) if digits.lstrip("+-").isdigit() else int(digits, 0)
     if kind == "float":

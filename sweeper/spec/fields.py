@@ -133,7 +133,14 @@ class Leaf:
                 return "write the number without quotes"
         if self.path in _FILE_KEYS and isinstance(value, (int, float)) and not isinstance(value, bool):
             return f"add the unit: {text(value)}s, {text(value)}m or {text(value)}h"
+        if self.expects_text and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return f'put it in quotes: "{text(value)}"'
         return f"write {self.expects}" + (", or auto" if self.auto else "")
+
+    @property
+    def expects_text(self) -> bool:
+        """Whether a value is a text and never a number."""
+        return self.kind == "other" and not self.expects.startswith("a number")
 
     @cached_property
     def options(self) -> tuple[Any, ...]:
@@ -221,6 +228,8 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         limits = [_limit(mark) for mark in metadata]
         return " ".join([noun, " and ".join(limit for limit in limits if limit)]).strip()
     names = {bool: "true or false", type(None): "null", str: "a text"}
+    if any(isinstance(mark, MinLen) for mark in metadata):
+        return "a text that is not empty"
     patterns = [mark.pattern for mark in metadata if getattr(mark, "pattern", None)]
     if patterns:
         return "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 100"
@@ -236,6 +245,4 @@ def _limit(mark: Any) -> str:
         return f"<= {text(mark.le)}"
     if isinstance(mark, Lt):
         return f"< {text(mark.lt)}"
-    if isinstance(mark, MinLen):
-        return "not empty"
     return ""

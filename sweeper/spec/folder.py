@@ -58,6 +58,21 @@ class SweepFolder:
         return self.root / "best-config.yaml"
 
     @property
+    def results_csv(self) -> Path:
+        """All trials with their values and objectives, for programs."""
+        return self.root / "results.csv"
+
+    @property
+    def results_markdown(self) -> Path:
+        """The final table, for people."""
+        return self.root / "results.md"
+
+    @property
+    def facts_file(self) -> Path:
+        """What was known of data, model and machine when the sweep began."""
+        return self.root / "facts.json"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

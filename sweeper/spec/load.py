@@ -93,13 +93,13 @@ def _looked_through(
     _open_the_lr(draft, facts)
     _check_batch_is_not_overdetermined(draft)
     written = _with_defaults(draft)
-    usual = _usual(draft, written, facts)
-    closed = _closed(draft, written, usual, facts)
+    closed = _closed(draft, written, _usual(draft, written, facts), facts)
+    usual = complete({**closed, **_least_dp(draft)}, facts)
     conditions = read_conditions(draft, closed)
     dimensions = []
     for one in sorted_by_dependency(conditions):
         pairs = conditions[one]
-        dimensions.append(_dimension(one, draft.opened[one], pairs, written, usual, facts))
+        dimensions.append(_dimension(one, draft.opened[one], pairs, closed, usual, facts))
     space = Space(
         settings=settings,
         dimensions=tuple(dimensions),
@@ -159,10 +159,9 @@ def _with_defaults(draft: Draft) -> dict[str, Any]:
 def _usual(draft: Draft, written: dict[str, Any], facts: Facts) -> dict[str, Any]:
     """What every field would be if all open ones were left out: the rules of thumb.
 
-    An open dp stands in by its smallest, as the rules for batches divide by it. Batch sizes that
-    contradict each other become a problem and are dropped.
+    Batch sizes that contradict each other become a problem and are dropped.
     """
-    dp = {DP: nearest(draft.opened[DP].open_value, 1)} if DP in draft.opened else {}
+    dp = _least_dp(draft)
     try:
         return complete({**written, **dp}, facts)
     except BatchContradiction as error:
@@ -178,6 +177,11 @@ def _usual(draft: Draft, written: dict[str, Any], facts: Facts) -> dict[str, Any
             written.pop(path, None)
             draft.closed.pop(path, None)
         return complete({**written, **dp}, facts)
+
+
+def _least_dp(draft: Draft) -> dict[str, Any]:
+    """An open dp stands in by its smallest, as the rules for batches divide by it."""
+    return {DP: nearest(draft.opened[DP].open_value, 1)} if DP in draft.opened else {}
 
 
 def _closed(
@@ -204,14 +208,14 @@ def _dimension(
     path: str,
     opening: Opening,
     conditions: tuple[tuple[str, Any], ...],
-    written: Mapping[str, Any],
+    closed: Mapping[str, Any],
     usual: Mapping[str, Any],
     facts: Facts,
 ) -> Dimension:
     rule = usual[path] if leaves()[path].auto else leaves()[path].default
     if conditions and leaves()[path].auto:
         with contextlib.suppress(BatchContradiction):  # reported with the combinations of open values
-            rule = complete({**written, **dict(conditions)}, facts)[path]
+            rule = complete({**closed, **dict(conditions)}, facts)[path]
     default = nearest(opening.open_value, rule)
     return Dimension(
         path=path,

@@ -10,7 +10,7 @@ from sweeper.spec.checks import GROUPS
 from sweeper.spec.duration import duration_text
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
 from sweeper.spec.space import Dimension, Space
-from sweeper.spec.values import Choice, IntRange, describe, points, text
+from sweeper.spec.values import Choice, IntRange, describe, text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -249,10 +249,6 @@ def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
         )
     if closed["training.packing"]:
         notes.append("packing puts several rows into one sequence, so there are fewer steps than shown")
-    if facts.hidden_size is None and "training.lr" in (*space.decided, *_open_by_rule(space)):
-        notes.append("the model's width is not known here, so lr is the rule for any size")
+    if facts.hidden_size is None and ("training.lr" in space.decided or space.dimension("lr")):
+        notes.append("the model's width is not known here, so lr starts at the rule for any size")
     return notes
-
-
-def _open_by_rule(space: Space) -> list[str]:
-    return [one.path for one in space.dimensions if len(points(one.open_value)) and one.path == "training.lr"]

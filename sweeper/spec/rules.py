@@ -13,9 +13,11 @@ from sweeper.spec.values import LogUniform
 
 __all__ = [
     "accumulation",
+    "cpus_per_rank",
     "epochs",
     "final_lr_ratio",
     "global_batch_size",
+    "gpus_per_rank",
     "lr",
     "lr_range",
     "max_concurrent",
@@ -153,7 +155,7 @@ def max_concurrent(*, devices: int, cpus: int, ranks: int, gpus: float) -> int:
         gpus: GPUs of one rank; 0 trains on the CPU.
     """
     if gpus > 0:
-        return max(1, int(devices / (ranks * gpus) + 1e-9))
+        return max(1, int(min(devices / (ranks * gpus), 1024) + 1e-9))
     return max(1, min(4, cpus // ranks))
 
 

@@ -42,7 +42,7 @@ class _Run:
 
     run_id: str
     closed: bool = False
-    """Finished in an earlier process: nothing is added."""
+    """Finished: nothing is added."""
     latest: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Metric -> step and value of its latest point."""
     known: set[tuple[str, int]] = field(default_factory=set)
@@ -114,9 +114,13 @@ class Recorder:
         run = self._trials.get(number)
         if run is None or run.closed:
             return
-        fresh = [point for point in points if (point.name, point.step) not in run.known]
-        for point in fresh:
-            step, _ = run.latest.get(point.name, (0, 0.0))
+        fresh = []
+        for point in points:
+            step, value = run.latest.get(point.name, (-1, 0.0))
+            # The optimizer step comes with training and with evaluation metrics of the same moment.
+            if (point.name, point.step) in run.known or (point.step, point.value) == (step, value):
+                continue
+            fresh.append(point)
             if point.step >= step:
                 run.latest[point.name] = (point.step, point.value)
         run.waiting += fresh
@@ -135,6 +139,7 @@ class Recorder:
         self._flush_run(run)
         self._log_tags(run.run_id, {"state": state} | ({"reason": reason} if reason else {}))
         self._terminate(run.run_id, state, at_s)
+        run.closed = True
 
     def sweep_finished(
         self,
@@ -146,6 +151,7 @@ class Recorder:
         at_s: float,
     ) -> None:
         self.flush()
+        self._close_trials(at_s)
         if self._parent is None:
             return
         points = [MetricPoint(name=n, value=v, step=0, time_s=at_s) for n, v in metrics.items()]
@@ -154,6 +160,14 @@ class Recorder:
         for path in artifacts:
             self._log_file(self._parent, path)
         self._terminate(self._parent, state, at_s)
+
+    def _close_trials(self, at_s: float) -> None:
+        """No trial outlives its sweep: what an interrupted or killed driver left running ends here."""
+        for run in self._trials.values():
+            if not run.closed:
+                run.closed = True
+                self._log_tags(run.run_id, {"state": "INTERRUPTED"})
+                self._terminate(run.run_id, "INTERRUPTED", at_s)
 
     def flush(self) -> None:
         """Writes every waiting point."""

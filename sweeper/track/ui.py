@@ -46,7 +46,7 @@ def comparison_url(uri: str, port: int, experiment: str, *, metric: str, mode: s
 def serve_ui(uri: str, port: int) -> int:
     """Serves MLflow's UI on 127.0.0.1 in the foreground until it is interrupted; returns the exit status.
 
-    Says nothing while all is well: the caller prints the address. Call it from the main thread.
+    The server itself says where it listens, once it does. Call this from the main thread.
 
     Raises:
         UserError: the store is a server of its own, the SQLite file does not exist, or the port is taken.
@@ -54,7 +54,7 @@ def serve_ui(uri: str, port: int) -> int:
     _check_store(uri)
     _check_port(port)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    command += ["--workers", "1", "--uvicorn-opts", "--log-level info --no-access-log"]
     root = artifact_root(uri)
     if root is not None:
         # For experiments that a person makes in the UI: not ./mlartifacts of wherever this was started.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from search_helpers import MIXED, gather
+from search_support import MIXED, gather
 
 from sweeper.spec import Space, load_space
 

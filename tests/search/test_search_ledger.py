@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from search_helpers import DISCRETE, evaluation, sweep, train
+from search_support import DISCRETE, evaluation, sweep, train
 
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.search import Ledger, TrialState
@@ -181,7 +181,7 @@ DRIVER = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from search_helpers import evaluation, gather
+from search_support import evaluation, gather
 from sweeper.search import Ledger
 from sweeper.spec import load_space
 space = load_space(Path(sys.argv[3]), gather=gather)

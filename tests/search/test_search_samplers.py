@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from search_helpers import DISCRETE, MIXED, sweep, train
+from search_support import DISCRETE, MIXED, sweep, train
 
 from sweeper.errors import MissingDependencyError, SpaceFileError, UserError
 from sweeper.search import Evaluation, Ledger, TrialRecord, TrialState, check_sampler

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_helpers import MIXED
+from search_support import MIXED
 
 from sweeper.search import Evaluation, TrialRecord, TrialState, make_stopper
 from sweeper.search.stoppers import Curves, HalvingStopper, HopelessStopper, MedianStopper, NoStopper

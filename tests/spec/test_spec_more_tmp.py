@@ -16,7 +16,7 @@ from sweeper.spec.duration import duration_text, parse_duration_s
 from sweeper.spec.fields import leaves
 
 steady = settings(
-    deadline=None, max_examples=1500, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
@@ -50,11 +50,23 @@ training = st.fixed_dictionaries(
         "seed": _field([0, 1, 2], st.just({"int": [0, 2**31 - 1]})),
     },
 )
+
+
+def _with_condition(tree: dict[str, Any]) -> dict[str, Any]:
+    """An open schedule gets an open end under a condition."""
+    scheduler = tree.get("training", {}).get("scheduler")
+    if not isinstance(scheduler, list):
+        return tree
+    ratio = {"uniform": [0.01, 0.2], "when": {"scheduler": scheduler[0]}}
+    return {**tree, "training": {**tree["training"], "final_lr_ratio": ratio}}
+
+
 spaces = st.fixed_dictionaries(
     {
         "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
         "model_path": st.text(min_size=1, max_size=20),
-        "data_path": st.text(max_size=20) | st.lists(st.text(max_size=5), max_size=3),
+        "data_path": st.text(min_size=1, max_size=20)
+        | st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=3),
     },
     optional={
         "training": training,
@@ -75,7 +87,7 @@ spaces = st.fixed_dictionaries(
             },
         ),
     },
-)
+).map(_with_condition)
 
 
 def _load(text: str) -> Space:

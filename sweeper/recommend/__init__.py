@@ -1,0 +1,39 @@
+"""Ledger -> the answer: which trial was best, by how much, and the configuration to use.
+
+Reads trial records only; nothing here trains, tracks or decides what is tried next.
+"""
+
+from sweeper.recommend.answer import write_answer
+from sweeper.recommend.export import EXPORT_FORMATS, export
+from sweeper.recommend.ranking import ResultRow, best_record, default_record, improvement, result_rows
+from sweeper.recommend.status import sweep_status
+from sweeper.recommend.table import (
+    compact,
+    results_csv,
+    results_markdown,
+    results_rows,
+    results_table,
+    summary_line,
+    write_results,
+)
+from sweeper.spec import SweepFolder
+
+__all__ = [
+    "EXPORT_FORMATS",
+    "ResultRow",
+    "SweepFolder",
+    "best_record",
+    "compact",
+    "default_record",
+    "export",
+    "improvement",
+    "result_rows",
+    "results_csv",
+    "results_markdown",
+    "results_rows",
+    "results_table",
+    "summary_line",
+    "sweep_status",
+    "write_answer",
+    "write_results",
+]

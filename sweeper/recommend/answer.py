@@ -1,0 +1,86 @@
+"""The answer of a sweep: a space file with nothing open, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+from sweeper.errors import SweeperError
+from sweeper.recommend.ranking import best_record, default_record, tokens_seen
+from sweeper.search import TrialRecord, TrialState
+from sweeper.spec import dump_config, write_whole
+
+if TYPE_CHECKING:
+    from sweeper.spec import Config, Space, SweepFolder
+
+__all__ = ["write_answer"]
+
+
+class _Trials(Protocol):
+    """What is needed of the ledger."""
+
+    def trials(self) -> list[TrialRecord]: ...
+
+
+def write_answer(
+    space: Space,
+    ledger: _Trials,
+    folder: SweepFolder,
+    versions: Mapping[str, str],
+    fingerprints: Mapping[str, str],
+) -> Path:
+    """Writes ``best-config.yaml`` and returns its path.
+
+    Its ``provenance`` says which trial of which sweep reached what: ``value`` and ``default_value`` are
+    the final objectives of the best trial and of the rules of thumb (null where those were not trained
+    to their end); ``trials`` and ``tokens`` are the evidence, all trials and all their training tokens.
+
+    Raises:
+        SweeperError: no trial was trained to its end, so that there is no answer.
+    """
+    trials = ledger.trials()
+    best = best_record(space, trials)
+    if best is None:
+        raise SweeperError(_no_answer(trials))
+    provenance = _provenance(space, trials, best)
+    provenance["versions"] = dict(versions)
+    provenance["fingerprints"] = dict(fingerprints)
+    config = _without_password(space.close(best.values))
+    write_whole(folder.best_config, dump_config(config.model_copy(update={"provenance": provenance})))
+    return folder.best_config
+
+
+def _provenance(space: Space, trials: list[TrialRecord], best: TrialRecord) -> dict[str, Any]:
+    default = default_record(trials)
+    reached = default is not None and default.state is TrialState.COMPLETE
+    return {
+        "sweep": space.name,
+        "trial": best.number,
+        "metric": space.settings.objective.metric,
+        "value": best.value,
+        "default_value": default.value if default is not None and reached else None,
+        "trials": len(trials),
+        "tokens": sum(tokens_seen(one) for one in trials),
+    }
+
+
+def _no_answer(trials: list[TrialRecord]) -> str:
+    if not trials:
+        return "there is no best configuration: no trial was started"
+    said = f"there is no best configuration: none of {len(trials)} trials was trained to its end"
+    reasons: dict[str, list[int]] = {}
+    for one in trials:
+        reasons.setdefault(f"{one.state.value}: {one.reason or 'no reason was noted'}", []).append(one.number)
+    lines = [f"  {reason} (trial {', '.join(map(str, numbers))})" for reason, numbers in reasons.items()]
+    return "\n".join([said, *lines])
+
+
+def _without_password(config: Config) -> Config:
+    """An answer is passed on to others: a store's address that holds a password is left out."""
+    uri = config.tracking.mlflow_uri
+    if uri is None or urlsplit(uri).password is None:
+        return config
+    tracking = config.tracking.model_copy(update={"mlflow_uri": None})
+    return config.model_copy(update={"tracking": tracking})

@@ -1,0 +1,111 @@
+"""Which trial is better, and by how much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sweeper.search import TrialRecord, TrialState
+
+if TYPE_CHECKING:
+    from sweeper.spec import Scalar, Space
+
+__all__ = ["ResultRow", "best_record", "default_record", "improvement", "result_rows", "tokens_seen"]
+
+_ORDER = (
+    TrialState.COMPLETE,
+    TrialState.PRUNED,
+    TrialState.RUNNING,
+    TrialState.WAITING,
+    TrialState.FAIL,
+)
+"""Only complete trials are ranked: the last value of a stopped one is not comparable with a final one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """One trial of the final table."""
+
+    rank: int | None
+    """1 is the best; None for a trial that was not trained to its end."""
+    trial: int
+    state: TrialState
+    is_default: bool
+    value: float | None
+    """The objective at the last evaluation, None where it is not a number."""
+    improvement: float | None
+    """By which share of the default's objective this one is better; negative is worse."""
+    values: Mapping[str, Scalar]
+    tokens: int
+    """Training tokens seen."""
+    seconds: float | None
+    reason: str | None
+
+
+def best_record(space: Space, trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The complete trial with the best finite objective, the earliest of equal ones."""
+    complete = [one for one in trials if _is_final(one)]
+    return min(complete, key=lambda one: (_badness(space, one.value), one.number), default=None)
+
+
+def default_record(trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The trial of the rules of thumb: the one that was trained to its end, else the newest."""
+    defaults = [one for one in trials if one.is_default]
+    return next((one for one in defaults if _is_final(one)), defaults[-1] if defaults else None)
+
+
+def improvement(space: Space, value: float | None, default: float | None) -> float | None:
+    """(default - value) / |default| where less is better, the negative of it where more is.
+
+    None where either is missing or not finite, or the default is zero and a share means nothing.
+    """
+    if value is None or default is None or not math.isfinite(value) or not math.isfinite(default):
+        return None
+    if default == 0:
+        return None
+    sign = 1.0 if space.settings.objective.mode == "min" else -1.0
+    return sign * (default - value) / abs(default)
+
+
+def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
+    """All trials: the complete ones by objective, then the stopped, the unfinished and the failed."""
+    default = default_record(trials)
+    base = default.value if default is not None and _is_final(default) else None
+    ordered = sorted(
+        trials, key=lambda one: (_ORDER.index(one.state), _badness(space, one.value), one.number)
+    )
+    rows = []
+    for place, one in enumerate(ordered, start=1):
+        final = _is_final(one)
+        rows.append(
+            ResultRow(
+                rank=place if final else None,
+                trial=one.number,
+                state=one.state,
+                is_default=one.is_default,
+                value=one.value if one.value is not None and math.isfinite(one.value) else None,
+                improvement=improvement(space, one.value, base) if final else None,
+                values=one.values,
+                tokens=tokens_seen(one),
+                seconds=one.seconds,
+                reason=one.reason,
+            )
+        )
+    return rows
+
+
+def tokens_seen(record: TrialRecord) -> int:
+    """Training tokens up to the trial's last evaluation."""
+    return record.evaluations[-1].tokens if record.evaluations else 0
+
+
+def _is_final(record: TrialRecord) -> bool:
+    return record.state is TrialState.COMPLETE and record.value is not None and math.isfinite(record.value)
+
+
+def _badness(space: Space, value: float | None) -> float:
+    if value is None or not math.isfinite(value):
+        return math.inf
+    return value if space.settings.objective.mode == "min" else -value

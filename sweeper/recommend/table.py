@@ -1,0 +1,230 @@
+"""The results for people: a table, its rows for files, and one sentence."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sweeper.recommend.ranking import ResultRow, best_record, default_record, improvement, result_rows
+from sweeper.search import TrialRecord, TrialState
+from sweeper.spec import write_whole
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sweeper.spec import Scalar, Space, SweepFolder
+
+__all__ = [
+    "compact",
+    "results_csv",
+    "results_markdown",
+    "results_rows",
+    "results_table",
+    "summary_line",
+    "write_results",
+]
+
+_STYLES = {
+    TrialState.COMPLETE: "",
+    TrialState.PRUNED: "yellow",
+    TrialState.RUNNING: "cyan",
+    TrialState.WAITING: "dim",
+    TrialState.FAIL: "red",
+}
+
+
+_KEY_COLUMNS = range(5)
+"""Rank, trial, state, objective, against the default."""
+
+_OWN_COLUMNS = ("rank", "trial", "state", "tokens", "time")
+
+_SHORT_NAMES = {
+    "gradient_accumulation_steps": "accum",
+    "gradient_checkpointing": "recompute",
+    "per_device_batch_size": "micro",
+    "global_batch_size": "batch",
+    "warmup_ratio": "warmup",
+    "weight_decay": "decay",
+    "final_lr_ratio": "final lr",
+    "max_grad_norm": "clip",
+}
+
+
+def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, Scalar | None]]:
+    """One plain mapping per trial with full precision, the best first; all have the same keys."""
+    names = _names(space)
+    return [
+        {
+            "rank": row.rank,
+            "trial": row.trial,
+            "state": row.state.value,
+            "default": row.is_default,
+            space.settings.objective.metric: row.value,
+            "better_than_default_percent": None
+            if row.improvement is None
+            else round(100 * row.improvement, 3),
+            **{name: row.values.get(name) for name in names},
+            "tokens": row.tokens,
+            "seconds": None if row.seconds is None else round(row.seconds, 3),
+            "reason": row.reason,
+        }
+        for row in result_rows(space, trials)
+    ]
+
+
+def results_csv(space: Space, trials: Sequence[TrialRecord]) -> str:
+    """The rows as CSV with a header; what is missing is empty."""
+    rows = results_rows(space, trials)
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def results_markdown(space: Space, trials: Sequence[TrialRecord]) -> str:
+    """The table of the screen as Markdown, under the sentence that sums it up."""
+    header = _header(space)
+    lines = [summary_line(space, trials), "", _markdown_row(header), "|" + " --- |" * len(header)]
+    lines += [_markdown_row(_cells(space, row)) for row in result_rows(space, trials)]
+    return "\n".join(lines) + "\n"
+
+
+def results_table(space: Space, trials: Sequence[TrialRecord]) -> Table:
+    """Trials by objective, against the default configuration; complete ones first."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{space.name}: {len(trials)} trials"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    rows = [_cells(space, row) for row in result_rows(space, trials)]
+    for index, name in enumerate(_header(space)):
+        # On a narrow terminal parameters are cut short; what makes the point stays whole.
+        whole = max(len(name), *(len(row[index]) for row in rows), 0) if index in _KEY_COLUMNS else 4
+        justify: Literal["left", "right"] = "left" if index == 2 else "right"
+        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=whole)
+    for row, cells in zip(result_rows(space, trials), rows, strict=True):
+        style = "bold green" if row.rank == 1 else _STYLES[row.state]
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    return table
+
+
+def write_results(space: Space, trials: Sequence[TrialRecord], folder: SweepFolder) -> list[Path]:
+    """Writes the final table as CSV and as Markdown into the sweep's folder; returns both paths."""
+    files = {
+        folder.results_csv: results_csv(space, trials),
+        folder.results_markdown: results_markdown(space, trials),
+    }
+    for path, text in files.items():
+        write_whole(path, text)
+    return list(files)
+
+
+def summary_line(space: Space, trials: Sequence[TrialRecord], *, untrained: float | None = None) -> str:
+    """What the sweep found, in one honest sentence without a full stop."""
+    best = best_record(space, trials)
+    if best is None or best.value is None:
+        return f"none of {len(trials)} trials was trained to its end, so there is no best configuration"
+    metric = space.settings.objective.metric
+    if best.is_default:
+        said = (
+            f"the default configuration (trial {best.number}) was itself the best of {len(trials)} trials "
+            f"with {metric} {best.value:.4g}: the search found nothing better"
+        )
+    else:
+        said = f"trial {best.number} reached {metric} {best.value:.4g}"
+        said += _than_default(space, best.value, default_record(trials))
+    if untrained is not None and math.isfinite(untrained):
+        said += f" (untrained model: {untrained:.4g})"
+    return said
+
+
+def _than_default(space: Space, value: float, default: TrialRecord | None) -> str:
+    if default is None:
+        return "; the default configuration was not tried"
+    if default.state is not TrialState.COMPLETE or default.value is None:
+        return f"; the default configuration was not trained to its end ({default.state.value})"
+    share = improvement(space, value, default.value)
+    side = "below" if space.settings.objective.mode == "min" else "above"
+    if share == 0:
+        return ", the same as the default configuration"
+    percent = "" if share is None else f"{100 * share:.1f}% "
+    return f", {percent}{side} the default configuration's {default.value:.4g}"
+
+
+def compact(value: Scalar | None) -> str:
+    """A value in few characters: ``0.0003``, ``1.2e-05``, ``12.3k``, ``yes``."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return _thousands(value) if abs(value) >= 10_000 else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else value
+
+
+def _thousands(value: int) -> str:
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}" if abs(value) < 1000 * size else f"{value // size}{unit}"
+    return str(value)
+
+
+def _names(space: Space) -> list[str]:
+    return [dimension.name for dimension in space.dimensions]
+
+
+def _header(space: Space) -> list[str]:
+    return [
+        "rank",
+        "trial",
+        "state",
+        space.settings.objective.metric,
+        "vs default",
+        *(_short_name(space, name) for name in _names(space)),
+        "tokens",
+        "time",
+    ]
+
+
+def _short_name(space: Space, name: str) -> str:
+    """The last part of a name where that is still unique (``rank`` for ``lora.rank``), long ones cut down."""
+    if name in _SHORT_NAMES:
+        return _SHORT_NAMES[name]
+    last = name.rpartition(".")[2]
+    taken = [*_OWN_COLUMNS, *(other.rpartition(".")[2] for other in _names(space))]
+    return last if taken.count(last) == 1 else name
+
+
+def _cells(space: Space, row: ResultRow) -> list[str]:
+    return [
+        "-" if row.rank is None else str(row.rank),
+        str(row.trial),
+        row.state.value.lower(),
+        "-" if row.value is None else f"{row.value:.4f}",
+        _against_default(row),
+        *(compact(row.values.get(name)) for name in _names(space)),
+        compact(row.tokens),
+        "-" if row.seconds is None else f"{row.seconds:.1f} s",
+    ]
+
+
+def _against_default(row: ResultRow) -> str:
+    if row.is_default:
+        return "default"
+    if row.improvement is None:
+        return "-"
+    percent = f"{100 * abs(row.improvement):.1f}%"
+    if percent == "0.0%":
+        return "the same"
+    return f"{percent} {'better' if row.improvement > 0 else 'worse'}"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
