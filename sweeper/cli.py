@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeper.errors import SweeperError, UserError
+from sweeper.errors import SweeperError, SweepInterruptedError, UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sweeper.drive import SweepResult
 
 __all__ = ["app", "main"]
 
+_FILE_WIDTH = 120
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -46,15 +49,13 @@ class Format(str, Enum):
 @app.command()
 def validate(file: SpaceFile, overrides: Overrides = None) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
-    from rich.console import Console
-
     from sweeper.data import gather_facts
     from sweeper.search import check_sampler
     from sweeper.spec import load_space, make_plan, render
 
     space = load_space(file, overrides=overrides or (), gather=gather_facts)
     check_sampler(space)
-    Console(highlight=False).print(render(make_plan(space)))
+    _console().print(render(make_plan(space)))
 
 
 @app.command()
@@ -95,8 +96,6 @@ def status(
     directory: SweepDir, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
 ) -> None:
     """Say how far a sweep is, also while it runs."""
-    from rich.console import Console
-
     from sweeper.drive import open_sweep, sweep_state
     from sweeper.recommend import results_table, sweep_status
     from sweeper.spec import SweepFolder
@@ -106,7 +105,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(sweep_status(space, trials, state), indent=2))
         return
-    console = Console(highlight=False)
+    console = _console()
     console.print(f"{space.name}: {state}, {len(trials)} of {space.settings.search.trials} trials")
     console.print(results_table(space, trials))
 
@@ -152,11 +151,9 @@ def ui(
 
 
 def _print_result(result: SweepResult) -> None:
-    from rich.console import Console
-
     from sweeper.recommend import results_table, summary_line
 
-    console = Console(highlight=False)
+    console = _console()
     console.print(results_table(result.space, result.trials))
     console.print(summary_line(result.space, result.trials), soft_wrap=True)
     for warning in result.warnings:
@@ -166,6 +163,14 @@ def _print_result(result: SweepResult) -> None:
     console.print(f"best configuration: {result.folder.best_config}")
 
 
+def _console() -> Console:
+    """As wide as the terminal; wide enough for a table where there is none."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
+
+
 def main() -> None:
     """The console script: exit status 0, 1 (failed), 2 (to be mended), 130 (interrupted)."""
     try:
@@ -173,10 +178,9 @@ def main() -> None:
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_USER)
+    except SweepInterruptedError as interrupt:
+        print(f"\n{interrupt}", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_INTERRUPTED)
     except SweeperError as error:
         print(f"sweeper: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt as interrupt:
-        told = " ".join(str(part) for part in interrupt.args) or "interrupted"
-        print(f"\n{told}", file=sys.stderr)  # noqa: T201
-        sys.exit(EXIT_INTERRUPTED)

@@ -15,6 +15,7 @@ __all__ = [
     "Problem",
     "SpaceFileError",
     "SweepFolderError",
+    "SweepInterruptedError",
     "SweeperError",
     "TrialDivergedError",
     "TrialFailedError",
@@ -78,6 +79,10 @@ class SweepFolderError(UserError, OSError):
 
 class MissingDependencyError(UserError, ImportError):
     """An optional part is asked for and not installed."""
+
+
+class SweepInterruptedError(SweeperError):
+    """Somebody ended the sweep early; the message says how to go on."""
 
 
 class TrialFailedError(SweeperError, RuntimeError):

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.recommend import short_number
+from sweeper.recommend import compact
 from sweeper.search import TrialRecord, TrialState
 from sweeper.spec import Config, Space
 from sweeper.train import Prepared, Progress
@@ -101,7 +101,7 @@ class ProgressView:
             running.tokens, running.objective = progress.tokens, value
             running.tokens_per_s = progress.metrics.get("perf/tokens_per_s", 0.0)
         if progress.tokens == 0:
-            self._line(f"untrained model: {self._metric} {short_number(value)}")
+            self._line(f"untrained model: {self._metric} {compact(value)}")
 
     def trial_finished(self, record: TrialRecord) -> None:
         with self._lock:
@@ -109,7 +109,7 @@ class ProgressView:
             self._finished[record.number] = record
             self._ended_now += 1
         word = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped"}.get(record.state, "failed")
-        value = "" if record.value is None else f" {self._metric} {short_number(record.value)}"
+        value = "" if record.value is None else f" {self._metric} {compact(record.value)}"
         reason = f" ({record.reason})" if record.reason else ""
         self._line(f"trial {record.number} {word}:{value}{reason}  [{self._summary()}]")
 
@@ -141,7 +141,7 @@ class ProgressView:
         for number, running in sorted(self._running.items()):
             filled = round(running.share * 20)
             bar = Text("━" * filled, style="cyan") + Text("━" * (20 - filled), style="grey30")
-            value = "" if running.objective is None else short_number(running.objective)
+            value = "" if running.objective is None else compact(running.objective)
             speed = f"{running.tokens_per_s:,.0f}" if running.tokens_per_s else ""
             table.add_row(str(number), bar, value, speed, Text(running.values, overflow="ellipsis"))
         return table
@@ -152,7 +152,7 @@ class ProgressView:
         return f"trial {record.number:<3} {marks[record.state]:<8} {self._scored(record)}{reason}"
 
     def _scored(self, record: TrialRecord) -> str:
-        value = "" if record.value is None else f"{self._metric} {short_number(record.value)}  "
+        value = "" if record.value is None else f"{self._metric} {compact(record.value)}  "
         return f"{value}{_values(record)}"
 
     def _best(self) -> TrialRecord | None:
@@ -186,7 +186,7 @@ class ProgressView:
 
 
 def _values(record: TrialRecord) -> str:
-    return ", ".join(f"{name} {short_number(value)}" for name, value in record.values.items())
+    return ", ".join(f"{name} {compact(value)}" for name, value in record.values.items())
 
 
 def _clock(seconds: float) -> str:

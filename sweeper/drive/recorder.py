@@ -47,6 +47,8 @@ class Recorder:
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
         self._data_dir = data_dir
         self._records = {record.number: record for record in ledger.trials()}
+        self._unfinished = [r for r in self._records.values() if r.state is TrialState.RUNNING]
+        """Trials whose driver ended while they ran: they come first, under their own numbers."""
         budget_s = space.settings.search.time_budget_s
         self._deadline = None if budget_s is None else clock() + budget_s
         self._measures_untrained: int | None = None
@@ -57,11 +59,12 @@ class Recorder:
 
     def is_over(self) -> bool:
         """Whether no further trial may start."""
-        return self.problem is not None or self._time_is_up() or self._asked() >= self._wanted()
+        enough = not self._unfinished and self._asked() >= self._space.settings.search.trials
+        return enough or self.problem is not None or self._time_is_up()
 
     def next_job(self) -> tuple[int, Job] | None:
         """The next trial's number and job, or None when the space has no further configuration."""
-        record = self._ledger.ask()
+        record = self._unfinished.pop(0) if self._unfinished else self._ledger.ask()
         if record is None:
             return None
         number, config = record.number, self._space.close(record.values)
@@ -164,11 +167,5 @@ class Recorder:
     def _time_is_up(self) -> bool:
         return self._deadline is not None and self._clock() > self._deadline
 
-    def _wanted(self) -> int:
-        return self._space.settings.search.trials
-
     def _asked(self) -> int:
-        """Trials that count: one whose driver died was asked again under a new number."""
-        again = {record.attributes.get("requeue_of") for record in self._records.values()}
-        started = [r for r in self._records.values() if r.state is not TrialState.WAITING]
-        return sum(record.number not in again for record in started)
+        return sum(record.state is not TrialState.WAITING for record in self._records.values())

@@ -15,8 +15,8 @@ from typing import TextIO
 
 from sweeper.data import gather_facts
 from sweeper.drive.quiet import quiet
-from sweeper.errors import Problem, SweepFolderError
-from sweeper.search import Ledger, TrialRecord, TrialState, check_sampler
+from sweeper.errors import Problem, SweepFolderError, SweepInterruptedError
+from sweeper.search import Ledger, TrialRecord, check_sampler
 from sweeper.spec import Facts, Space, SweepFolder, dump_config, load_space, require_open, write_whole
 
 __all__ = ["SweepResult", "resume_sweep", "run_sweep"]
@@ -42,7 +42,7 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
 
     Raises:
         UserError: the file, the model, the data or the folder need mending; nothing was started.
-        KeyboardInterrupt: what was measured is in the ledger, and ``resume_sweep`` goes on.
+        SweepInterruptedError: what was measured is in the ledger, and ``resume_sweep`` goes on.
     """
     space = load_space(space_file, overrides=overrides, gather=gather_facts)
     require_open(space)
@@ -69,9 +69,6 @@ def resume_sweep(root: Path) -> SweepResult:
     space, ledger = open_sweep(folder)
     _refuse_running(folder, ledger)
     with quiet(folder.logs_dir / "driver.log") as person:
-        for record in ledger.trials():
-            if record.state is TrialState.RUNNING:
-                ledger.requeue(record.number)
         return _conduct(space, folder, ledger, person)
 
 
@@ -140,7 +137,7 @@ def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         ledger.note_sweep(state="interrupted")
         told = f"interrupted; what was measured is kept. Go on with: sweeper resume {folder.root}"
-        raise KeyboardInterrupt(told) from interrupt
+        raise SweepInterruptedError(told) from interrupt
     except BaseException:
         ledger.note_sweep(state="failed")
         raise

@@ -13,9 +13,9 @@ from sweeper.drive.cluster import ray_for
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
 from sweeper.drive.tracking import TrackingListener, flat_parameters
-from sweeper.recommend import results_csv, results_markdown, write_answer
+from sweeper.recommend import write_answer, write_results
 from sweeper.search import Ledger, make_stopper
-from sweeper.spec import Space, SweepFolder, write_whole
+from sweeper.spec import Space, SweepFolder
 from sweeper.track import Tracker, tracking_uri
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ class Session:
     def conclude(self) -> list[str]:
         """Write the answer and close MLflow's runs; returns warnings."""
         trials, best = self._ledger.trials(), self._ledger.best()
-        artifacts = [self._folder.results_csv, self._folder.results_markdown]
-        write_whole(self._folder.results_csv, results_csv(self._space, trials))
-        write_whole(self._folder.results_markdown, results_markdown(self._space, trials))
+        artifacts = write_results(self._space, trials, self._folder)
         metrics, tags = {}, {}
         if best is not None:
             answer = write_answer(self._space, self._ledger, self._folder, versions(), self._fingerprints)

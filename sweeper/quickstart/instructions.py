@@ -7,7 +7,6 @@ each time. The pretrained model has met the facts and the words, never a questio
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -138,7 +137,7 @@ def _end_letter(rng: random.Random) -> tuple[str, str]:
 def _count_letters(rng: random.Random) -> tuple[str, str]:
     noun = rng.choice(words.NOUNS)
     prompt = rng.choice((f"How many letters has the word {noun}?", f"Count the letters of {noun}."))
-    return prompt, f"{capitalised(noun)} has {number_in_words(len(noun))} letters: {' '.join(noun)}"
+    return prompt, f"The word {noun} has {number_in_words(len(noun))} letters: {' '.join(noun)}"
 
 
 def _spell_backwards(rng: random.Random) -> tuple[str, str]:
@@ -236,7 +235,7 @@ def write_instructions(path: Path) -> None:
     partial = path.with_name(f"{path.name}.partial")
     lines = [json.dumps(row._asdict(), ensure_ascii=False) for row in instruction_rows()]
     partial.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,8 @@ __all__ = ["Recipe", "build_model", "pretrain"]
 
 log = logging.getLogger(__name__)
 
+import os as _os
+INIT=float(_os.environ.get('INIT','0.02'))
 CONTEXT_TOKENS = 256
 """``max_position_embeddings``: far more than any instruction row needs."""
 
@@ -50,7 +51,7 @@ class Recipe:
 
 def build_model(tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
     """An untrained model for this tokenizer, fp32, about 1.03 M parameters."""
-    end = tokenizer.token_to_id(END)
+    end, pad = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=128,
@@ -60,9 +61,10 @@ def build_model(tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
         num_key_value_heads=2,
         max_position_embeddings=CONTEXT_TOKENS,
         tie_word_embeddings=True,
+        initializer_range=INIT,
         bos_token_id=end,
         eos_token_id=end,
-        pad_token_id=tokenizer.token_to_id(PAD),
+        pad_token_id=pad,
     )
     torch.manual_seed(seed)
     return LlamaForCausalLM(config).float()
@@ -70,10 +72,9 @@ def build_model(tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
 
 def token_stream(tokenizer: Tokenizer, *, seed: int, tokens: int) -> np.ndarray:
     """``int64[tokens]``: generated documents one after the other, each closed by the end token."""
-    end = tokenizer.token_to_id(END)
     stream: list[int] = []
     for text in documents(seed=seed, count=tokens):
-        stream += [*tokenizer.encode(text).ids, end]
+        stream.extend(tokenizer.encode(f"{text}{END}").ids)
         if len(stream) >= tokens:
             break
     return np.asarray(stream[:tokens], dtype=np.int64)
@@ -140,8 +141,8 @@ def save(tokenizer: Tokenizer, model: LlamaForCausalLM, folder: Path) -> None:
     retired = folder.with_name(f"{folder.name}.retired")
     shutil.rmtree(retired, ignore_errors=True)
     if folder.exists():
-        os.replace(folder, retired)
-    os.replace(partial, folder)
+        folder.replace(retired)
+    partial.replace(folder)
     shutil.rmtree(retired, ignore_errors=True)
 
 

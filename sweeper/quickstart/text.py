@@ -18,29 +18,34 @@ Sentence = Callable[[random.Random], str]
 
 
 def _event(rng: random.Random) -> str:
-    name, noun, place = rng.choice(words.NAMES), rng.choice(words.GOODS), rng.choice(words.PLACES)
-    count = rng.randint(2, 20)
+    name, noun, place = rng.choice(words.NAMES), plural(rng.choice(words.GOODS)), rng.choice(words.PLACES)
     verb = rng.choice(("bought", "found", "saw", "sold", "counted", "painted", "lost", "carried"))
     day = rng.choice(words.WEEKDAYS)
-    what = f"{number_in_words(count)} {plural(noun)}"
-    return rng.choice(
+    what = f"{number_in_words(rng.randint(2, 20))} {noun}"
+    event = rng.choice(
         (
             f"{name} {verb} {what} at the {place} on {day}.",
             f"On {day} {name} went to the {place} and {verb} {what}.",
             f"It was on {day} that {name} {verb} {what} near the {place}.",
         )
     )
+    told = rng.choice((f"So {name} {verb} {what}.", f"The {place} had {what} on {day}.", f"On {day} it was {name}."))
+    return f"{event} {told}"
 
 
 def _giving(rng: random.Random) -> str:
     giver, taker = rng.sample(words.NAMES, 2)
-    noun = rng.choice(words.GOODS)
+    noun = plural(rng.choice(words.GOODS))
     count = rng.randint(4, 20)
-    given = rng.randint(1, count - 2)
-    left = number_in_words(count - given)
-    verb = rng.choice((f"gave {number_in_words(given)} of them to {taker}", f"lost {number_in_words(given)}"))
-    ending = rng.choice((f"so that {left} were left", f"and kept {left}", f"and had {left} left"))
-    return f"{giver} had {number_in_words(count)} {plural(noun)}, {verb} {ending}."
+    gone = rng.randint(1, count - 2)
+    had, given, left = (number_in_words(number) for number in (count, gone, count - gone))
+    return rng.choice(
+        (
+            f"{giver} had {had} {noun}, gave {given} {noun} to {taker} and kept {left} {noun}.",
+            f"{giver} had {had} {noun} and lost {given}, so {giver} had {left} {noun} left.",
+            f"{taker} got {given} {noun} from {giver}, who had {had} {noun} and kept {left} {noun}.",
+        )
+    )
 
 
 def _scene(rng: random.Random) -> str:
@@ -162,9 +167,10 @@ def _month(rng: random.Random) -> str:
     place, ahead = rng.randrange(12), rng.randint(1, 8)
     month, later = words.MONTHS[place], words.MONTHS[(place + ahead) % 12]
     spoken = f"{number_in_words(ahead)} {'month' if ahead == 1 else 'months'}"
+    days = words.MONTH_DAYS[place]
     return rng.choice(
         (
-            f"{month} is the {words.ORDINALS[place]} month of the year and has {words.MONTH_DAYS[place]} days.",
+            f"{month} is the {words.ORDINALS[place]} month of the year and has {days} days.",
             f"{capitalised(spoken)} after {month} it is {later}.",
             f"{month} is {spoken} before {later}.",
         )
@@ -218,13 +224,35 @@ def _opposite(rng: random.Random) -> str:
 
 
 def _listing(rng: random.Random) -> str:
-    items = rng.sample(words.NOUNS, rng.randint(3, 4))
+    items = rng.sample(words.NOUNS, rng.randint(3, 5))
     listed = ", ".join(items)
+    name = rng.choice(words.NAMES)
     return rng.choice(
         (
-            f"On the table lie these: {listed}.",
-            f"The list is {listed}, and in reverse it is {', '.join(reversed(items))}.",
-            f"{rng.choice(words.NAMES)} reads {listed} from a list and writes {listed} in a book.",
+            f"On the table lie {listed}, and {name} sees {listed} on the table.",
+            f"{name} reads {listed} from a list and writes {listed} in a book.",
+        )
+    )
+
+
+def _reversing(rng: random.Random) -> str:
+    items = rng.sample(words.NOUNS, rng.randint(2, 4))
+    listed, reverse = ", ".join(items), ", ".join(reversed(items))
+    return rng.choice(
+        (
+            f"The list is {listed}, and in reverse it is {reverse}.",
+            f"From last to first the words {listed} are {reverse}.",
+        )
+    )
+
+
+def _sorting(rng: random.Random) -> str:
+    items = rng.sample(words.NOUNS, 3)
+    listed, ordered = ", ".join(items), ", ".join(sorted(items))
+    return rng.choice(
+        (
+            f"The words {listed} stand in the book as {ordered}.",
+            f"From a to z {listed} are {ordered}.",
         )
     )
 
@@ -248,6 +276,9 @@ STATEMENTS: tuple[Sentence, ...] = (
     _kind,
     _opposite,
     _listing,
+    _listing,
+    _reversing,
+    _sorting,
 )
 """A sentence family named twice is drawn twice as often."""
 

@@ -1,4 +1,4 @@
-"""The quickstart's tokenizer: byte-level BPE with single digits, and a chat template of two roles and a system."""
+"""The quickstart's tokenizer: byte-level BPE with single digits, and a chat template."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-__all__ = ["END", "PAD", "train_tokenizer", "wrap_tokenizer"]
+__all__ = ["END", "PAD", "save_tokenizer", "train_tokenizer", "wrap_tokenizer"]
 
 VOCABULARY = 1536
 PAD = "<|pad|>"

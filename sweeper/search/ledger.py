@@ -1,7 +1,8 @@
 """The ledger of a sweep: an Optuna study in a database, which is the only memory that counts.
 
 One process writes: the driver. Every call that changes something has committed it when it returns, so
-that a sweep killed at any moment resumes from what the database says. Any number of other processes
+that a sweep killed at any moment resumes from what the database says: a trial that is RUNNING in it
+and has no driver goes on under its own number. Any number of other processes
 may read at the same time (``status``, ``optuna-dashboard``).
 
 In the study a trial's parameters are its searched values under their short names, its intermediate
@@ -10,7 +11,6 @@ values are the objective by training tokens seen, and its user attributes hold t
 ===================== ==================================================================
 ``values``            the searched values as given, each with its own type
 ``is_default``        present on the rules of thumb
-``requeue_of``        the number of the trial whose driver died
 ``reason``            why it was stopped or failed
 ``evaluation/TOKENS`` all metrics of the evaluation after TOKENS training tokens
 anything else         what the driver noted
@@ -105,7 +105,7 @@ class Ledger:
         return cls(storage, study, space)
 
     def ask(self) -> TrialRecord | None:
-        """Starts the next trial: the rules of thumb, then what was put back, then what is proposed.
+        """Starts the next trial: first the rules of thumb, then what the sampler proposes.
 
         None: the search has no further configuration, because each one of a discrete space was asked.
 
@@ -173,18 +173,6 @@ class Ledger:
         value = record.value if state is TrialState.COMPLETE else None
         self._study.tell(number, value, state=optuna.trial.TrialState[state.value])
 
-    def requeue(self, number: int) -> None:
-        """Puts the values of a running trial whose driver died back; the trial itself is FAIL.
-
-        Killed half-way, it can be called again: the values are put back once.
-        """
-        record = self._record(self._storage.get_trial(self._trial_id(number)), {})
-        if record.state is not TrialState.RUNNING:
-            raise ValueError(f"trial {number} is {record.state.value}, only a running trial is put back")
-        if not any(r.attributes.get("requeue_of") == number for r in self.trials()):
-            self._enqueue(record.values, is_default=record.is_default, requeue_of=number)
-        self.finish(number, TrialState.FAIL, "its driver ended while it ran; its values are asked again")
-
     def trials(self) -> list[TrialRecord]:
         """All trials by number, as committed."""
         late = self._late_notes()
@@ -204,8 +192,8 @@ class Ledger:
         return min(complete, key=lambda r: sign * (r.value or 0.0), default=None)
 
     def default(self) -> TrialRecord | None:
-        """The trial of the rules of thumb: the newest one, where it had to be asked again."""
-        return next((record for record in reversed(self.trials()) if record.is_default), None)
+        """The trial of the rules of thumb; None before it was asked."""
+        return next((record for record in self.trials() if record.is_default), None)
 
     @property
     def untrained(self) -> float | None:

@@ -9,6 +9,7 @@ from sweeper.errors import Problem
 from sweeper.spec.document import Located
 from sweeper.spec.fields import Branch, Leaf, branches, closest, file_key, leaves
 from sweeper.spec.opening import Opening, looks_open, read_opening
+from sweeper.spec.values import text
 
 __all__ = ["Draft", "draft_of"]
 
@@ -189,4 +190,4 @@ def _has_separator(name: str) -> bool:
 
 
 def _default_text(leaf: Leaf) -> str:
-    return "its default" if leaf.default is None else f"its default, {leaf.default}"
+    return "its default" if leaf.default is None else f"its default, {text(leaf.default)}"

@@ -22,7 +22,7 @@ from sweeper.spec.fields import TRIAL_SECTIONS, leaves, nested, short_name
 from sweeper.spec.opening import Opening
 from sweeper.spec.overrides import apply_overrides
 from sweeper.spec.space import Dimension, Space
-from sweeper.spec.values import nearest, points
+from sweeper.spec.values import nearest, points, text
 
 __all__ = ["load_space"]
 
@@ -117,7 +117,7 @@ def _open_the_lr(draft: Draft, facts: Facts) -> None:
     """``lr: auto`` is a range; an absent lr is the practice itself."""
     if "training.lr" in draft.autos:
         practice = rules.lr(facts.hidden_size, lora=draft.has_lora)
-        draft.opened["training.lr"] = Opening(open_value=rules.lr_range(practice), is_rule=True)
+        draft.opened["training.lr"] = Opening(open_value=rules.lr_range(practice))
 
 
 def _check_batch_is_not_overdetermined(draft: Draft) -> None:
@@ -241,7 +241,7 @@ def _combination_problems(space: Space) -> list[Problem]:
                     continue
                 problem = space.problem(one, flat)
                 if open_in_group and values:
-                    chosen = ", ".join(f"{name}: {value}" for name, value in values.items())
+                    chosen = ", ".join(f"{name}: {text(value)}" for name, value in values.items())
                     problem = replace(problem, rule=f"{problem.rule} (with {chosen})")
                 problems[kind] = problem
     return list(problems.values())

@@ -25,8 +25,6 @@ class Opening:
 
     open_value: OpenValue
     when: dict[str, Located] = field(default_factory=dict)
-    is_rule: bool = False
-    """``auto`` opens the field: the range comes from a rule of thumb."""
 
 
 def looks_open(node: Located) -> bool:

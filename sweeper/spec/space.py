@@ -21,7 +21,7 @@ from sweeper.spec.values import OpenValue, Scalar, Values, as_tree, points, text
 
 __all__ = ["Dimension", "Space", "require_closed", "require_open"]
 
-MAX_COMBINATIONS = 20_000
+MAX_COMBINATIONS = 4_000
 """Of more combinations of open values than this, only those of their ends are looked at in advance."""
 
 
@@ -158,7 +158,7 @@ class Space:
         chosen = [one for one in self.dimensions if one.name in names]
         options = [points(one.open_value) for one in chosen]
         if math.prod(len(one) for one in options) > MAX_COMBINATIONS:
-            options = [(one[0], one[-1]) for one in options]
+            options = [_ends(one) for one in options]
         seen = set()
         for picked in itertools.product(*options):
             values = dict(zip((one.name for one in chosen), picked, strict=True))
@@ -234,6 +234,12 @@ class Space:
                 where = self.places.get(leaf.path, str(self.source))
                 rule = f"{name} must be {leaf.expects}"
                 yield Problem(where=where, value=text(value), rule=rule, remedy=f"write {leaf.expects}")
+
+
+def _ends(options: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+    """The smallest and the largest of many numbers; words and switches as they are."""
+    numbers = [one for one in options if isinstance(one, (int, float)) and not isinstance(one, bool)]
+    return (min(numbers), max(numbers)) if len(numbers) == len(options) > 2 else options
 
 
 def require_open(space: Space) -> None:

@@ -14,7 +14,7 @@ __all__ = ["open_store"]
 
 
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Opens the experiment in the UI's pages for training instead of those for traces of agents."""
+"""What kind of work this is, which the UI otherwise guesses and asks about."""
 
 
 def open_store(uri: str, experiment: str, redact: Redactor) -> Recorder:

@@ -84,6 +84,6 @@ def test_plurals_and_articles_follow_the_sound() -> None:
 
 
 def test_the_door_imports_neither_torch_nor_transformers() -> None:
-    code = "import sys, sweeper.quickstart as q; assert q.MODEL_DIR; print({'torch', 'transformers'} & set(sys.modules))"
+    code = "import sys, sweeper.quickstart; print({'torch', 'transformers'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "set()"

@@ -193,7 +193,7 @@ time.sleep(60)
 """
 
 
-def test_a_killed_drivers_trial_is_asked_again_with_the_same_values_and_flag(space_of, url, tmp_path):
+def test_a_killed_drivers_trial_can_go_on_under_its_own_number(space_of, url, tmp_path):
     space = space_of()
     tests = str(Path(__file__).parent)
     command = [sys.executable, "-c", DRIVER, tests, url, str(space.source)]
@@ -203,41 +203,11 @@ def test_a_killed_drivers_trial_is_asked_again_with_the_same_values_and_flag(spa
 
     ledger = Ledger.open(url, space)
     (orphan,) = ledger.trials()
-    assert orphan.state is TrialState.RUNNING
-    ledger.requeue(orphan.number)
-    failed, waiting = ledger.trials()
-    assert failed.state is TrialState.FAIL and "driver" in failed.reason
-    assert waiting.state is TrialState.WAITING
-    again = ledger.ask()
-    assert again.number == 1
-    assert again.state is TrialState.RUNNING
-    assert (again.values, again.is_default) == (orphan.values, True)
-    assert again.evaluations == ()
-    assert ledger.default().number == 1
-    assert ledger.ask().values != again.values
-
-
-def test_a_searched_trial_is_put_back_as_it_was(space_of, url):
-    space = space_of()
-    ledger = Ledger.create(url, space)
-    train(ledger, ledger.ask(), 1.0)
-    running = [ledger.ask() for _ in range(3)]
-    reopened = Ledger.open(url, space)
-    for record in running:
-        reopened.requeue(record.number)
-    again = [reopened.ask() for _ in range(3)]
-    assert [r.values for r in again] == [r.values for r in running]
-    assert not any(r.is_default for r in again)
-
-
-def test_putting_back_twice_asks_once(space_of, url, monkeypatch):
-    ledger = Ledger.create(url, space_of())
-    record = ledger.ask()
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger, "finish", lambda *_: None)  # killed before it was marked as failed
-        ledger.requeue(record.number)
-    ledger.requeue(record.number)
-    assert [r.state for r in ledger.trials()] == [TrialState.FAIL, TrialState.WAITING]
+    assert orphan.state is TrialState.RUNNING and orphan.is_default
+    train(ledger, orphan, 0.5)
+    finished = ledger.trial(orphan.number)
+    assert (finished.state, finished.value, finished.values) == (TrialState.COMPLETE, 0.5, orphan.values)
+    assert ledger.ask().values != orphan.values
 
 
 def test_values_that_were_chosen_but_not_started_are_asked_next(space_of, url, monkeypatch):

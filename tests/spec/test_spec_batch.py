@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spec_helpers import load_text
+from spec_helpers import FACTS, load_text
 
+from sweeper.errors import SpaceFileError
 from sweeper.spec.batch import BatchContradiction, complete_batch, optimizer_steps
 
 sizes = st.integers(1, 64)
@@ -69,6 +72,17 @@ def test_a_fixed_global_batch_leaves_accumulation_to_follow(tmp_path):
     assert space.close({}).training.gradient_accumulation_steps == 8
     split = load_text(tmp_path, "training: {global_batch_size: 36}").close({}).training
     assert (split.per_device_batch_size, split.gradient_accumulation_steps) == (6, 6)
+
+
+def test_of_very_many_combinations_only_the_ends_are_looked_at_in_advance(tmp_path):
+    sizes = "per_device_batch_size: {int: [1, 999]}, gradient_accumulation_steps: {int: [1, 999]}"
+    space = load_text(tmp_path, f"training: {{{sizes}}}", facts=replace(FACTS, train_rows=10**9))
+    ends = list(
+        space.combinations(["training.per_device_batch_size", "training.gradient_accumulation_steps"])
+    )
+    assert len(ends) == 4
+    with pytest.raises(SpaceFileError, match="do not fill one global batch"):
+        load_text(tmp_path, f"training: {{{sizes}}}")
 
 
 @pytest.mark.parametrize("dp", [1, 2, 4])
