@@ -144,10 +144,15 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Compare sweeps in the MLflow UI, on 127.0.0.1."""
-    from sweeper.drive import tracking_uri_of
-    from sweeper.track import serve_ui
+    from sweeper.drive import newest_sweep
+    from sweeper.track import comparison_url, serve_ui, tracking_uri
 
-    raise typer.Exit(serve_ui(tracking_uri_of(directory), port))
+    space, folder = newest_sweep(directory)
+    uri, objective = tracking_uri(space.settings, folder.root), space.settings.objective
+    experiment = space.settings.tracking.experiment or space.name
+    url = comparison_url(uri, port, experiment, metric=objective.metric, mode=objective.mode)
+    typer.echo(f"compare the trials of {space.name}: {url}")
+    raise typer.Exit(serve_ui(uri, port))
 
 
 def _print_result(result: SweepResult) -> None:
@@ -155,7 +160,7 @@ def _print_result(result: SweepResult) -> None:
 
     console = _console()
     console.print(results_table(result.space, result.trials))
-    console.print(summary_line(result.space, result.trials), soft_wrap=True)
+    console.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
     for warning in result.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if result.best is None:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "DataError",
@@ -56,7 +60,7 @@ class UserError(SweeperError):
         return "\n".join(str(problem) for problem in self.problems)
 
     @classmethod
-    def of(cls, *, where: str, value: object, rule: str, remedy: str) -> UserError:
+    def of(cls, *, where: str, value: object, rule: str, remedy: str) -> Self:
         """The error of a single problem."""
         return cls([Problem(where=where, value=str(value), rule=rule, remedy=remedy)])
 

@@ -3,16 +3,17 @@
 Importing this needs neither ray nor torch.
 """
 
-from sweeper.drive.run import SweepResult, open_sweep, resume_sweep, run_sweep, sweep_state, tracking_uri_of
+from sweeper.drive.run import SweepResult, resume_sweep, run_sweep
+from sweeper.drive.stored import newest_sweep, open_sweep, sweep_state
 from sweeper.drive.train import TrainResult, train_config
 
 __all__ = [
     "SweepResult",
     "TrainResult",
+    "newest_sweep",
     "open_sweep",
     "resume_sweep",
     "run_sweep",
     "sweep_state",
-    "tracking_uri_of",
     "train_config",
 ]

@@ -53,7 +53,7 @@ def ray_for(config: Config, *, places: int) -> Iterator[None]:
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise UserError.of(
             where="resources.ray_address",
             value=address or "a local Ray",

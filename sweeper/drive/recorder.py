@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from sweeper.drive.tracking import STARTUP
 from sweeper.drive.trainable import Outcome
 from sweeper.errors import UserError
 from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState
@@ -137,8 +138,8 @@ class Recorder:
                     metrics=progress.metrics,
                 ),
             )
-            if "perf/startup_s" in progress.metrics:
-                self._ledger.note(number, startup_s=progress.metrics["perf/startup_s"])
+            if STARTUP in progress.metrics:
+                self._ledger.note(number, startup_s=progress.metrics[STARTUP])
             self._refresh(number)
         for listener in self._listeners:
             listener.progressed(number, progress)

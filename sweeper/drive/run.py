@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +11,10 @@ from typing import TextIO
 
 from sweeper.data import gather_facts
 from sweeper.drive.quiet import quiet
-from sweeper.errors import Problem, SweepFolderError, SweepInterruptedError
+from sweeper.drive.stored import open_sweep, store_space, sweep_state, this_driver
+from sweeper.errors import SweepFolderError, SweepInterruptedError
 from sweeper.search import Ledger, TrialRecord, check_sampler
-from sweeper.spec import Facts, Space, SweepFolder, dump_config, load_space, require_open, write_whole
+from sweeper.spec import Space, SweepFolder, load_space, require_open
 
 __all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
@@ -50,17 +47,14 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     folder = SweepFolder(out or space.sweep_dir)
     _refuse_existing(folder)
     with quiet(folder.logs_dir / "driver.log") as person:
-        write_whole(folder.space_file, dump_config(space.resolved()))
-        write_whole(folder.facts_file, json.dumps(dataclasses.asdict(space.facts), indent=2) + "\n")
+        store_space(space, folder)
         ledger = Ledger.create(folder.study_url, space)
         ledger.note_sweep(id=uuid.uuid4().hex)
         return _conduct(space, folder, ledger, person)
 
 
 def resume_sweep(root: Path) -> SweepResult:
-    """Go on with a sweep whose driver ended; finished trials stay as they are.
-
-    The facts that the rules of thumb were drawn from stay those of the beginning.
+    """Go on with a sweep whose driver ended; finished trials stay as they are, unfinished ones go on.
 
     Raises:
         UserError: there is no sweep in the folder, or another driver is at work on it.
@@ -70,45 +64,6 @@ def resume_sweep(root: Path) -> SweepResult:
     _refuse_running(folder, ledger)
     with quiet(folder.logs_dir / "driver.log") as person:
         return _conduct(space, folder, ledger, person)
-
-
-def open_sweep(folder: SweepFolder) -> tuple[Space, Ledger]:
-    """The space and the ledger of an existing folder. Raises SweepFolderError when it is none."""
-    if not folder.space_file.is_file():
-        raise _no_sweep(folder.root)
-    space = _known_space(folder)
-    return space, Ledger.open(folder.study_url, space)
-
-
-def tracking_uri_of(directory: Path) -> str:
-    """Where the sweep in this folder is tracked; of a folder of sweeps, where the newest one is.
-
-    Raises SweepFolderError when there is neither.
-    """
-    from sweeper.track import tracking_uri
-
-    inside = sorted(directory.glob("*/space.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for folder in map(SweepFolder, [directory, *(file.parent for file in inside)]):
-        if folder.space_file.is_file():
-            return tracking_uri(_known_space(folder).settings, folder.root)
-    raise _no_sweep(directory)
-
-
-def _known_space(folder: SweepFolder) -> Space:
-    return load_space(folder.space_file, gather=lambda _: _known_facts(folder))
-
-
-def _known_facts(folder: SweepFolder) -> Facts:
-    """As they were when the sweep began: reading a sweep needs neither its data nor its model."""
-    try:
-        return Facts(**json.loads(folder.facts_file.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise SweepFolderError.of(
-            where=str(folder.facts_file),
-            value="",
-            rule=f"the sweep's facts cannot be read ({error})",
-            remedy="restore the file, or start a new sweep",
-        ) from error
 
 
 def _conduct(space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) -> SweepResult:
@@ -131,7 +86,7 @@ def _conduct(space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) 
 @contextmanager
 def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
     """Keep the sweep's state in the ledger, with the driver that a running one has."""
-    ledger.note_sweep(state="running", driver={"pid": os.getpid(), "host": socket.gethostname()})
+    ledger.note_sweep(state="running", driver=this_driver())
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -144,44 +99,16 @@ def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
     ledger.note_sweep(state="finished")
 
 
-def sweep_state(ledger: Ledger) -> str:
-    """``running``, ``finished``, ``interrupted`` or ``failed``; a dead driver's sweep is interrupted."""
-    attributes = ledger.sweep_attributes()
-    state = str(attributes.get("state", "interrupted"))
-    return "interrupted" if state == "running" and not _is_alive(attributes.get("driver", {})) else state
-
-
-def _is_alive(driver: dict[str, object]) -> bool:
-    """A driver on another host cannot be looked at from here: believe it."""
-    if driver.get("host") != socket.gethostname():
-        return True
-    return _signalable(int(str(driver.get("pid", 0))))
-
-
-def _signalable(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OSError):
-        return False
-    return True
-
-
 def _refuse_existing(folder: SweepFolder) -> None:
-    if folder.root.is_dir() and any(folder.root.iterdir()):
-        what = "a sweep" if folder.space_file.exists() else "files of something else"
-        remedy = "give another folder with --out or another name"
-        if folder.space_file.exists():
-            remedy = f"go on with it: `sweeper resume {folder.root}`; or {remedy}"
-        raise SweepFolderError.of(
-            where=str(folder.root), value="", rule=f"the folder already holds {what}", remedy=remedy
-        )
-    if folder.root.exists() and not folder.root.is_dir():
-        raise SweepFolderError.of(
-            where=str(folder.root),
-            value="",
-            rule="the sweep's folder is a file",
-            remedy="give another folder with --out",
-        )
+    if not folder.root.exists() or (folder.root.is_dir() and not any(folder.root.iterdir())):
+        return
+    rule, remedy = "the folder already holds files", "give another folder with --out, or another name"
+    if folder.space_file.is_file():
+        rule = "the folder already holds a sweep"
+        remedy = f"go on with it: `sweeper resume {folder.root}`; or {remedy}"
+    elif not folder.root.is_dir():
+        rule = "the sweep's folder is a file"
+    raise SweepFolderError.of(where=str(folder.root), value="", rule=rule, remedy=remedy)
 
 
 def _refuse_running(folder: SweepFolder, ledger: Ledger) -> None:
@@ -193,16 +120,3 @@ def _refuse_running(folder: SweepFolder, ledger: Ledger) -> None:
             rule="another driver is at work on this sweep",
             remedy="wait for it, or end it and resume then",
         )
-
-
-def _no_sweep(directory: Path) -> SweepFolderError:
-    return SweepFolderError(
-        [
-            Problem(
-                where=str(directory),
-                value="",
-                rule="holds no sweep" if directory.is_dir() else "there is no such folder",
-                remedy="give the folder that `sweeper run` named, such as sweeps/<name>",
-            )
-        ]
-    )

@@ -12,7 +12,7 @@ from sweeper.data import TokenizedData, model_fingerprint, prepare
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
-from sweeper.drive.tracking import TrackingListener, flat_parameters
+from sweeper.drive.tracking import TrackingListener, named_parameters
 from sweeper.recommend import write_answer, write_results
 from sweeper.search import Ledger, make_stopper
 from sweeper.spec import Space, SweepFolder
@@ -73,7 +73,7 @@ class Session:
             answer = write_answer(self._space, self._ledger, self._folder, versions(), self._fingerprints)
             artifacts.append(answer)
             metrics = {"best": best.value or 0.0}
-            tags = {"best_trial": str(best.number)}
+            tags = {"best_trial": str(best.number), **_description(self._folder)}
         self._tracker.sweep_finished(state="finished", artifacts=artifacts, tags=tags, metrics=metrics)
         return self._tracker.close(_TRACKING_PATIENCE_S)
 
@@ -91,11 +91,11 @@ class Session:
         )
 
     def _announce(self) -> None:
-        searched = {dimension.name for dimension in self._space.dimensions}
-        settings = flat_parameters(self._typical)
+        following = set(self._space.following())
+        settings = named_parameters(self._space, self._typical)
         self._tracker.sweep_started(
             name=self._space.name,
-            params={name: value for name, value in settings.items() if name not in searched},
+            params={name: value for name, value in settings.items() if name not in following},
             tags=self._tags() | {"sweeper.sweep_id": str(self._ledger.sweep_attributes()["id"])},
             space_file=self._folder.space_file,
         )
@@ -142,6 +142,11 @@ class Session:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
+
+
+def _description(folder: SweepFolder) -> dict[str, str]:
+    """The final table as what MLflow shows at the top of the sweep's run."""
+    return {"mlflow.note.content": folder.results_markdown.read_text()}
 
 
 def _trial_name(trial: object) -> str:

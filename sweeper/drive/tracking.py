@@ -13,6 +13,7 @@ from sweeper.train import Prepared, Progress, StepMetrics
 
 __all__ = ["TrackingListener"]
 
+STARTUP = "perf/startup_s"
 _SECTIONS = ("training", "deepspeed", "parallel")
 
 
@@ -24,8 +25,8 @@ class TrackingListener:
         self._tracker, self._space, self._tags = tracker, space, dict(tags)
 
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
-        searched = chart_params(self._space, record.values)
-        fixed = {name: value for name, value in flat_parameters(config).items() if name not in searched}
+        searched = dict(record.values)
+        fixed = chart_params(self._space, searched) | named_parameters(self._space, config)
         tags = self._tags | ({"default": "yes"} if record.is_default else {})
         self._tracker.trial_started(
             number, searched=searched, fixed=fixed, config_yaml=dump_config(config), tags=tags
@@ -36,27 +37,37 @@ class TrackingListener:
 
     def progressed(self, number: int, progress: Progress) -> None:
         points = [point for step in progress.steps for point in _step_points(step)]
-        points += training_points(
-            progress.metrics, step=progress.step, tokens=progress.tokens, time_s=time.time()
-        )
+        metrics = {name: value for name, value in progress.metrics.items() if name != STARTUP}
+        points += training_points(metrics, step=progress.step, tokens=progress.tokens, time_s=time.time())
         self._tracker.metrics(number, points)
 
     def trial_finished(self, record: TrialRecord) -> None:
         final = dict(record.evaluations[-1].metrics) if record.evaluations else {}
+        if "startup_s" in record.attributes:
+            final[STARTUP] = record.attributes["startup_s"]
         self._tracker.trial_finished(
             record.number, state=record.state.value, reason=record.reason, metrics=final
         )
 
 
-def flat_parameters(config: Config) -> dict[str, Any]:
-    """Every setting of a trial by its short name: ``lr``, ``zero_stage``, ``lora.rank``."""
-    flat: dict[str, Any] = {"model_path": config.model_path, "data_path": str(config.data_path)}
+def named_parameters(space: Space, config: Config) -> dict[str, Any]:
+    """Every setting of a trial that is not searched, by its short name: ``zero_stage``, ``lora.alpha``.
+
+    What follows from the searched values keeps its section in its name
+    (``training.global_batch_size``), so that charts offer the searched values first.
+    """
+    searched = {dimension.name for dimension in space.dimensions}
+    following = set(space.following())
+    named: dict[str, Any] = {"model_path": config.model_path, "data_path": str(config.data_path)}
     tree = config.model_dump(mode="json")
     for section in _SECTIONS:
-        for name, value in tree[section].items():
+        for key, value in tree[section].items():
             nested = value if isinstance(value, dict) else {"": value}
-            flat |= {f"{name}.{key}" if key else name: item for key, item in nested.items()}
-    return flat
+            for inner, item in nested.items():
+                name = f"{key}.{inner}" if inner else key
+                path = f"{section}.{name}"
+                named[path if path in following else name] = item
+    return {name: value for name, value in named.items() if name not in searched}
 
 
 def _step_points(step: StepMetrics) -> list[MetricPoint]:

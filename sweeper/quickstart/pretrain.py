@@ -29,7 +29,8 @@ __all__ = ["Recipe", "build_model", "pretrain"]
 log = logging.getLogger(__name__)
 
 import os as _os
-INIT=float(_os.environ.get('INIT','0.02'))
+
+INIT = float(_os.environ.get("INIT", "0.02"))
 CONTEXT_TOKENS = 256
 """``max_position_embeddings``: far more than any instruction row needs."""
 

@@ -29,7 +29,9 @@ def _event(rng: random.Random) -> str:
             f"It was on {day} that {name} {verb} {what} near the {place}.",
         )
     )
-    told = rng.choice((f"So {name} {verb} {what}.", f"The {place} had {what} on {day}.", f"On {day} it was {name}."))
+    told = rng.choice(
+        (f"So {name} {verb} {what}.", f"The {place} had {what} on {day}.", f"On {day} it was {name}.")
+    )
     return f"{event} {told}"
 
 

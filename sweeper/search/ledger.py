@@ -343,6 +343,9 @@ def _evaluations(attributes: Mapping[str, Any]) -> tuple[Evaluation, ...]:
 
 
 def _seconds(trial: FrozenTrial, evaluations: tuple[Evaluation, ...]) -> float | None:
+    """Its own time: neither the start of its processes nor the time between two drivers is in it."""
+    if evaluations:
+        return evaluations[-1].seconds
     if trial.datetime_start is not None and trial.datetime_complete is not None:
         return (trial.datetime_complete - trial.datetime_start).total_seconds()
-    return evaluations[-1].seconds if evaluations else None
+    return None

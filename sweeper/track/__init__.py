@@ -11,7 +11,7 @@ from sweeper.track.points import MetricPoint, evaluation_points, training_points
 from sweeper.track.reader import TrackedTrial, read_trials
 from sweeper.track.tracker import Tracker
 from sweeper.track.ui import comparison_url, serve_ui
-from sweeper.track.uri import masked, stored_uri, tracking_uri
+from sweeper.track.uri import masked, tracking_uri
 
 __all__ = [
     "MetricPoint",
@@ -23,7 +23,6 @@ __all__ = [
     "masked",
     "read_trials",
     "serve_ui",
-    "stored_uri",
     "tracking_uri",
     "training_points",
 ]

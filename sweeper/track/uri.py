@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from sweeper.errors import UserError
-from sweeper.spec import SweepFolder
 
 if TYPE_CHECKING:
     from sweeper.spec import Settings
 
-__all__ = ["Redactor", "artifact_root", "masked", "sqlite_file", "stored_uri", "tracking_uri"]
+__all__ = ["Redactor", "artifact_root", "masked", "sqlite_file", "tracking_uri"]
 
 # Greedy up to the last "@", as a password may hold one.
 _USER_INFO = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^:/?#@]*):(?P<password>.*)@")
@@ -38,39 +34,11 @@ def tracking_uri(settings: Settings, sweep_dir: Path) -> str:
     Raises:
         UserError: the URI is a plain path or a ``file:`` URI, which MLflow no longer takes.
     """
-    return _resolve(settings.tracking.mlflow_uri, sweep_dir.absolute().parent)
-
-
-def stored_uri(directory: Path) -> str:
-    """The store to look at from outside: that of a sweep's folder, or of a folder that holds sweeps.
-
-    Raises:
-        UserError: as ``tracking_uri``, or the space file in the folder is not YAML.
-    """
-    space_file = SweepFolder(directory).space_file
-    if not space_file.is_file():
-        return _resolve(None, directory.absolute())
-    return _resolve(_written_uri(space_file), directory.absolute().parent)
-
-
-def _written_uri(space_file: Path) -> str | None:
-    """Only this one value is needed, so neither the data nor the model of the sweep need be at hand."""
-    try:
-        tree = YAML(typ="safe").load(space_file.read_text(encoding="utf-8"))
-        uri = ((tree or {}).get("tracking") or {}).get("mlflow_uri")
-    except (YAMLError, AttributeError) as error:
-        raise UserError.of(
-            where=str(space_file), value="", rule="is not a space file", remedy="give the folder of a sweep"
-        ) from error
-    return None if uri is None else str(uri)
-
-
-def _resolve(given: str | None, sweeps_dir: Path) -> str:
-    place = "tracking.mlflow_uri"
+    given, place = settings.tracking.mlflow_uri, "tracking.mlflow_uri"
     if given is None:
         given, place = os.environ.get("MLFLOW_TRACKING_URI") or None, "MLFLOW_TRACKING_URI"
     if given is None:
-        return f"sqlite:///{sweeps_dir / 'mlflow.db'}"
+        return f"sqlite:///{sweep_dir.absolute().parent / 'mlflow.db'}"
     _refuse_folder_store(given, place)
     file = sqlite_file(given)
     if file is None:

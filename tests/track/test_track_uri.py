@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.errors import UserError
 from sweeper.spec import Settings, Tracking
-from sweeper.track import masked, stored_uri, tracking_uri
+from sweeper.track import masked, tracking_uri
 from sweeper.track.uri import Redactor, artifact_root
 
 
@@ -79,19 +79,3 @@ def test_the_password_is_struck_out_of_any_text_also_decoded() -> None:
 def test_a_short_password_does_not_strike_out_plain_words() -> None:
     redact = Redactor("postgresql://me:a@db/x")
     assert redact("a database at postgresql://me:a@db/x") == "a database at postgresql://me:***@db/x"
-
-
-def test_the_store_is_found_from_a_sweeps_folder_and_from_the_folder_of_all(tmp_path: Path) -> None:
-    sweep = tmp_path / "sweeps" / "a"
-    sweep.mkdir(parents=True)
-    assert stored_uri(tmp_path / "sweeps") == f"sqlite:///{tmp_path}/sweeps/mlflow.db"
-    (sweep / "space.yaml").write_text("name: a\n")
-    assert stored_uri(sweep) == f"sqlite:///{tmp_path}/sweeps/mlflow.db"
-    (sweep / "space.yaml").write_text("name: a\ntracking: {mlflow_uri: 'sqlite:////data/m.db'}\n")
-    assert stored_uri(sweep) == "sqlite:////data/m.db"
-
-
-def test_a_space_file_that_is_none_is_named(tmp_path: Path) -> None:
-    (tmp_path / "space.yaml").write_text("tracking: [\n")
-    with pytest.raises(UserError, match=r"space\.yaml"):
-        stored_uri(tmp_path)

@@ -1,0 +1,96 @@
+"""A sweep's folder read back: what was asked, its ledger, and whether anybody is at work on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from sweeper.errors import SweepFolderError
+from sweeper.search import Ledger
+from sweeper.spec import Facts, Space, SweepFolder, dump_config, load_space, write_whole
+
+__all__ = ["newest_sweep", "open_sweep", "store_space", "stored_space", "sweep_state", "this_driver"]
+
+
+def store_space(space: Space, folder: SweepFolder) -> None:
+    """Write what was asked with the defaults resolved, and the facts that they were drawn from."""
+    write_whole(folder.space_file, dump_config(space.resolved()))
+    write_whole(folder.facts_file, json.dumps(dataclasses.asdict(space.facts), indent=2) + "\n")
+
+
+def stored_space(folder: SweepFolder) -> Space:
+    """The space as it was when the sweep began; needs neither its data nor its model.
+
+    Raises SweepFolderError when the folder holds no sweep.
+    """
+    if not folder.space_file.is_file():
+        raise _no_sweep(folder.root)
+    return load_space(folder.space_file, gather=lambda _: _stored_facts(folder))
+
+
+def open_sweep(folder: SweepFolder) -> tuple[Space, Ledger]:
+    """The space and the ledger of an existing folder. Raises SweepFolderError when it is none."""
+    space = stored_space(folder)
+    return space, Ledger.open(folder.study_url, space)
+
+
+def newest_sweep(directory: Path) -> tuple[Space, SweepFolder]:
+    """The sweep in this folder, else the newest one in the folders inside it.
+
+    Raises SweepFolderError when there is neither.
+    """
+    inside = sorted(directory.glob("*/space.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for root in (directory, *(file.parent for file in inside)):
+        if SweepFolder(root).space_file.is_file():
+            return stored_space(SweepFolder(root)), SweepFolder(root)
+    raise _no_sweep(directory)
+
+
+def this_driver() -> dict[str, Any]:
+    """How a running sweep's ledger names its driver."""
+    return {"pid": os.getpid(), "host": socket.gethostname()}
+
+
+def sweep_state(ledger: Ledger) -> str:
+    """``running``, ``finished``, ``interrupted`` or ``failed``; a dead driver's sweep is interrupted."""
+    attributes = ledger.sweep_attributes()
+    state = str(attributes.get("state", "interrupted"))
+    return "interrupted" if state == "running" and not _is_alive(attributes.get("driver", {})) else state
+
+
+def _is_alive(driver: dict[str, Any]) -> bool:
+    """A driver on another host cannot be looked at from here: believe it."""
+    if driver.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(int(driver["pid"]), 0)
+    except (ProcessLookupError, KeyError, ValueError):
+        return False
+    except PermissionError:  # somebody else's process, but there
+        return True
+    return True
+
+
+def _stored_facts(folder: SweepFolder) -> Facts:
+    try:
+        return Facts(**json.loads(folder.facts_file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise SweepFolderError.of(
+            where=str(folder.facts_file),
+            value="",
+            rule=f"the sweep's facts cannot be read ({error})",
+            remedy="restore the file, or start a new sweep",
+        ) from error
+
+
+def _no_sweep(directory: Path) -> SweepFolderError:
+    return SweepFolderError.of(
+        where=str(directory),
+        value="",
+        rule="holds no sweep" if directory.is_dir() else "there is no such folder",
+        remedy="give the folder that `sweeper run` named, such as sweeps/<name>",
+    )
