@@ -1,0 +1,115 @@
+"""What the tests of several rooms share: closed configurations of the packaged model on few rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper.quickstart import DATA_FILE
+from sweeper.spec import Config
+
+
+@pytest.fixture(scope="session")
+def few_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 rows of the packaged instructions."""
+    file = tmp_path_factory.mktemp("rows") / "train.jsonl"
+    lines = DATA_FILE.read_text(encoding="utf-8").split("\n")[:120]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def quick_config(few_rows: Path) -> Callable[..., Config]:
+    """Makes a closed configuration: a short run of the packaged model in fp32 on one CPU rank.
+
+    Keywords are fields of training, deepspeed and parallel.
+    """
+
+    def make(**changes: Any) -> Config:
+        training = {
+            "lr": 1e-3,
+            "scheduler": "cosine",
+            "final_lr_ratio": 0.0,
+            "warmup_ratio": 0.1,
+            "epochs": 1,
+            "per_device_batch_size": 8,
+            "gradient_accumulation_steps": 1,
+            "max_seq_len": 96,
+        }
+        sections: dict[str, dict[str, Any]] = {
+            "training": training,
+            "deepspeed": {"zero_stage": 0, "precision": "fp32"},
+            "parallel": {"dp": 1},
+        }
+        homes = {"zero_stage", "offload", "gradient_checkpointing", "precision"}
+        for name, value in changes.items():
+            section = "deepspeed" if name in homes else "parallel" if name == "dp" else "training"
+            sections[section][name] = value
+        training["global_batch_size"] = (
+            training["per_device_batch_size"]
+            * training["gradient_accumulation_steps"]
+            * sections["parallel"]["dp"]
+        )
+        return Config.model_validate(
+            {
+                "name": "quick",
+                "model_path": "builtin:quickstart",
+                "data_path": str(few_rows),
+                "eval_data": 0.2,
+                "objective": {"evaluations": 3},
+                "resources": {"max_concurrent": 1, "cpus_per_rank": 1, "gpus_per_rank": 0},
+                **sections,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_space(few_rows: Path) -> Callable[..., Path]:
+    """Writes a space file that searches lr over a few rows of the packaged data; keys can be replaced."""
+
+    def write(folder: Path, **changes: Any) -> Path:
+        tree: dict[str, Any] = {
+            "name": "small",
+            "model_path": "builtin:quickstart",
+            "data_path": str(few_rows),
+            "eval_data": 0.2,
+            "training": {
+                "lr": {"log_uniform": [1e-4, 1e-2]},
+                "scheduler": ["constant", "linear", "cosine", "exponential"],
+                "epochs": 1,
+                "gradient_accumulation_steps": [1, 2],
+                "per_device_batch_size": 8,
+                "max_seq_len": 96,
+            },
+            "deepspeed": {"zero_stage": 0, "precision": "fp32"},
+            "objective": {"evaluations": 3},
+            "search": {"trials": 3, "seed": 0},
+            "resources": {"max_concurrent": 1},
+        }
+        for key, value in changes.items():
+            section, _, field = key.partition("__")
+            if field:
+                tree.setdefault(section, {})[field] = value
+            else:
+                tree[section] = value
+        file = folder / "space.yaml"
+        file.write_text(json.dumps(tree))  # JSON is YAML
+        return file
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray for the tests that talk to rank actors directly."""
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()

@@ -1,0 +1,126 @@
+"""A trial is a real DeepSpeed run: it learns, exactly, whatever the split and whatever came before."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sweeper.errors import ModelError, TrialDivergedError
+
+
+@pytest.fixture(scope="module")
+def reference(run, quick_config):
+    return run(quick_config(), evaluate_untrained=True)
+
+
+def test_training_lowers_the_held_out_loss(reference):
+    assert reference.evaluations[0].tokens == 0
+    assert reference.final < 0.8 * reference.evaluations[0].metrics["eval/loss"]
+
+
+def test_evaluations_come_at_the_asked_number_of_points_on_the_token_axis(reference):
+    trained = reference.evaluations[1:]
+    assert len(trained) == 3
+    total = reference.prepared.total_tokens
+    assert trained[-1].tokens == total
+    for share, progress in enumerate(trained, start=1):
+        assert progress.tokens == pytest.approx(total * share / 3, rel=0.15)
+
+
+def test_every_optimizer_step_is_reported_once_with_its_lr(reference):
+    steps = [step for progress in reference.evaluations for step in progress.steps]
+    assert [step.step for step in steps] == list(range(1, reference.prepared.total_steps + 1))
+    assert all(step.grad_norm and step.grad_norm > 0 for step in steps)
+    assert max(step.lr for step in steps) == pytest.approx(1e-3)
+    assert steps[-1].lr < 1e-4
+
+
+def test_perplexity_and_speed_are_measured(reference):
+    metrics = reference.evaluations[-1].metrics
+    assert metrics["eval/perplexity"] == pytest.approx(math.exp(metrics["eval/loss"]))
+    assert 0 < metrics["eval/token_accuracy"] < 1
+    assert metrics["perf/tokens_per_s"] > 0 and metrics["perf/peak_memory_gib"] > 0.05
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_zero_stage_changes_where_things_lie_not_what_is_learned(run, quick_config, reference, stage):
+    assert run(quick_config(zero_stage=stage)).final == pytest.approx(reference.final, abs=1e-4)
+
+
+def test_accumulation_and_micro_batches_are_interchangeable(run, quick_config, reference):
+    split = run(quick_config(per_device_batch_size=2, gradient_accumulation_steps=4))
+    assert split.losses == pytest.approx(
+        reference.losses[: -len(reference.evaluations)]
+        + [progress.metrics["eval/loss"] for progress in reference.evaluations[1:]],
+        abs=1e-3,
+    )
+
+
+def test_a_warm_worker_gives_the_losses_of_its_first_trial_to_the_last_bit(run, quick_config, reference):
+    run(quick_config(lr=3e-2, scheduler="constant", zero_stage=2))
+    again = run(quick_config(), evaluate_untrained=True)
+    assert again.losses == reference.losses
+
+
+def test_gradient_checkpointing_trades_memory_and_keeps_the_loss(run, quick_config, reference):
+    assert run(quick_config(gradient_checkpointing=True)).final == pytest.approx(reference.final, abs=1e-4)
+
+
+def test_bf16_trains_close_to_fp32(run, quick_config, reference):
+    assert run(quick_config(precision="bf16", zero_stage=1)).final == pytest.approx(reference.final, rel=0.05)
+
+
+def test_adapters_train_few_parameters_and_lower_the_loss(run, quick_config, reference):
+    adapted = run(quick_config(lora={"rank": 4, "alpha": 16}, lr=1e-2))
+    assert adapted.final < reference.evaluations[0].metrics["eval/loss"]
+
+
+def test_adapters_on_modules_that_are_not_there_name_the_setting(rank, job_of, quick_config):
+    with pytest.raises(ModelError, match=r"training\.lora\.targets"):
+        rank.prepare(job_of(quick_config(lora={"targets": ["no_such_module"]})))
+
+
+def test_packed_rows_do_not_see_each_other(run, quick_config):
+    """With one global batch per epoch, packed or not, the first loss is of the same rows."""
+    rows = 96
+    apart = run(quick_config(per_device_batch_size=rows))
+    assert apart.prepared.total_steps == 1
+    together = run(quick_config(per_device_batch_size=1, packing=True, gradient_accumulation_steps=1))
+    sequences = together.prepared.total_steps
+    packed = run(quick_config(per_device_batch_size=sequences, packing=True))
+    assert packed.prepared.total_steps == 1
+    assert packed.losses[0] == pytest.approx(apart.losses[0], abs=1e-5)
+
+
+def test_a_hopeless_learning_rate_is_called_diverged_with_its_step_and_lr(rank, job_of, quick_config):
+    rank.prepare(job_of(quick_config(lr=10, scheduler="constant", max_grad_norm=0, epochs=3)))
+    with pytest.raises(TrialDivergedError, match=r"diverged at step \d+, lr "):
+        for _ in range(3):
+            rank.advance()
+    rank.stop()
+
+
+def test_a_saved_model_loads_and_has_the_loss_that_was_promised(rank, run_in, job_of, quick_config, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    trained = run_in(rank, job_of(quick_config()))
+    rank.save_model(tmp_path / "model")
+    rank.stop()
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").chat_template
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    assert 1e6 < weights < 3e6
+    again = quick_config(lr=1e-12).model_copy(update={"model_path": str(tmp_path / "model")})
+    untrained = run_in(rank, job_of(again, evaluate_untrained=True)).evaluations[0]
+    rank.stop()
+    assert untrained.metrics["eval/loss"] == pytest.approx(trained.final, abs=1e-6)
+
+
+def test_a_checkpoint_holds_weights_and_optimizer(rank, job_of, quick_config, tmp_path):
+    rank.prepare(job_of(quick_config()))
+    progress = rank.advance()
+    rank.checkpoint(tmp_path / "checkpoint")
+    rank.stop()
+    files = {file.name for file in (tmp_path / "checkpoint" / f"step-{progress.step}").iterdir()}
+    assert any("model_states" in name for name in files)
