@@ -92,7 +92,9 @@ def _choice(leaf: Leaf, node: Located, complain: Complain) -> Choice | None:
         complain(node, "a choice is a list of options", "write {choice: [a, b]}")
         return None
     if not node.value:
-        complain(node, "a choice has at least one option", "name the options, or remove the field")
+        complain(
+            node, f"{leaf.key}: a choice has at least one option", "name the options, or remove the field"
+        )
         return None
     options: list[Scalar] = []
     healthy = True
@@ -117,13 +119,15 @@ def _range(
         complain(node, "a range has two bounds", f"write {{{form}: [lowest, highest]}}")
         return None
     if form == "log_uniform" and not _is_positive(node.value[0]):
-        complain(node, "a log range begins above 0", "raise the lower bound, or write uniform")
+        complain(node, f"{leaf.key}: a log range begins above 0", "raise the lower bound, or write uniform")
         return None
     low, high = (_valid(leaf, bound, complain) for bound in node.value)
     if low is None or high is None or isinstance(low, (str, bool)) or isinstance(high, (str, bool)):
         return None
     if low >= high:
-        complain(node, "the lower bound is below the upper bound", _order_remedy(form, low, high))
+        complain(
+            node, f"{leaf.key}: the lower bound is below the upper bound", _order_remedy(form, low, high)
+        )
         return None
     if form == "int":
         return _whole_range(node, low, high, step, complain)

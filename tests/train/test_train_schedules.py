@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -35,8 +36,8 @@ def test_it_rises_through_warm_up_peaks_and_never_rises_again(scheduler, total, 
     values = curve(scheduler, total, warmup, ratio)
     peak = warmup_steps(total, warmup)
     assert values[peak] == pytest.approx(1)
-    assert all(a < b for a, b in zip(values[:peak], values[1 : peak + 1], strict=True))
-    assert all(a >= b for a, b in zip(values[peak:-1], values[peak + 1 :], strict=True))
+    assert all(a < b for a, b in itertools.pairwise(values[: peak + 1]))
+    assert all(a >= b for a, b in itertools.pairwise(values[peak:]))
 
 
 @given(steps, warmups, ratios)

@@ -1,0 +1,164 @@
+"""The recorder commits to the ledger first, decides who goes on, and tells the listeners."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sweeper.data import gather_facts
+from sweeper.drive.recorder import Recorder
+from sweeper.drive.trainable import Outcome
+from sweeper.errors import ModelError
+from sweeper.search import Ledger, TrialState, make_stopper
+from sweeper.spec import SweepFolder, load_space
+from sweeper.train import Prepared, Progress
+
+
+class Heard:
+    """A listener that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any]] = []
+
+    def trial_started(self, number, record, config) -> None:
+        self.events.append(("started", number))
+
+    def trial_prepared(self, number, prepared) -> None:
+        self.events.append(("prepared", number))
+
+    def progressed(self, number, progress) -> None:
+        self.events.append(("progressed", progress.tokens))
+
+    def trial_finished(self, record) -> None:
+        self.events.append(("finished", record.state))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def make_recorder(tmp_path, write_space):
+    def make(**changes: Any):
+        space = load_space(write_space(tmp_path, **changes), gather=gather_facts)
+        folder = SweepFolder(tmp_path / "sweep")
+        folder.root.mkdir(exist_ok=True)
+        is_new = not folder.study_file.exists()
+        ledger = (Ledger.create if is_new else Ledger.open)(folder.study_url, space)
+        heard, clock = Heard(), Clock()
+        recorder = Recorder(
+            space, ledger, folder, make_stopper(space), [heard], data_dir=tmp_path, clock=clock
+        )
+        return recorder, ledger, heard, clock
+
+    return make
+
+
+PREPARED = Prepared(total_steps=10, total_tokens=1000, ds_config={"zero_optimization": {"stage": 0}})
+
+
+def outcome(number: int, tokens: int, loss: float, *, done: bool = False, prepared: Prepared | None = None):
+    progress = Progress(
+        step=tokens // 100, tokens=tokens, seconds=1.0, metrics={"eval/loss": loss}, done=done
+    )
+    return Outcome(number=number, prepared=prepared, progress=progress)
+
+
+def test_a_trial_runs_to_its_end(make_recorder):
+    recorder, ledger, heard, _ = make_recorder()
+    number, job = recorder.next_job()
+    assert job.evaluate_untrained
+    assert recorder.record(outcome(number, 0, 5.0, prepared=PREPARED))
+    assert recorder.record(outcome(number, 500, 3.0))
+    assert not recorder.record(outcome(number, 1000, 2.0, done=True))
+    record = ledger.trial(number)
+    assert (record.state, record.value, record.is_default) == (TrialState.COMPLETE, 2.0, True)
+    assert [evaluation.tokens for evaluation in record.evaluations] == [500, 1000]
+    assert ledger.untrained == 5.0
+    assert [kind for kind, _ in heard.events] == ["started", "prepared", *["progressed"] * 3, "finished"]
+
+
+def test_the_untrained_model_is_measured_by_one_trial_only(make_recorder):
+    recorder, *_ = make_recorder()
+    (first, job), (second, other) = recorder.next_job(), recorder.next_job()
+    assert (job.evaluate_untrained, other.evaluate_untrained) == (True, False)
+    recorder.record(Outcome(number=first, failure="its node burned down"))
+    recorder.record(outcome(second, 500, 3.0, prepared=PREPARED))
+    assert recorder.next_job()[1].evaluate_untrained
+
+
+def test_a_trial_that_stays_above_the_untrained_model_is_pruned_with_the_reason(make_recorder):
+    recorder, ledger, heard, _ = make_recorder()
+    number, _ = recorder.next_job()
+    recorder.record(outcome(number, 0, 5.0, prepared=PREPARED))
+    assert recorder.record(outcome(number, 400, 6.0))
+    assert not recorder.record(outcome(number, 700, 6.0))
+    record = ledger.trial(number)
+    assert record.state is TrialState.PRUNED
+    assert "untrained" in record.reason
+    assert heard.events[-1] == ("finished", TrialState.PRUNED)
+
+
+def test_a_diverged_trial_fails_with_its_reason_and_the_sampler_is_told(make_recorder):
+    recorder, ledger, *_ = make_recorder()
+    number, _ = recorder.next_job()
+    assert not recorder.record(Outcome(number=number, failure="diverged at step 3, lr 10", diverged=True))
+    record = ledger.trial(number)
+    assert (record.state, record.reason) == (TrialState.FAIL, "diverged at step 3, lr 10")
+    assert record.attributes["diverged"] is True
+    assert not recorder.is_over()
+
+
+def test_what_the_user_must_mend_ends_the_sweep(make_recorder):
+    recorder, ledger, *_ = make_recorder()
+    number, _ = recorder.next_job()
+    problem = ModelError.of(where="model_path", value="x", rule="cannot be loaded", remedy="give another")
+    assert not recorder.record(Outcome(number=number, problem=problem))
+    assert recorder.is_over() and recorder.problem is problem
+    assert ledger.trial(number).state is TrialState.FAIL
+
+
+def test_a_trial_whose_processes_died_fails_once(make_recorder):
+    recorder, ledger, heard, _ = make_recorder()
+    number, _ = recorder.next_job()
+    recorder.lost(number)
+    recorder.lost(number)
+    assert ledger.trial(number).state is TrialState.FAIL
+    assert [kind for kind, _ in heard.events].count("finished") == 1
+
+
+def test_no_trial_starts_when_enough_have(make_recorder):
+    recorder, *_ = make_recorder(search__trials=2)
+    for _ in range(2):
+        assert not recorder.is_over()
+        number, _job = recorder.next_job()
+        recorder.record(outcome(number, 1000, 2.0, done=True, prepared=PREPARED))
+    assert recorder.is_over()
+
+
+def test_a_spent_time_budget_starts_nothing_and_stops_at_the_next_evaluation(make_recorder):
+    recorder, ledger, _, clock = make_recorder(search__time_budget="1m")
+    number, _ = recorder.next_job()
+    clock.now = 61.0
+    assert recorder.is_over()
+    assert not recorder.record(outcome(number, 500, 1.0, prepared=PREPARED))
+    assert ledger.trial(number).state is TrialState.PRUNED
+    assert "time budget" in ledger.trial(number).reason
+
+
+def test_an_unfinished_trial_goes_on_first_and_under_its_own_number(make_recorder):
+    recorder, ledger, *_ = make_recorder(search__trials=2)
+    (first, job), (second, _) = recorder.next_job(), recorder.next_job()
+    recorder.record(outcome(second, 1000, 2.0, done=True, prepared=PREPARED))
+
+    resumed, ledger, *_ = make_recorder(search__trials=2)
+    assert not resumed.is_over()
+    number, again = resumed.next_job()
+    assert number == first
+    assert again.config == job.config
+    assert resumed.is_over()
+    assert len(ledger.trials()) == 2

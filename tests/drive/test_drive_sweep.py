@@ -1,0 +1,155 @@
+"""Whole sweeps on real Ray, Optuna, DeepSpeed and MLflow."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sweeper.data import gather_facts
+from sweeper.drive import newest_sweep, open_sweep, resume_sweep, run_sweep, sweep_state, train_config
+from sweeper.errors import SpaceFileError, SweepFolderError
+from sweeper.search import TrialState
+from sweeper.spec import SweepFolder, load_space, require_closed
+from sweeper.track import read_trials, tracking_uri
+
+TRIALS = 4
+
+
+def facts_of(result):
+    """What two equal sweeps have in common to the last bit."""
+    return [
+        (trial.number, trial.state, trial.values, [e.metrics["eval/loss"] for e in trial.evaluations])
+        for trial in result.trials
+    ]
+
+
+@pytest.fixture(scope="module")
+def space_file(tmp_path_factory, write_space):
+    return write_space(tmp_path_factory.mktemp("space"), search__trials=TRIALS)
+
+
+@pytest.fixture(scope="module")
+def sweep(space_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("sweeps") / "first"
+    return run_sweep(space_file, out=out)
+
+
+def test_every_trial_that_was_asked_for_is_in_the_ledger_the_default_first(sweep):
+    assert [trial.number for trial in sweep.trials] == list(range(TRIALS))
+    assert all(trial.state is TrialState.COMPLETE for trial in sweep.trials)
+    assert [trial.is_default for trial in sweep.trials] == [True, False, False, False]
+    assert all(len(trial.evaluations) == 3 for trial in sweep.trials)
+
+
+def test_training_improves_on_the_untrained_model_which_was_measured_once(sweep):
+    assert sweep.best.value < sweep.untrained
+    assert sweep.best.value == min(trial.value for trial in sweep.trials)
+
+
+def test_a_warm_worker_starts_the_next_trial_within_a_second(sweep):
+    warm = [trial.attributes["startup_s"] for trial in sweep.trials[1:]]
+    assert len(warm) == TRIALS - 1
+    assert statistics.median(warm) < 1.0
+
+
+def test_the_answer_is_a_space_file_with_nothing_open_and_its_evidence(sweep):
+    answer = load_space(sweep.folder.best_config, gather=gather_facts)
+    require_closed(answer)
+    config = answer.close({})
+    assert config.training.lr == sweep.best.values["lr"]
+    provenance = config.provenance
+    assert provenance["value"] == sweep.best.value
+    assert provenance["default_value"] == sweep.trials[0].value
+    assert provenance["trial"] == sweep.best.number
+    assert provenance["trials"] == TRIALS
+    assert set(provenance["fingerprints"]) == {"data", "model"}
+    assert {"torch", "deepspeed", "ray", "optuna"} <= set(provenance["versions"])
+
+
+def test_each_trial_leaves_its_configuration_its_log_and_its_deepspeed_configuration(sweep):
+    for trial in sweep.trials:
+        config = load_space(sweep.folder.trial_config(trial.number), gather=gather_facts).close({})
+        assert config.training.lr == trial.values["lr"]
+        ds = json.loads(sweep.folder.trial_ds_config(trial.number).read_text())
+        assert ds["gradient_accumulation_steps"] == trial.values["gradient_accumulation_steps"]
+        assert sweep.folder.trial_log(trial.number).is_file()
+
+
+def test_mlflow_has_one_parent_and_a_child_for_each_trial_with_the_ledgers_curves(sweep):
+    assert sweep.warnings == ()
+    tracked = read_trials(tracking_uri(sweep.space.settings, sweep.folder.root), "small")
+    assert [(trial.number, trial.status) for trial in tracked] == [(n, "FINISHED") for n in range(TRIALS)]
+    for trial, mirror in zip(sweep.trials, tracked, strict=True):
+        ledger = [(e.tokens, e.metrics["eval/loss"]) for e in trial.evaluations]
+        untrained = [(0, sweep.untrained)] if trial.number == 0 else []
+        assert mirror.history["eval/loss"] == untrained + ledger
+        assert len(mirror.history["train/loss"]) == trial.attributes["total_steps"]
+        assert float(mirror.params["lr"]) == pytest.approx(trial.values["lr"])
+        assert {"state", "fingerprint.data", "fingerprint.model", "version.torch"} <= set(mirror.tags)
+
+
+def test_the_folder_is_found_again_and_needs_no_data(sweep):
+    space, ledger = open_sweep(SweepFolder(sweep.folder.root))
+    assert space == sweep.space
+    assert sweep_state(ledger) == "finished"
+    assert newest_sweep(sweep.folder.root.parent)[1].root == sweep.folder.root
+
+
+def test_the_same_seed_gives_the_same_trials_and_losses_to_the_last_bit(sweep, space_file, tmp_path):
+    again = run_sweep(space_file, out=tmp_path / "again")
+    assert facts_of(again) == facts_of(sweep)
+
+
+def test_training_the_answer_keeps_its_promise_to_the_last_bit(sweep, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    result = train_config(sweep.folder.best_config, output_dir=tmp_path / "model")
+    assert result.metrics["eval/loss"] == result.promised == sweep.best.value
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").num_parameters() > 1e6
+
+
+def test_a_folder_that_is_taken_is_refused_with_the_way_on(sweep, space_file):
+    with pytest.raises(SweepFolderError, match="sweeper resume"):
+        run_sweep(space_file, out=sweep.folder.root)
+
+
+def test_training_refuses_what_is_open(space_file, tmp_path):
+    with pytest.raises(SpaceFileError, match="lr"):
+        train_config(space_file, output_dir=tmp_path / "model")
+
+
+def test_a_killed_sweep_resumes_to_the_trials_of_an_uninterrupted_one(sweep, space_file, tmp_path):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "sweeper", "run", str(space_file), "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
+        for line in driver.stdout:
+            if "trial 1 starts" in line:
+                break
+        time.sleep(0.3)
+        driver.kill()
+    assert sweep_state(open_sweep(SweepFolder(out))[1]) == "interrupted"
+    assert facts_of(resume_sweep(out)) == facts_of(sweep)
+
+
+def test_a_diverged_trial_fails_with_its_reason_and_the_others_go_on(write_space, tmp_path):
+    file = write_space(
+        tmp_path,
+        training__lr=[1e-3, 10.0],
+        training__scheduler="constant",
+        training__gradient_accumulation_steps=1,
+        training__max_grad_norm=0,
+        training__epochs=3,
+        search__sampler="grid",
+    )
+    result = run_sweep(file, out=tmp_path / "sweep")
+    by_lr = {trial.values["lr"]: trial for trial in result.trials}
+    assert len(result.trials) == 2  # the grid is smaller than the number of trials asked for
+    assert by_lr[1e-3].state is TrialState.COMPLETE
+    assert by_lr[10.0].state is TrialState.FAIL
+    assert "diverged at step" in by_lr[10.0].reason
+    assert result.best.values["lr"] == 1e-3
