@@ -8,7 +8,7 @@ from sweeper.data.batches import Batch, batch_plan, collate, sequences
 from sweeper.data.cache import TokenizedData, TokenizedSplit
 from sweeper.data.facts import gather_facts
 from sweeper.data.model import model_folder
-from sweeper.data.prepare import prepare
+from sweeper.data.prepare import prepare, prepared_folder, tokenized
 from sweeper.data.tokenizer import load_tokenizer
 from sweeper.data.weights import model_fingerprint, sampled_hash
 
@@ -23,6 +23,8 @@ __all__ = [
     "model_fingerprint",
     "model_folder",
     "prepare",
+    "prepared_folder",
     "sampled_hash",
     "sequences",
+    "tokenized",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from filelock import FileLock
+
 from sweeper.data.cache import TokenizedData, TokenizedSplit, write_cache
 from sweeper.data.examples import load_examples
 from sweeper.data.fingerprint import prepared_fingerprint
@@ -14,30 +16,42 @@ from sweeper.data.tokenizer import Tokenizer, load_tokenizer, pad_id_of
 from sweeper.errors import DataError
 from sweeper.spec import Config
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "prepared_folder", "tokenized"]
 
 
-def prepare(config: Config, cache_dir: Path) -> TokenizedData:
-    """The tokenized rows of ``cache_dir/<fingerprint>/``, made first where they are not there yet.
+def prepared_folder(config: Config, cache_dir: Path) -> Path:
+    """Where the tokenized rows of a configuration lie, or will: ``cache_dir/<fingerprint>``.
 
-    Safe from several processes at once: each makes its own and the first one's stays. The model's
-    weights are not touched, and transformers is imported only where rows have to be tokenized.
+    Reads the data's files once, and transformers is imported only for the tokenizer of a hub id.
 
-    Raises: DataError for rows that cannot be read or used, ModelError for the tokenizer.
+    Raises: DataError, ModelError where a file of the data or the tokenizer is not there.
     """
-    fingerprint = _fingerprint(config)
-    folder = cache_dir / fingerprint
-    if not folder.is_dir():
-        _make(config, folder, fingerprint)
-    return TokenizedData.open(folder)
-
-
-def _fingerprint(config: Config) -> str:
     try:
-        return prepared_fingerprint(config)
+        return cache_dir / prepared_fingerprint(config)
     except DataError:
         load_examples(config)  # tells the other problems of the rows along with the missing file
         raise
+
+
+def tokenized(config: Config, folder: Path) -> TokenizedData:
+    """The rows in a ``prepared_folder``, made first where it is not there yet.
+
+    Safe from several processes at once: one makes it, the others wait. The model's weights are not
+    touched, and transformers is imported only where rows have to be tokenized.
+
+    Raises: DataError for rows that cannot be read or used, ModelError for the tokenizer.
+    """
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
+            if not folder.is_dir():
+                _make(config, folder, folder.name)
+    return TokenizedData.open(folder)
+
+
+def prepare(config: Config, cache_dir: Path) -> TokenizedData:
+    """Both steps in one process."""
+    return tokenized(config, prepared_folder(config, cache_dir))
 
 
 def _make(config: Config, folder: Path, fingerprint: str) -> None:

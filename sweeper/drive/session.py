@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from sweeper.data import TokenizedData, model_fingerprint, prepare
+from sweeper.data import model_fingerprint, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
@@ -54,11 +53,10 @@ class Session:
         Raises UserError for data that cannot be used, and from the first trial that meets one.
         """
         places = self._typical.resources.max_concurrent
-        with self._view, self._tracked(), ThreadPoolExecutor(1) as beside:
-            self._view.say("tokenizing, and starting Ray")
-            tokenizing = beside.submit(prepare, self._typical, self._folder.cache_dir.absolute())
+        with self._view, self._tracked():
+            recorder = self._recorder()
+            self._view.say("starting Ray")
             with ray_for(self._typical, places=places):
-                recorder = self._recorder(tokenizing.result())
                 self._view.say("starting the workers")
                 self._tuner(recorder, places).fit()
             if recorder.problem is not None:
@@ -77,9 +75,10 @@ class Session:
         self._tracker.sweep_finished(state="finished", artifacts=artifacts, tags=tags, metrics=metrics)
         return self._tracker.close(_TRACKING_PATIENCE_S)
 
-    def _recorder(self, data: TokenizedData) -> Recorder:
+    def _recorder(self) -> Recorder:
+        data_dir = prepared_folder(self._typical, self._folder.cache_dir.absolute())
         model = model_fingerprint(self._typical.model_path)
-        self._fingerprints = {"data": data.fingerprint, "model": model}
+        self._fingerprints = {"data": data_dir.name, "model": model}
         self._announce()
         return Recorder(
             self._space,
@@ -87,7 +86,7 @@ class Session:
             self._folder,
             make_stopper(self._space),
             [self._view, TrackingListener(self._tracker, self._space, self._tags())],
-            data_dir=data.folder,
+            data_dir=data_dir,
         )
 
     def _announce(self) -> None:

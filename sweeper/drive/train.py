@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sweeper.data import gather_facts, prepare
+from sweeper.data import gather_facts, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.quiet import quiet
 from sweeper.errors import SweepFolderError
@@ -71,7 +71,7 @@ def _train(config: Config, engine: Engine, scratch: SweepFolder, console: Consol
     job = Job(
         config=config,
         cache_dir=scratch.cache_dir,
-        data_dir=prepare(config, scratch.cache_dir).folder,
+        data_dir=prepared_folder(config, scratch.cache_dir),
         log_file=scratch.logs_dir / "train.log",
         evaluate_untrained=True,
     )

@@ -24,7 +24,7 @@ class Job:
     cache_dir: Path
     """Shared by all trials of a sweep: converted models."""
     data_dir: Path
-    """The tokenized data, which every trial maps."""
+    """The tokenized data, which every trial maps; the first trial makes it."""
     log_file: Path
     """Everything that the trial's processes print is appended here."""
     evaluate_untrained: bool = False

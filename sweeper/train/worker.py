@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from sweeper.data import TokenizedData
+from sweeper.data import TokenizedData, tokenized
 from sweeper.errors import TrialFailedError
 from sweeper.spec import Config
 from sweeper.train.engine import Job, Prepared, Progress
@@ -73,7 +73,7 @@ class RankWorker:
         started = time.time()
         config, device = job.config, get_accelerator().current_device_name()
         _seed_everything(config.training.seed)
-        data = TokenizedData.open(job.data_dir)
+        data = tokenized(config, job.data_dir)
         self._models = self._models or ModelStore(job.cache_dir)
         feed = TrainingFeed.of(config, data, self.rank, device)
         model = self._models.fresh(config)
