@@ -60,8 +60,16 @@ class ProgressView:
         self._note = "starting Ray and the workers"
         self._began = time.monotonic()
         self._lock = threading.Lock()
+        # What others print must not be drawn into the panel: it belongs into the log.
         self._live = (
-            Live(get_renderable=self._draw, console=self._console, refresh_per_second=_REFRESHES_PER_S)
+            Live(
+                get_renderable=self._draw,
+                console=self._console,
+                refresh_per_second=_REFRESHES_PER_S,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                transient=True,
+            )
             if self._console.is_terminal
             else None
         )

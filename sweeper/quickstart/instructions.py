@@ -48,7 +48,7 @@ def _add(rng: random.Random) -> tuple[str, str]:
 
 
 def _take_away(rng: random.Random) -> tuple[str, str]:
-    name, noun = rng.choice(words.NAMES), plural(rng.choice(words.GOODS))
+    name, noun = rng.choice(words.NAMES), plural(rng.choice(words.COUNTED))
     count = rng.randint(4, 20)
     gone = rng.randint(1, count - 2)
     start = f"{name} has {number_in_words(count)} {noun} and loses {number_in_words(gone)}."
@@ -71,7 +71,7 @@ def _convert(rng: random.Random) -> tuple[str, str]:
 
 
 def _sort_words(rng: random.Random) -> tuple[str, str]:
-    items = rng.sample(words.NOUNS, 3)
+    items = rng.sample(words.COLOURS, 3)
     listed = ", ".join(items)
     prompt = rng.choice((f"Sort these words: {listed}", f"Put in order of the alphabet: {listed}"))
     return prompt, f"In order: {', '.join(sorted(items))}"
@@ -113,7 +113,7 @@ def _month(rng: random.Random) -> tuple[str, str]:
 
 
 def _reverse_list(rng: random.Random) -> tuple[str, str]:
-    items = rng.sample(words.NOUNS, rng.randint(3, 4))
+    items = rng.sample(rng.choice(words.LISTED), rng.randint(3, 4))
     listed = ", ".join(items)
     prompt = rng.choice((f"Reverse this list: {listed}", f"Write backwards, from last to first: {listed}"))
     return prompt, f"In reverse: {', '.join(reversed(items))}"

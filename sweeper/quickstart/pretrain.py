@@ -62,7 +62,6 @@ def build_model(tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
         num_key_value_heads=2,
         max_position_embeddings=CONTEXT_TOKENS,
         tie_word_embeddings=True,
-        initializer_range=INIT,
         bos_token_id=end,
         eos_token_id=end,
         pad_token_id=pad,

@@ -37,7 +37,7 @@ def _event(rng: random.Random) -> str:
 
 def _giving(rng: random.Random) -> str:
     giver, taker = rng.sample(words.NAMES, 2)
-    noun = plural(rng.choice(words.GOODS))
+    noun = plural(rng.choice(words.COUNTED))
     count = rng.randint(4, 20)
     gone = rng.randint(1, count - 2)
     had, given, left = (number_in_words(number) for number in (count, gone, count - gone))
@@ -226,7 +226,7 @@ def _opposite(rng: random.Random) -> str:
 
 
 def _listing(rng: random.Random) -> str:
-    items = rng.sample(words.NOUNS, rng.randint(3, 5))
+    items = rng.sample(rng.choice(words.LISTED), rng.randint(3, 5))
     listed = ", ".join(items)
     name = rng.choice(words.NAMES)
     return rng.choice(
@@ -238,7 +238,7 @@ def _listing(rng: random.Random) -> str:
 
 
 def _reversing(rng: random.Random) -> str:
-    items = rng.sample(words.NOUNS, rng.randint(2, 4))
+    items = rng.sample(rng.choice(words.LISTED), rng.randint(2, 4))
     listed, reverse = ", ".join(items), ", ".join(reversed(items))
     return rng.choice(
         (
@@ -249,7 +249,7 @@ def _reversing(rng: random.Random) -> str:
 
 
 def _sorting(rng: random.Random) -> str:
-    items = rng.sample(words.NOUNS, 3)
+    items = rng.sample(words.COLOURS, 3)
     listed, ordered = ", ".join(items), ", ".join(sorted(items))
     return rng.choice(
         (

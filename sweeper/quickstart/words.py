@@ -45,6 +45,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 NOUNS = ANIMALS + FRUITS + TOOLS + CLOTHES + VEHICLES + THINGS
 GOODS = FRUITS + CLOTHES + THINGS
 """Nouns that a person can buy, carry and give away."""
+COUNTED = tuple("apple book coin cup key lemon pear shirt".split())
+"""The few goods of sums and differences: a small model copies out of a small set."""
 
 COLOURS = tuple("black blue brown green grey pink purple red white yellow".split())
 ADJECTIVES = tuple("big clean fine good heavy light little new nice old round small strong warm".split())
@@ -94,6 +96,10 @@ _SMALL = tuple(
     "seventeen eighteen nineteen".split()
 )
 _TENS = tuple("zero ten twenty thirty forty fifty sixty seventy eighty ninety".split())
+
+
+LISTED: tuple[tuple[str, ...], ...] = (COLOURS, _SMALL[1:13])
+"""What lists are made of, one kind a list: small sets, for the same reason."""
 
 
 class UnitPair(NamedTuple):
