@@ -117,9 +117,9 @@ class ProgressView:
             self._finished[record.number] = record
             self._ended_now += 1
         word = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped"}.get(record.state, "failed")
-        value = "" if record.value is None else f" {self._metric} {compact(record.value)}"
-        reason = f" ({record.reason})" if record.reason else ""
-        self._line(f"trial {record.number} {word}:{value}{reason}  [{self._summary()}]")
+        value = "" if record.value is None else f"{self._metric} {compact(record.value)}"
+        said = ", ".join(part for part in (value, record.reason) if part)
+        self._line(f"trial {record.number} {word}: {said}  [{self._summary()}]")
 
     def _line(self, text: str) -> None:
         if self._live is None:
