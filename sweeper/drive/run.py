@@ -14,7 +14,7 @@ from sweeper.drive.quiet import quiet
 from sweeper.drive.stored import open_sweep, store_space, sweep_state, this_driver
 from sweeper.errors import SweepFolderError, SweepInterruptedError
 from sweeper.search import Ledger, TrialRecord, check_sampler
-from sweeper.spec import Space, SweepFolder, load_space, require_open
+from sweeper.spec import Space, SweepFolder, load_space, require_hardware, require_open
 
 __all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
@@ -43,6 +43,7 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     """
     space = load_space(space_file, overrides=overrides, gather=gather_facts)
     require_open(space)
+    require_hardware(space)
     check_sampler(space)
     folder = SweepFolder(out or space.sweep_dir)
     _refuse_existing(folder)

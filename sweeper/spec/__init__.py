@@ -24,7 +24,7 @@ from sweeper.spec.folder import SweepFolder
 from sweeper.spec.load import load_space
 from sweeper.spec.plan import Plan, make_plan, render
 from sweeper.spec.schema import json_schema
-from sweeper.spec.space import Dimension, Space, require_closed, require_open
+from sweeper.spec.space import Dimension, Space, require_closed, require_hardware, require_open
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "make_plan",
     "render",
     "require_closed",
+    "require_hardware",
     "require_open",
     "write_whole",
 ]

@@ -9,7 +9,7 @@ from sweeper.spec.batch import optimizer_steps
 from sweeper.spec.checks import GROUPS
 from sweeper.spec.duration import duration_text
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
-from sweeper.spec.space import Dimension, Space
+from sweeper.spec.space import Dimension, Space, hardware_problems
 from sweeper.spec.values import Choice, IntRange, describe, text
 
 if TYPE_CHECKING:
@@ -234,13 +234,7 @@ def _grid_size(space: Space) -> int | None:
 def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
     notes = []
     search, facts, closed = space.settings.search, space.facts, space.closed
-    gpus = ranks.high * closed["resources.gpus_per_rank"]
-    if facts.accelerator == "cpu" and gpus:
-        notes.append(f"a trial asks for {gpus:g} GPUs, and this machine has none")
-    elif gpus > facts.devices:
-        notes.append(f"a trial asks for {gpus:g} GPUs, and {facts.devices} are here")
-    if facts.accelerator == "cpu" and closed["deepspeed.precision"] == "fp16":
-        notes.append("fp16 is for GPUs: on this machine write bf16 or fp32")
+    notes += [f"{problem.rule}: {problem.remedy}" for problem in hardware_problems(space)]
     if search.sampler == "grid" and trials < search.trials:
         notes.append(f"the grid has {trials} configurations, fewer than search.trials ({search.trials})")
     if space.settings.objective.evaluations > steps.low:

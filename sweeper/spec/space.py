@@ -276,3 +276,44 @@ def _still_open(space: Space, one: Dimension) -> Problem:
         rule="is open, and training needs one value",
         remedy=f"write {closed}, or search with `sweeper run`",
     )
+
+
+def hardware_problems(space: Space) -> list[Problem]:
+    """What a trial asks for and this machine has not. A cluster is not looked at from here."""
+    facts, closed, problems = space.facts, space.closed, []
+    if space.closed.get("resources.ray_address"):
+        return []
+    most_dp = max(space.close(values).parallel.ranks for values in space.combinations({"parallel.dp"}))
+    gpus = most_dp * closed["resources.gpus_per_rank"]
+    here = facts.devices if facts.accelerator == "cuda" else 0
+    if gpus > here:
+        have = f"{here} are here" if here else "this machine has none"
+        problems.append(
+            Problem(
+                where=space.places.get("parallel.dp") or space.places.get("parallel") or str(space.source),
+                value="",
+                rule=f"a trial asks for {gpus:g} GPUs, and {have}",
+                remedy="lower parallel.dp or resources.gpus_per_rank, or name a cluster in ray_address",
+            )
+        )
+    if facts.accelerator == "cpu" and closed["deepspeed.precision"] == "fp16":
+        problems.append(
+            Problem(
+                where=space.places.get("deepspeed.precision", str(space.source)),
+                value="fp16",
+                rule="fp16 is for GPUs",
+                remedy="write bf16 or fp32 on this machine",
+            )
+        )
+    return problems
+
+
+def require_hardware(space: Space) -> None:
+    """Training needs a machine that can hold one trial.
+
+    Raises:
+        SpaceFileError: with what is missing.
+    """
+    problems = hardware_problems(space)
+    if problems:
+        raise SpaceFileError(problems)

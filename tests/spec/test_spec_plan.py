@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 from spec_helpers import FACTS, GPU_FACTS, load_text
 
-from sweeper.spec import make_plan, render
+from sweeper.errors import SpaceFileError
+from sweeper.spec import make_plan, render, require_hardware
 
 OPEN = """\
 training:
@@ -79,3 +81,16 @@ def test_it_notes_missing_gpus_short_trials_packing_and_an_unknown_width(tmp_pat
     unknown = make_plan(load_text(tmp_path, "", facts=replace(FACTS, hidden_size=None, train_rows=40))).notes
     assert any("width is not known" in note for note in unknown)
     assert any("evaluated 7 times at most" in note for note in unknown)
+
+
+def test_what_the_machine_cannot_hold_is_refused_before_anything_starts(tmp_path):
+    text = OPEN + "parallel: {dp: [1, 8]}\nresources: {gpus_per_rank: 1}\ndeepspeed: {precision: fp16}\n"
+    with pytest.raises(SpaceFileError) as error:
+        require_hardware(load_text(tmp_path, text))
+    said = [problem.rule for problem in error.value.problems]
+    assert said == ["a trial asks for 8 GPUs, and this machine has none", "fp16 is for GPUs"]
+
+
+def test_a_cluster_is_not_judged_by_this_machine(tmp_path):
+    text = OPEN + "parallel: {dp: 8}\nresources: {gpus_per_rank: 1, ray_address: auto}\n"
+    require_hardware(load_text(tmp_path, text))
