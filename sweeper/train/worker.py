@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,6 +57,8 @@ class RankWorker:
         import deepspeed
         from deepspeed.accelerator import get_accelerator
 
+        # DeepSpeed calls collectives by their old names, which would fill the log line by line.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
         if get_accelerator().device_name() == "cpu":
             _without_shared_memory_op()
         backend = get_accelerator().communication_backend_name()
