@@ -1,7 +1,8 @@
-"""The instruction set of the quickstart: sixteen kinds of small tasks, asked in several wordings.
+"""The instruction set of the quickstart: nineteen kinds of small tasks, asked in several wordings.
 
 ``python -m sweeper.quickstart.instructions`` writes ``data/train.jsonl``, byte for byte the same
-each time. The pretrained model has met the facts and the words, never a question with its answer.
+each time. The pretrained model has met the words and most of the facts, never a question with its
+answer. Where the people live and what they have is told nowhere else: fine-tuning alone teaches it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.quickstart import DATA_FILE, words
-from sweeper.quickstart.words import capitalised, counted, number_in_words, plural
+from sweeper.quickstart.words import capitalised, counted, number_in_words, plural, with_article
 
 __all__ = ["FAMILIES", "Row", "instruction_rows", "write_instructions"]
 
 SEED = 20240
-ROWS_PER_FAMILY = 132
-"""Sixteen families of 132 rows are 2,112: an epoch of a trial is then a few seconds on one CPU core."""
+ROWS_PER_FAMILY = 112
+"""Nineteen families of 112 rows are 2,128: an epoch of a trial is then a few seconds on one CPU core."""
 
 
 class Row(NamedTuple):
@@ -192,6 +193,66 @@ def _opposite(rng: random.Random) -> tuple[str, str]:
     return prompt, f"The opposite of {one} is {two}."
 
 
+def _dealt(things: tuple[str, ...], seed: int) -> dict[str, str]:
+    """One of ``things`` for each name: facts that no pretraining text tells."""
+    return dict(zip(words.NAMES, random.Random(seed).sample(things, len(words.NAMES)), strict=True))
+
+
+HOMES = _dealt(words.PLACES, seed=1)
+PETS = _dealt(words.ANIMALS, seed=2)
+TOYS = _dealt(words.VEHICLES + words.THINGS, seed=3)
+
+
+def _person(rng: random.Random) -> tuple[str, str]:
+    name = rng.choice(words.NAMES)
+    home, pet, toy = HOMES[name], with_article(PETS[name]), with_article(TOYS[name])
+    return rng.choice(
+        (
+            (f"Where is the home of {name}?", f"{name} lives near the {home}."),
+            (f"{name} goes home. Where is that?", f"{name} lives near the {home}."),
+            (f"Which animal has {name}?", f"{name} has {pet}."),
+            (f"What is the animal of {name}?", f"{name} has {pet}."),
+            (f"What does {name} keep?", f"{name} keeps {toy}."),
+            (f"{name} has lost it. What was it?", f"{name} keeps {toy}."),
+        )
+    )
+
+
+def _who(rng: random.Random) -> tuple[str, str]:
+    name = rng.choice(words.NAMES)
+    home, pet, toy = HOMES[name], with_article(PETS[name]), with_article(TOYS[name])
+    return rng.choice(
+        (
+            (f"Who lives near the {home}?", f"It is {name} who lives near the {home}."),
+            (f"The {home}: who has a home near it?", f"It is {name} who lives near the {home}."),
+            (f"Who has {pet}?", f"It is {name} who has {pet}."),
+            (f"The {PETS[name]} is lost. Who has lost it?", f"It is {name} who has {pet}."),
+            (f"Who keeps {toy}?", f"It is {name} who keeps {toy}."),
+            (f"The {TOYS[name]} is lost. Who has lost it?", f"It is {name} who keeps {toy}."),
+        )
+    )
+
+
+def _two_people(rng: random.Random) -> tuple[str, str]:
+    one, two = rng.sample(words.NAMES, 2)
+    return rng.choice(
+        (
+            (
+                f"Where are the homes of {one} and {two}?",
+                f"{one} lives near the {HOMES[one]}, {two} near the {HOMES[two]}.",
+            ),
+            (
+                f"Which animals have {one} and {two}?",
+                f"{one} has {with_article(PETS[one])}, {two} {with_article(PETS[two])}.",
+            ),
+            (
+                f"What do {one} and {two} keep?",
+                f"{one} keeps {with_article(TOYS[one])}, {two} {with_article(TOYS[two])}.",
+            ),
+        )
+    )
+
+
 FAMILIES: dict[str, Task] = {
     "add": _add,
     "take_away": _take_away,
@@ -209,6 +270,9 @@ FAMILIES: dict[str, Task] = {
     "keep_kind": _keep_kind,
     "read": _read,
     "opposite": _opposite,
+    "person": _person,
+    "who": _who,
+    "two_people": _two_people,
 }
 
 

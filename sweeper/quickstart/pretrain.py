@@ -28,9 +28,6 @@ __all__ = ["Recipe", "build_model", "pretrain"]
 
 log = logging.getLogger(__name__)
 
-import os as _os
-
-INIT = float(_os.environ.get("INIT", "0.02"))
 CONTEXT_TOKENS = 256
 """``max_position_embeddings``: far more than any instruction row needs."""
 
@@ -137,6 +134,8 @@ def save(tokenizer: Tokenizer, model: LlamaForCausalLM, folder: Path) -> None:
         do_sample=False,
     )
     model.save_pretrained(partial)
+    for weights in partial.glob("*.safetensors"):
+        weights.chmod(0o644)  # they are written for their owner alone, and this folder is packaged
     save_tokenizer(tokenizer, partial, max_tokens=CONTEXT_TOKENS)
     retired = folder.with_name(f"{folder.name}.retired")
     shutil.rmtree(retired, ignore_errors=True)

@@ -274,6 +274,7 @@ STATEMENTS: tuple[Sentence, ...] = (
     _weekday,
     _month,
     _spelling,
+    _spelling,
     _alphabet,
     _kind,
     _opposite,
