@@ -88,8 +88,9 @@ class Recorder:
         """Commit one outcome; returns whether its trial goes on."""
         number = outcome.number
         if outcome.problem is not None:
+            # The trial is not to blame: it stays unfinished, and a resumed sweep begins with it.
             self.problem = outcome.problem
-            return self._finish(number, TrialState.FAIL, str(outcome.problem))
+            return False
         if outcome.failure is not None:
             if outcome.diverged:
                 self._ledger.note(number, diverged=True)

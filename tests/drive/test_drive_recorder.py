@@ -113,13 +113,17 @@ def test_a_diverged_trial_fails_with_its_reason_and_the_sampler_is_told(make_rec
     assert not recorder.is_over()
 
 
-def test_what_the_user_must_mend_ends_the_sweep(make_recorder):
+def test_what_the_user_must_mend_ends_the_sweep_and_is_not_held_against_the_trial(make_recorder):
     recorder, ledger, *_ = make_recorder()
     number, _ = recorder.next_job()
     problem = ModelError.of(where="model_path", value="x", rule="cannot be loaded", remedy="give another")
     assert not recorder.record(Outcome(number=number, problem=problem))
     assert recorder.is_over() and recorder.problem is problem
-    assert ledger.trial(number).state is TrialState.FAIL
+    assert ledger.trial(number).state is TrialState.RUNNING
+
+    mended, *_ = make_recorder()
+    again, _job = mended.next_job()
+    assert again == number
 
 
 def test_a_trial_whose_processes_died_fails_once(make_recorder):
