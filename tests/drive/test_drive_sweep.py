@@ -51,10 +51,11 @@ def test_training_improves_on_the_untrained_model_which_was_measured_once(sweep)
     assert sweep.best.value == min(trial.value for trial in sweep.trials)
 
 
-def test_a_warm_worker_starts_the_next_trial_within_a_second(sweep):
-    warm = [trial.attributes["startup_s"] for trial in sweep.trials[1:]]
+def test_a_warm_worker_starts_the_next_trial_in_a_fraction_of_the_first_ones_time(sweep):
+    """A ratio within one run: the seconds themselves (about 0.5 to 5) grow with the machine's other load."""
+    cold, *warm = [trial.attributes["startup_s"] for trial in sweep.trials]
     assert len(warm) == TRIALS - 1
-    assert statistics.median(warm) < 1.0
+    assert statistics.median(warm) < cold / 3
 
 
 def test_the_answer_is_a_space_file_with_nothing_open_and_its_evidence(sweep):
