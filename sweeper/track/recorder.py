@@ -18,6 +18,8 @@ __all__ = ["Recorder", "flatten"]
 SWEEP_ID_TAG = "sweeper.sweep_id"
 TRIAL_TAG = "trial"
 PARENT_TAG = "mlflow.parentRunId"
+INTERRUPTED = "INTERRUPTED"
+"""State of a trial that a resumed sweep goes on with, under the same number."""
 
 _PARAM_LIMIT = 6000
 _TAG_LIMIT = 8000
@@ -31,7 +33,7 @@ _STATUS = {
     "FINISHED": "FINISHED",
     "PRUNED": "KILLED",
     "STOPPED": "KILLED",
-    "INTERRUPTED": "KILLED",
+    INTERRUPTED: "KILLED",
 }
 """A state that is not here is a failure."""
 
@@ -105,6 +107,7 @@ class Recorder:
             run = _Run(self._create(f"trial-{number}", {**labels, **parent}, at_s))
             self._trials[number] = run
         else:
+            self._client.update_run(run.run_id, status="RUNNING")
             self._log_tags(run.run_id, labels)
         self._log_params(run.run_id, params)
         self._client.log_text(run.run_id, self._redact(config_yaml), "config.yaml")
@@ -162,12 +165,12 @@ class Recorder:
         self._terminate(self._parent, state, at_s)
 
     def _close_trials(self, at_s: float) -> None:
-        """No trial outlives its sweep: what an interrupted or killed driver left running ends here."""
+        """No trial outlives its sweep; a resumed one opens again what ends here."""
         for run in self._trials.values():
             if not run.closed:
                 run.closed = True
-                self._log_tags(run.run_id, {"state": "INTERRUPTED"})
-                self._terminate(run.run_id, "INTERRUPTED", at_s)
+                self._log_tags(run.run_id, {"state": INTERRUPTED})
+                self._terminate(run.run_id, INTERRUPTED, at_s)
 
     def flush(self) -> None:
         """Writes every waiting point."""
@@ -239,8 +242,9 @@ class Recorder:
         for run in self._search(f"tags.`{PARENT_TAG}` = '{parent}'"):
             number = run.data.tags.get(TRIAL_TAG, "")
             if number.isdigit():
-                closed = run.info.status not in ("RUNNING", "SCHEDULED")
-                self._trials[int(number)] = self._adopt(run, closed)
+                running = run.info.status in ("RUNNING", "SCHEDULED")
+                goes_on = running or run.data.tags.get("state") == INTERRUPTED
+                self._trials[int(number)] = self._adopt(run, closed=not goes_on)
 
     def _adopt(self, found: Any, closed: bool) -> _Run:
         run = _Run(str(found.info.run_id), closed=closed)

@@ -247,3 +247,26 @@ def test_a_trial_that_still_runs_when_its_sweep_ends_is_closed_with_it(
     (trial,) = read_trials(uri, "demo")
     assert (trial.status, trial.tags["state"]) == ("KILLED", "INTERRUPTED")
     assert parent_of(uri).info.status == "KILLED"
+
+
+def test_an_interrupted_trial_goes_on_in_its_own_run_when_the_sweep_is_resumed(
+    uri: str, tmp_path: Path, space_file: Path
+) -> None:
+    first = start(uri, tmp_path, space_file)
+    first.trial_started(0, searched={"lr": 1e-05}, fixed={}, config_yaml="", tags={})
+    first.metrics(0, [MetricPoint(name="eval/loss", value=2.0, step=100, time_s=1.0)])
+    first.sweep_finished(state="interrupted", artifacts=[], tags={}, metrics={})
+    assert first.close(60) == []
+    (stopped,) = read_trials(uri, "demo")
+    assert (stopped.status, stopped.tags["state"]) == ("KILLED", "INTERRUPTED")
+
+    again = start(uri, tmp_path, space_file)
+    again.trial_started(0, searched={"lr": 1e-05}, fixed={}, config_yaml="", tags={})
+    again.metrics(0, [MetricPoint(name="eval/loss", value=2.0, step=100, time_s=9.0)])
+    again.metrics(0, [MetricPoint(name="eval/loss", value=1.0, step=200, time_s=9.0)])
+    again.trial_finished(0, state="COMPLETE", reason=None, metrics={"eval/loss": 1.0})
+    assert again.close(60) == []
+    (trial,) = read_trials(uri, "demo")
+    assert trial.run_id == stopped.run_id
+    assert (trial.status, trial.tags["state"]) == ("FINISHED", "COMPLETE")
+    assert trial.history["eval/loss"] == [(100, 2.0), (200, 1.0)]
