@@ -149,8 +149,7 @@ def ui(
 
     space, folder = newest_sweep(directory)
     uri, objective = tracking_uri(space.settings, folder.root), space.settings.objective
-    experiment = space.settings.tracking.experiment or space.name
-    url = comparison_url(uri, port, experiment, metric=objective.metric, mode=objective.mode)
+    url = comparison_url(uri, port, space.experiment, metric=objective.metric, mode=objective.mode)
     typer.echo(f"compare the trials of {space.name}: {url}")
     raise typer.Exit(serve_ui(uri, port))
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.recommend import compact
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import TrialRecord, TrialState, best_of
 from sweeper.spec import Config, Space
 from sweeper.train import Prepared, Progress
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ProgressView"]
 
 _REFRESHES_PER_S = 4
+_WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 _COLOURS = {
     TrialState.COMPLETE: "green",
     TrialState.RUNNING: "cyan",
@@ -52,7 +53,7 @@ class ProgressView:
     def __init__(self, space: Space, stream: TextIO, *, finished: list[TrialRecord]) -> None:
         self._console = Console(file=stream, highlight=False)
         self._metric = space.settings.objective.metric
-        self._best_of = min if space.settings.objective.mode == "min" else max
+        self._mode = space.settings.objective.mode
         self._wanted, self._name = space.settings.search.trials, space.name
         self._finished: dict[int, TrialRecord] = {record.number: record for record in finished}
         self._ended_now = 0
@@ -116,10 +117,9 @@ class ProgressView:
             self._running.pop(record.number, None)
             self._finished[record.number] = record
             self._ended_now += 1
-        word = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped"}.get(record.state, "failed")
         value = "" if record.value is None else f"{self._metric} {compact(record.value)}"
         said = ", ".join(part for part in (value, record.reason) if part)
-        self._line(f"trial {record.number} {word}: {said}  [{self._summary()}]")
+        self._line(f"trial {record.number} {_WORDS[record.state]}: {said}  [{self._summary()}]")
 
     def _line(self, text: str) -> None:
         if self._live is None:
@@ -131,7 +131,7 @@ class ProgressView:
     def _draw(self) -> RenderableType:
         with self._lock:
             parts: list[RenderableType] = [Text(f"{self._name}  {self._summary()}", style="bold")]
-            best = self._best()
+            best = best_of(self._finished.values(), self._mode)
             if best is not None:
                 parts.append(Text(f"best so far: trial {best.number}, {self._scored(best)}", style="green"))
             if self._note:
@@ -155,29 +155,16 @@ class ProgressView:
         return table
 
     def _ended_line(self, record: TrialRecord) -> str:
-        marks = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
         reason = f"  {record.reason}" if record.reason else ""
-        return f"trial {record.number:<3} {marks[record.state]:<8} {self._scored(record)}{reason}"
+        return f"trial {record.number:<3} {_WORDS[record.state]:<8} {self._scored(record)}{reason}"
 
     def _scored(self, record: TrialRecord) -> str:
         value = "" if record.value is None else f"{self._metric} {compact(record.value)}  "
         return f"{value}{_values(record)}"
 
-    def _best(self) -> TrialRecord | None:
-        done = [r for r in self._finished.values() if r.state is TrialState.COMPLETE]
-        return self._best_of(done, key=lambda r: r.value or 0.0) if done else None
-
     def _summary(self) -> str:
         states = Counter(record.state for record in self._finished.values())
-        counted = ", ".join(
-            f"{states[state]} {word}"
-            for state, word in (
-                (TrialState.COMPLETE, "done"),
-                (TrialState.PRUNED, "stopped"),
-                (TrialState.FAIL, "failed"),
-            )
-            if states[state]
-        )
+        counted = ", ".join(f"{states[state]} {word}" for state, word in _WORDS.items() if states[state])
         elapsed = time.monotonic() - self._began
         text = f"{len(self._finished)}/{self._wanted} trials"
         text += f" ({counted})" if counted else ""

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sweeper.drive.tracking import STARTUP
 from sweeper.drive.trainable import Outcome
 from sweeper.errors import UserError
 from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState
 from sweeper.spec import Config, Space, SweepFolder, dump_config, write_whole
-from sweeper.train import Job, Prepared, Progress
+from sweeper.train import STARTUP, Job, Prepared, Progress
 
 __all__ = ["Listener", "Recorder"]
 

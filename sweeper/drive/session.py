@@ -42,7 +42,7 @@ class Session:
         self._view = ProgressView(space, person, finished=finished)
         self._tracker = Tracker(
             uri=tracking_uri(space.settings, folder.root),
-            experiment=space.settings.tracking.experiment or space.name,
+            experiment=space.experiment,
             log_path=folder.logs_dir / "mlflow.log",
         )
         self._fingerprints: dict[str, str] = {}

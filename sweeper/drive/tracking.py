@@ -9,11 +9,10 @@ from typing import Any
 from sweeper.search import TrialRecord
 from sweeper.spec import Config, Space, dump_config
 from sweeper.track import MetricPoint, Tracker, chart_params, training_points
-from sweeper.train import Prepared, Progress, StepMetrics
+from sweeper.train import STARTUP, Prepared, Progress, StepMetrics
 
 __all__ = ["TrackingListener"]
 
-STARTUP = "perf/startup_s"
 _SECTIONS = ("training", "deepspeed", "parallel")
 
 

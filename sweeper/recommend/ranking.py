@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import TrialRecord, TrialState, best_of
 
 if TYPE_CHECKING:
     from sweeper.spec import Scalar, Space
@@ -46,14 +46,13 @@ class ResultRow:
 
 def best_record(space: Space, trials: Sequence[TrialRecord]) -> TrialRecord | None:
     """The complete trial with the best finite objective, the earliest of equal ones."""
-    complete = [one for one in trials if _is_final(one)]
-    return min(complete, key=lambda one: (_badness(space, one.value), one.number), default=None)
+    return best_of(trials, space.settings.objective.mode)
 
 
 def default_record(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     """The trial of the rules of thumb: the one that was trained to its end, else the newest."""
     defaults = [one for one in trials if one.is_default]
-    return next((one for one in defaults if _is_final(one)), defaults[-1] if defaults else None)
+    return next((one for one in defaults if one.final_value is not None), defaults[-1] if defaults else None)
 
 
 def improvement(space: Space, value: float | None, default: float | None) -> float | None:
@@ -72,21 +71,20 @@ def improvement(space: Space, value: float | None, default: float | None) -> flo
 def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
     """All trials: the complete ones by objective, then the stopped, the unfinished and the failed."""
     default = default_record(trials)
-    base = default.value if default is not None and _is_final(default) else None
+    base = None if default is None else default.final_value
     ordered = sorted(
         trials, key=lambda one: (_ORDER.index(one.state), _badness(space, one.value), one.number)
     )
     rows = []
     for place, one in enumerate(ordered, start=1):
-        final = _is_final(one)
         rows.append(
             ResultRow(
-                rank=place if final else None,
+                rank=None if one.final_value is None else place,
                 trial=one.number,
                 state=one.state,
                 is_default=one.is_default,
                 value=one.value if one.value is not None and math.isfinite(one.value) else None,
-                improvement=improvement(space, one.value, base) if final else None,
+                improvement=improvement(space, one.final_value, base),
                 values=one.values,
                 tokens=tokens_seen(one),
                 seconds=one.seconds,
@@ -99,10 +97,6 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
 def tokens_seen(record: TrialRecord) -> int:
     """Training tokens up to the trial's last evaluation."""
     return record.evaluations[-1].tokens if record.evaluations else 0
-
-
-def _is_final(record: TrialRecord) -> bool:
-    return record.state is TrialState.COMPLETE and record.value is not None and math.isfinite(record.value)
 
 
 def _badness(space: Space, value: float | None) -> float:

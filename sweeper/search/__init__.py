@@ -4,7 +4,7 @@ Importing this room is cheap: Optuna is imported when a ledger is opened.
 """
 
 from sweeper.search.ledger import Ledger
-from sweeper.search.records import Evaluation, TrialRecord, TrialState
+from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of
 from sweeper.search.samplers import check_sampler
 from sweeper.search.stoppers import StopDecision, Stopper, make_stopper
 
@@ -15,6 +15,7 @@ __all__ = [
     "Stopper",
     "TrialRecord",
     "TrialState",
+    "best_of",
     "check_sampler",
     "make_stopper",
 ]

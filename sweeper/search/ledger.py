@@ -2,8 +2,8 @@
 
 One process writes: the driver. Every call that changes something has committed it when it returns, so
 that a sweep killed at any moment resumes from what the database says: a trial that is RUNNING in it
-and has no driver goes on under its own number. Any number of other processes
-may read at the same time (``status``, ``optuna-dashboard``).
+and has no driver goes on under its own number. Any number of other processes may read at the same
+time (``status``, ``optuna-dashboard``).
 
 In the study a trial's parameters are its searched values under their short names, its intermediate
 values are the objective by training tokens seen, and its user attributes hold the rest:
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.search.database import open_database
-from sweeper.search.records import Evaluation, TrialRecord, TrialState
+from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of
 from sweeper.search.samplers import check_sampler, direction, distribution, propose
 
 if TYPE_CHECKING:
@@ -187,9 +187,7 @@ class Ledger:
 
     def best(self) -> TrialRecord | None:
         """The COMPLETE trial with the best objective, the earliest of equal ones; None without any."""
-        complete = (r for r in self.trials() if r.state is TrialState.COMPLETE and r.value is not None)
-        sign = 1.0 if self._space.settings.objective.mode == "min" else -1.0
-        return min(complete, key=lambda r: sign * (r.value or 0.0), default=None)
+        return best_of(self.trials(), self._space.settings.objective.mode)
 
     def default(self) -> TrialRecord | None:
         """The trial of the rules of thumb; None before it was asked."""

@@ -6,15 +6,15 @@ No database, no Optuna: whoever reads a sweep (live view, status, report, tracki
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from sweeper.spec import Values
 
-__all__ = ["Evaluation", "TrialRecord", "TrialState"]
+__all__ = ["Evaluation", "TrialRecord", "TrialState", "best_of"]
 
 
 class TrialState(str, Enum):
@@ -80,6 +80,11 @@ class TrialRecord:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """What the driver noted: ``config``, ``ds_config``, ``startup_s``, ``total_tokens``, ``checkpoint``..."""
 
+    @property
+    def final_value(self) -> float | None:
+        """The finite objective of a trial that was trained to its end; None of any other."""
+        return finite_or_none(self.value) if self.state is TrialState.COMPLETE else None
+
     def to_dict(self) -> dict[str, Any]:
         """As strict JSON: a value that is not finite becomes null."""
         return {
@@ -93,6 +98,13 @@ class TrialRecord:
             "is_default": self.is_default,
             "attributes": json_tree(self.attributes),
         }
+
+
+def best_of(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> TrialRecord | None:
+    """The COMPLETE trial with the best finite objective, the earliest of equal ones; None without any."""
+    sign = 1.0 if mode == "min" else -1.0
+    scored = [(sign * one.final_value, one.number, one) for one in records if one.final_value is not None]
+    return min(scored, key=lambda entry: entry[:2])[2] if scored else None
 
 
 def finite_or_none(value: float | None) -> float | None:

@@ -73,6 +73,11 @@ class Space:
         """The sweep's folder."""
         return Path(self.settings.checkpoint_path or f"sweeps/{self.settings.name}")
 
+    @property
+    def experiment(self) -> str:
+        """The MLflow experiment: the file's, else one under the sweep's name."""
+        return self.settings.tracking.experiment or self.name
+
     def dimension(self, name: str) -> Dimension | None:
         """The dimension of a name or path."""
         return next((one for one in self.dimensions if name in (one.name, one.path)), None)

@@ -3,7 +3,7 @@
 This door imports neither torch nor ray; the trainer lives in rank processes.
 """
 
-from sweeper.train.engine import Engine, Job, Prepared, Progress, StepMetrics
+from sweeper.train.engine import STARTUP, Engine, Job, Prepared, Progress, StepMetrics
 from sweeper.train.schedules import lr_multiplier, warmup_steps
 
-__all__ = ["Engine", "Job", "Prepared", "Progress", "StepMetrics", "lr_multiplier", "warmup_steps"]
+__all__ = ["STARTUP", "Engine", "Job", "Prepared", "Progress", "StepMetrics", "lr_multiplier", "warmup_steps"]

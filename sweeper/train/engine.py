@@ -13,7 +13,10 @@ from typing import Any, Protocol
 
 from sweeper.spec import Config
 
-__all__ = ["Engine", "Job", "Prepared", "Progress", "StepMetrics"]
+__all__ = ["STARTUP", "Engine", "Job", "Prepared", "Progress", "StepMetrics"]
+
+STARTUP = "perf/startup_s"
+"""From the end of the last trial in a process, or its start, to the first optimizer step of this one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
 
 from sweeper.spec import Training
 from sweeper.train.schedules import lr_multiplier
 
-__all__ = ["adamw", "scheduler_of"]
+__all__ = ["adamw", "schedule_of"]
 
 
 def adamw(model: torch.nn.Module, training: Training) -> torch.optim.AdamW:
@@ -29,16 +30,12 @@ def adamw(model: torch.nn.Module, training: Training) -> torch.optim.AdamW:
     )
 
 
-def scheduler_of(optimizer: torch.optim.Optimizer, training: Training, total_steps: int) -> LambdaLR:
-    """The schedule of one trial; DeepSpeed steps it after each optimizer step."""
-
-    def multiplier(step: int) -> float:
-        return lr_multiplier(
-            step,
-            total_steps=total_steps,
-            scheduler=training.scheduler,
-            warmup_ratio=training.warmup_ratio,
-            final_ratio=training.final_lr_ratio,
-        )
-
-    return LambdaLR(optimizer, multiplier)
+def schedule_of(training: Training, total_steps: int) -> Callable[[int], float]:
+    """The share of the peak learning rate at each optimizer step of one trial."""
+    return partial(
+        lr_multiplier,
+        total_steps=total_steps,
+        scheduler=training.scheduler,
+        warmup_ratio=training.warmup_ratio,
+        final_ratio=training.final_lr_ratio,
+    )

@@ -11,6 +11,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
+from torch.optim.lr_scheduler import LambdaLR
 
 from sweeper.errors import TrialDivergedError
 from sweeper.spec import Config
@@ -21,8 +22,7 @@ from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
 from sweeper.train.loss import completion_logits, completion_nll
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
 from sweeper.train.model import save_model_folder
-from sweeper.train.optimizer import adamw, scheduler_of
-from sweeper.train.schedules import lr_multiplier
+from sweeper.train.optimizer import adamw, schedule_of
 
 __all__ = ["Trainer"]
 
@@ -48,12 +48,13 @@ class Trainer:
         self.config, self.feed, self.evaluation = config, feed, evaluation
         self.device = get_accelerator().current_device_name()
         self.ds_config = deepspeed_config(config)
+        self._schedule = schedule_of(config.training, feed.steps)
         optimizer = adamw(model, config.training)
         # DeepSpeed fills in its own defaults in the dictionary that it is given: hand it a copy.
-        self.engine, _, _, self.scheduler = deepspeed.initialize(
+        self.engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
-            lr_scheduler=scheduler_of(optimizer, config.training, feed.steps),
+            lr_scheduler=LambdaLR(optimizer, self._schedule),
             config=dict(self.ds_config),
         )
         self.step = 0
@@ -168,14 +169,7 @@ class Trainer:
         return f"diverged at step {step}, lr {self._lr(max(step - 1, 0)):.3g}: {found}"
 
     def _lr(self, step: int) -> float:
-        training = self.config.training
-        return training.lr * lr_multiplier(
-            step,
-            total_steps=self.feed.steps,
-            scheduler=training.scheduler,
-            warmup_ratio=training.warmup_ratio,
-            final_ratio=training.final_lr_ratio,
-        )
+        return self.config.training.lr * self._schedule(step)
 
     def _tokens(self, steps: int) -> int:
         return int(self.feed.tokens_after[steps - 1]) if steps else 0
@@ -206,4 +200,4 @@ class Trainer:
     def close(self) -> None:
         """Free the model, the optimizer and DeepSpeed's buffers."""
         self.engine.destroy()
-        del self.engine, self.scheduler
+        del self.engine

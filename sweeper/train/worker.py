@@ -15,7 +15,7 @@ import torch
 from sweeper.data import TokenizedData, tokenized
 from sweeper.errors import TrialFailedError
 from sweeper.spec import Config
-from sweeper.train.engine import Job, Prepared, Progress
+from sweeper.train.engine import STARTUP, Job, Prepared, Progress
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.model import ModelStore
 from sweeper.train.trainer import Trainer
@@ -103,7 +103,7 @@ class RankWorker:
         finally:
             self._idle_since = time.time()
         if starting and trainer.first_step_ended is not None:
-            progress.metrics["perf/startup_s"] = trainer.first_step_ended - self._trial_waited_since
+            progress.metrics[STARTUP] = trainer.first_step_ended - self._trial_waited_since
         return progress
 
     def checkpoint(self, folder: Path) -> None:
