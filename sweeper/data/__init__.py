@@ -4,7 +4,7 @@ Importing this needs numpy only; transformers, pyarrow and datasets are imported
 that use them.
 """
 
-from sweeper.data.batches import Batch, batch_plan, collate, sequences
+from sweeper.data.batches import NO_LOSS, Batch, arrange, batch_plan, best_fit, collate, sequences
 from sweeper.data.cache import TokenizedData, TokenizedSplit
 from sweeper.data.facts import gather_facts
 from sweeper.data.model import model_folder
@@ -13,10 +13,13 @@ from sweeper.data.tokenizer import load_tokenizer
 from sweeper.data.weights import model_fingerprint, sampled_hash
 
 __all__ = [
+    "NO_LOSS",
     "Batch",
     "TokenizedData",
     "TokenizedSplit",
+    "arrange",
     "batch_plan",
+    "best_fit",
     "collate",
     "gather_facts",
     "load_tokenizer",

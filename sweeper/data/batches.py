@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sweeper.data.cache import TokenizedSplit
 from sweeper.errors import DataError
 
-__all__ = ["NO_LOSS", "Batch", "batch_plan", "collate", "sequences"]
+__all__ = ["NO_LOSS", "Batch", "arrange", "batch_plan", "best_fit", "collate", "sequences"]
 
 NO_LOSS = -100
 """Label of a token without loss; what torch's cross-entropy ignores."""
@@ -57,11 +57,15 @@ def sequences(split: TokenizedSplit, *, packing: bool, max_seq_len: int) -> list
         )
     if not packing:
         return [np.asarray([row], dtype=np.int64) for row in range(split.rows)]
-    return _best_fit_decreasing(lengths, max_seq_len)
+    return best_fit(lengths, max_seq_len)
 
 
-def _best_fit_decreasing(lengths: Rows, capacity: int) -> list[Rows]:
-    """Bit r of ``rooms`` says that some bin has room for exactly r more tokens: the fullest bin that
+def best_fit(lengths: Rows, capacity: int) -> list[Rows]:
+    """Rows by decreasing length, each to the fullest bin of ``capacity`` tokens that has room for it.
+
+    ``lengths`` has shape (rows,), none above the capacity; returns the row indices of each bin.
+
+    Bit r of ``rooms`` says that some bin has room for exactly r more tokens: the fullest bin that
     fits is the lowest bit from the row's length upwards, found without a search through the bins."""
     bins: list[list[int]] = []
     by_room: list[list[int]] = [[] for _ in range(capacity + 1)]
@@ -112,6 +116,29 @@ def batch_plan(
     ]
     taken = np.concatenate(order)[: steps * global_batch].astype(np.int64)
     return taken.reshape(steps, accumulation, dp, per_device_batch_size)
+
+
+def arrange(plan: Rows, tokens: Rows, *, alike: bool) -> Rows:
+    """The same plan with the sequences of each step dealt out anew, so that a step trains on the same
+    rows and costs less.
+
+    Args:
+        plan: int64 of shape (steps, accumulation, dp, per_device_batch_size), as ``batch_plan`` returns.
+        tokens: int64 of shape (sequences,): the length of each.
+        alike: put sequences of like length together, so that there is little padding between them
+            (and ranks that work at the same time get neighbours). Otherwise each forward pass gets
+            about as many tokens as any other: no rank waits, and none needs more memory.
+    """
+    steps, accumulation, dp, per_device = plan.shape
+    flat = plan.reshape(steps, -1)
+    order = np.argsort(-tokens[flat], axis=1, kind="stable")
+    dealt = np.take_along_axis(flat, order, axis=1)
+    if alike:
+        return dealt.reshape(plan.shape)
+    # Long ones first, to the passes in turn, back and forth.
+    rounds = dealt.reshape(steps, per_device, accumulation * dp)
+    rounds[:, 1::2] = rounds[:, 1::2, ::-1]
+    return rounds.transpose(0, 2, 1).reshape(plan.shape)
 
 
 def collate(split: TokenizedSplit, sequences: Sequence[Rows], pad_id: int) -> Batch:

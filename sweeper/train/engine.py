@@ -32,6 +32,8 @@ class Job:
     """Everything that the trial's processes print is appended here."""
     evaluate_untrained: bool = False
     """Evaluate once before the first step, at 0 tokens."""
+    resume_from: Path | None = None
+    """A folder that ``Engine.checkpoint`` wrote for the same configuration: go on from there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,7 @@ class Engine(Protocol):
         """Train to the next evaluation, evaluate, and say what came out."""
 
     def checkpoint(self, folder: Path) -> None:
-        """Write the whole training state into a new folder."""
+        """Write the whole training state into a new folder, whole or not at all."""
 
     def save_model(self, folder: Path) -> None:
         """Write the model as a folder that ``from_pretrained`` loads."""

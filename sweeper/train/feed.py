@@ -9,11 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweeper.data import TokenizedData, batch_plan, collate, sequences
+from sweeper.data import TokenizedData, arrange, batch_plan, best_fit, sequences
 from sweeper.spec import Config
-from sweeper.train.loss import DeviceBatch, to_device
+from sweeper.train.attention import Layout
+from sweeper.train.loss import DeviceBatch, device_batch
 
-__all__ = ["EvaluationFeed", "TrainingFeed", "evaluation_steps"]
+__all__ = ["EvaluationFeed", "TrainingFeed", "data_rank", "evaluation_steps"]
+
+_PADDED_EVALUATION_ROWS = 8
+"""Rows of one held-out batch for a model that cannot take rows one after another."""
+
+
+def data_rank(config: Config, rank: int) -> int:
+    """Which share of the data a rank works on: ranks of one model replica share theirs.
+
+    Ranks count tensor-parallel neighbours first, then data-parallel replicas, then pipeline stages,
+    which is DeepSpeed's own order.
+    """
+    return rank // config.parallel.tp % config.parallel.dp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +38,8 @@ class TrainingFeed:
     """Row indices that share a sequence."""
     plan: np.ndarray[Any, Any]
     """int64 [steps, accumulation, dp, per device]: indices into ``bins``."""
-    rank: int
-    packed: bool
+    data_rank: int
+    layout: Layout
     device: torch.device | str
     tokens_after: np.ndarray[Any, Any]
     """int64 [steps]: real tokens seen by all ranks after each step."""
@@ -34,9 +47,14 @@ class TrainingFeed:
     """int64 [steps]: tokens that carry loss in each global batch."""
 
     @classmethod
-    def of(cls, config: Config, data: TokenizedData, rank: int, device: torch.device | str) -> TrainingFeed:
+    def of(
+        cls, config: Config, data: TokenizedData, data_rank: int, layout: Layout, device: torch.device | str
+    ) -> TrainingFeed:
         training = config.training
         bins = sequences(data.train, packing=training.packing, max_seq_len=training.max_seq_len)
+        lengths, completion_tokens = data.train.lengths, data.train.completion_tokens
+        tokens = np.array([lengths[rows].sum() for rows in bins], dtype=np.int64)
+        completions = np.array([completion_tokens[rows].sum() for rows in bins], dtype=np.int64)
         plan = batch_plan(
             sequences=len(bins),
             epochs=training.epochs,
@@ -45,15 +63,12 @@ class TrainingFeed:
             dp=config.parallel.dp,
             seed=training.seed,
         )
-        lengths, completion_tokens = data.train.lengths, data.train.completion_tokens
-        tokens = np.array([lengths[rows].sum() for rows in bins], dtype=np.int64)
-        completions = np.array([completion_tokens[rows].sum() for rows in bins], dtype=np.int64)
         return cls(
             data=data,
             bins=bins,
-            plan=plan,
-            rank=rank,
-            packed=training.packing,
+            plan=arrange(plan, tokens, alike=layout == "padded"),
+            data_rank=data_rank,
+            layout=layout,
             device=device,
             tokens_after=np.cumsum(tokens[plan].sum(axis=(1, 2, 3))),
             completion_tokens=completions[plan].sum(axis=(1, 2, 3)),
@@ -68,31 +83,48 @@ class TrainingFeed:
         return int(self.tokens_after[-1])
 
     def micro_batches(self, step: int) -> Iterator[DeviceBatch]:
-        for micro in self.plan[step, :, self.rank]:
-            batch = collate(self.data.train, [self.bins[i] for i in micro], self.data.pad_id)
-            yield to_device(batch, self.device, packed=self.packed)
+        for micro in self.plan[step, :, self.data_rank]:
+            rows = np.concatenate([self.bins[i] for i in micro])
+            yield device_batch(
+                self.data.train, rows, layout=self.layout, pad_id=self.data.pad_id, device=self.device
+            )
 
 
 class EvaluationFeed:
     """The held-out batches of one rank: the same for every trial, so they are made once and kept.
 
-    Rows are grouped by length. Every rank gets the same number of batches, because ZeRO-3
-    gathers weights in step; a rank without a batch of its own repeats one that does not count.
+    Rows are packed into batches of at most ``max_seq_len`` tokens; a padded layout groups them by
+    length. Every rank gets the same number of batches, because ZeRO-3 gathers weights in step; a
+    rank without a batch of its own repeats one that does not count.
     """
 
     def __init__(
-        self, data: TokenizedData, *, batch_rows: int, rank: int, ranks: int, device: torch.device | str
+        self,
+        data: TokenizedData,
+        *,
+        max_seq_len: int,
+        data_rank: int,
+        dp: int,
+        layout: Layout,
+        device: torch.device | str,
     ) -> None:
-        order = np.argsort(data.eval.lengths, kind="stable")
-        groups = [order[start : start + batch_rows] for start in range(0, len(order), batch_rows)]
-        rounds = -(-len(groups) // ranks)
-        own = [round_ * ranks + rank for round_ in range(rounds)]
+        groups = _held_out_groups(data.eval.lengths, max_seq_len, layout)
+        rounds = -(-len(groups) // dp)
         self.batches: list[tuple[DeviceBatch, bool]] = []
         """Each batch and whether it counts."""
-        for index in own:
+        for index in (round_ * dp + data_rank for round_ in range(rounds)):
             rows = groups[min(index, len(groups) - 1)]
-            batch = collate(data.eval, [rows[i : i + 1] for i in range(len(rows))], data.pad_id)
-            self.batches.append((to_device(batch, device, packed=False), index < len(groups)))
+            batch = device_batch(data.eval, rows, layout=layout, pad_id=data.pad_id, device=device)
+            self.batches.append((batch, index < len(groups)))
+
+
+def _held_out_groups(
+    lengths: np.ndarray[Any, Any], max_seq_len: int, layout: Layout
+) -> list[np.ndarray[Any, Any]]:
+    if layout == "padded":
+        order, size = np.argsort(lengths, kind="stable"), _PADDED_EVALUATION_ROWS
+        return [order[start : start + size] for start in range(0, len(order), size)]
+    return best_fit(lengths, max(max_seq_len, int(lengths.max())))
 
 
 def evaluation_steps(tokens_after: np.ndarray[Any, Any], evaluations: int) -> list[int]:

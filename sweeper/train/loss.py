@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,50 +10,82 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sweeper.data import Batch
+from sweeper.data import NO_LOSS, TokenizedSplit, collate
+from sweeper.train.attention import Layout
 
-__all__ = ["DeviceBatch", "completion_logits", "completion_nll", "to_device"]
+__all__ = ["DeviceBatch", "completion_logits", "completion_nll", "device_batch"]
 
-IGNORED = -100
+Rows = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceBatch:
-    """A micro-batch as a model wants it; B rows of T tokens, K positions that predict something."""
+    """A micro-batch as a model wants it.
+
+    Flat layouts have B = 1 line of whole rows, one after another; ``padded`` has one row a line.
+    """
 
     input_ids: torch.Tensor
     """int64 [B, T]"""
-    position_ids: torch.Tensor | None
-    """int64 [B, T]; only for packed rows. Restarting positions make the attention mask block-diagonal."""
+    position_ids: torch.Tensor
+    """int64 [B, T]: counts from 0 in each row."""
+    attention: dict[str, Any]
+    """What tells the attention where rows end."""
     predicting: torch.Tensor
-    """int64 [K]: positions whose next token carries loss in at least one row."""
+    """int64 [K]: positions whose next token carries loss (in at least one line)."""
     targets: torch.Tensor
-    """int64 [B, K]: the next token, or -100 where it carries no loss."""
+    """int64 [B, K]: the next token, or NO_LOSS."""
     completion_tokens: int
-    tokens: int
 
 
-def to_device(batch: Batch, device: torch.device | str, *, packed: bool) -> DeviceBatch:
-    """Move a batch; which positions need logits is found on the host, so that nothing waits for the GPU.
+def device_batch(
+    split: TokenizedSplit,
+    rows: Sequence[int] | Rows,
+    *,
+    layout: Layout,
+    pad_id: int,
+    device: torch.device | str,
+) -> DeviceBatch:
+    """The micro-batch of these rows. Everything that depends on a value is worked out on the host, so
+    that nothing waits for the device.
 
-    Rows are padded on the right, where causal attention never looks back from a real token, so
-    that an unpacked batch needs no attention mask.
+    A padded batch needs no attention mask: padding is on the right, where causal attention never
+    looks back from a real token.
     """
-    carries_loss = (batch.labels[:, 1:] != IGNORED).any(axis=0)
-    predicting = np.flatnonzero(carries_loss)
-    targets = batch.labels[:, predicting + 1]
-
-    def move(array: np.ndarray[Any, Any]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
-
+    whole = np.asarray(rows, dtype=np.int64)
+    lines = [whole[i : i + 1] for i in range(len(whole))] if layout == "padded" else [whole]
+    batch = collate(split, lines, pad_id)
+    predicting = np.flatnonzero((batch.labels[:, 1:] != NO_LOSS).any(axis=0))
     return DeviceBatch(
-        input_ids=move(batch.input_ids),
-        position_ids=move(batch.position_ids) if packed else None,
-        predicting=move(predicting),
-        targets=move(targets),
+        input_ids=_moved(batch.input_ids, device),
+        position_ids=_moved(batch.position_ids, device),
+        attention=_attention(split.lengths[whole], layout, device),
+        predicting=_moved(predicting, device),
+        targets=_moved(batch.labels[:, predicting + 1], device),
         completion_tokens=batch.completion_tokens,
-        tokens=batch.tokens,
     )
+
+
+def _attention(lengths: Rows, layout: Layout, device: torch.device | str) -> dict[str, Any]:
+    if layout == "padded":
+        return {}
+    if layout == "row_wise":
+        return {"row_lengths": tuple(lengths.tolist())}
+    ends = _moved(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), device)
+    longest = int(lengths.max())
+    return {
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def _moved(array: Rows, device: torch.device | str) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if torch.device(device).type == "cuda":
+        tensor = tensor.pin_memory()  # only a copy from pinned memory does not wait
+    return tensor.to(device, non_blocking=True)
 
 
 def completion_logits(model: Any, batch: DeviceBatch) -> torch.Tensor:
@@ -62,6 +95,7 @@ def completion_logits(model: Any, batch: DeviceBatch) -> torch.Tensor:
         position_ids=batch.position_ids,
         logits_to_keep=batch.predicting,
         use_cache=False,
+        **batch.attention,
     )
     logits: torch.Tensor = output.logits
     return logits.float()
@@ -69,4 +103,4 @@ def completion_logits(model: Any, batch: DeviceBatch) -> torch.Tensor:
 
 def completion_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Summed negative log-likelihood of the completion tokens, nats; a scalar on the device."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=NO_LOSS, reduction="sum")

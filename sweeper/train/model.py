@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from deepspeed.accelerator import get_accelerator
 
 from sweeper.data import load_tokenizer, model_folder, sampled_hash
 from sweeper.errors import ModelError
 from sweeper.spec import Config, Lora
+from sweeper.train.attention import implementation_for, layout_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,6 +41,8 @@ class ModelStore:
         if key not in self._pristine:
             self._pristine[key] = _load(*key, self._cache_dir)
         model = copy.deepcopy(self._pristine[key])
+        if config.training.packing and layout_of(model) == "padded":
+            raise _unpackable(config)
         if config.deepspeed.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if config.training.lora:
@@ -61,8 +65,23 @@ def _load(model_path: str, precision: Precision, cache_dir: Path) -> PreTrainedM
             rule=f"cannot be loaded as a causal language model ({error})",
             remedy="give a hub id, a folder with config.json and weights, or a .gguf file",
         ) from error
+    if model._supports_attention_backend:
+        device_type = get_accelerator().device_name()
+        model.set_attn_implementation(implementation_for(_DTYPES[precision], device_type))
     model.config.use_cache = False  # keys and values are only kept for generation
     return cast("PreTrainedModel", model)
+
+
+def _unpackable(config: Config) -> ModelError:
+    error = ModelError.of(
+        where="training.packing",
+        value="true",
+        rule=f"rows of one sequence cannot be kept apart in {config.model_path}: its layers are not all "
+        "attention that takes the rows' boundaries",
+        remedy="write packing: false",
+    )
+    assert isinstance(error, ModelError)
+    return error
 
 
 def _converted_gguf(file: Path, cache_dir: Path) -> Path:

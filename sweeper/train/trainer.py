@@ -7,22 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
-from torch.optim.lr_scheduler import LambdaLR
 
 from sweeper.errors import TrialDivergedError
 from sweeper.spec import Config
-from sweeper.train.ds_config import deepspeed_config
+from sweeper.train.checkpoint import Place, restore, save
 from sweeper.train.engine import Progress, StepMetrics
-from sweeper.train.evaluation import evaluate
+from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
-from sweeper.train.loss import completion_logits, completion_nll
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
 from sweeper.train.model import save_model_folder
-from sweeper.train.optimizer import adamw, schedule_of
+from sweeper.train.optimizer import schedule_of
 
 __all__ = ["Trainer"]
 
@@ -38,25 +35,17 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        model: torch.nn.Module,
+        model: Any,
+        executor: Executor,
         feed: TrainingFeed,
         evaluation: EvaluationFeed,
         *,
         evaluate_untrained: bool,
         started: float,
     ) -> None:
-        self.config, self.feed, self.evaluation = config, feed, evaluation
-        self.device = get_accelerator().current_device_name()
-        self.ds_config = deepspeed_config(config)
+        self._config, self._model, self._executor = config, model, executor
+        self._feed, self._evaluation = feed, evaluation
         self._schedule = schedule_of(config.training, feed.steps)
-        optimizer = adamw(model, config.training)
-        # DeepSpeed fills in its own defaults in the dictionary that it is given: hand it a copy.
-        self.engine, *_ = deepspeed.initialize(
-            model=model,
-            optimizer=optimizer,
-            lr_scheduler=LambdaLR(optimizer, self._schedule),
-            config=dict(self.ds_config),
-        )
         self.step = 0
         self.first_step_ended: float | None = None
         self._started = started
@@ -78,7 +67,7 @@ class Trainer:
                 self._collect()
         self._collect()
         trained_s = time.perf_counter() - began
-        metrics = evaluate(self.engine, self.evaluation, self.device) | self._performance(first, trained_s)
+        metrics = self._executor.evaluate(self._evaluation) | self._performance(first, trained_s)
         if not math.isfinite(metrics["eval/loss"]):
             raise TrialDivergedError(self._divergence(f"eval/loss {metrics['eval/loss']}", self.step))
         steps, self._reported = tuple(self._reported), []
@@ -92,39 +81,12 @@ class Trainer:
         )
 
     def _optimizer_step(self) -> None:
-        """One global batch.
-
-        DeepSpeed averages gradients over micro-batches and ranks. Each micro-batch's summed loss
-        is scaled so that this average is the mean over the completion tokens of the whole global
-        batch, however it is split: that is what makes dp and accumulation interchangeable.
-        """
-        training = self.config.training
-        split = training.gradient_accumulation_steps * self.config.parallel.dp
-        scale = split / float(self.feed.completion_tokens[self.step])
-        summed = torch.zeros((), device=self.device)
-        norm: float | torch.Tensor | None = None
-        for batch in self.feed.micro_batches(self.step):
-            nll = completion_nll(completion_logits(self.engine, batch), batch.targets)
-            summed += nll.detach()
-            self.engine.backward(nll * scale)
-            if self.engine.is_gradient_accumulation_boundary():
-                norm = self._plain_grad_norm()
-            self.engine.step()
-        norm = self.engine.get_global_grad_norm() if norm is None else norm
+        summed, norm = self._executor.optimizer_step(self.step)
         self._pending.append((summed, norm, time.time()))
         self.step += 1
         if self.first_step_ended is None:
             get_accelerator().synchronize()
             self.first_step_ended = time.time()
-
-    def _plain_grad_norm(self) -> torch.Tensor | None:
-        """Without ZeRO and in fp32 DeepSpeed clips but does not tell the norm."""
-        memory = self.config.deepspeed
-        if memory.zero_stage > 0 or memory.precision != "fp32":
-            return None
-        return torch.nn.utils.get_total_norm(
-            [p.grad for p in self.engine.module.parameters() if p.grad is not None]
-        )
 
     def _collect(self) -> None:
         """Bring the losses of the last steps to the host, summed over ranks, and check them."""
@@ -140,7 +102,7 @@ class Trainer:
                 StepMetrics(
                     step=step + 1,
                     tokens=self._tokens(step + 1),
-                    loss=nll / float(self.feed.completion_tokens[step]),
+                    loss=nll / float(self._feed.completion_tokens[step]),
                     lr=self._lr(step),
                     grad_norm=None if norm is None else float(norm),
                     time_s=ended,
@@ -158,7 +120,7 @@ class Trainer:
                 raise TrialDivergedError(self._divergence(f"train/loss {step.loss}", step.step))
             # fp16 loses a step now and then by design: the loss scale halves and the step is skipped.
             norm_lost = step.grad_norm is not None and not math.isfinite(step.grad_norm)
-            if norm_lost and self.config.deepspeed.precision != "fp16":
+            if norm_lost and self._config.deepspeed.precision != "fp16":
                 raise TrialDivergedError(self._divergence(f"train/grad_norm {step.grad_norm}", step.step))
         mean = sum(step.loss for step in steps) / len(steps)
         if mean > max(DIVERGED_FACTOR * self._first_loss, self._first_loss + DIVERGED_NATS):
@@ -169,10 +131,10 @@ class Trainer:
         return f"diverged at step {step}, lr {self._lr(max(step - 1, 0)):.3g}: {found}"
 
     def _lr(self, step: int) -> float:
-        return self.config.training.lr * self._schedule(step)
+        return self._config.training.lr * self._schedule(step)
 
     def _tokens(self, steps: int) -> int:
-        return int(self.feed.tokens_after[steps - 1]) if steps else 0
+        return int(self._feed.tokens_after[steps - 1]) if steps else 0
 
     def _performance(self, first: int, trained_s: float) -> dict[str, float]:
         steps = self.step - first
@@ -185,19 +147,29 @@ class Trainer:
         }
 
     def checkpoint(self, folder: Path) -> None:
-        """DeepSpeed's own checkpoint of weights, optimizer and schedule; ``tag`` is the step."""
-        self.engine.save_checkpoint(str(folder), tag=f"step-{self.step}", client_state={"step": self.step})
+        """Write the whole state into a new folder; every rank takes part."""
+        place = Place(
+            step=self.step,
+            first_loss=self._first_loss,
+            elapsed_s=time.time() - self._started,
+            ranks=dist.get_world_size(),
+        )
+        save(self._executor, folder, place)
+
+    def restore(self, folder: Path) -> None:
+        """Go on from a checkpoint of the same configuration, with its next evaluation."""
+        place = restore(self._executor, folder)
+        self.step, self._first_loss = place.step, place.first_loss
+        self._started -= place.elapsed_s
+        self._pauses = [pause for pause in self._pauses if pause > place.step]
 
     def save_model(self, folder: Path) -> None:
-        """Every rank takes part (ZeRO-3 gathers); rank 0 writes."""
-        state: dict[str, Any] | None = None
-        if self.config.deepspeed.zero_stage == 3:
-            state = self.engine._zero3_consolidated_16bit_state_dict()
+        """Every rank takes part; rank 0 writes."""
+        state = self._executor.state_dict()
         if dist.get_rank() == 0:
-            save_model_folder(self.engine.module, folder, model_path=self.config.model_path, state_dict=state)
+            save_model_folder(self._model, folder, model_path=self._config.model_path, state_dict=state)
         dist.barrier()
 
     def close(self) -> None:
         """Free the model, the optimizer and DeepSpeed's buffers."""
-        self.engine.destroy()
-        del self.engine
+        self._executor.close()

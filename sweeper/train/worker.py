@@ -15,9 +15,11 @@ import torch
 from sweeper.data import TokenizedData, tokenized
 from sweeper.errors import TrialFailedError
 from sweeper.spec import Config
+from sweeper.train.attention import Layout, layout_of
 from sweeper.train.engine import STARTUP, Job, Prepared, Progress
-from sweeper.train.feed import EvaluationFeed, TrainingFeed
+from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
 from sweeper.train.model import ModelStore
+from sweeper.train.replicas import Replicas
 from sweeper.train.trainer import Trainer
 
 __all__ = ["RankWorker", "free_port"]
@@ -42,7 +44,7 @@ class RankWorker:
         """When this process began, or when it last finished something for a trial."""
         self._trial_waited_since = self._idle_since
         self._models: ModelStore | None = None
-        self._evaluations: dict[tuple[str, int], EvaluationFeed] = {}
+        self._evaluations: dict[tuple[object, ...], EvaluationFeed] = {}
         self._trainer: Trainer | None = None
 
     def join(self, address: str, port: int) -> None:
@@ -78,20 +80,25 @@ class RankWorker:
         _seed_everything(config.training.seed)
         data = tokenized(config, job.data_dir)
         self._models = self._models or ModelStore(job.cache_dir)
-        feed = TrainingFeed.of(config, data, self.rank, device)
         model = self._models.fresh(config)
+        layout = layout_of(model)
+        feed = TrainingFeed.of(config, data, data_rank(config, self.rank), layout, device)
+        executor = Replicas(config, model.to(device), feed)
         self._trainer = Trainer(
             config,
-            model.to(device),
+            model,
+            executor,
             feed,
-            self._evaluation(config, data, device),
+            self._evaluation(config, data, layout, device),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
         )
+        if job.resume_from is not None:
+            self._trainer.restore(job.resume_from)
         return Prepared(
             total_steps=feed.steps,
             total_tokens=feed.total_tokens,
-            ds_config=self._trainer.ds_config,
+            ds_config=executor.ds_config,
         )
 
     def advance(self) -> Progress:
@@ -124,11 +131,16 @@ class RankWorker:
             raise TrialFailedError("no trial is prepared on this rank")
         return self._trainer
 
-    def _evaluation(self, config: Config, data: TokenizedData, device: str) -> EvaluationFeed:
-        key = (data.fingerprint, config.training.per_device_batch_size)
+    def _evaluation(self, config: Config, data: TokenizedData, layout: Layout, device: str) -> EvaluationFeed:
+        key = (data.fingerprint, config.training.max_seq_len, layout, config.parallel)
         if key not in self._evaluations:
             self._evaluations[key] = EvaluationFeed(
-                data, batch_rows=key[1], rank=self.rank, ranks=self.ranks, device=device
+                data,
+                max_seq_len=config.training.max_seq_len,
+                data_rank=data_rank(config, self.rank),
+                dp=config.parallel.dp,
+                layout=layout,
+                device=device,
             )
         return self._evaluations[key]
 

@@ -115,12 +115,3 @@ def test_a_saved_model_loads_and_has_the_loss_that_was_promised(rank, run_in, jo
     untrained = run_in(rank, job_of(again, evaluate_untrained=True)).evaluations[0]
     rank.stop()
     assert untrained.metrics["eval/loss"] == pytest.approx(trained.final, abs=1e-6)
-
-
-def test_a_checkpoint_holds_weights_and_optimizer(rank, job_of, quick_config, tmp_path):
-    rank.prepare(job_of(quick_config()))
-    progress = rank.advance()
-    rank.checkpoint(tmp_path / "checkpoint")
-    rank.stop()
-    files = {file.name for file in (tmp_path / "checkpoint" / f"step-{progress.step}").iterdir()}
-    assert any("model_states" in name for name in files)
