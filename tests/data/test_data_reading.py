@@ -16,10 +16,10 @@ from sweeper.errors import DataError
 ROWS = [{"question": f"How much is {n} + 1?", "answer": str(n + 1)} for n in range(5)]
 
 
-def refusal(data_path: str | tuple[str, ...]) -> str:
+def refusal(*data_paths: str) -> str:
     """The message that reading this ends in."""
     with pytest.raises(DataError) as caught:
-        rows_of(data_path)
+        rows_of(*data_paths)
     return str(caught.value)
 
 
@@ -113,7 +113,7 @@ def test_globs_folders_and_lists_give_each_file_once_in_order(tmp_path, write_js
     assert read == ["a.jsonl", "b.jsonl"]
     assert [row["question"] for row in fields(f"{tmp_path}/*.jsonl")] == read
     assert [row["question"] for row in fields(f"{tmp_path}/**/*.jsonl")] == ["a.jsonl", "b.jsonl", "c.jsonl"]
-    both = rows_of((f"{tmp_path}/b.jsonl", str(tmp_path)))
+    both = rows_of(f"{tmp_path}/b.jsonl", str(tmp_path))
     assert [row.fields["question"] for row in both] == ["b.jsonl", "a.jsonl"]
 
 
@@ -157,7 +157,7 @@ def test_many_problems_are_told_up_to_a_limit_and_then_counted(tmp_path):
 
 def test_the_problems_of_all_files_are_told_at_once(tmp_path):
     (tmp_path / "a.jsonl").write_text("broken\n")
-    told = refusal((str(tmp_path / "a.jsonl"), str(tmp_path / "none.jsonl")))
+    told = refusal(str(tmp_path / "a.jsonl"), str(tmp_path / "none.jsonl"))
     assert "a.jsonl:1" in told
     assert "none.jsonl: there is no such file" in told
 
@@ -194,4 +194,3 @@ def test_missing_files_folders_without_data_and_globs_without_match_are_refused(
     assert "no such file" in refusal("../train")
     assert "holds no data file" in refusal("empty")
     assert "matches nothing" in refusal("*.jsonl")
-    assert "no data is named" in refusal(())
