@@ -56,7 +56,7 @@ def load_tokenizer(model_path: str, *, chat_template: str = AUTO) -> Tokenizer:
 
 
 def _check_syntax(tokenizer: Tokenizer, chat_template: str) -> None:
-    from jinja2 import TemplateError, TemplateSyntaxError
+    from jinja2 import TemplateSyntaxError
 
     try:
         tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
@@ -67,8 +67,8 @@ def _check_syntax(tokenizer: Tokenizer, chat_template: str) -> None:
             rule=f"the chat template is not jinja: {error.message}",
             remedy="mend the template",
         ) from error
-    except TemplateError:
-        return  # it may well refuse this conversation
+    except Exception:  # it may well refuse this conversation, and will then be told for each row
+        return
 
 
 def begin_text(tokenizer: Tokenizer) -> str:
@@ -82,7 +82,10 @@ def begin_text(tokenizer: Tokenizer) -> str:
 def unknown_markers(tokenizer: Tokenizer) -> tuple[str, ...]:
     """Markers such as ``<|im_start|>`` that the chat template writes and that are no single token."""
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # it refuses this conversation
+        return ()
     known = tokenizer.get_vocab()
     return tuple(dict.fromkeys(marker for marker in _MARKER.findall(text) if marker not in known))
 

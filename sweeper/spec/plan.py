@@ -244,8 +244,9 @@ def _left_out(facts: Facts) -> list[str]:
 
 def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
     search, facts, closed = space.settings.search, space.facts, space.closed
-    notes = _left_out(facts)
+    notes = []
     notes += [f"{problem.rule}: {problem.remedy}" for problem in hardware_problems(space)]
+    notes += _left_out(facts)
     if search.sampler == "grid" and trials < search.trials:
         notes.append(f"the grid has {trials} configurations, fewer than search.trials ({search.trials})")
     if space.settings.objective.evaluations > steps.low:

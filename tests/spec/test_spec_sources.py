@@ -86,3 +86,12 @@ def test_the_new_fields_have_defaults_and_bounds(tmp_path):
     assert (config.chat_template, config.max_bad_rows, config.training.overlong) == ("auto", 0, "truncate")
     text = "data_path: a\nmax_bad_rows: -1\nchat_template: 3\ntraining: {overlong: [drop, truncate]}\n"
     assert len(problems_of(tmp_path, text, head=HEAD)) == 3
+
+
+def test_an_override_can_name_sources_too(tmp_path):
+    overrides = ["data_path=[a, {path: b, weight: 2}]"]
+    space = load_text(tmp_path, "data_path: x\n", head=HEAD, overrides=overrides)
+    assert space.settings.data_path == ("a", DataSource(path="b", weight=2))
+    overrides = ["data_path={path: b, weight: 0}"]
+    (problem,) = problems_of(tmp_path, "data_path: x\n", head=HEAD, overrides=overrides)
+    assert problem.where == "--set data_path={path: b, weight: 0}"
