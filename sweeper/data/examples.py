@@ -171,7 +171,7 @@ def _without_leaks(train: list[Example], held_out: Iterable[Example]) -> list[Ex
 
 
 def _digest(example: Example) -> bytes:
-    said = json.dumps([example.messages, example.tools, example.prompt_messages, example.text])
+    said = json.dumps([example.messages, example.tools, example.text])
     return hashlib.blake2b(said.encode("utf-8"), digest_size=16).digest()
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "KNOWN_EXTENSIONS",
     "PACKAGED",
     "Source",
+    "extension",
     "is_hub_id",
     "looks_like_a_path",
     "sources_of",
@@ -26,10 +27,13 @@ BUILTIN = "builtin:quickstart"
 PACKAGED = Path(__file__).resolve().parent.parent / "quickstart"
 """The folder of the packaged model and data."""
 
-KNOWN_EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+KNOWN_EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
 
 _SAVED_MARKS = ("dataset_dict.json", "state.json")
 """One of these is in a folder that ``save_to_disk`` of ``datasets`` wrote."""
+
+_SPLIT_PATTERNS = ("train*/*", "*/train*", "*/train/*")
+"""Training rows in a folder that is laid out like a repository of the hub."""
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -49,6 +53,12 @@ class Source:
     path: Path | None
     """The file or folder; None for a hub id."""
     layout: Layout = "file"
+
+
+def extension(path: Path) -> str:
+    """What says the kind of a file: its last extension, the last two of a ``.gz``; in lower case."""
+    last = path.suffix.lower()
+    return (Path(path.stem).suffix.lower() if last == ".gz" else "") + last
 
 
 def is_hub_id(text: str) -> bool:
@@ -90,7 +100,7 @@ def _sources_of_one(text: str, problems: Problems) -> list[Source]:
         return _existing(path, problems)
     if _GLOB_CHARACTERS.search(text):
         return _glob(path, problems)
-    if is_hub_id(text) and path.suffix.lower() not in KNOWN_EXTENSIONS:
+    if is_hub_id(text) and extension(path) not in KNOWN_EXTENSIONS:
         return [Source(name=text, path=None, layout="hub")]
     return _existing(path, problems)
 
@@ -104,10 +114,10 @@ def _existing(path: Path, problems: Problems) -> list[Source]:
             remedy=f"check the path; relative ones start at {Path.cwd()}",
         )
         return []
-    if path.suffix.lower() not in KNOWN_EXTENSIONS:
+    if extension(path) not in KNOWN_EXTENSIONS:
         problems.add(
             where=str(path),
-            value=path.suffix or "no extension",
+            value=extension(path) or "no extension",
             rule="the extension says no known kind of data file",
             remedy=f"use one of {', '.join(KNOWN_EXTENSIONS)}",
         )
@@ -125,7 +135,7 @@ def _folder(folder: Path, problems: Problems) -> list[Source]:
     files = [file for file in sorted(folder.iterdir()) if _is_data(file)]
     if files:
         return [Source(name=str(file), path=file) for file in files]
-    if any(_is_data(file) for file in folder.rglob("*")):
+    if any(_is_data(file) for pattern in _SPLIT_PATTERNS for file in folder.glob(pattern)):
         return [Source(name=str(folder), path=folder, layout="hub")]
     problems.add(
         where=str(folder),
@@ -153,4 +163,4 @@ def _glob(pattern: Path, problems: Problems) -> list[Source]:
 
 
 def _is_data(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith(".") and file.suffix.lower() in KNOWN_EXTENSIONS
+    return file.is_file() and not file.name.startswith(".") and extension(file) in KNOWN_EXTENSIONS

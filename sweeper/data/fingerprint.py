@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.data.examples import SPLIT_SEED
-from sweeper.data.files import Source, sources_of
+from sweeper.data.files import Source, extension, sources_of
 from sweeper.data.model import model_folder, tokenizer_files
 from sweeper.data.problems import Problems
 from sweeper.data.read import read_rows
@@ -64,7 +64,7 @@ def data_fingerprint(data_paths: Sequence[str]) -> list[list[str]]:
 
 def _source_digest(source: Source) -> str:
     if source.path is not None and source.layout == "file":
-        return source.path.suffix.lower() + _file_digest(source.path).hex()
+        return extension(source.path) + _file_digest(source.path).hex()
     problems = Problems()
     rows = [row.fields for row in read_rows(source, problems)]
     problems.raise_if_any()

@@ -23,7 +23,16 @@ from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import Literal
 
-from sweeper.data.messages import Message, RowProblem, Tool, as_text, openai_message, sharegpt_message, tools
+from sweeper.data.messages import (
+    Message,
+    RowProblem,
+    Tool,
+    as_text,
+    openai_message,
+    parsed,
+    sharegpt_message,
+    tools,
+)
 from sweeper.data.problems import Problems, shortened
 from sweeper.data.tables import Row
 
@@ -235,6 +244,8 @@ _CONVERTERS: dict[RowFormat, Callable[[Row], list[Example]]] = {
 
 def _list(row: Row, field: str, item: str) -> list[object]:
     value = row.fields[field]
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = parsed(value, field)  # as a table holds a list
     if not isinstance(value, list) or not value:
         raise RowProblem(value, f"{field} is a list of at least one {item}", "mend the row")
     return value

@@ -10,7 +10,17 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
-__all__ = ["ROLES", "Message", "RowProblem", "Tool", "as_text", "openai_message", "sharegpt_message", "tools"]
+__all__ = [
+    "ROLES",
+    "Message",
+    "RowProblem",
+    "Tool",
+    "as_text",
+    "openai_message",
+    "parsed",
+    "sharegpt_message",
+    "tools",
+]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -109,7 +119,7 @@ def tools(value: object) -> tuple[Tool, ...]:
 
     Raises: RowProblem.
     """
-    listed = _parsed(value, "tools") if value != "" else None
+    listed = parsed(value, "tools") if value != "" else None
     if listed is None:
         return ()
     if not isinstance(listed, list):
@@ -118,8 +128,8 @@ def tools(value: object) -> tuple[Tool, ...]:
 
 
 def _calls(value: object, name: str) -> list[Tool]:
-    parsed = _parsed(value, name)
-    listed = parsed if isinstance(parsed, list) else [parsed]
+    said = parsed(value, name)
+    listed = said if isinstance(said, list) else [said]
     if not listed:
         raise RowProblem(value, f"{name} holds no call", "write the call, or an answer in words")
     return [_call(item, f"call {number} in {name}") for number, item in enumerate(listed, start=1)]
@@ -127,7 +137,7 @@ def _calls(value: object, name: str) -> list[Tool]:
 
 def _call(value: object, name: str) -> Tool:
     call = _function(value, name)
-    arguments = _parsed(call["function"].get("arguments"), f"arguments of {name}")
+    arguments = parsed(call["function"].get("arguments"), f"arguments of {name}")
     if not isinstance(arguments, (dict, type(None))):
         raise RowProblem(arguments, f"arguments of {name} is not an object", "name each argument")
     return {**call, "function": {"name": call["function"]["name"], "arguments": arguments or {}}}
@@ -145,8 +155,11 @@ def _function(value: object, name: str) -> Tool:
     }
 
 
-def _parsed(value: object, name: str) -> object:
-    """The value, or what the JSON text holds."""
+def parsed(value: object, name: str) -> object:
+    """The value, or what the JSON text holds.
+
+    Raises: RowProblem for a text that is not JSON.
+    """
     if not isinstance(value, str):
         return value
     try:

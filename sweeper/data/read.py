@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sweeper.data.files import Source, sources_of
+from sweeper.data.files import Source, extension, sources_of
 from sweeper.data.problems import Problems
 from sweeper.data.tables import Row, dataset_rows, parquet_rows
 
@@ -61,18 +63,36 @@ _Reader = Callable[[Source, Path, Problems], Iterator[Row]]
 
 
 def _reader(path: Path) -> _Reader:
-    extension = path.suffix.lower()
-    if extension == ".csv":
+    kind = extension(path).removesuffix(".gz")
+    if kind == ".csv":
         return _csv_rows
-    if extension == ".parquet":
+    if kind == ".parquet":
         return parquet_rows
     return _json_rows
 
 
+def _text_bytes(source: Source, path: Path, problems: Problems) -> bytes | None:
+    """What a text file holds, unpacked and without a byte order mark; None where it is not text."""
+    data = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            problems.add(
+                where=source.name,
+                value="",
+                rule=f"the file is not whole gzip: {error}",
+                remedy="pack it again",
+            )
+            return None
+    data = data.removeprefix(codecs.BOM_UTF8)
+    return None if _is_binary(data, source, problems) else data
+
+
 def _json_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:
     """An array where the file starts with a bracket, else one object a line, whatever the extension."""
-    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    if _is_binary(data, source, problems):
+    data = _text_bytes(source, path, problems)
+    if data is None:
         return
     if data[:4096].lstrip()[:1] == b"[":
         yield from _array_rows(source, data, problems)
@@ -196,8 +216,8 @@ def _array_rows(source: Source, data: bytes, problems: Problems) -> Iterator[Row
 
 
 def _csv_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:
-    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    if _is_binary(data, source, problems):
+    data = _text_bytes(source, path, problems)
+    if data is None:
         return
     try:
         text = data.decode("utf-8")

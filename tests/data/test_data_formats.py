@@ -211,6 +211,14 @@ def test_a_prompt_of_messages_is_given_and_not_learned():
     assert not examples_of([{**row, "completion": [user]}])[0][0].has_answer
 
 
+def test_a_table_holds_lists_as_json_text():
+    for name in ("messages", "sharegpt", "self_instruct"):
+        row, expected = EXAMPLES[name]
+        table = {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()}
+        assert convert([table]) == ([expected], "")
+    assert "messages is not JSON" in convert([{"messages": "[{"}])[1]
+
+
 def test_text_parts_of_a_message_are_joined():
     content = [{"type": "text", "text": "a", "image_url": None}, "b", {"type": "text", "text": "c"}]
     assert convert([{"messages": [{"role": "user", "content": content}]}])[0] == [[("user", "abc")]]

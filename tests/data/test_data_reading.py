@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,14 @@ def write_parquet(file: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), file)
 
 
+def packed(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    def write_packed(file: Path) -> None:
+        write(file)
+        file.write_bytes(gzip.compress(file.read_bytes()))
+
+    return write_packed
+
+
 @pytest.mark.parametrize(
     ("name", "write"),
     [
@@ -59,6 +69,9 @@ def write_parquet(file: Path) -> None:
         ("a.jsonl", write_array),
         ("a.CSV", write_csv),
         ("a.parquet", write_parquet),
+        ("a.jsonl.gz", packed(write_lines)),
+        ("a.json.gz", packed(write_array)),
+        ("a.csv.GZ", packed(write_csv)),
     ],
 )
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, name, write):
@@ -178,6 +191,9 @@ def test_the_problems_of_all_files_are_told_at_once(tmp_path):
         ("a.parquet", b"not parquet", "not a readable Parquet file"),
         ("a.json", b'{\n "data": [\n  {"a": 1}\n ]\n}\n', "one JSON object over several lines"),
         ("a.jsonl", b"[" * 100_000, "not usable JSON"),
+        ("a.jsonl.gz", b"question", "not whole gzip"),
+        ("a.jsonl.gz", gzip.compress(b"question" * 99)[:-9], "not whole gzip"),
+        ("a.gz", b"question", "no known kind of data file"),
         ("a.txt", b"question", "no known kind of data file"),
         ("data", b"question", "no known kind of data file"),
     ],

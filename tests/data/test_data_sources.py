@@ -152,6 +152,13 @@ def test_a_folder_laid_out_like_the_hub_is_loaded_by_datasets(own_datasets_cache
     assert [row.where for row in rows_of(str(folder))][-1] == f"{folder}:row 5"
 
 
+def test_folders_below_without_training_rows_are_no_data(tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "rows.jsonl").write_text('{"question": "q", "answer": "a"}\n')
+    with pytest.raises(DataError, match="holds no data file"):
+        rows_of(str(tmp_path))
+
+
 def test_an_id_goes_through_the_same_function(own_datasets_cache, tmp_path, monkeypatch):
     from sweeper.data.files import Source
     from sweeper.data.problems import Problems
