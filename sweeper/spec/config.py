@@ -163,6 +163,7 @@ DataFormat = Literal[
     "text",
 ]
 TemplateName = Literal["auto", "plain", "chatml", "llama3", "zephyr", "alpaca"]
+TemplateFile = Annotated[str, Field(pattern=r"\.jinja$")]
 
 
 class DataSource(Section):
@@ -187,7 +188,7 @@ class Settings(Section):
     """File(s), glob, folder, hub id, or ``builtin:quickstart``; ``{path, weight, format}`` to mix several."""
     data_format: DataFormat = "auto"
     """How the rows say what is asked and answered; ``auto`` tells it from their fields."""
-    chat_template: TemplateName | Place = "auto"
+    chat_template: TemplateName | TemplateFile = "auto"
     """How a conversation becomes text: ``auto`` is the model's own template, ``plain`` where it has none;
     else a name, or a ``.jinja`` file."""
     eval_data: Annotated[float, Field(gt=0, lt=1)] | Place = 0.05

@@ -27,6 +27,13 @@ __all__ = ["Branch", "Leaf", "branches", "closest", "file_key", "leaves", "neste
 TRIAL_SECTIONS = ("training", "deepspeed", "parallel")
 """The sections whose fields one trial may have differently from another."""
 
+_PATTERN_WORDS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": (
+        "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 100"
+    ),
+    r"\.jinja$": "a path that ends with .jinja",
+}
+
 _FILE_KEYS = {"search.time_budget_s": "time_budget"}
 
 
@@ -151,7 +158,10 @@ class Leaf:
         """The only values that there are, where the field's type lists them."""
         if self.kind == "switch":
             return (True, False)
-        return get_args(self.info.annotation) if self.kind == "word" else ()
+        members = (
+            get_args(self.info.annotation) if _is_union(self.info.annotation) else (self.info.annotation,)
+        )
+        return tuple(one for each in members if get_origin(each) is Literal for one in get_args(each))
 
 
 @cache
@@ -242,7 +252,7 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return "a text that is not empty"
     patterns = [mark.pattern for mark in metadata if getattr(mark, "pattern", None)]
     if patterns:
-        return "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 100"
+        return _PATTERN_WORDS[patterns[0]]
     return names[annotation]
 
 
