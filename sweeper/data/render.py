@@ -64,7 +64,8 @@ def render_conversation(example: Example, tokenizer: Tokenizer) -> Rendered:
             raise TemplateProblem(
                 f"the chat template rewrites what comes before assistant message {index + 1}, "
                 "so that what the model is asked is not what it is trained on",
-                "use a chat template that only adds text with each message, or rows with one answer each",
+                "name a chat_template that only adds text with each message, such as chatml, or give rows "
+                "with one answer each",
             )
         spans.append((len(before), _end_of_turn(through, len(before), message["content"])))
     return Rendered(whole, tuple(spans))

@@ -98,8 +98,19 @@ def _try(example: Example, style: _Style | None, tokenizer: Tokenizer) -> Render
 
 def _in_style(example: Example, style: _Style | None, tokenizer: Tokenizer) -> Rendered:
     if style is None:
-        return render_conversation(example, tokenizer)
+        return _natively(example, tokenizer)
     return replace(render_conversation(_as_text(example, style), tokenizer), tools_as_text=True)
+
+
+def _natively(example: Example, tokenizer: Tokenizer) -> Rendered:
+    """Some templates leave the calls of a turn out where it also has content; that is a failure here."""
+    rendered = render_conversation(example, tokenizer)
+    learned = [one for one in example.messages[example.prompt_messages :] if one["role"] == "assistant"]
+    for message, (start, end) in zip(learned, rendered.spans, strict=True):
+        turn = rendered.text[start:end]
+        if any(call["function"]["name"] not in turn for call in message.get("tool_calls", ())):
+            raise TemplateProblem("the chat template leaves out a call", "name another chat_template")
+    return rendered
 
 
 def _as_text(example: Example, style: _Style) -> Example:

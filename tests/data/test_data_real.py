@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from test_data_tools import WITH_DEFAULT
+from data_helpers import WITH_DEFAULT
 
 from sweeper.data import TokenizedData, load_tokenizer, prepare
 from sweeper.data.examples import load_examples

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from data_helpers import WITH_DEFAULT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,12 +31,6 @@ ONE_CALL = (
     "{% for m in messages %}{% if m['tool_calls'] | length > 1 %}{{ raise_exception('one') }}{% endif %}"
 )
 ONE_CALL += "{% endfor %}" + NATIVE
-WITH_DEFAULT = (
-    "{% for m in messages %}"
-    "{% if loop.first and m['role'] != 'system' %}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}"
-    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 STRICT = (
     "{% for m in messages %}"
     "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('no turn') }}{% endif %}"
@@ -140,6 +135,17 @@ def test_a_row_that_a_native_template_refuses_is_written_as_text(renderer_of):
     rendered = renderer.render(example_of(two))
     assert rendered.tools_as_text
     assert learned(rendered)[0] == f"{CALL_TEXT}\n{CALL_TEXT}<|im_end|>"
+
+
+def test_a_call_that_a_native_template_leaves_out_is_written_as_text(renderer_of):
+    template = NATIVE.replace("in m['tool_calls'] or []", "in (m['tool_calls'] or []) if not m['content']")
+    turn = {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]}
+    row = {"messages": [{"role": "user", "content": "q"}, turn], "tools": [TOOL]}
+    renderer = renderer_of(template)
+    assert not renderer.render(example_of(ROW)).tools_as_text
+    rendered = renderer.render(example_of(row))
+    assert rendered.tools_as_text
+    assert learned(rendered) == [f"Let me see.\n{CALL_TEXT}<|im_end|>"]
 
 
 def test_what_is_said_before_a_call_stays(renderer_of):
