@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.data.render import TokenRow
-from sweeper.errors import DataError
+from sweeper.data.tokens import TokenRow
+from sweeper.errors import DataError, Problem
 
 __all__ = ["TokenizedData", "TokenizedSplit", "write_cache"]
 
 _META = "meta.json"
+_BAD_ROWS = "bad_rows.txt"
 _ARRAYS = ("ids", "mask", "starts", "completion_tokens")
 
 
@@ -92,13 +93,47 @@ class TokenizedData:
     train: TokenizedSplit
     eval: TokenizedSplit
     fingerprint: str
-    """Changes with the rows, the tokenizer, its template, max_seq_len, the format and the split."""
+    """Changes with the rows, their weights and formats, the tokenizer, the chat template, the split,
+    max_seq_len, and with what becomes of overlong and broken rows."""
     pad_id: int
+    max_seq_len: int
+    """No row has more tokens."""
     counts: dict[str, int]
-    """What became of the rows: ``rows_read``, ``rows_without_answer``, ``rows_leaked``,
-    ``train_rows``, ``train_truncated``, ``train_dropped``, ``train_tokens``,
-    ``train_completion_tokens``, and the same for ``eval_``."""
+    """What became of the rows: those of ``Examples``, then ``rows_with_tools_as_text`` and, each also
+    for ``eval_``: ``train_truncated`` (cut to ``max_seq_len``), ``train_overlong_dropped`` (left out
+    for their length), ``train_dropped`` (no completion within ``max_seq_len``); and of what is left,
+    repeats counted: ``train_rows``, ``train_tokens``, ``train_completion_tokens``."""
+    notes: tuple[str, ...]
+    """What is allowed and still worth knowing."""
     folder: Path
+
+    @property
+    def bad_rows_file(self) -> Path:
+        """Names the first of the rows that were left out as broken; there only where some were."""
+        return self.folder / _BAD_ROWS
+
+    def summary(self) -> str:
+        """What became of the rows, in one line; what happened to none is not in it."""
+        rows = f"{self.counts['train_rows']:,} rows trained on, {self.counts['eval_rows']:,} held out"
+        told = [f"{count:,} {words}" for words, count in self._reasons().items() if count]
+        return "; ".join([rows, *told])
+
+    def _reasons(self) -> dict[str, int]:
+        def both(name: str) -> int:
+            return self.counts[f"train_{name}"] + self.counts[f"eval_{name}"]
+
+        limit = f"{self.max_seq_len} tokens"
+        return {
+            f"cut to {limit}": both("truncated"),
+            f"longer than {limit} left out": both("overlong_dropped"),
+            f"without an answer within {limit} left out": both("dropped"),
+            "without an answer left out": self.counts["rows_without_answer"],
+            "equal to a held-out row left out": self.counts["rows_leaked"],
+            "left out by weight": self.counts["rows_left_out_by_weight"],
+            "repeated by weight": self.counts["rows_repeated"],
+            "with tools written as text": self.counts["rows_with_tools_as_text"],
+            "bad rows left out": self.counts["rows_bad"],
+        }
 
     @classmethod
     def open(cls, folder: Path) -> TokenizedData:
@@ -113,7 +148,9 @@ class TokenizedData:
                 eval=TokenizedSplit.open(folder, "eval"),
                 fingerprint=meta["fingerprint"],
                 pad_id=meta["pad_id"],
+                max_seq_len=meta["max_seq_len"],
                 counts=meta["counts"],
+                notes=tuple(meta["notes"]),
                 folder=folder,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -130,18 +167,22 @@ def write_cache(
     *,
     train: TokenizedSplit,
     eval: TokenizedSplit,
-    fingerprint: str,
-    pad_id: int,
-    counts: dict[str, int],
+    meta: dict[str, Any],
+    bad_rows: Sequence[Problem] = (),
 ) -> None:
-    """Makes the folder in one step; when another process was faster, its (equal) folder stays."""
+    """Makes the folder in one step; when another process was faster, its (equal) folder stays.
+
+    ``meta`` holds the other fields of ``TokenizedData``.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name[:12]}-", dir=folder.parent))
     try:
         train.save(partial, "train")
         eval.save(partial, "eval")
-        meta: dict[str, Any] = {"fingerprint": fingerprint, "pad_id": pad_id, "counts": counts}
         (partial / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        if bad_rows:
+            text = "".join(f"{problem}\n" for problem in bad_rows)
+            (partial / _BAD_ROWS).write_text(text, encoding="utf-8")
         partial.chmod(0o777 & ~_umask())
         _rename(partial, folder)
     finally:

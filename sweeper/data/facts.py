@@ -10,6 +10,7 @@ from typing import Literal
 from sweeper.data.examples import Examples, load_examples
 from sweeper.data.model import survey_model
 from sweeper.data.problems import Problems
+from sweeper.data.templates import check_template
 from sweeper.errors import DataError, ModelError, Problem
 from sweeper.spec import Facts, Settings
 
@@ -19,15 +20,16 @@ __all__ = ["count_cpus", "count_gpus", "gather_facts"]
 def gather_facts(settings: Settings) -> Facts:
     """Surveys the data, the model and the machine that the settings name.
 
-    The row counts are those of ``prepare`` before rows are tokenized: rows without an answer and
-    training rows equal to a held-out row are left out already, rows whose answer lies wholly beyond
-    ``max_seq_len`` are not.
+    The row counts are those of ``prepare`` before rows are tokenized: broken rows, rows without an
+    answer and training rows equal to a held-out row are left out already, and weights are applied;
+    rows that are too long or that the chat template refuses are still there.
 
     Raises: DataError where (also) the data is wrong, ModelError where only the model is; each with
     all problems of both.
     """
     model_problems = Problems()
     survey = survey_model(settings.model_path, model_problems)
+    check_template(settings.chat_template, model_problems)
     examples, problems = _examples(settings)
     if problems:
         raise DataError((*problems, *model_problems.told()))
@@ -37,7 +39,7 @@ def gather_facts(settings: Settings) -> Facts:
     gpus = count_gpus()
     accelerator: Literal["cuda", "cpu"] = "cuda" if gpus else "cpu"
     return Facts(
-        train_rows=len(examples.train),
+        train_rows=examples.train_rows,
         eval_rows=len(examples.eval),
         accelerator=accelerator,
         devices=gpus or 1,
@@ -48,6 +50,9 @@ def gather_facts(settings: Settings) -> Facts:
         max_position_embeddings=survey.max_position_embeddings,
         model_type=survey.model_type,
         has_chat_template=survey.has_chat_template,
+        rows_bad=examples.counts["rows_bad"],
+        rows_without_answer=examples.counts["rows_without_answer"],
+        rows_leaked=examples.counts["rows_leaked"],
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sweeper.data.problems import Problems
 
@@ -13,6 +15,7 @@ __all__ = [
     "KNOWN_EXTENSIONS",
     "PACKAGED",
     "Source",
+    "extension",
     "is_hub_id",
     "looks_like_a_path",
     "sources_of",
@@ -24,10 +27,21 @@ BUILTIN = "builtin:quickstart"
 PACKAGED = Path(__file__).resolve().parent.parent / "quickstart"
 """The folder of the packaged model and data."""
 
-KNOWN_EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+KNOWN_EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
+
+_SAVED_MARKS = ("dataset_dict.json", "state.json")
+"""One of these is in a folder that ``save_to_disk`` of ``datasets`` wrote."""
+
+_SPLIT_PATTERNS = ("train*/*", "*/train*", "*/train/*")
+"""Training rows in a folder that is laid out like a repository of the hub."""
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+Layout = Literal["file", "hub", "saved"]
+"""A data file; a hub id or a folder laid out like a repository of the hub, for ``load_dataset``; or a
+folder that ``save_to_disk`` wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +51,14 @@ class Source:
     name: str
     """As it is named in messages: the path as written or found, or the hub id."""
     path: Path | None
-    """The file; None for a hub id."""
+    """The file or folder; None for a hub id."""
+    layout: Layout = "file"
+
+
+def extension(path: Path) -> str:
+    """What says the kind of a file: its last extension, the last two of a ``.gz``; in lower case."""
+    last = path.suffix.lower()
+    return (Path(path.stem).suffix.lower() if last == ".gz" else "") + last
 
 
 def is_hub_id(text: str) -> bool:
@@ -50,21 +71,23 @@ def looks_like_a_path(text: str) -> bool:
     return text.startswith(("./", "../", "/", "~")) or text.count("/") > 1 or text.endswith(".gguf")
 
 
-def sources_of(data_path: str | tuple[str, ...], problems: Problems) -> list[Source]:
-    """Every source that the path or paths mean, in a fixed order, each file once."""
-    texts = (data_path,) if isinstance(data_path, str) else data_path
-    if not texts:
-        problems.add(
-            where="data_path",
-            value="[]",
-            rule="no data is named",
-            remedy="name a file, folder, glob or hub id",
-        )
-    found: dict[str, Source] = {}
-    for text in texts:
-        for source in _sources_of_one(text, problems):
-            found.setdefault(str(source.path.resolve()) if source.path else source.name, source)
-    return list(found.values())
+def sources_of(data_paths: Sequence[str], problems: Problems) -> list[list[Source]]:
+    """The sources that each of the paths means, in a fixed order.
+
+    A file that several paths mean belongs to the first of them.
+    """
+    seen: set[str] = set()
+    return [_not_seen(_sources_of_one(text, problems), seen) for text in data_paths]
+
+
+def _not_seen(sources: list[Source], seen: set[str]) -> list[Source]:
+    new = []
+    for source in sources:
+        key = str(source.path.resolve()) if source.path else source.name
+        if key not in seen:
+            seen.add(key)
+            new.append(source)
+    return new
 
 
 def _sources_of_one(text: str, problems: Problems) -> list[Source]:
@@ -77,8 +100,8 @@ def _sources_of_one(text: str, problems: Problems) -> list[Source]:
         return _existing(path, problems)
     if _GLOB_CHARACTERS.search(text):
         return _glob(path, problems)
-    if is_hub_id(text) and path.suffix.lower() not in KNOWN_EXTENSIONS:
-        return [Source(name=text, path=None)]
+    if is_hub_id(text) and extension(path) not in KNOWN_EXTENSIONS:
+        return [Source(name=text, path=None, layout="hub")]
     return _existing(path, problems)
 
 
@@ -91,10 +114,10 @@ def _existing(path: Path, problems: Problems) -> list[Source]:
             remedy=f"check the path; relative ones start at {Path.cwd()}",
         )
         return []
-    if path.suffix.lower() not in KNOWN_EXTENSIONS:
+    if extension(path) not in KNOWN_EXTENSIONS:
         problems.add(
             where=str(path),
-            value=path.suffix or "no extension",
+            value=extension(path) or "no extension",
             rule="the extension says no known kind of data file",
             remedy=f"use one of {', '.join(KNOWN_EXTENSIONS)}",
         )
@@ -103,16 +126,24 @@ def _existing(path: Path, problems: Problems) -> list[Source]:
 
 
 def _folder(folder: Path, problems: Problems) -> list[Source]:
-    """Its data files, not those of folders below: these are often other splits of the same data."""
+    """Its data files; without any, what ``datasets`` makes of the folder.
+
+    Beside data files, those of folders below do not count: they are often other splits.
+    """
+    if any((folder / name).is_file() for name in _SAVED_MARKS):
+        return [Source(name=str(folder), path=folder, layout="saved")]
     files = [file for file in sorted(folder.iterdir()) if _is_data(file)]
-    if not files:
-        problems.add(
-            where=str(folder),
-            value="",
-            rule="the folder holds no data file",
-            remedy=f"put {', '.join(KNOWN_EXTENSIONS)} files in it, or name a glob, e.g. {folder}/**/*.jsonl",
-        )
-    return [Source(name=str(file), path=file) for file in files]
+    if files:
+        return [Source(name=str(file), path=file) for file in files]
+    if any(_is_data(file) for pattern in _SPLIT_PATTERNS for file in folder.glob(pattern)):
+        return [Source(name=str(folder), path=folder, layout="hub")]
+    problems.add(
+        where=str(folder),
+        value="",
+        rule="the folder holds no data file",
+        remedy=f"put {', '.join(KNOWN_EXTENSIONS)} files in it, or name a glob, e.g. {folder}/**/*.jsonl",
+    )
+    return []
 
 
 def _glob(pattern: Path, problems: Problems) -> list[Source]:
@@ -132,4 +163,4 @@ def _glob(pattern: Path, problems: Problems) -> list[Source]:
 
 
 def _is_data(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith(".") and file.suffix.lower() in KNOWN_EXTENSIONS
+    return file.is_file() and not file.name.startswith(".") and extension(file) in KNOWN_EXTENSIONS

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sweeper.data.examples import SPLIT_SEED
-from sweeper.data.files import sources_of
+from sweeper.data.files import Source, extension, sources_of
 from sweeper.data.model import model_folder, tokenizer_files
 from sweeper.data.problems import Problems
-from sweeper.data.read import rows_of
+from sweeper.data.read import read_rows
+from sweeper.data.templates import template_text
 from sweeper.data.tokenizer import load_tokenizer
 from sweeper.spec import Config
 
 __all__ = ["data_fingerprint", "prepared_fingerprint", "tokenizer_fingerprint"]
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 """Raised whenever the same input gives other arrays."""
 
 _CHUNK_BYTES = 2**20
@@ -35,31 +37,38 @@ def prepared_fingerprint(config: Config) -> str:
     parts: dict[str, Any] = {
         "version": _CACHE_VERSION,
         "libraries": {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")},
-        "data": data_fingerprint(config.data_path),
-        "eval": data_fingerprint(eval_data) if isinstance(eval_data, str) else [eval_data, SPLIT_SEED],
-        "format": config.data_format,
+        "data": data_fingerprint([source.path for source in config.sources]),
+        "sources": [(source.weight, source.format) for source in config.sources],
+        "eval": data_fingerprint([eval_data]) if isinstance(eval_data, str) else [eval_data, SPLIT_SEED],
+        "eval_format": config.data_format if isinstance(eval_data, str) else None,
+        "max_bad_rows": config.max_bad_rows,
         "tokenizer": tokenizer_fingerprint(config.model_path),
+        "template": template_text(config.chat_template),
         "max_seq_len": config.training.max_seq_len,
+        "overlong": config.training.overlong,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def data_fingerprint(data_path: str | tuple[str, ...]) -> str:
-    """Hash of the contents and kinds of the files in their order, not their names; of a hub id's rows.
+def data_fingerprint(data_paths: Sequence[str]) -> list[list[str]]:
+    """For each path, hashes of the contents and kinds of its files in their order, not their names; of
+    the rows of what ``datasets`` loads.
 
     Raises: DataError where a path means no file.
     """
     problems = Problems()
-    sources = sources_of(data_path, problems)
+    sources = sources_of(data_paths, problems)
     problems.raise_if_any()
-    digest = hashlib.sha256()
-    for source in sources:
-        if source.path is not None:
-            digest.update(source.path.suffix.lower().encode() + b"\0" + _file_digest(source.path))
-        else:
-            rows = [row.fields for row in rows_of(source.name)]
-            digest.update(hashlib.sha256(json.dumps(rows, sort_keys=True, default=repr).encode()).digest())
-    return digest.hexdigest()
+    return [[_source_digest(source) for source in group] for group in sources]
+
+
+def _source_digest(source: Source) -> str:
+    if source.path is not None and source.layout == "file":
+        return extension(source.path) + _file_digest(source.path).hex()
+    problems = Problems()
+    rows = [row.fields for row in read_rows(source, problems)]
+    problems.raise_if_any()
+    return hashlib.sha256(json.dumps(rows, sort_keys=True, default=repr).encode()).hexdigest()
 
 
 def tokenizer_fingerprint(model_path: str) -> str:

@@ -1,215 +1,263 @@
-"""What a row says: one of four shapes of a row, turned into chat messages.
+"""What a row says: one of seven shapes of a row, turned into chat messages or plain text.
 
-========================  ==============================================================
-``alpaca``                ``instruction``, ``output``, perhaps ``input`` and ``system``
-``messages``              ``messages``: a list of ``{"role": ..., "content": ...}``
-``prompt_completion``     ``prompt``, ``completion``
-``question_answer``       ``question``, ``answer``
-========================  ==============================================================
+=====================  ==========================================================================
+``alpaca``             ``instruction``, ``output``; perhaps ``input``, ``system``, and ``history``:
+                       a list of ``[user, assistant]`` said before
+``messages``           ``messages``: a list of ``{"role": ..., "content": ...}``; perhaps ``tools``
+``sharegpt``           ``conversations``: a list of ``{"from": ..., "value": ...}``; perhaps
+                       ``system`` and ``tools``
+``prompt_completion``  ``prompt``, ``completion``: texts, or lists of messages (perhaps ``tools``)
+``question_answer``    ``question``, ``answer``
+``self_instruct``      ``instruction``, ``instances``: a list of ``{"input": ..., "output": ...}``,
+                       each one example
+``text``               ``text``, where the fields fit nothing else: no chat, all of it is learned
+=====================  ==========================================================================
 
-Other fields are ignored, except those that would change the meaning of the row.
+Other fields are ignored. Every assistant's turn is learned, except those of a prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Literal, TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from typing import Literal
 
+from sweeper.data.messages import (
+    Message,
+    RowProblem,
+    Tool,
+    as_text,
+    openai_message,
+    parsed,
+    sharegpt_message,
+    tools,
+)
 from sweeper.data.problems import Problems, shortened
-from sweeper.data.read import Row
+from sweeper.data.tables import Row
 
-__all__ = ["FORMATS", "Example", "Message", "RowFormat", "conversations", "recognise"]
+__all__ = ["FORMATS", "Example", "RowFormat", "conversations", "recognise"]
 
-RowFormat = Literal["alpaca", "messages", "prompt_completion", "question_answer"]
+RowFormat = Literal[
+    "alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "self_instruct", "text"
+]
 
 FORMATS: dict[RowFormat, tuple[str, ...]] = {
     "alpaca": ("instruction", "output"),
     "messages": ("messages",),
+    "sharegpt": ("conversations",),
     "prompt_completion": ("prompt", "completion"),
     "question_answer": ("question", "answer"),
+    "self_instruct": ("instruction", "instances"),
+    "text": ("text",),
 }
 """The fields without which a row is not of the format."""
-
-ROLES = ("system", "developer", "user", "assistant", "tool")
-
-_UNSUPPORTED: dict[RowFormat, tuple[str, ...]] = {"alpaca": ("history",), "messages": ("tools",)}
-"""Fields that change what the model sees and that are not supported: filled, they are an error."""
-
-
-class Message(TypedDict):
-    """One turn of a conversation."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row as a conversation, and its place for messages about it."""
+    """What one row, or one instance of a row, teaches; and its place for messages about it."""
 
     messages: tuple[Message, ...]
     where: str
+    tools: tuple[Tool, ...] = ()
+    """Functions that the assistant may call."""
+    prompt_messages: int = 0
+    """So many messages at the beginning are given and not learned, whoever says them."""
+    text: str | None = None
+    """Plain text instead of messages, all of it learned."""
+    source: int = 0
+    """Index of the data source that it comes from."""
 
     @property
     def has_answer(self) -> bool:
-        """Whether an assistant says anything: without that there is nothing to learn."""
-        return any(message["role"] == "assistant" and message["content"].strip() for message in self.messages)
-
-
-class _RowProblem(Exception):
-    """What is wrong with one row: value, rule, remedy."""
-
-    def __init__(self, value: object, rule: str, remedy: str) -> None:
-        super().__init__(value, rule, remedy)
-        self.value, self.rule, self.remedy = value, rule, remedy
-
-
-def recognise(row: Row, problems: Problems) -> RowFormat | None:
-    """The one format that the row's fields fit; none or several is a problem."""
-    fitting = [name for name, required in FORMATS.items() if all(field in row.fields for field in required)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        problems.add(
-            where=row.where,
-            value=_keys(row),
-            rule=f"the fields fit several formats: {', '.join(fitting)}",
-            remedy="set data_format to the one that is meant",
+        """Whether an assistant says or calls anything: without that there is nothing to learn."""
+        if self.text is not None:
+            return bool(self.text.strip())
+        return any(
+            message["role"] == "assistant" and bool(message["content"].strip() or message.get("tool_calls"))
+            for message in self.messages[self.prompt_messages :]
         )
-    else:
+
+
+def recognise(rows: Sequence[Row], problems: Problems) -> RowFormat | None:
+    """The one format that the fields of the first row fit, or of the first that fits any.
+
+    None, and a problem, where no row fits any or the row fits several.
+    """
+    fitting = next(((row, names) for row in rows if (names := _fitting(row))), None)
+    if fitting is None:
         problems.add(
-            where=row.where,
-            value=_keys(row),
+            where=rows[0].where,
+            value=_keys(rows[0]),
             rule=f"the fields fit none of the known formats: {_known_formats()}",
             remedy="rename the fields, or convert the rows to messages",
         )
+        return None
+    row, names = fitting
+    if len(names) == 1:
+        return names[0]
+    problems.add(
+        where=row.where,
+        value=_keys(row),
+        rule=f"the fields fit several formats: {', '.join(names)}",
+        remedy="set data_format to the one that is meant",
+    )
     return None
 
 
-def conversations(rows: list[Row], data_format: str, problems: Problems) -> list[Example]:
-    """Each row as a conversation.
+def _fitting(row: Row) -> list[RowFormat]:
+    """The formats whose fields are all there. ``text`` often stands beside another, as its rendering."""
+    names = [name for name, required in FORMATS.items() if all(field in row.fields for field in required)]
+    return [name for name in names if name != "text"] or names
 
-    ``data_format`` is a format's name, or ``auto``: then the first row of each source decides for
-    that source. Rows that do not fit are added to ``problems``.
+
+def conversations(
+    rows: Iterable[Row], data_format: str, problems: Problems, source: int = 0
+) -> list[Example]:
+    """What each row teaches.
+
+    ``data_format`` is a format's name, or ``auto``: then each file, folder or hub id is recognised
+    by itself. Rows that do not fit are added to ``problems`` and left out.
     """
     examples: list[Example] = []
     for _, group in groupby(rows, key=lambda row: row.source):
-        of_source = list(group)
-        name = _named(data_format) or recognise(of_source[0], problems)
+        of_file = list(group)
+        name = _named(data_format) or recognise(of_file, problems)
         if name is not None:
-            examples.extend(_examples(of_source, name, problems))
-    return examples
+            examples.extend(_examples(of_file, name, problems))
+    return [replace(example, source=source) for example in examples] if source else examples
 
 
 def _named(data_format: str) -> RowFormat | None:
     return next((name for name in FORMATS if name == data_format), None)
 
 
-def _examples(rows: list[Row], name: RowFormat, problems: Problems) -> list[Example]:
-    converted = (_example(row, name, problems) for row in rows)
-    return [example for example in converted if example is not None]
+def _examples(rows: Iterable[Row], name: RowFormat, problems: Problems) -> Iterable[Example]:
+    return chain.from_iterable(_examples_of(row, name, problems) for row in rows)
 
 
-def _example(row: Row, name: RowFormat, problems: Problems) -> Example | None:
+def _examples_of(row: Row, name: RowFormat, problems: Problems) -> list[Example]:
     try:
         _check_fields(row, name)
-        return Example(_CONVERTERS[name](row), row.where)
-    except _RowProblem as problem:
-        problems.add(where=row.where, value=problem.value, rule=problem.rule, remedy=problem.remedy)
-        return None
+        return _CONVERTERS[name](row)
+    except RowProblem as problem:
+        problems.add_row(where=row.where, value=problem.value, rule=problem.rule, remedy=problem.remedy)
+        return []
 
 
 def _check_fields(row: Row, name: RowFormat) -> None:
     missing = [field for field in FORMATS[name] if field not in row.fields]
     if missing:
-        raise _RowProblem(
+        raise RowProblem(
             _keys(row),
             f"{' and '.join(missing)} is missing: a row of {name} has {' and '.join(FORMATS[name])}",
             "add the field, or name another data_format",
         )
-    for field in _UNSUPPORTED.get(name, ()):
-        value = row.fields.get(field)
-        if value is not None and value != "" and value != []:
-            raise _RowProblem(
-                field, "the field is not supported", "convert the rows to plain messages without it"
-            )
 
 
-def _alpaca(row: Row) -> tuple[Message, ...]:
-    instruction, extra = _text(row, "instruction"), _optional_text(row, "input")
+def _alpaca(row: Row) -> list[Example]:
+    prompt = _instruction(_text(row, "instruction"), _optional_text(row, "input"))
+    turns = (*_system(row), *_history(row), *_pair(prompt, _text(row, "output")))
+    return [Example(turns, row.where)]
+
+
+def _instruction(instruction: str, extra: str) -> str:
+    return f"{instruction}\n\n{extra}" if extra else instruction
+
+
+def _system(row: Row) -> tuple[Message, ...]:
     system = _optional_text(row, "system")
-    prompt = f"{instruction}\n\n{extra}" if extra else instruction
-    opening = (Message(role="system", content=system),) if system else ()
-    return (*opening, *_pair(prompt, _text(row, "output")))
+    return (Message(role="system", content=system),) if system else ()
 
 
-def _prompt_completion(row: Row) -> tuple[Message, ...]:
-    return _pair(_text(row, "prompt"), _text(row, "completion"))
+def _history(row: Row) -> Iterable[Message]:
+    pairs = row.fields.get("history") or []
+    if not isinstance(pairs, list):
+        raise RowProblem(pairs, "history is not a list of [user, assistant] pairs", "mend the row")
+    for number, pair in enumerate(pairs, start=1):
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise RowProblem(pair, f"item {number} of history is no [user, assistant] pair", "mend the row")
+        yield from _pair(*(as_text(said, f"item {number} of history") for said in pair))
 
 
-def _question_answer(row: Row) -> tuple[Message, ...]:
-    return _pair(_text(row, "question"), _text(row, "answer"))
+def _self_instruct(row: Row) -> list[Example]:
+    instruction = _text(row, "instruction")
+    instances = _list(row, "instances", "instance")
+    return [_instance(row, instruction, item, number) for number, item in enumerate(instances, start=1)]
+
+
+def _instance(row: Row, instruction: str, item: object, number: int) -> Example:
+    if not isinstance(item, dict) or "output" not in item:
+        raise RowProblem(item, f"instance {number} is not an object with input and output", "mend the row")
+    given = item.get("input")
+    extra = "" if given is None else as_text(given, f"input of instance {number}")
+    answer = as_text(item["output"], f"output of instance {number}")
+    return Example(_pair(_instruction(instruction, extra), answer), f"{row.where} instance {number}")
+
+
+def _prompt_completion(row: Row) -> list[Example]:
+    prompt, completion = row.fields["prompt"], row.fields["completion"]
+    if not isinstance(prompt, list) and not isinstance(completion, list):
+        return [Example(_pair(_text(row, "prompt"), _text(row, "completion")), row.where)]
+    before, after = _messages_in(row, "prompt"), _messages_in(row, "completion")
+    offered = tools(row.fields.get("tools"))
+    return [Example((*before, *after), row.where, tools=offered, prompt_messages=len(before))]
+
+
+def _question_answer(row: Row) -> list[Example]:
+    return [Example(_pair(_text(row, "question"), _text(row, "answer")), row.where)]
 
 
 def _pair(prompt: str, answer: str) -> tuple[Message, ...]:
     return Message(role="user", content=prompt), Message(role="assistant", content=answer)
 
 
-def _messages(row: Row) -> tuple[Message, ...]:
-    turns = row.fields["messages"]
-    if not isinstance(turns, list) or not turns:
-        raise _RowProblem(turns, "messages is a list of at least one message", "mend the row")
-    return tuple(_message(turn, number) for number, turn in enumerate(turns, start=1))
+def _messages(row: Row) -> list[Example]:
+    return [Example(_messages_in(row, "messages"), row.where, tools=tools(row.fields.get("tools")))]
 
 
-def _message(turn: object, number: int) -> Message:
-    if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys():
-        raise _RowProblem(turn, f"message {number} is not an object with role and content", "mend the row")
-    if turn.get("tool_calls"):
-        raise _RowProblem(
-            "tool_calls",
-            f"message {number} has tool calls, which are not supported",
-            "write the call as content",
-        )
-    if turn["role"] not in ROLES:
-        raise _RowProblem(
-            turn["role"], f"message {number} has no known role", f"use one of {', '.join(ROLES)}"
-        )
-    return Message(role=turn["role"], content=_as_text(turn["content"], f"content of message {number}"))
+def _messages_in(row: Row, field: str) -> tuple[Message, ...]:
+    return tuple(openai_message(turn, n) for n, turn in enumerate(_list(row, field, "message"), start=1))
 
 
-_CONVERTERS: dict[RowFormat, Callable[[Row], tuple[Message, ...]]] = {
+def _sharegpt(row: Row) -> list[Example]:
+    turns = enumerate(_list(row, "conversations", "turn"), start=1)
+    said = [sharegpt_message(turn, number) for number, turn in turns]
+    return [Example((*_system(row), *said), row.where, tools=tools(row.fields.get("tools")))]
+
+
+def _plain_text(row: Row) -> list[Example]:
+    return [Example((), row.where, text=_text(row, "text"))]
+
+
+_CONVERTERS: dict[RowFormat, Callable[[Row], list[Example]]] = {
     "alpaca": _alpaca,
     "messages": _messages,
+    "sharegpt": _sharegpt,
     "prompt_completion": _prompt_completion,
     "question_answer": _question_answer,
+    "self_instruct": _self_instruct,
+    "text": _plain_text,
 }
+
+
+def _list(row: Row, field: str, item: str) -> list[object]:
+    value = row.fields[field]
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = parsed(value, field)  # as a table holds a list
+    if not isinstance(value, list) or not value:
+        raise RowProblem(value, f"{field} is a list of at least one {item}", "mend the row")
+    return value
 
 
 def _optional_text(row: Row, field: str) -> str:
     value = row.fields.get(field)
-    return "" if value is None else _as_text(value, field)
+    return "" if value is None else as_text(value, field)
 
 
 def _text(row: Row, field: str) -> str:
-    return _as_text(row.fields[field], field)
-
-
-def _as_text(value: object, name: str) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)  # an answer that is a number, as CSV and Parquet converters write them
-    if not isinstance(value, str):
-        raise _RowProblem(value, f"{name} is not text", "write a string")
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise _RowProblem(
-                ascii(value), f"{name} holds half of a surrogate pair", "mend the \\u escape in the row"
-            ) from None
-    return value
+    return as_text(row.fields[field], field)
 
 
 def _keys(row: Row) -> str:

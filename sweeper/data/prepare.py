@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from filelock import FileLock
 
 from sweeper.data.cache import TokenizedData, TokenizedSplit, write_cache
 from sweeper.data.examples import load_examples
 from sweeper.data.fingerprint import prepared_fingerprint
 from sweeper.data.formats import Example
+from sweeper.data.model import survey_model
 from sweeper.data.problems import Problems
-from sweeper.data.render import tokenize
-from sweeper.data.tokenizer import Tokenizer, load_tokenizer, pad_id_of
-from sweeper.errors import DataError
-from sweeper.spec import Config
+from sweeper.data.templates import AUTO
+from sweeper.data.tokenizer import Tokenizer, load_tokenizer, pad_id_of, unknown_markers
+from sweeper.data.tokens import tokenize
+from sweeper.errors import DataError, ModelError
+from sweeper.spec import Config, Training
 
 __all__ = ["prepare", "prepared_folder", "tokenized"]
 
@@ -55,50 +59,102 @@ def prepare(config: Config, cache_dir: Path) -> TokenizedData:
 
 
 def _make(config: Config, folder: Path, fingerprint: str) -> None:
-    examples = load_examples(config)
-    tokenizer = load_tokenizer(config.model_path)
-    limit = config.training.max_seq_len
-    problems = Problems()
+    problems = Problems(config.max_bad_rows)
+    examples = load_examples(config, problems)
+    tokenizer = load_tokenizer(config.model_path, chat_template=config.chat_template)
     counts = dict(examples.counts)
-    train = _split("train", examples.train, tokenizer, limit, problems, counts)
-    held_out = _split("eval", examples.eval, tokenizer, limit, problems, counts)
+    make = _Splits(tokenizer, config.training, problems, counts)
+    train = make.split("train", examples.train, examples.times)
+    held_out = make.split("eval", examples.eval)
     problems.raise_if_any()
     assert train is not None and held_out is not None
-    write_cache(
-        folder,
-        train=train,
-        eval=held_out,
-        fingerprint=fingerprint,
-        pad_id=pad_id_of(tokenizer),
-        counts=counts,
-    )
+    make.check_ids(embedding_rows(config.model_path))
+    counts["rows_bad"] = problems.bad_rows
+    meta = {
+        "fingerprint": fingerprint,
+        "pad_id": pad_id_of(tokenizer),
+        "max_seq_len": config.training.max_seq_len,
+        "counts": counts,
+        "notes": _notes(tokenizer, config.chat_template),
+    }
+    write_cache(folder, train=train, eval=held_out, meta=meta, bad_rows=problems.told_bad_rows())
 
 
-def _split(
-    name: str,
-    examples: list[Example],
-    tokenizer: Tokenizer,
-    max_seq_len: int,
-    problems: Problems,
-    counts: dict[str, int],
-) -> TokenizedSplit | None:
-    """The split of these rows with its counts; None, and a problem, where no row is left."""
-    before = len(problems)
-    rows = list(tokenize(examples, tokenizer, max_seq_len, problems))
-    kept = [row for row in rows if row.mask.any()]
-    if not kept:
-        if len(problems) == before:
-            problems.add(
-                where=examples[0].where.rpartition(":")[0],
-                value=f"max_seq_len {max_seq_len}",
-                rule=f"no {name} row has a completion within so many tokens",
-                remedy="raise training.max_seq_len, or shorten the prompts",
-            )
-        return None
-    split = TokenizedSplit.of(kept)
-    counts[f"{name}_rows"] = split.rows
-    counts[f"{name}_truncated"] = sum(row.truncated for row in kept)
-    counts[f"{name}_dropped"] = len(rows) - len(kept)
-    counts[f"{name}_tokens"] = len(split.ids)
-    counts[f"{name}_completion_tokens"] = int(split.completion_tokens.sum())
-    return split
+def embedding_rows(model_path: str) -> int | None:
+    """How many token ids the model knows; None where its configuration is not at hand."""
+    return survey_model(model_path, Problems()).vocab_size
+
+
+def _notes(tokenizer: Tokenizer, chat_template: str) -> list[str]:
+    unknown = unknown_markers(tokenizer) if chat_template != AUTO else ()
+    if not unknown:
+        return []
+    return [
+        f"the tokenizer has no token for {', '.join(unknown)} of chat_template {chat_template}: "
+        "it writes each as several tokens of text"
+    ]
+
+
+class _Splits:
+    """Makes the splits of one data set, counting what becomes of their rows."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, training: Training, problems: Problems, counts: dict[str, int]
+    ) -> None:
+        self._tokenizer, self._training = tokenizer, training
+        self._problems, self._counts = problems, counts
+        self._counts["rows_with_tools_as_text"] = 0
+        self._highest: tuple[int, str] = (-1, "")
+        """The highest token id, and where the row lies that it is in."""
+
+    def split(
+        self, name: str, examples: list[Example], times: npt.NDArray[np.int64] | None = None
+    ) -> TokenizedSplit | None:
+        """The split of these rows, each as often as ``times`` says; None, and a problem, where no row is
+        left."""
+        limit = self._training.max_seq_len
+        found = list(tokenize(examples, self._tokenizer, limit, self._problems))
+        fitting = [(i, row) for i, row in found if not (row.truncated and self._training.overlong == "drop")]
+        kept = [(i, row) for i, row in fitting if row.mask.any()]
+        self._counts[f"{name}_overlong_dropped"] = len(found) - len(fitting)
+        self._counts[f"{name}_dropped"] = len(fitting) - len(kept)
+        self._counts[f"{name}_truncated"] = sum(row.truncated for _, row in kept)
+        self._counts["rows_with_tools_as_text"] += sum(row.tools_as_text for _, row in kept)
+        if not kept:
+            self._nothing_left(name, examples[0].where, any_text=bool(found))
+            return None
+        for index, row in kept:
+            self._highest = max(self._highest, (int(row.ids.max()), examples[index].where))
+        rows = [row for i, row in kept for _ in range(1 if times is None else int(times[i]))]
+        return self._counted(name, TokenizedSplit.of(rows))
+
+    def _counted(self, name: str, split: TokenizedSplit) -> TokenizedSplit:
+        self._counts[f"{name}_rows"] = split.rows
+        self._counts[f"{name}_tokens"] = len(split.ids)
+        self._counts[f"{name}_completion_tokens"] = int(split.completion_tokens.sum())
+        return split
+
+    def _nothing_left(self, name: str, where: str, *, any_text: bool) -> None:
+        if not any_text and self._problems.told():
+            return  # the rows that the template refuses are told already
+        drop = self._training.overlong == "drop"
+        told = f"no {name} row {'is so short' if drop else 'has a completion within so many tokens'}"
+        self._problems.add(
+            where=where.rpartition(":")[0],
+            value=f"max_seq_len {self._training.max_seq_len}" + ", overlong: drop" * drop if any_text else "",
+            rule=told if any_text else f"the chat template refuses every {name} row",
+            remedy="raise training.max_seq_len, or shorten the rows" if any_text else "name a chat_template",
+        )
+
+    def check_ids(self, embedding_rows: int | None) -> None:
+        """Raises: ModelError where a row holds a token that the model's embedding has no row for."""
+        token, where = self._highest
+        if embedding_rows is None or token < embedding_rows:
+            return
+        raise ModelError.of(
+            where=where,
+            value=f"{self._tokenizer.convert_ids_to_tokens(token)} (token {token})",
+            rule=f"the model's embedding has {embedding_rows:,} rows (vocab_size of its config.json), "
+            f"and its tokenizer {len(self._tokenizer):,} tokens",
+            remedy="use the tokenizer that came with the model, or resize its embedding to the tokenizer",
+        )

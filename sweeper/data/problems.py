@@ -13,7 +13,60 @@ _VALUE_CHARACTERS = 80
 
 
 class Problems:
-    """A growing list of problems that keeps the first ``PROBLEM_LIMIT`` and counts the rest."""
+    """A growing list of problems that keeps the first ``PROBLEM_LIMIT`` and counts the rest.
+
+    A broken row is a problem only where there are more than ``max_bad_rows`` of them; anything else
+    always is.
+    """
+
+    def __init__(self, max_bad_rows: int = 0) -> None:
+        self._max_bad_rows = max_bad_rows
+        self._others, self._rows = _Tally(), _Tally()
+
+    def __len__(self) -> int:
+        return len(self._others) + len(self._rows)
+
+    @property
+    def bad_rows(self) -> int:
+        """Broken rows, whether they may be left out or not."""
+        return len(self._rows)
+
+    def add(self, *, where: str, value: object, rule: str, remedy: str) -> None:
+        """Note one problem; its value is shortened to a line."""
+        self._others.add(where, value, rule, remedy)
+
+    def add_row(self, *, where: str, value: object, rule: str, remedy: str) -> None:
+        """Note one broken row, which is left out."""
+        self._rows.add(where, value, rule, remedy)
+
+    def told(self) -> tuple[Problem, ...]:
+        """The problems as they are shown: the first ones, then how many more there are."""
+        if self.bad_rows <= self._max_bad_rows:
+            return self._others.told()
+        told = (*self._others.told(), *self._rows.told())
+        if not self._max_bad_rows:
+            return told
+        limit = Problem(
+            where="max_bad_rows",
+            value=str(self._max_bad_rows),
+            rule=f"{self.bad_rows:,} rows are broken",
+            remedy="mend them, or raise max_bad_rows to leave them out",
+        )
+        return (*told, limit)
+
+    def told_bad_rows(self) -> tuple[Problem, ...]:
+        """The broken rows, in the same way."""
+        return self._rows.told()
+
+    def raise_if_any(self) -> None:
+        """Raises: DataError with every problem so far; broken rows only where they are too many."""
+        told = self.told()
+        if told:
+            raise DataError(told)
+
+
+class _Tally:
+    """The first problems of one kind in full, and the number of all."""
 
     def __init__(self) -> None:
         self._kept: list[Problem] = []
@@ -23,15 +76,13 @@ class Problems:
     def __len__(self) -> int:
         return self._total
 
-    def add(self, *, where: str, value: object, rule: str, remedy: str) -> None:
-        """Note one problem; its value is shortened to a line."""
+    def add(self, where: str, value: object, rule: str, remedy: str) -> None:
         self._total += 1
         self._last_place = where
         if len(self._kept) < PROBLEM_LIMIT:
             self._kept.append(Problem(where=where, value=shortened(value), rule=rule, remedy=remedy))
 
     def told(self) -> tuple[Problem, ...]:
-        """The problems as they are shown: the first ones, then how many more there are."""
         more = self._total - len(self._kept)
         if not more:
             return tuple(self._kept)
@@ -42,11 +93,6 @@ class Problems:
             remedy="mend the ones above first",
         )
         return (*self._kept, rest)
-
-    def raise_if_any(self) -> None:
-        """Raises: DataError with every problem so far."""
-        if self._total:
-            raise DataError(self.told())
 
 
 def shortened(value: object) -> str:

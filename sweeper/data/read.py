@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.data.files import Source, sources_of
+from sweeper.data.files import Source, extension, sources_of
 from sweeper.data.problems import Problems
+from sweeper.data.tables import Row, dataset_rows, parquet_rows
 
 __all__ = ["Row", "read_rows", "rows_of"]
 
@@ -24,44 +26,23 @@ _CSV_FIELD_CHARACTERS = 2**31 - 1
 """A field of a CSV may be this long; the module's own limit, 131,072, is shorter than some documents."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row as read."""
-
-    fields: dict[str, Any]
-    source: str
-    """The file or hub id."""
-    place: str
-    """Where in the source: a line number, or ``item 3`` of an array."""
-
-    @property
-    def where(self) -> str:
-        return f"{self.source}:{self.place}"
-
-
-def rows_of(data_path: str | tuple[str, ...]) -> list[Row]:
-    """Every row of the path or paths.
+def rows_of(*data_paths: str) -> list[Row]:
+    """Every row of the paths.
 
     Raises: DataError with all problems of all files.
     """
     problems = Problems()
-    rows = read_rows(data_path, problems)
+    sources = [source for group in sources_of(data_paths, problems) for source in group]
+    rows = [row for source in sources for row in read_rows(source, problems)]
     problems.raise_if_any()
     return rows
 
 
-def read_rows(data_path: str | tuple[str, ...], problems: Problems) -> list[Row]:
-    """Every row that can be read; what cannot is added to ``problems``."""
-    rows: list[Row] = []
-    for source in sources_of(data_path, problems):
-        rows.extend(_rows_of_source(source, problems))
-    return rows
-
-
-def _rows_of_source(source: Source, problems: Problems) -> list[Row]:
+def read_rows(source: Source, problems: Problems) -> list[Row]:
+    """Every row of one source that can be read; what cannot is added to ``problems``."""
     before = len(problems)
-    if source.path is None:
-        rows = list(_hub_rows(source.name, problems))
+    if source.path is None or source.layout != "file":
+        rows = list(dataset_rows(source, problems))
     else:
         try:
             rows = list(_reader(source.path)(source, source.path, problems))
@@ -82,18 +63,36 @@ _Reader = Callable[[Source, Path, Problems], Iterator[Row]]
 
 
 def _reader(path: Path) -> _Reader:
-    extension = path.suffix.lower()
-    if extension == ".csv":
+    kind = extension(path).removesuffix(".gz")
+    if kind == ".csv":
         return _csv_rows
-    if extension == ".parquet":
-        return _parquet_rows
+    if kind == ".parquet":
+        return parquet_rows
     return _json_rows
+
+
+def _text_bytes(source: Source, path: Path, problems: Problems) -> bytes | None:
+    """What a text file holds, unpacked and without a byte order mark; None where it is not text."""
+    data = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            problems.add(
+                where=source.name,
+                value="",
+                rule=f"the file is not whole gzip: {error}",
+                remedy="pack it again",
+            )
+            return None
+    data = data.removeprefix(codecs.BOM_UTF8)
+    return None if _is_binary(data, source, problems) else data
 
 
 def _json_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:
     """An array where the file starts with a bracket, else one object a line, whatever the extension."""
-    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    if _is_binary(data, source, problems):
+    data = _text_bytes(source, path, problems)
+    if data is None:
         return
     if data[:4096].lstrip()[:1] == b"[":
         yield from _array_rows(source, data, problems)
@@ -144,7 +143,7 @@ def _object_of_line(line: bytes, where: str, problems: Problems) -> dict[str, An
     try:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        problems.add(
+        problems.add_row(
             where=where,
             value=f"byte 0x{line[error.start]:02x}",
             rule=f"the line is not UTF-8 at byte {error.start + 1}",
@@ -152,7 +151,7 @@ def _object_of_line(line: bytes, where: str, problems: Problems) -> dict[str, An
         )
         return None
     except json.JSONDecodeError as error:
-        problems.add(
+        problems.add_row(
             where=where,
             value=_around(error.doc, error.pos),
             rule=f"the line is not JSON: {error.msg.lower()} at column {error.colno}",
@@ -160,7 +159,7 @@ def _object_of_line(line: bytes, where: str, problems: Problems) -> dict[str, An
         )
         return None
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits; deep nesting
-        problems.add(
+        problems.add_row(
             where=where, value="", rule=f"the line is not usable JSON: {error}", remedy="mend the line"
         )
         return None
@@ -170,7 +169,7 @@ def _object_of_line(line: bytes, where: str, problems: Problems) -> dict[str, An
 def _object(value: object, where: str, problems: Problems) -> dict[str, Any] | None:
     if isinstance(value, dict):
         return value
-    problems.add(
+    problems.add_row(
         where=where,
         value=json.dumps(value),
         rule="a row is a JSON object",
@@ -217,8 +216,8 @@ def _array_rows(source: Source, data: bytes, problems: Problems) -> Iterator[Row
 
 
 def _csv_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:
-    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    if _is_binary(data, source, problems):
+    data = _text_bytes(source, path, problems)
+    if data is None:
         return
     try:
         text = data.decode("utf-8")
@@ -252,7 +251,7 @@ def _csv_records(source: Source, text: str, problems: Problems) -> Iterator[Row]
                     )
                     return
             elif len(record) != len(header):
-                problems.add(
+                problems.add_row(
                     where=where,
                     value=",".join(record),
                     rule=f"the row has {len(record)} fields, the header {len(header)}",
@@ -267,39 +266,3 @@ def _csv_records(source: Source, text: str, problems: Problems) -> Iterator[Row]
             rule=f"the CSV is broken: {error}",
             remedy="quote fields that hold quotes or line ends, and double the quotes inside",
         )
-
-
-def _parquet_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    try:
-        records = pyarrow.parquet.ParquetFile(path).read().to_pylist()
-    except (pyarrow.ArrowException, ValueError) as error:
-        problems.add(
-            where=source.name,
-            value="",
-            rule=f"it is not a readable Parquet file: {error}",
-            remedy="write it again, or give the file the extension of what it is",
-        )
-        return
-    for number, fields in enumerate(records, start=1):
-        yield Row(fields, source.name, f"row {number}")
-
-
-def _hub_rows(name: str, problems: Problems) -> Iterator[Row]:
-    """The ``train`` split of a data set on the hub."""
-    from datasets import load_dataset
-
-    try:
-        records = load_dataset(name, split="train")
-    except Exception as error:  # whatever its loaders and the network raise
-        problems.add(
-            where=name,
-            value="",
-            rule=f"no such path here, and the hub gives no data set: {type(error).__name__}: {error}",
-            remedy="check the path or the id, and the connection",
-        )
-        return
-    for number, fields in enumerate(records, start=1):
-        yield Row(dict(fields), name, f"row {number}")

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from sweeper.data.files import BUILTIN
 from sweeper.data.model import model_folder
+from sweeper.data.templates import AUTO, PLAIN, plain_template, template_text
 from sweeper.errors import ModelError
 
-__all__ = ["Tokenizer", "load_tokenizer", "pad_id_of"]
+__all__ = ["Tokenizer", "begin_text", "load_tokenizer", "pad_id_of", "unknown_markers"]
 
 Tokenizer = Any
 """A ``transformers`` fast tokenizer (``PreTrainedTokenizerFast``)."""
 
 
-def load_tokenizer(model_path: str) -> Tokenizer:
+_MARKER = re.compile(r"<\|[^|<>\s]+\|>")
+
+
+def load_tokenizer(model_path: str, *, chat_template: str = AUTO) -> Tokenizer:
     """The tokenizer of a folder, a ``.gguf`` file, a hub id or ``builtin:quickstart``.
 
+    It carries the chat template that is meant, so that a folder that it is saved in has it, too: a
+    named one or a ``.jinja`` file instead of its own; ``plain`` where it has none and none is named.
     Code that comes with a model is never run.
 
-    Raises: ModelError where there is none, or none that tells the place of each token in the text.
+    Raises: ModelError where there is none, or none that tells the place of each token in the text;
+        where the chat template is not there or not jinja.
     """
     from transformers import AutoTokenizer
 
+    template = template_text(chat_template)
     path = Path(model_folder(model_path))
     if model_path == BUILTIN and not path.is_dir():
         raise _unusable(model_path, f"the packaged model is missing: {path}")
@@ -38,7 +47,47 @@ def load_tokenizer(model_path: str) -> Tokenizer:
         raise _unusable(
             model_path, "it is a slow tokenizer, which does not tell where in the text a token lies"
         )
+    if chat_template == PLAIN or not (template or tokenizer.chat_template):
+        template = plain_template(begins=begin_text(tokenizer) != "")
+    if template is not None:
+        tokenizer.chat_template = template
+        _check_syntax(tokenizer, chat_template)
     return tokenizer
+
+
+def _check_syntax(tokenizer: Tokenizer, chat_template: str) -> None:
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        raise ModelError.of(
+            where=f"{chat_template}:{error.lineno}",
+            value="",
+            rule=f"the chat template is not jinja: {error.message}",
+            remedy="mend the template",
+        ) from error
+    except Exception:  # it may well refuse this conversation, and will then be told for each row
+        return
+
+
+def begin_text(tokenizer: Tokenizer) -> str:
+    """The begin token where the tokenizer puts one before text by itself, else nothing."""
+    if tokenizer.bos_token_id is None:
+        return ""
+    first = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
+    return str(tokenizer.bos_token) if first == [tokenizer.bos_token_id] else ""
+
+
+def unknown_markers(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Markers such as ``<|im_start|>`` that the chat template writes and that are no single token."""
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # it refuses this conversation
+        return ()
+    known = tokenizer.get_vocab()
+    return tuple(dict.fromkeys(marker for marker in _MARKER.findall(text) if marker not in known))
 
 
 def pad_id_of(tokenizer: Tokenizer) -> int:

@@ -6,6 +6,8 @@ one with nothing open. Neither torch nor any other heavy library is imported her
 
 from sweeper.spec.config import (
     Config,
+    DataFormat,
+    DataSource,
     Deepspeed,
     Lora,
     Objective,
@@ -14,6 +16,7 @@ from sweeper.spec.config import (
     Scheduler,
     Search,
     Settings,
+    TemplateName,
     Tracking,
     Training,
 )
@@ -30,6 +33,8 @@ from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar,
 __all__ = [
     "Choice",
     "Config",
+    "DataFormat",
+    "DataSource",
     "Deepspeed",
     "Dimension",
     "Facts",
@@ -47,6 +52,7 @@ __all__ = [
     "Settings",
     "Space",
     "SweepFolder",
+    "TemplateName",
     "Tracking",
     "Training",
     "Uniform",

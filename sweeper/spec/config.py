@@ -72,7 +72,9 @@ class Training(Section):
     max_grad_norm: Annotated[float, Field(ge=0), SEARCHABLE] = 1.0
     """Gradients are clipped to this norm; 0 turns clipping off."""
     max_seq_len: Annotated[int, Field(ge=8), AUTO]
-    """Longer rows are cut to this many tokens."""
+    """The most tokens that a row or a packed sequence has."""
+    overlong: Literal["truncate", "drop"] = "truncate"
+    """What becomes of a longer row: its end is cut off, or all of it is left out."""
     packing: bool = False
     """Several rows in one sequence, none attending to another."""
     lora: Lora | Literal[False] = False
@@ -150,7 +152,30 @@ class Tracking(Section):
 
 Place = Annotated[str, Field(min_length=1)]
 """A path, pattern or hub id."""
-DataFormat = Literal["auto", "alpaca", "messages", "prompt_completion", "question_answer"]
+DataFormat = Literal[
+    "auto",
+    "alpaca",
+    "messages",
+    "sharegpt",
+    "prompt_completion",
+    "question_answer",
+    "self_instruct",
+    "text",
+]
+TemplateName = Literal["auto", "plain", "chatml", "llama3", "zephyr", "alpaca"]
+TemplateFile = Annotated[str, Field(pattern=r"\.jinja$")]
+
+
+class DataSource(Section):
+    """Rows of one place, and how much of them an epoch sees."""
+
+    path: Place
+    """File, glob, folder, hub id, or ``builtin:quickstart``."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """How often an epoch sees each training row: 2 is twice, 0.5 a fixed half of the rows, 1.5 all of
+    them and a fixed half once more. Held-out rows have no weight."""
+    format: DataFormat = "auto"
+    """``auto``: that of ``data_format``."""
 
 
 class Settings(Section):
@@ -159,16 +184,32 @@ class Settings(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     model_path: Place
     """Hub id, local folder, ``.gguf`` file, or ``builtin:quickstart``."""
-    data_path: Place | Annotated[tuple[Place, ...], Field(min_length=1)]
-    """File(s), glob, folder, hub id, or ``builtin:quickstart``."""
+    data_path: Place | DataSource | Annotated[tuple[Place | DataSource, ...], Field(min_length=1)]
+    """File(s), glob, folder, hub id, or ``builtin:quickstart``; ``{path, weight, format}`` to mix several."""
     data_format: DataFormat = "auto"
+    """How the rows say what is asked and answered; ``auto`` tells it from their fields."""
+    chat_template: TemplateName | TemplateFile = "auto"
+    """How a conversation becomes text: ``auto`` is the model's own template, ``plain`` where it has none;
+    else a name, or a ``.jinja`` file."""
     eval_data: Annotated[float, Field(gt=0, lt=1)] | Place = 0.05
     """A held-out fraction of the rows, or a path to held-out rows."""
+    max_bad_rows: Annotated[int, Field(ge=0)] = 0
+    """So many broken rows are left out and told; one more stops."""
     checkpoint_path: Place | None = None
     """The sweep's folder; none: ``sweeps/<name>``."""
     objective: Objective = Objective()
     search: Search = Search()
     tracking: Tracking = Tracking()
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """``data_path`` as a list, however it was written, each source with its format."""
+        written = self.data_path if isinstance(self.data_path, tuple) else (self.data_path,)
+        sources = (DataSource(path=one) if isinstance(one, str) else one for one in written)
+        return tuple(
+            one.model_copy(update={"format": self.data_format}) if one.format == "auto" else one
+            for one in sources
+        )
 
 
 class Config(Settings):

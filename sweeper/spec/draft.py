@@ -9,6 +9,7 @@ from sweeper.errors import Problem
 from sweeper.spec.document import Located
 from sweeper.spec.fields import Branch, Leaf, branches, closest, file_key, leaves
 from sweeper.spec.opening import Opening, looks_open, read_opening
+from sweeper.spec.sources import read_sources
 from sweeper.spec.values import text
 
 __all__ = ["Draft", "draft_of"]
@@ -92,10 +93,20 @@ class _Walk:
             opening = read_opening(leaf, node, draft.complain)
             if opening:
                 draft.opened[leaf.path] = opening
+        elif leaf.path == "data_path":
+            self.sources(node, leaf)
         elif isinstance(node.value, dict):
             self._mapping_for_value(node, leaf)
         else:
             self.value(node, leaf)
+
+    def sources(self, node: Located, leaf: Leaf) -> None:
+        if isinstance(node.value, dict) and looks_open(node):
+            self._not_searchable(node, leaf)
+            return
+        sources = read_sources(node, leaf, self.draft.complain)
+        if sources is not None:
+            self.draft.closed[leaf.path] = sources
 
     def value(self, node: Located, leaf: Leaf) -> None:
         try:

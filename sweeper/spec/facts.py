@@ -13,7 +13,7 @@ class Facts:
     """The grounds of every rule of thumb; gathered from the files by the data room."""
 
     train_rows: int
-    """Rows that are trained on, after the held-out rows were taken away."""
+    """Rows of one epoch, after the held-out rows were taken away; those seen twice count twice."""
     eval_rows: int
     """Held-out rows."""
     accelerator: Literal["cuda", "cpu"]
@@ -28,3 +28,9 @@ class Facts:
     """Tokens that the model can tell apart by their position."""
     model_type: str | None = None
     has_chat_template: bool | None = None
+    rows_bad: int = 0
+    """Broken rows, left out."""
+    rows_without_answer: int = 0
+    """Rows with nothing to learn, left out."""
+    rows_leaked: int = 0
+    """Training rows equal to a held-out row, left out."""

@@ -27,6 +27,13 @@ __all__ = ["Branch", "Leaf", "branches", "closest", "file_key", "leaves", "neste
 TRIAL_SECTIONS = ("training", "deepspeed", "parallel")
 """The sections whose fields one trial may have differently from another."""
 
+_PATTERN_WORDS = {
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": (
+        "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 100"
+    ),
+    r"\.jinja$": "a path that ends with .jinja",
+}
+
 _FILE_KEYS = {"search.time_budget_s": "time_budget"}
 
 
@@ -110,7 +117,11 @@ class Leaf:
             return duration_text(float(value))
         if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
             return int(value)  # epochs: 3, as a person writes it
-        return list(value) if isinstance(value, tuple) else value
+        if isinstance(value, Section):
+            own = {name: getattr(value, name) for name in type(value).model_fields}
+            defaults = {name: info.default for name, info in type(value).model_fields.items()}
+            return {name: self.written(one) for name, one in own.items() if one != defaults[name]}
+        return [self.written(item) for item in value] if isinstance(value, tuple) else value
 
     @cached_property
     def expects(self) -> str:
@@ -147,7 +158,10 @@ class Leaf:
         """The only values that there are, where the field's type lists them."""
         if self.kind == "switch":
             return (True, False)
-        return get_args(self.info.annotation) if self.kind == "word" else ()
+        members = (
+            get_args(self.info.annotation) if _is_union(self.info.annotation) else (self.info.annotation,)
+        )
+        return tuple(one for each in members if get_origin(each) is Literal for one in get_args(each))
 
 
 @cache
@@ -200,11 +214,15 @@ def _walk(model: type[Section], prefix: str, can_be_false: bool) -> Iterator[Bra
             continue  # kept as it is: a record, not a setting
         path = f"{prefix}.{name}" if prefix else name
         members = get_args(info.annotation) if _is_union(info.annotation) else (info.annotation,)
-        sections = [member for member in members if isinstance(member, type) and issubclass(member, Section)]
-        if sections:
-            yield from _walk(sections[0], path, can_be_false=len(members) > 1)
+        others = [member for member in members if not _is_section(member)]
+        if others in ([], [Literal[False]]):
+            yield from _walk(members[0], path, can_be_false=bool(others))
         else:
             yield Leaf(path=path, info=info)
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def _is_union(annotation: Any) -> bool:
@@ -221,8 +239,10 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if get_origin(annotation) is Literal:
         options = [text(option) for option in get_args(annotation)]
         return options[0] if len(options) == 1 else f"one of {', '.join(options)}"
+    if _is_section(annotation):
+        return "a mapping of " + ", ".join(annotation.model_fields)
     if get_origin(annotation) is tuple:
-        return "a list of texts"
+        return "a list of these" if _is_union(get_args(annotation)[0]) else "a list of texts"
     if annotation in (int, float):
         noun = "a whole number" if annotation is int else "a number"
         limits = [_limit(mark) for mark in metadata]
@@ -232,7 +252,7 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return "a text that is not empty"
     patterns = [mark.pattern for mark in metadata if getattr(mark, "pattern", None)]
     if patterns:
-        return "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 100"
+        return _PATTERN_WORDS[patterns[0]]
     return names[annotation]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sweeper.spec.batch import optimizer_steps
 from sweeper.spec.checks import GROUPS
 from sweeper.spec.duration import duration_text
+from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
 from sweeper.spec.space import Dimension, Space, hardware_problems
 from sweeper.spec.values import Choice, IntRange, describe, text
@@ -231,10 +232,21 @@ def _grid_size(space: Space) -> int | None:
     return None
 
 
+def _left_out(facts: Facts) -> list[str]:
+    reasons = {
+        "broken": facts.rows_bad,
+        "without an answer": facts.rows_without_answer,
+        "equal to a held-out row": facts.rows_leaked,
+    }
+    told = [f"{count:,} {reason}" for reason, count in reasons.items() if count]
+    return [f"rows left out: {', '.join(told)}"] if told else []
+
+
 def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
-    notes = []
     search, facts, closed = space.settings.search, space.facts, space.closed
+    notes = []
     notes += [f"{problem.rule}: {problem.remedy}" for problem in hardware_problems(space)]
+    notes += _left_out(facts)
     if search.sampler == "grid" and trials < search.trials:
         notes.append(f"the grid has {trials} configurations, fewer than search.trials ({search.trials})")
     if space.settings.objective.evaluations > steps.low:

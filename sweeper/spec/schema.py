@@ -68,7 +68,8 @@ def _nested_section(branch: Branch) -> dict[str, Any]:
 
 
 def _described(schema: dict[str, Any], branch: Branch, name: str) -> dict[str, Any]:
-    text = _field_docs().get((branch.model.__name__, name))
+    models = (model.__name__ for model in branch.model.__mro__)  # a field may be inherited
+    text = next((docs for model in models if (docs := _field_docs().get((model, name)))), None)
     return {**schema, "description": text} if text else schema
 
 
@@ -86,9 +87,31 @@ def _closed(leaf: Leaf) -> dict[str, Any]:
     if leaf.path == "search.time_budget_s":
         return {"type": ["string", "null"], "pattern": PATTERN, "description": "Such as 90s, 45m, 2h, 1h30m."}
     schema = leaf.adapter.json_schema()
+    if leaf.path == "data_path":
+        schema = _inlined(schema, schema.pop("$defs"))
     if not leaf.auto and not leaf.required and leaf.default is not None:
         schema["default"] = leaf.default
     return schema
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """The schema with its own definitions put in place, and their fields described."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return _with_field_docs(definitions[name], name)
+    return {key: _inlined(value, definitions) for key, value in schema.items()}
+
+
+def _with_field_docs(schema: dict[str, Any], model: str) -> dict[str, Any]:
+    properties = {
+        name: {**field, "description": _field_docs()[model, name]}
+        for name, field in schema["properties"].items()
+    }
+    return {**schema, "properties": properties}
 
 
 def _open_forms(leaf: Leaf, closed: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.data import load_tokenizer
-from sweeper.data.formats import Example, Message
+from sweeper.data.formats import Example
+from sweeper.data.messages import Message
 from sweeper.data.problems import Problems
-from sweeper.data.render import TokenRow, render, render_plain, tokenize
+from sweeper.data.render import Rendered, render_conversation
+from sweeper.data.tokens import TokenRow, tokenize
 
 TURNS = st.lists(
     st.tuples(
@@ -37,11 +39,20 @@ def messages(*turns: tuple[str, str]) -> tuple[Message, ...]:
     return tuple(Message(role=role, content=content) for role, content in turns)
 
 
-def token_row(turns: tuple[Message, ...], tokenizer: Any, limit: int = 10_000) -> TokenRow:
+def render(turns: tuple[Message, ...], tokenizer: Any) -> Rendered:
+    return render_conversation(Example(turns, ""), tokenizer)
+
+
+def row_of(example: Example, tokenizer: Any, limit: int = 10_000) -> TokenRow:
     problems = Problems()
-    (row,) = tokenize([Example(turns, "a.jsonl:1")], tokenizer, limit, problems)
+    ((index, row),) = tokenize([example], tokenizer, limit, problems)
     problems.raise_if_any()
+    assert index == 0
     return row
+
+
+def token_row(turns: tuple[Message, ...], tokenizer: Any, limit: int = 10_000) -> TokenRow:
+    return row_of(Example(turns, "a.jsonl:1"), tokenizer, limit)
 
 
 def learned(row: TokenRow, tokenizer: Any) -> str:
@@ -69,8 +80,11 @@ def test_without_a_chat_template_every_answer_and_its_end_token_is_learned(plain
     )
 
 
-def test_without_an_end_token_a_blank_line_ends_the_answer():
-    rendered = render_plain(CONVERSATION, eos="")
+def test_without_an_end_token_a_blank_line_ends_the_answer(plain_model):
+    tokenizer = load_tokenizer(str(plain_model))
+    tokenizer.eos_token = None
+    rendered = render(CONVERSATION, tokenizer)
+    assert rendered.text.endswith("Assistant:\n2 🙂\n\n")
     assert [rendered.text[start:end] for start, end in rendered.spans] == ["1 é\n\n", "2 🙂\n\n"]
 
 
@@ -94,10 +108,23 @@ def test_the_tokens_that_are_learned_spell_exactly_the_answers(chat_tokenizer, t
 
 @given(turns=TURNS)
 @settings(max_examples=60, deadline=None)
-def test_plainly_rendered_spans_are_exactly_the_answers(turns):
-    rendered = render_plain(messages(*turns), eos="<e>", bos="<b>")
-    said = [content + "<e>" for role, content in turns if role == "assistant"]
+def test_plainly_rendered_spans_are_exactly_the_answers(plain_tokenizer, turns):
+    rendered = render(messages(*turns), plain_tokenizer)
+    said = [content + "<|im_end|>" for role, content in turns if role == "assistant"]
     assert [rendered.text[start:end] for start, end in rendered.spans] == said
+    assert not rendered.text.endswith("<|im_end|>\n\n")
+
+
+def test_a_prompt_carries_no_loss_whoever_says_it(chat_tokenizer):
+    row = row_of(Example(CONVERSATION, "a.jsonl:1", prompt_messages=3), chat_tokenizer)
+    assert learned(row, chat_tokenizer) == "2 🙂<|im_end|>"
+
+
+def test_plain_text_is_learned_whole_but_for_its_first_token(chat_tokenizer):
+    row = row_of(Example((), "a.jsonl:1", text="One day, é 🙂."), chat_tokenizer)
+    assert chat_tokenizer.decode(row.ids) == "One day, é 🙂.<|im_end|>"
+    assert not row.mask[0]
+    assert row.mask[1:].all()
 
 
 def test_the_first_token_never_carries_loss(model_with_template):
@@ -157,15 +184,27 @@ def test_white_space_that_is_all_that_ends_a_turn_is_learned(model_with_template
     assert [rendered.text[start:end] for start, end in rendered.spans] == ["yes\n"]
 
 
-def test_a_begin_token_that_the_tokenizer_adds_stands_before_plain_text(plain_model):
+@pytest.fixture
+def beginning_tokenizer(plain_model, tmp_path):
+    """The plain one, putting a begin token before text by itself."""
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = load_tokenizer(str(plain_model))
+    tokenizer.chat_template = None
     tokenizer.bos_token = "<|im_start|>"
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A", special_tokens=[("<|im_start|>", tokenizer.bos_token_id)]
     )
-    assert render(messages(("user", "q")), tokenizer).text == "<|im_start|>User:\nq"
-    row = token_row(messages(("user", "q"), ("assistant", "a")), tokenizer)
-    assert tokenizer.decode(row.ids) == "<|im_start|>User:\nq\n\nAssistant:\na<|im_end|>"
-    assert learned(row, tokenizer) == "a<|im_end|>"
+    tokenizer.save_pretrained(tmp_path)
+    return load_tokenizer(str(tmp_path))
+
+
+def test_a_begin_token_that_the_tokenizer_adds_stands_before_plain_turns_and_text(beginning_tokenizer):
+    assert render(messages(("user", "q")), beginning_tokenizer).text == "<|im_start|>User:\nq"
+    row = token_row(messages(("user", "q"), ("assistant", "a")), beginning_tokenizer)
+    decoded = beginning_tokenizer.decode(row.ids)
+    assert decoded == "<|im_start|>User:\nq\n\nAssistant:\na<|im_end|>"
+    assert learned(row, beginning_tokenizer) == "a<|im_end|>"
+    text = row_of(Example((), "a.jsonl:1", text="Once."), beginning_tokenizer)
+    assert beginning_tokenizer.decode(text.ids) == "<|im_start|>Once.<|im_end|>"
+    assert learned(text, beginning_tokenizer) == "Once.<|im_end|>"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,10 @@ from sweeper.errors import DataError
 ROWS = [{"question": f"How much is {n} + 1?", "answer": str(n + 1)} for n in range(5)]
 
 
-def refusal(data_path: str | tuple[str, ...]) -> str:
+def refusal(*data_paths: str) -> str:
     """The message that reading this ends in."""
     with pytest.raises(DataError) as caught:
-        rows_of(data_path)
+        rows_of(*data_paths)
     return str(caught.value)
 
 
@@ -49,6 +51,14 @@ def write_parquet(file: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), file)
 
 
+def packed(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    def write_packed(file: Path) -> None:
+        write(file)
+        file.write_bytes(gzip.compress(file.read_bytes()))
+
+    return write_packed
+
+
 @pytest.mark.parametrize(
     ("name", "write"),
     [
@@ -59,6 +69,9 @@ def write_parquet(file: Path) -> None:
         ("a.jsonl", write_array),
         ("a.CSV", write_csv),
         ("a.parquet", write_parquet),
+        ("a.jsonl.gz", packed(write_lines)),
+        ("a.json.gz", packed(write_array)),
+        ("a.csv.GZ", packed(write_csv)),
     ],
 )
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, name, write):
@@ -113,7 +126,7 @@ def test_globs_folders_and_lists_give_each_file_once_in_order(tmp_path, write_js
     assert read == ["a.jsonl", "b.jsonl"]
     assert [row["question"] for row in fields(f"{tmp_path}/*.jsonl")] == read
     assert [row["question"] for row in fields(f"{tmp_path}/**/*.jsonl")] == ["a.jsonl", "b.jsonl", "c.jsonl"]
-    both = rows_of((f"{tmp_path}/b.jsonl", str(tmp_path)))
+    both = rows_of(f"{tmp_path}/b.jsonl", str(tmp_path))
     assert [row.fields["question"] for row in both] == ["b.jsonl", "a.jsonl"]
 
 
@@ -157,7 +170,7 @@ def test_many_problems_are_told_up_to_a_limit_and_then_counted(tmp_path):
 
 def test_the_problems_of_all_files_are_told_at_once(tmp_path):
     (tmp_path / "a.jsonl").write_text("broken\n")
-    told = refusal((str(tmp_path / "a.jsonl"), str(tmp_path / "none.jsonl")))
+    told = refusal(str(tmp_path / "a.jsonl"), str(tmp_path / "none.jsonl"))
     assert "a.jsonl:1" in told
     assert "none.jsonl: there is no such file" in told
 
@@ -178,6 +191,9 @@ def test_the_problems_of_all_files_are_told_at_once(tmp_path):
         ("a.parquet", b"not parquet", "not a readable Parquet file"),
         ("a.json", b'{\n "data": [\n  {"a": 1}\n ]\n}\n', "one JSON object over several lines"),
         ("a.jsonl", b"[" * 100_000, "not usable JSON"),
+        ("a.jsonl.gz", b"question", "not whole gzip"),
+        ("a.jsonl.gz", gzip.compress(b"question" * 99)[:-9], "not whole gzip"),
+        ("a.gz", b"question", "no known kind of data file"),
         ("a.txt", b"question", "no known kind of data file"),
         ("data", b"question", "no known kind of data file"),
     ],
@@ -194,4 +210,3 @@ def test_missing_files_folders_without_data_and_globs_without_match_are_refused(
     assert "no such file" in refusal("../train")
     assert "holds no data file" in refusal("empty")
     assert "matches nothing" in refusal("*.jsonl")
-    assert "no data is named" in refusal(())

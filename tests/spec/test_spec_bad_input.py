@@ -32,6 +32,8 @@ CASES = {
         "valid int",
         "plain",
     ),
+    "a misspelt template": ("chat_template: chatlm\n", "4:16", "ends with .jinja", "write chatml"),
+    "an unknown template": ("chat_template: mine\n", "4:16", "one of auto, plain", "ends with .jinja"),
     "a misspelt word": ("training: {scheduler: cosin}\n", "4:23", "one of constant", "write cosine"),
     "a value out of bounds": ("training: {lr: -1}\n", "4:16", "> 0", "> 0"),
     "an empty list": ("training: {lr: []}\n", "4:16", "at least one option", "name the options"),

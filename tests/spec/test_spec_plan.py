@@ -83,6 +83,13 @@ def test_it_notes_missing_gpus_short_trials_packing_and_an_unknown_width(tmp_pat
     assert any("evaluated 7 times at most" in note for note in unknown)
 
 
+def test_it_notes_the_rows_that_are_left_out(tmp_path):
+    facts = replace(FACTS, rows_bad=2, rows_leaked=1200)
+    notes = make_plan(load_text(tmp_path, "", facts=facts)).notes
+    assert "rows left out: 2 broken, 1,200 equal to a held-out row" in notes
+    assert not any("left out" in note for note in make_plan(load_text(tmp_path, "")).notes)
+
+
 def test_what_the_machine_cannot_hold_is_refused_before_anything_starts(tmp_path):
     text = OPEN + "parallel: {dp: [1, 8]}\nresources: {gpus_per_rank: 1}\ndeepspeed: {precision: fp16}\n"
     with pytest.raises(SpaceFileError) as error:

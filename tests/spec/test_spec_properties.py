@@ -61,12 +61,18 @@ def _with_condition(tree: dict[str, Any]) -> dict[str, Any]:
     return {**tree, "training": {**tree["training"], "final_lr_ratio": ratio}}
 
 
+sources = st.text(min_size=1, max_size=5) | st.fixed_dictionaries(
+    {"path": st.text(min_size=1, max_size=5)},
+    optional={
+        "weight": st.floats(0.001, 1000) | st.integers(1, 9),
+        "format": st.sampled_from(["auto", "alpaca", "text"]),
+    },
+)
 spaces = st.fixed_dictionaries(
     {
         "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
         "model_path": st.text(min_size=1, max_size=20),
-        "data_path": st.text(min_size=1, max_size=20)
-        | st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=3),
+        "data_path": st.text(min_size=1, max_size=20) | sources | st.lists(sources, min_size=1, max_size=3),
     },
     optional={
         "training": training,
@@ -158,7 +164,7 @@ junk = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["choice", "uniform", "log_uniform", "int", "step", "when", "lr", "rank", "scheduler", "x"]
+                ["choice", "uniform", "log_uniform", "int", "step", "when", "lr", "rank", "path", "weight"]
             ),
             inner,
             max_size=3,

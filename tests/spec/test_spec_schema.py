@@ -76,6 +76,22 @@ def test_what_is_wrong_in_a_single_field_is_refused(tree, validator):
     assert not validator.is_valid(tree)
 
 
+@pytest.mark.parametrize(
+    ("data_path", "valid"),
+    [
+        ({"path": "a", "weight": 2, "format": "sharegpt"}, True),
+        (["a", {"path": "b", "weight": 0.5}], True),
+        ({"path": "a", "weight": 0}, False),
+        ({"weight": 2}, False),
+        ([{"path": "a", "wieght": 2}], False),
+        ([], False),
+    ],
+)
+def test_the_schema_knows_weighted_sources(data_path, valid, validator):
+    assert validator.is_valid({**HEAD, "data_path": data_path}) is valid
+
+
 def test_an_editor_gets_the_words_beneath_a_field():
     training = json_schema()["properties"]["training"]["properties"]
     assert training["lr"]["description"] == "Peak learning rate."
+    assert "mix several" in json_schema()["properties"]["data_path"]["description"]
