@@ -132,8 +132,8 @@ def train(
     from sweeper.drive import train_config
 
     result = train_config(file, overrides=overrides or (), output_dir=output_dir)
-    loss, untrained = result.metrics["eval/loss"], result.untrained["eval/loss"]
-    typer.echo(f"eval/loss {loss:.4f} (untrained {untrained:.4f}); model in {result.folder}")
+    before = f" (untrained {result.untrained['eval/loss']:.4f})" if result.untrained else ""
+    typer.echo(f"eval/loss {result.metrics['eval/loss']:.4f}{before}; model in {result.folder}")
 
 
 @app.command()
@@ -165,6 +165,8 @@ def _print_result(result: SweepResult) -> None:
     if result.best is None:
         raise SweeperError(f"no trial was completed; their logs are in {result.folder.trials_dir}")
     console.print(f"best configuration: {result.folder.best_config}")
+    if (model := result.folder.trial_model(result.best.number)).is_dir():
+        console.print(f"its trained model:  {model}")
 
 
 def _console() -> Console:

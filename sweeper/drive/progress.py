@@ -59,6 +59,7 @@ class ProgressView:
         self._ended_now = 0
         self._running: dict[int, _Running] = {}
         self._note = "starting Ray and the workers"
+        self._data_notes: tuple[str, ...] = ()
         self._began = time.monotonic()
         self._lock = threading.Lock()
         # What others print must not be drawn into the panel: it belongs into the log.
@@ -101,6 +102,10 @@ class ProgressView:
     def trial_prepared(self, number: int, prepared: Prepared) -> None:
         with self._lock:
             self._running[number].total_tokens = prepared.total_tokens
+            told, self._data_notes = self._data_notes, prepared.data_notes
+        if told != prepared.data_notes:
+            for note in prepared.data_notes:
+                self._line(f"data: {note}")
 
     def progressed(self, number: int, progress: Progress) -> None:
         value = progress.metrics[self._metric]
@@ -134,6 +139,7 @@ class ProgressView:
             best = best_of(self._finished.values(), self._mode)
             if best is not None:
                 parts.append(Text(f"best so far: trial {best.number}, {self._scored(best)}", style="green"))
+            parts += [Text(note, style="dim") for note in self._data_notes]
             if self._note:
                 parts.append(Text(f"{self._note} ...", style="dim"))
             if self._running:

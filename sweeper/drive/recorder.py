@@ -10,9 +10,9 @@ from typing import Protocol
 
 from sweeper.drive.trainable import Outcome
 from sweeper.errors import UserError
-from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState
+from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState, best_of
 from sweeper.spec import Config, Space, SweepFolder, dump_config, write_whole
-from sweeper.train import STARTUP, Job, Prepared, Progress
+from sweeper.train import STARTUP, Job, Prepared, Progress, discard, newest_checkpoint
 
 __all__ = ["Listener", "Recorder"]
 
@@ -79,6 +79,10 @@ class Recorder:
             data_dir=self._data_dir,
             log_file=self._folder.trial_log(number).absolute(),
             evaluate_untrained=self._shall_measure_untrained(number),
+            resume_from=newest_checkpoint(self._folder.trial_checkpoints(number).absolute()),
+            checkpoints=self._folder.trial_checkpoints(number).absolute(),
+            model_folder=self._folder.trial_model(number).absolute(),
+            best_so_far=None if (best := self._best()) is None else best.final_value,
         )
 
     # What the scheduler and Ray report -------------------------------------------------------
@@ -158,9 +162,23 @@ class Recorder:
     def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
         self._ledger.finish(number, state, reason)
         self._refresh(number)
+        self._tidy(number)
         for listener in self._listeners:
             listener.trial_finished(self._records[number])
         return False
+
+    def _tidy(self, number: int) -> None:
+        """Remove what the settings do not keep of a trial that has ended, and models that were beaten."""
+        settings, best = self._space.settings.checkpoints, self._best()
+        if not settings.keep_finished:
+            discard(self._folder.trial_checkpoints(number))
+        if settings.model == "best" and best is not None:
+            for other in self._records.values():
+                if other.number != best.number and other.state.is_finished:
+                    discard(self._folder.trial_model(other.number))
+
+    def _best(self) -> TrialRecord | None:
+        return best_of(self._records.values(), self._space.settings.objective.mode)
 
     def _refresh(self, number: int) -> None:
         self._records[number] = self._ledger.trial(number)

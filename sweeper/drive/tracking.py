@@ -57,7 +57,10 @@ def named_parameters(space: Space, config: Config) -> dict[str, Any]:
     """
     searched = {dimension.name for dimension in space.dimensions}
     following = set(space.following())
-    named: dict[str, Any] = {"model_path": config.model_path, "data_path": str(config.data_path)}
+    named: dict[str, Any] = {
+        "model_path": config.model_path,
+        "data_path": ", ".join(source.path for source in config.sources),
+    }
     tree = config.model_dump(mode="json")
     for section in _SECTIONS:
         for key, value in tree[section].items():

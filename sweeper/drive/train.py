@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 
 from sweeper.data import gather_facts, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.quiet import quiet
-from sweeper.errors import SweepFolderError
+from sweeper.errors import SweepFolderError, SweepInterruptedError
 from sweeper.spec import Config, SweepFolder, load_space, require_closed, require_hardware
-from sweeper.train import Engine, Job
+from sweeper.train import Engine, Job, Keeper, Progress, discard, newest_checkpoint
 
 __all__ = ["TrainResult", "train_config"]
 
@@ -27,8 +28,8 @@ class TrainResult:
     """``AutoModelForCausalLM.from_pretrained`` loads it."""
     metrics: dict[str, float]
     """Of the last evaluation."""
-    untrained: dict[str, float]
-    """Of the evaluation before the first step."""
+    untrained: dict[str, float] | None
+    """Of the evaluation before the first step; None where the run went on from a state."""
     promised: float | None
     """The objective that the best-config's sweep reached with this configuration."""
 
@@ -61,32 +62,49 @@ def train_config(
         try:
             evaluations = _train(config, group, scratch, Console(file=person, highlight=False))
             group.save_model(target)
+            if not config.checkpoints.keep_finished:
+                discard(scratch.root / "checkpoints")
+        except KeyboardInterrupt as interrupt:
+            told = "interrupted; the same command goes on from the last state"
+            raise SweepInterruptedError(told) from interrupt
         finally:
             group.shut_down()
     value = (config.provenance or {}).get("value")
-    return TrainResult(folder=target, metrics=evaluations[-1], untrained=evaluations[0], promised=value)
+    first = evaluations[0]
+    untrained = first.metrics if first.tokens == 0 else None
+    return TrainResult(folder=target, metrics=evaluations[-1].metrics, untrained=untrained, promised=value)
 
 
-def _train(config: Config, engine: Engine, scratch: SweepFolder, console: Console) -> list[dict[str, float]]:
-    """The metrics of every evaluation, the untrained model's first."""
+def _train(config: Config, engine: Engine, scratch: SweepFolder, console: Console) -> list[Progress]:
+    """Every evaluation; an interrupted run goes on from its last state."""
+    states = scratch.root / "checkpoints"
     job = Job(
         config=config,
         cache_dir=scratch.cache_dir,
         data_dir=prepared_folder(config, scratch.cache_dir),
         log_file=scratch.logs_dir / "train.log",
         evaluate_untrained=True,
+        resume_from=newest_checkpoint(states),
+        checkpoints=states,
     )
+    keeper = Keeper(job)
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     evaluations = []
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
         prepared = engine.prepare(job)
+        for note in prepared.data_notes:
+            console.print(f"data: {note}", soft_wrap=True)
+        if job.resume_from is not None:
+            console.print(f"going on from {job.resume_from.name}", soft_wrap=True)
         task = bar.add_task("", total=prepared.total_tokens)
         done = False
         while not done:
             progress = engine.advance()
             done = progress.done
-            evaluations.append(progress.metrics)
+            evaluations.append(progress)
             shown = f"eval/loss {progress.metrics['eval/loss']:.4f}"
+            if progress.tokens and not done:
+                keeper.keep_state(engine, progress)
             bar.update(task, completed=progress.tokens, description=shown)
             if not console.is_terminal:
                 console.print(f"step {progress.step}/{prepared.total_steps}: {shown}", soft_wrap=True)

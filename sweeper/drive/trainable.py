@@ -14,6 +14,7 @@ from ray.util import get_current_placement_group
 from sweeper.errors import SweeperError, TrialDivergedError, UserError
 from sweeper.train.engine import Engine, Job, Prepared, Progress
 from sweeper.train.group import WorkerGroup, rank_bundles
+from sweeper.train.retention import Keeper
 
 __all__ = ["Outcome", "TrialRunner"]
 
@@ -59,6 +60,8 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     def _begin(self, config: dict[str, Any]) -> None:
         self._number: int = config["number"]
         self._job: Job = config["job"]
+        self._keeper = Keeper(self._job)
+        self._last: Progress | None = None
         self._prepared = False
 
     def step(self) -> dict[str, Any]:
@@ -68,7 +71,13 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         engine = self._engine()
         prepared = None if self._prepared else engine.prepare(self._job)
         self._prepared = True
-        return Outcome(number=self._number, prepared=prepared, progress=engine.advance())
+        if self._last is not None and self._last.tokens:
+            # That another step is asked for says that the ledger has the evaluation before it.
+            self._keeper.keep_state(engine, self._last)
+        self._last = engine.advance()
+        if self._last.done:
+            self._keeper.keep_model(engine, self._last)
+        return Outcome(number=self._number, prepared=prepared, progress=self._last)
 
     def _engine(self) -> Engine:
         if self._group is None:

@@ -5,6 +5,7 @@ one with nothing open. Neither torch nor any other heavy library is imported her
 """
 
 from sweeper.spec.config import (
+    Checkpoints,
     Config,
     DataFormat,
     DataSource,
@@ -31,6 +32,7 @@ from sweeper.spec.space import Dimension, Space, require_closed, require_hardwar
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 
 __all__ = [
+    "Checkpoints",
     "Choice",
     "Config",
     "DataFormat",

@@ -150,6 +150,20 @@ class Tracking(Section):
     """MLflow experiment; none: the sweep's name."""
 
 
+class Checkpoints(Section):
+    """What is written of the trials' states, and what stays of it. Each trial has its own folder."""
+
+    keep_last: Annotated[int, Field(ge=0)] = 1
+    """The newest states of a trial at work, one written after each evaluation; 0 writes none, and an
+    interrupted trial begins anew."""
+    keep_best: bool = True
+    """Keep the state with the trial's best objective as well."""
+    keep_finished: bool = False
+    """Keep the states of trials that have ended."""
+    model: Literal["none", "best", "all"] = "best"
+    """Whose trained model is saved: nobody's, the best trial's so far, or each finished trial's."""
+
+
 Place = Annotated[str, Field(min_length=1)]
 """A path, pattern or hub id."""
 DataFormat = Literal[
@@ -199,6 +213,7 @@ class Settings(Section):
     """The sweep's folder; none: ``sweeps/<name>``."""
     objective: Objective = Objective()
     search: Search = Search()
+    checkpoints: Checkpoints = Checkpoints()
     tracking: Tracking = Tracking()
 
     @property

@@ -49,8 +49,13 @@ class SweepFolder:
         """The DeepSpeed configuration that was really used."""
         return self.trial_dir(number) / "ds_config.json"
 
-    def trial_checkpoint(self, number: int) -> Path:
-        return self.trial_dir(number) / "checkpoint"
+    def trial_checkpoints(self, number: int) -> Path:
+        """The states from which an interrupted trial goes on."""
+        return self.trial_dir(number) / "checkpoints"
+
+    def trial_model(self, number: int) -> Path:
+        """The trained model, where it was kept."""
+        return self.trial_dir(number) / "model"
 
     @property
     def best_config(self) -> Path:

@@ -4,6 +4,19 @@ This door imports neither torch nor ray; the trainer lives in rank processes.
 """
 
 from sweeper.train.engine import STARTUP, Engine, Job, Prepared, Progress, StepMetrics
+from sweeper.train.retention import Keeper, discard, newest_checkpoint
 from sweeper.train.schedules import lr_multiplier, warmup_steps
 
-__all__ = ["STARTUP", "Engine", "Job", "Prepared", "Progress", "StepMetrics", "lr_multiplier", "warmup_steps"]
+__all__ = [
+    "STARTUP",
+    "Engine",
+    "Job",
+    "Keeper",
+    "Prepared",
+    "Progress",
+    "StepMetrics",
+    "discard",
+    "lr_multiplier",
+    "newest_checkpoint",
+    "warmup_steps",
+]

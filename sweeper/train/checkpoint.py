@@ -7,6 +7,7 @@ follows from the step: the order of the rows is a function of the seed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -21,10 +22,11 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
-from sweeper.errors import TrialFailedError
+from sweeper.errors import TrialFailedError, UserError
+from sweeper.spec import Config
 from sweeper.train.executor import Executor
 
-__all__ = ["Place", "SafeCheckpoints", "restore", "save"]
+__all__ = ["Place", "SafeCheckpoints", "restore", "run_hash", "save"]
 
 _PROGRESS = "progress.json"
 
@@ -38,7 +40,18 @@ class Place:
     first_loss: float | None
     """Of the first step; what divergence is measured against."""
     elapsed_s: float
+    objective: float | None
+    """At the last evaluation."""
     ranks: int
+    run: str
+    """Which run it is: a hash of everything that its steps follow from."""
+
+
+def run_hash(config: Config, data_fingerprint: str) -> str:
+    """Equal for two runs whose steps are equal: the same model, data and settings of the training."""
+    settings = config.model_dump(mode="json", include={"model_path", "training", "deepspeed", "parallel"})
+    text = json.dumps([settings, data_fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class SafeCheckpoints(TorchCheckpointEngine):  # type: ignore[misc]  # deepspeed is untyped
@@ -72,17 +85,22 @@ def save(executor: Executor, folder: Path, place: Place) -> None:
     dist.barrier()
 
 
-def restore(executor: Executor, folder: Path) -> Place:
+def restore(executor: Executor, folder: Path, run: str) -> Place:
     """Take up what ``save`` wrote, on as many ranks as then.
 
-    Raises: TrialFailedError where the folder is no whole checkpoint of so many ranks.
+    Raises: TrialFailedError where the folder is no whole checkpoint; UserError where it is another run's.
     """
     try:
         place = Place(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise TrialFailedError(f"{folder} is not a whole checkpoint: {error}") from error
-    if place.ranks != dist.get_world_size():
-        raise TrialFailedError(f"{folder} is of {place.ranks} ranks, not of {dist.get_world_size()}")
+    if (place.ranks, place.run) != (dist.get_world_size(), run):
+        raise UserError.of(
+            where=str(folder),
+            value=f"{place.ranks} ranks, step {place.step}",
+            rule="the checkpoint is of a run with other settings, data or ranks",
+            remedy="go on with the settings that it was begun with, or delete it to begin anew",
+        )
     executor.load_checkpoint(folder)
     _set_random_state(torch.load(folder / f"random-{dist.get_rank()}.pt", weights_only=True))
     return place

@@ -34,6 +34,12 @@ class Job:
     """Evaluate once before the first step, at 0 tokens."""
     resume_from: Path | None = None
     """A folder that ``Engine.checkpoint`` wrote for the same configuration: go on from there."""
+    checkpoints: Path | None = None
+    """Where the trial's states go; None writes none."""
+    model_folder: Path | None = None
+    """Where the trained model goes, if it is one to keep."""
+    best_so_far: float | None = None
+    """The best final objective of the trials before; what a model has to beat to be kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,8 @@ class Prepared:
     """Real (non-padding) training tokens."""
     ds_config: dict[str, Any]
     """The DeepSpeed configuration exactly as used."""
+    data_notes: tuple[str, ...] = ()
+    """What became of the rows, in sentences for a person."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,7 +139,12 @@ def _with_adapters(model: PreTrainedModel, lora: Lora, config: Config) -> PreTra
 
 
 def save_model_folder(
-    model: Any, folder: Path, *, model_path: str, state_dict: dict[str, torch.Tensor] | None
+    model: Any,
+    folder: Path,
+    *,
+    model_path: str,
+    state_dict: dict[str, torch.Tensor] | None,
+    chat_template: str = "auto",
 ) -> None:
     """Write model and tokenizer as one folder, whole or not at all.
 
@@ -154,7 +159,7 @@ def save_model_folder(
             model.save_pretrained(draft)
         else:
             model.save_pretrained(draft, state_dict=state_dict)
-        load_tokenizer(model_path).save_pretrained(draft)
+        load_tokenizer(model_path, chat_template=chat_template).save_pretrained(draft)
         if folder.exists():
             folder.rmdir()
         draft.replace(folder)

@@ -13,7 +13,7 @@ from deepspeed.accelerator import get_accelerator
 
 from sweeper.errors import TrialDivergedError
 from sweeper.spec import Config
-from sweeper.train.checkpoint import Place, restore, save
+from sweeper.train.checkpoint import Place, restore, run_hash, save
 from sweeper.train.engine import Progress, StepMetrics
 from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
@@ -50,6 +50,8 @@ class Trainer:
         self.first_step_ended: float | None = None
         self._started = started
         self._first_loss: float | None = None
+        self._objective: float | None = None
+        self._run = run_hash(config, feed.data.fingerprint)
         self._pauses = evaluation_steps(feed.tokens_after, config.objective.evaluations)
         if evaluate_untrained:
             self._pauses.insert(0, 0)
@@ -70,6 +72,7 @@ class Trainer:
         metrics = self._executor.evaluate(self._evaluation) | self._performance(first, trained_s)
         if not math.isfinite(metrics["eval/loss"]):
             raise TrialDivergedError(self._divergence(f"eval/loss {metrics['eval/loss']}", self.step))
+        self._objective = metrics.get(self._config.objective.metric)
         steps, self._reported = tuple(self._reported), []
         return Progress(
             step=self.step,
@@ -152,13 +155,15 @@ class Trainer:
             step=self.step,
             first_loss=self._first_loss,
             elapsed_s=time.time() - self._started,
+            objective=self._objective,
             ranks=dist.get_world_size(),
+            run=self._run,
         )
         save(self._executor, folder, place)
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint of the same configuration, with its next evaluation."""
-        place = restore(self._executor, folder)
+        place = restore(self._executor, folder, self._run)
         self.step, self._first_loss = place.step, place.first_loss
         self._started -= place.elapsed_s
         self._pauses = [pause for pause in self._pauses if pause > place.step]
@@ -167,7 +172,13 @@ class Trainer:
         """Every rank takes part; rank 0 writes."""
         state = self._executor.state_dict()
         if dist.get_rank() == 0:
-            save_model_folder(self._model, folder, model_path=self._config.model_path, state_dict=state)
+            save_model_folder(
+                self._model,
+                folder,
+                model_path=self._config.model_path,
+                state_dict=state,
+                chat_template=self._config.chat_template,
+            )
         dist.barrier()
 
     def close(self) -> None:

@@ -99,6 +99,7 @@ class RankWorker:
             total_steps=feed.steps,
             total_tokens=feed.total_tokens,
             ds_config=executor.ds_config,
+            data_notes=_data_notes(data),
         )
 
     def advance(self) -> Progress:
@@ -143,6 +144,11 @@ class RankWorker:
                 device=device,
             )
         return self._evaluations[key]
+
+
+def _data_notes(data: TokenizedData) -> tuple[str, ...]:
+    left_out = (f"the bad rows are named in {data.bad_rows_file}",) if data.counts["rows_bad"] else ()
+    return (data.summary(), *left_out, *data.notes)
 
 
 def _seed_everything(seed: int) -> None:

@@ -31,9 +31,17 @@ from sweeper.spec import Config
 SAME_LOSS = 0.01
 TARGETS = {"unpacked": 1.4, "packed": 1.5, "mixed": 2.5}
 CASES: dict[str, dict[str, Any]] = {
-    "unpacked": {"max_seq_len": 512, "ours": {"packing": False, "rows": 4}, "trl": {"packing": False, "rows": 4}},
+    "unpacked": {
+        "max_seq_len": 512,
+        "ours": {"packing": False, "rows": 4},
+        "trl": {"packing": False, "rows": 4},
+    },
     "packed": {"max_seq_len": 512, "ours": {"packing": True, "rows": 4}, "trl": {"packing": True, "rows": 4}},
-    "mixed": {"max_seq_len": 1024, "ours": {"packing": True, "rows": 2}, "trl": {"packing": False, "rows": 8}},
+    "mixed": {
+        "max_seq_len": 1024,
+        "ours": {"packing": True, "rows": 2},
+        "trl": {"packing": False, "rows": 8},
+    },
 }
 
 
@@ -67,7 +75,9 @@ def compare(case: str, arguments: argparse.Namespace) -> int:
     best = {side: max(one["tokens_per_s"] for one in runs) for side, runs in results.items()}
     losses = {side: runs[0]["loss"] for side, runs in results.items()}
     ratio, apart = best["ours"] / best["trl"], abs(losses["ours"] / losses["trl"] - 1)
-    rounds = [a["tokens_per_s"] / b["tokens_per_s"] for a, b in zip(results["ours"], results["trl"], strict=True)]
+    rounds = [
+        a["tokens_per_s"] / b["tokens_per_s"] for a, b in zip(results["ours"], results["trl"], strict=True)
+    ]
     print(f"\n{case}: {results['ours'][0]['what']} against {results['trl'][0]['what']}")
     for side, name in (("trl", "TRL SFTTrainer"), ("ours", "sweeper")):
         first = results[side][0]
@@ -98,7 +108,13 @@ def in_own_process(case: str, side: str, arguments: argparse.Namespace) -> dict[
     return json.loads((arguments.work / f"{case}-{side}.json").read_text())
 
 
-ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "DS_ACCELERATOR": "cpu"}
+ALONE = {
+    "RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_RANK": "0",
+    "MASTER_ADDR": "127.0.0.1",
+    "DS_ACCELERATOR": "cpu",
+}
 
 
 def run_side(arguments: argparse.Namespace) -> None:
@@ -158,13 +174,17 @@ def sampled(arguments: argparse.Namespace) -> list[str]:
     return files
 
 
-def ours(config: Config, data: TokenizedData, arguments: argparse.Namespace, case: dict[str, Any]) -> dict[str, Any]:
+def ours(
+    config: Config, data: TokenizedData, arguments: argparse.Namespace, case: dict[str, Any]
+) -> dict[str, Any]:
     from sweeper.train import Job
     from sweeper.train.worker import RankWorker, free_port
 
     worker = RankWorker(0, 1, arguments.threads, "cpu")
     worker.join("127.0.0.1", free_port())
-    job = Job(config=config, cache_dir=arguments.work / "cache", data_dir=data.folder, log_file=Path("/dev/null"))
+    job = Job(
+        config=config, cache_dir=arguments.work / "cache", data_dir=data.folder, log_file=Path("/dev/null")
+    )
     job.log_file.touch()
     worker.prepare(job)
     steps = worker.advance().steps
@@ -180,7 +200,9 @@ def ours(config: Config, data: TokenizedData, arguments: argparse.Namespace, cas
     }
 
 
-def trl(config: Config, data: TokenizedData, arguments: argparse.Namespace, case: dict[str, Any]) -> dict[str, Any]:
+def trl(
+    config: Config, data: TokenizedData, arguments: argparse.Namespace, case: dict[str, Any]
+) -> dict[str, Any]:
     import datasets
     import torch
     from transformers import AutoModelForCausalLM, TrainerCallback
@@ -203,7 +225,10 @@ def trl(config: Config, data: TokenizedData, arguments: argparse.Namespace, case
     # Unpacked, in the very order of our run; packing, it arranges rows by itself.
     order = TrainingFeed.of(
         config.model_copy(update={"training": config.training.model_copy(update={"packing": False})}),
-        data, 0, "row_wise", "cpu",
+        data,
+        0,
+        "row_wise",
+        "cpu",
     )
     rows = [int(order.bins[i][0]) for i in order.plan.reshape(-1)]
     columns = {

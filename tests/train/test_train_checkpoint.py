@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+
+from sweeper.errors import TrialFailedError, UserError
+from sweeper.train.checkpoint import SafeCheckpoints
+from sweeper.train.group import WorkerGroup
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "zero 0": {"zero_stage": 0},
@@ -52,3 +57,66 @@ def test_an_interrupted_run_ends_in_the_same_weights_to_the_last_bit(
     assert resumed_losses == losses
     assert resumed_weights.keys() == weights.keys()
     assert all(torch.equal(resumed_weights[name], weights[name]) for name in weights)
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("changes", [{"zero_stage": 2}, {"zero_stage": 3, "packing": True}], ids=str)
+def test_two_ranks_resume_to_the_last_bit(quick_config, job_of, run_in, tmp_path, changes):
+    config = quick_config(**{"dp": 2, "per_device_batch_size": 2, **changes})
+    job, folder = job_of(config), tmp_path / "checkpoint"
+    group = WorkerGroup(config, None)
+    try:
+        group.prepare(job)
+        group.advance()
+        group.checkpoint(folder)
+        losses = [progress.metrics["eval/loss"] for progress in (group.advance(), group.advance())]
+        group.save_model(tmp_path / "straight")
+    finally:
+        group.shut_down()
+    fresh = WorkerGroup(config, None)
+    try:
+        resumed = run_in(fresh, replace(job, resume_from=folder))
+        fresh.save_model(tmp_path / "resumed")
+    finally:
+        fresh.shut_down()
+    assert [progress.metrics["eval/loss"] for progress in resumed.evaluations] == losses
+    straight, again = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("straight", "resumed")
+    )
+    assert straight == again
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken_up(rank, job_of, quick_config, tmp_path):
+    rank.prepare(job_of(quick_config()))
+    rank.advance()
+    rank.checkpoint(tmp_path / "checkpoint")
+    with pytest.raises(UserError, match="other settings"):
+        rank.prepare(replace(job_of(quick_config(lr=5e-4)), resume_from=tmp_path / "checkpoint"))
+    rank.stop()
+
+
+def test_a_folder_that_holds_half_a_checkpoint_is_not_taken_up(rank, job_of, quick_config, tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(TrialFailedError, match="not a whole checkpoint"):
+        rank.prepare(replace(job_of(quick_config()), resume_from=tmp_path / "checkpoint"))
+    rank.stop()
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    torch.save({"weights": torch.zeros(1), "trap": Trap()}, tmp_path / "state.pt")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        SafeCheckpoints().load(str(tmp_path / "state.pt"))
+    assert not Trap.sprung
+
+
+class Trap:
+    """Sets a flag when it is unpickled."""
+
+    sprung = False
+
+    def __reduce__(self):
+        return _spring, ()
+
+
+def _spring() -> None:
+    Trap.sprung = True

@@ -1,0 +1,79 @@
+"""Which states of a trial stay on the disk, and whose model is saved."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+from sweeper.train.engine import Engine, Job, Progress
+
+__all__ = ["Keeper", "discard", "newest_checkpoint"]
+
+_STEP = "step-"
+
+
+class Keeper:
+    """Keeps what the configuration of one trial says should be kept."""
+
+    def __init__(self, job: Job) -> None:
+        self._folder, self._model_folder = job.checkpoints, job.model_folder
+        self._settings, self._objective = job.config.checkpoints, job.config.objective
+        self._best_so_far = job.best_so_far
+
+    def keep_state(self, engine: Engine, progress: Progress) -> None:
+        """Write the state after an evaluation, then remove those that it makes superfluous."""
+        if self._folder is None or not self._settings.keep_last:
+            return
+        target = self._folder / f"{_STEP}{progress.step:08d}"
+        if not target.exists():
+            engine.checkpoint(target)
+        for superfluous in self._superfluous():
+            discard(superfluous)
+
+    def keep_model(self, engine: Engine, progress: Progress) -> None:
+        """Save the model of a finished trial, if it is one to keep."""
+        if self._model_folder is None or self._settings.model == "none":
+            return
+        if self._settings.model == "all" or self._is_best(progress.metrics[self._objective.metric]):
+            discard(self._model_folder)
+            engine.save_model(self._model_folder)
+
+    def _is_best(self, value: float) -> bool:
+        if self._best_so_far is None:
+            return True
+        return value < self._best_so_far if self._objective.mode == "min" else value > self._best_so_far
+
+    def _superfluous(self) -> list[Path]:
+        assert self._folder is not None
+        states = _checkpoints(self._folder)
+        kept = set(states[-self._settings.keep_last :])
+        if self._settings.keep_best:
+            kept.add(min(states, key=self._badness))
+        return [state for state in states if state not in kept]
+
+    def _badness(self, state: Path) -> float:
+        value = json.loads((state / "progress.json").read_text(encoding="utf-8"))["objective"]
+        if value is None or not math.isfinite(value):
+            return math.inf
+        return float(value) if self._objective.mode == "min" else -float(value)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The state with the most steps in a trial's folder; None where there is none."""
+    return next(reversed(_checkpoints(folder)), None)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder so that it is never seen half-removed under its name."""
+    if folder.exists():
+        doomed = folder.with_name(f".{folder.name}.removed")
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.replace(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Whole states by their steps; drafts begin with a dot."""
+    return sorted(folder.glob(f"{_STEP}*")) if folder.is_dir() else []
