@@ -77,9 +77,12 @@ def _memory(flat: Mapping[str, Any]) -> list[Contradiction]:
 
 
 def _parallel(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]:
-    if flat["parallel.pp"] == 1:
-        return []
-    return [*_stages(flat["parallel.pp"], facts), *_beside_stages(flat)]
+    found = []
+    if flat["parallel.pp"] > 1:
+        found += [*_stages(flat["parallel.pp"], facts), *_beside_stages(flat)]
+    if flat["parallel.tp"] > 1:
+        found += _beside_shares(flat)
+    return found
 
 
 def _stages(pp: int, facts: Facts) -> list[Contradiction]:
@@ -115,6 +118,22 @@ def _beside_stages(flat: Mapping[str, Any]) -> list[Contradiction]:
         rule = (
             "DeepSpeed's pipeline engine partitions neither gradients nor parameters: with pp above 1, "
             f"zero_stage is 0 or 1, not {stage}"
+        )
+        found.append(Contradiction(path="deepspeed.zero_stage", rule=rule, remedy="write zero_stage: 1"))
+    return found
+
+
+def _beside_shares(flat: Mapping[str, Any]) -> list[Contradiction]:
+    """What DeepSpeed does not do where matrices are shared out."""
+    found = []
+    if flat.get("training.lora") is not False:
+        rule = "DeepSpeed's AutoTP replaces the layers that adapters are put on: with lora, tp is 1"
+        found.append(Contradiction(path="parallel.tp", rule=rule, remedy="write tp: 1, or lora: false"))
+    stage, precision = flat["deepspeed.zero_stage"], flat["deepspeed.precision"]
+    if stage == 0 and precision != "fp32":
+        rule = (
+            f"without ZeRO and in {precision}, DeepSpeed clips each rank's share of the gradient by itself: "
+            "with tp above 1, zero_stage is 1, 2 or 3"
         )
         found.append(Contradiction(path="deepspeed.zero_stage", rule=rule, remedy="write zero_stage: 1"))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from deepspeed.utils import groups
 from torch.optim.lr_scheduler import LambdaLR
 
+from sweeper.errors import ModelError
 from sweeper.spec import Config
 from sweeper.train.checkpoint import SafeCheckpoints
 from sweeper.train.ds_config import deepspeed_config
@@ -24,9 +26,14 @@ __all__ = ["Replicas"]
 
 
 class Replicas:
-    """Implements Executor with a DeepSpeed engine over the model as it is."""
+    """Implements Executor with a DeepSpeed engine over the model as it is.
 
-    def __init__(self, config: Config, model: torch.nn.Module, feed: TrainingFeed) -> None:
+    Raises: ModelError where tp is above 1 and the model's matrices cannot be shared out so.
+    """
+
+    def __init__(self, config: Config, model: Any, feed: TrainingFeed) -> None:
+        if config.parallel.tp > 1:
+            _require_shares(model.config, config)
         self._config, self._feed = config, feed
         self.ds_config = deepspeed_config(config)
         optimizer = adamw(model, config.training)
@@ -78,6 +85,24 @@ class Replicas:
     def close(self) -> None:
         self.engine.destroy()
         del self.engine
+
+
+def _require_shares(model: Any, config: Config) -> None:
+    """A rank has whole attention heads, and DeepSpeed knows which matrices to cut from a plan that
+    transformers has for each architecture; without one it would guess."""
+    tp = config.parallel.tp
+    heads, shared = model.num_attention_heads, getattr(model, "num_key_value_heads", None)
+    if not getattr(model, "base_model_tp_plan", None):
+        rule = f"{config.model_path} is of the architecture {model.model_type}, for which transformers has "
+        rule += "no plan of what tensor parallelism cuts"
+        remedy = "write tp: 1, and share a large model out with zero_stage: 3 and dp"
+    elif heads % tp or (shared or heads) % tp:
+        rule = f"{config.model_path} has {heads} attention heads and {shared or heads} for keys and values, "
+        rule += "which tp divides"
+        remedy = f"write tp: {math.gcd(heads, shared or heads)} or a divisor of it"
+    else:
+        return
+    raise ModelError.of(where="parallel.tp", value=tp, rule=rule, remedy=remedy)
 
 
 def _tensor_groups(tp: int) -> Any:

@@ -118,6 +118,7 @@ def stage_layers(model: Any, config: Config, layout: Layout) -> list[LayerSpec]:
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     _require_stages(causal, config)
+    _require_learners(causal, config)
     body, head = causal.model, causal.lm_head
     surroundings = Surroundings(body.rotary_emb, layout)
     middle = [
@@ -152,6 +153,18 @@ def _require_stages(causal: Any, config: Config) -> None:
             rule=f"{config.model_path} has {layers} layers, and each pipeline stage needs one",
             remedy=f"write pp: {layers} or less",
         )
+
+
+def _require_learners(causal: Any, config: Config) -> None:
+    """A stage without anything to train would leave the others waiting."""
+    if all(any(weight.requires_grad for weight in layer.parameters()) for layer in causal.model.layers):
+        return
+    raise ModelError.of(
+        where="training.lora.targets",
+        value=config.training.lora and config.training.lora.targets,
+        rule="puts no adapter into the decoder layers, and each pipeline stage needs something to train",
+        remedy="write all-linear, or pp: 1",
+    )
 
 
 def _require_plain(embedding: torch.nn.Module, head: torch.nn.Module, config: Config) -> None:
