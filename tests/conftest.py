@@ -47,7 +47,8 @@ def quick_config(few_rows: Path) -> Callable[..., Config]:
         }
         homes = {"zero_stage", "offload", "gradient_checkpointing", "precision"}
         for name, value in changes.items():
-            section = "deepspeed" if name in homes else "parallel" if name == "dp" else "training"
+            parallel = name in {"dp", "pp", "tp"}
+            section = "deepspeed" if name in homes else "parallel" if parallel else "training"
             sections[section][name] = value
         training["global_batch_size"] = (
             training["per_device_batch_size"]

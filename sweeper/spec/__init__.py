@@ -4,6 +4,7 @@ A space file is a training configuration in which some values are still open; a 
 one with nothing open. Neither torch nor any other heavy library is imported here.
 """
 
+from sweeper.spec.checks import STAGED
 from sweeper.spec.config import (
     Checkpoints,
     Config,
@@ -32,6 +33,7 @@ from sweeper.spec.space import Dimension, Space, require_closed, require_hardwar
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 
 __all__ = [
+    "STAGED",
     "Checkpoints",
     "Choice",
     "Config",

@@ -9,7 +9,10 @@ from typing import Any
 from sweeper.spec.batch import optimizer_steps
 from sweeper.spec.facts import Facts
 
-__all__ = ["GROUPS", "Contradiction", "contradictions"]
+__all__ = ["GROUPS", "STAGED", "Contradiction", "contradictions"]
+
+STAGED = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+"""``model_type`` of the architectures that can be cut into pipeline stages."""
 
 GROUPS: tuple[frozenset[str], ...] = (
     frozenset({"training.scheduler", "training.final_lr_ratio"}),
@@ -41,7 +44,7 @@ def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]
     return [
         *_schedule(flat),
         *_memory(flat),
-        *_parallel(flat),
+        *_parallel(flat, facts),
         *_objective(flat),
         *_length(flat, facts),
         *_rows(flat, facts),
@@ -73,17 +76,67 @@ def _memory(flat: Mapping[str, Any]) -> list[Contradiction]:
     return [Contradiction(path="deepspeed.offload", rule=rule, remedy=remedy)]
 
 
-def _parallel(flat: Mapping[str, Any]) -> list[Contradiction]:
-    names = {"pp": "pipeline", "tp": "tensor"}
-    return [
-        Contradiction(
-            path=f"parallel.{key}",
-            rule=f"this version has no {names[key]} parallelism: {key} is 1",
-            remedy=f"write {key}: 1, and share a large model out with zero_stage: 3 and dp",
+def _parallel(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]:
+    found = []
+    if flat["parallel.pp"] > 1:
+        found += [*_stages(flat["parallel.pp"], facts), *_beside_stages(flat)]
+    if flat["parallel.tp"] > 1:
+        found += _beside_shares(flat)
+    return found
+
+
+def _stages(pp: int, facts: Facts) -> list[Contradiction]:
+    """Whether the model can be cut into so many; where it is not known here, the trial finds out."""
+    if facts.model_type is not None and facts.model_type not in STAGED:
+        rule = (
+            f"the model is of the architecture {facts.model_type}; those that can be cut into pipeline "
+            f"stages are {', '.join(STAGED)}"
         )
-        for key in names
-        if flat[f"parallel.{key}"] != 1
-    ]
+        remedy = "write pp: 1, and share a large model out with zero_stage: 3 and dp"
+    elif facts.layers is not None and pp > facts.layers:
+        rule = f"the model has {facts.layers} layers, and each of {pp} pipeline stages needs one"
+        remedy = f"write pp: {facts.layers} or less"
+    else:
+        return []
+    return [Contradiction(path="parallel.pp", rule=rule, remedy=remedy)]
+
+
+def _beside_stages(flat: Mapping[str, Any]) -> list[Contradiction]:
+    """What DeepSpeed does not do in a pipeline."""
+    found = []
+    stage, offload = flat["deepspeed.zero_stage"], flat["deepspeed.offload"]
+    if flat["parallel.tp"] > 1:
+        rule = (
+            "DeepSpeed's AutoTP shares out a model that is whole on each rank, which a pipeline's is not: "
+            "with pp above 1, tp is 1"
+        )
+        found.append(Contradiction(path="parallel.tp", rule=rule, remedy="write tp: 1, or pp: 1"))
+    if offload == "all":
+        rule = "offload: all needs zero_stage 3, which DeepSpeed's pipeline engine does not have"
+        found.append(Contradiction(path="deepspeed.offload", rule=rule, remedy="write offload: none"))
+    elif stage > 1:
+        rule = (
+            "DeepSpeed's pipeline engine partitions neither gradients nor parameters: with pp above 1, "
+            f"zero_stage is 0 or 1, not {stage}"
+        )
+        found.append(Contradiction(path="deepspeed.zero_stage", rule=rule, remedy="write zero_stage: 1"))
+    return found
+
+
+def _beside_shares(flat: Mapping[str, Any]) -> list[Contradiction]:
+    """What DeepSpeed does not do where matrices are shared out."""
+    found = []
+    if flat.get("training.lora") is not False:
+        rule = "DeepSpeed's AutoTP replaces the layers that adapters are put on: with lora, tp is 1"
+        found.append(Contradiction(path="parallel.tp", rule=rule, remedy="write tp: 1, or lora: false"))
+    stage, precision = flat["deepspeed.zero_stage"], flat["deepspeed.precision"]
+    if stage == 0 and precision != "fp32":
+        rule = (
+            f"without ZeRO and in {precision}, DeepSpeed clips each rank's share of the gradient by itself: "
+            "with tp above 1, zero_stage is 1, 2 or 3"
+        )
+        found.append(Contradiction(path="deepspeed.zero_stage", rule=rule, remedy="write zero_stage: 1"))
+    return found
 
 
 def _objective(flat: Mapping[str, Any]) -> list[Contradiction]:

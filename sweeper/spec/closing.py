@@ -38,7 +38,8 @@ def complete(known: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
         flat[path] = leaf.default
     _close_training(flat, facts)
     _close_batch(flat, facts)
-    flat.setdefault("deepspeed.zero_stage", rules.zero_stage(flat["deepspeed.offload"]))
+    stage = rules.zero_stage(flat["deepspeed.offload"], pp=flat["parallel.pp"])
+    flat.setdefault("deepspeed.zero_stage", stage)
     flat.setdefault("deepspeed.precision", rules.precision(facts.accelerator))
     _close_resources(flat, facts)
     return flat

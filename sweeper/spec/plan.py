@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.spec.batch import optimizer_steps
 from sweeper.spec.checks import GROUPS
+from sweeper.spec.config import Parallel
 from sweeper.spec.duration import duration_text
 from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
@@ -193,13 +194,12 @@ def _trials(space: Space) -> list[dict[str, object]]:
 
 def _extent(space: Space, flat: dict[str, object]) -> tuple[int, int, int, int]:
     """Global batch, steps, rows and ranks of one trial."""
-    batch, epochs, dp = (
-        flat[path] for path in ("training.global_batch_size", "training.epochs", "parallel.dp")
-    )
-    if not (isinstance(batch, int) and isinstance(epochs, (int, float)) and isinstance(dp, int)):
+    batch, epochs = flat["training.global_batch_size"], flat["training.epochs"]
+    ranks = Parallel.model_validate({name: flat[f"parallel.{name}"] for name in ("dp", "pp", "tp")}).ranks
+    if not (isinstance(batch, int) and isinstance(epochs, (int, float))):
         raise TypeError("a loaded space has whole batch sizes")
     steps = optimizer_steps(rows=space.facts.train_rows, epochs=epochs, global_batch=batch)
-    return batch, steps, steps * batch, dp
+    return batch, steps, steps * batch, ranks
 
 
 def _fixed(space: Space) -> tuple[FixedValue, ...]:

@@ -118,14 +118,17 @@ def accumulation(global_batch: int, *, dp: int, per_device: int) -> int:
     return max(1, round(global_batch / (per_device * dp)))
 
 
-def zero_stage(offload: str) -> Literal[2, 3]:
+def zero_stage(offload: str, *, pp: int) -> Literal[1, 2, 3]:
     """2: optimizer states and gradients are partitioned, at no more communication than plain data
     parallelism (Rajbhandari et al. 2020, arXiv:1910.02054, section 7); 3 where parameters are
-    offloaded, which only stage 3 can.
+    offloaded, which only stage 3 can; 1 between pipeline stages, because DeepSpeed's pipeline engine
+    partitions no more than optimizer states.
 
     One rank has nothing to partition, and stage 0 is then faster; 2 is kept so that the same file
     means the same on one device and on eight.
     """
+    if pp > 1:
+        return 1
     return 3 if offload == "all" else 2
 
 

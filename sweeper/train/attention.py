@@ -14,13 +14,15 @@ in a batch of their own lines, and cannot be packed.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-__all__ = ["ROW_WISE", "Layout", "implementation_for", "layout_of"]
+__all__ = ["ROW_WISE", "Layout", "attention_arguments", "implementation_for", "layout_of", "moved"]
 
 Layout = Literal["row_wise", "varlen", "padded"]
 ROW_WISE = "sweeper_row_wise"
@@ -42,6 +44,33 @@ def layout_of(model: Any) -> Layout:
     if name == ROW_WISE:
         return "row_wise"
     return "varlen" if name == _FLASH else "padded"
+
+
+def attention_arguments(lengths: Sequence[int], layout: Layout, device: torch.device | str) -> dict[str, Any]:
+    """What tells the attention where rows end; keyword arguments of the model.
+
+    Args:
+        lengths: tokens of each row of the micro-batch.
+    """
+    if layout == "padded":
+        return {}
+    if layout == "row_wise":
+        return {"row_lengths": tuple(lengths)}
+    ends = moved(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), device)
+    return {
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+    }
+
+
+def moved(array: np.ndarray[Any, Any], device: torch.device | str) -> torch.Tensor:
+    """The array as a tensor on the device, without waiting for it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if torch.device(device).type == "cuda":
+        tensor = tensor.pin_memory()  # only a copy from pinned memory does not wait
+    return tensor.to(device, non_blocking=True)
 
 
 def attend_within_rows(

@@ -16,7 +16,7 @@ def deepspeed_config(config: Config) -> dict[str, Any]:
     needs no compiler on the machine and was faster than DeepSpeed's own on CPU.
     """
     training, memory = config.training, config.deepspeed
-    return {
+    settings = {
         "train_batch_size": training.global_batch_size,
         "train_micro_batch_size_per_gpu": training.per_device_batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
@@ -28,6 +28,10 @@ def deepspeed_config(config: Config) -> dict[str, Any]:
         "fp16": {"enabled": memory.precision == "fp16"},
         "steps_per_print": None,
     }
+    if config.parallel.tp > 1:
+        # The loss is ours, and wants the whole vocabulary's logits.
+        settings["tensor_parallel"] = {"autotp_size": config.parallel.tp, "vocab_parallel_lm_head": False}
+    return settings
 
 
 def _zero(config: Config) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from sweeper.data import NO_LOSS, TokenizedSplit, collate
-from sweeper.train.attention import Layout
+from sweeper.train.attention import Layout, attention_arguments, moved
 
 __all__ = ["DeviceBatch", "completion_logits", "completion_nll", "device_batch"]
 
@@ -57,35 +57,13 @@ def device_batch(
     batch = collate(split, lines, pad_id)
     predicting = np.flatnonzero((batch.labels[:, 1:] != NO_LOSS).any(axis=0))
     return DeviceBatch(
-        input_ids=_moved(batch.input_ids, device),
-        position_ids=_moved(batch.position_ids, device),
-        attention=_attention(split.lengths[whole], layout, device),
-        predicting=_moved(predicting, device),
-        targets=_moved(batch.labels[:, predicting + 1], device),
+        input_ids=moved(batch.input_ids, device),
+        position_ids=moved(batch.position_ids, device),
+        attention=attention_arguments(split.lengths[whole].tolist(), layout, device),
+        predicting=moved(predicting, device),
+        targets=moved(batch.labels[:, predicting + 1], device),
         completion_tokens=batch.completion_tokens,
     )
-
-
-def _attention(lengths: Rows, layout: Layout, device: torch.device | str) -> dict[str, Any]:
-    if layout == "padded":
-        return {}
-    if layout == "row_wise":
-        return {"row_lengths": tuple(lengths.tolist())}
-    ends = _moved(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), device)
-    longest = int(lengths.max())
-    return {
-        "cu_seq_lens_q": ends,
-        "cu_seq_lens_k": ends,
-        "max_length_q": longest,
-        "max_length_k": longest,
-    }
-
-
-def _moved(array: Rows, device: torch.device | str) -> torch.Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if torch.device(device).type == "cuda":
-        tensor = tensor.pin_memory()  # only a copy from pinned memory does not wait
-    return tensor.to(device, non_blocking=True)
 
 
 def completion_logits(model: Any, batch: DeviceBatch) -> torch.Tensor:

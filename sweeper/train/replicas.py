@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.utils import groups
 from torch.optim.lr_scheduler import LambdaLR
 
+from sweeper.errors import ModelError
 from sweeper.spec import Config
 from sweeper.train.checkpoint import SafeCheckpoints
 from sweeper.train.ds_config import deepspeed_config
 from sweeper.train.evaluation import evaluate
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.loss import completion_logits, completion_nll
+from sweeper.train.norms import GradientNorm
 from sweeper.train.optimizer import adamw, schedule_of
 
 __all__ = ["Replicas"]
 
 
 class Replicas:
-    """Implements Executor with a DeepSpeed engine over the model as it is."""
+    """Implements Executor with a DeepSpeed engine over the model as it is.
 
-    def __init__(self, config: Config, model: torch.nn.Module, feed: TrainingFeed) -> None:
+    Raises: ModelError where tp is above 1 and the model's matrices cannot be shared out so.
+    """
+
+    def __init__(self, config: Config, model: Any, feed: TrainingFeed) -> None:
+        if config.parallel.tp > 1:
+            _require_shares(model.config, config)
         self._config, self._feed = config, feed
         self.ds_config = deepspeed_config(config)
         optimizer = adamw(model, config.training)
@@ -33,37 +43,29 @@ class Replicas:
             optimizer=optimizer,
             lr_scheduler=LambdaLR(optimizer, schedule_of(config.training, feed.steps)),
             config=dict(self.ds_config),
+            mpu=_tensor_groups(config.parallel.tp),
         )
         self.engine.checkpoint_engine = SafeCheckpoints()
+        self._norm = GradientNorm(self.engine, optimizer, config)
 
     def optimizer_step(self, step: int) -> tuple[torch.Tensor, float | torch.Tensor | None]:
         """See Executor.
 
         DeepSpeed averages gradients over micro-batches and ranks. Each micro-batch's summed loss
         is scaled so that this average is the mean over the completion tokens of the whole global
-        batch, however it is split: that is what makes dp and accumulation interchangeable.
+        batch, however it is split: that is what makes dp and accumulation interchangeable. Tensor
+        neighbours have the same loss; the first of them adds it.
         """
         split = self._config.training.gradient_accumulation_steps * self._config.parallel.dp
         scale = split / float(self._feed.completion_tokens[step])
         summed = torch.zeros((), device=self.engine.device)
-        norm: float | torch.Tensor | None = None
         for batch in self._feed.micro_batches(step):
             nll = completion_nll(completion_logits(self.engine, batch), batch.targets)
             summed += nll.detach()
             self.engine.backward(nll * scale)
-            if self.engine.is_gradient_accumulation_boundary():
-                norm = self._plain_grad_norm()
             self.engine.step()
-        return summed, self.engine.get_global_grad_norm() if norm is None else norm
-
-    def _plain_grad_norm(self) -> torch.Tensor | None:
-        """Without ZeRO and in fp32 DeepSpeed clips but does not tell the norm."""
-        memory = self._config.deepspeed
-        if memory.zero_stage > 0 or memory.precision != "fp32":
-            return None
-        return torch.nn.utils.get_total_norm(
-            [p.grad for p in self.engine.module.parameters() if p.grad is not None]
-        )
+        first_of_neighbours = dist.get_rank() % self._config.parallel.tp == 0
+        return summed * first_of_neighbours, self._norm.last()
 
     def evaluate(self, feed: EvaluationFeed) -> dict[str, float]:
         return evaluate(self.engine, feed, self.engine.device)
@@ -75,11 +77,38 @@ class Replicas:
         self.engine.load_checkpoint(str(folder), tag="state")
 
     def state_dict(self) -> dict[str, torch.Tensor] | None:
-        if self._config.deepspeed.zero_stage == 3:
-            state: dict[str, torch.Tensor] | None = self.engine._zero3_consolidated_16bit_state_dict()
+        if self._config.deepspeed.zero_stage == 3 or self._config.parallel.tp > 1:
+            state: dict[str, torch.Tensor] | None = self.engine._consolidated_16bit_state_dict()
             return state
         return self.engine.module.state_dict() if dist.get_rank() == 0 else None
 
     def close(self) -> None:
         self.engine.destroy()
         del self.engine
+
+
+def _require_shares(model: Any, config: Config) -> None:
+    """A rank has whole attention heads, and DeepSpeed knows which matrices to cut from a plan that
+    transformers has for each architecture; without one it would guess."""
+    tp = config.parallel.tp
+    heads, shared = model.num_attention_heads, getattr(model, "num_key_value_heads", None)
+    if not getattr(model, "base_model_tp_plan", None):
+        rule = f"{config.model_path} is of the architecture {model.model_type}, for which transformers has "
+        rule += "no plan of what tensor parallelism cuts"
+        remedy = "write tp: 1, and share a large model out with zero_stage: 3 and dp"
+    elif heads % tp or (shared or heads) % tp:
+        rule = f"{config.model_path} has {heads} attention heads and {shared or heads} for keys and values, "
+        rule += "which tp divides"
+        remedy = f"write tp: {math.gcd(heads, shared or heads)} or a divisor of it"
+    else:
+        return
+    raise ModelError.of(where="parallel.tp", value=tp, rule=rule, remedy=remedy)
+
+
+def _tensor_groups(tp: int) -> Any:
+    """Who shares which matrices with whom; DeepSpeed would make it itself, but only after it has
+    checked the batch arithmetic as if every rank were a replica."""
+    if tp == 1:
+        return None
+    groups._init_tp_mesh_device(tp)
+    return groups

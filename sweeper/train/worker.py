@@ -9,6 +9,7 @@ import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,8 +18,10 @@ from sweeper.errors import TrialFailedError
 from sweeper.spec import Config
 from sweeper.train.attention import Layout, layout_of
 from sweeper.train.engine import STARTUP, Job, Prepared, Progress
+from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
 from sweeper.train.model import ModelStore
+from sweeper.train.pipeline import Pipeline
 from sweeper.train.replicas import Replicas
 from sweeper.train.trainer import Trainer
 
@@ -83,7 +86,7 @@ class RankWorker:
         model = self._models.fresh(config)
         layout = layout_of(model)
         feed = TrainingFeed.of(config, data, data_rank(config, self.rank), layout, device)
-        executor = Replicas(config, model.to(device), feed)
+        executor = _executor(config, model, feed, device)
         self._trainer = Trainer(
             config,
             model,
@@ -149,6 +152,12 @@ class RankWorker:
 def _data_notes(data: TokenizedData) -> tuple[str, ...]:
     left_out = (f"the bad rows are named in {data.bad_rows_file}",) if data.counts["rows_bad"] else ()
     return (data.summary(), *left_out, *data.notes)
+
+
+def _executor(config: Config, model: Any, feed: TrainingFeed, device: str) -> Executor:
+    if config.parallel.pp > 1:
+        return Pipeline(config, model, feed)
+    return Replicas(config, model.to(device), feed)
 
 
 def _seed_everything(seed: int) -> None:

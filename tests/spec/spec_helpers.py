@@ -18,6 +18,7 @@ FACTS = Facts(
     devices=1,
     cpus=8,
     hidden_size=576,
+    layers=30,
     max_position_embeddings=8192,
 )
 GPU_FACTS = replace(FACTS, accelerator="cuda", devices=8, cpus=64)

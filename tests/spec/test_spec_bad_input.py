@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 from spec_helpers import GPU_FACTS, load_text, problems_of
@@ -183,8 +184,27 @@ CASES = {
         "not 1 (with zero_stage: 1)",
         "zero_stage: 3",
     ),
-    "pipeline parallelism": ("parallel: {pp: 2}\n", "4:16", "no pipeline parallelism", "dp"),
-    "tensor parallelism": ("parallel: {tp: 2}\n", "4:16", "no tensor parallelism", "dp"),
+    "more pipeline stages than layers": ("parallel: {pp: 31}\n", "4:16", "30 layers", "pp: 30 or less"),
+    "stages and tensor shares": ("parallel: {pp: 2, tp: 2}\n", "4:23", "with pp above 1, tp is 1", "tp: 1"),
+    "stages with a stage of ZeRO that they do not have": (
+        "parallel: {pp: 2}\ndeepspeed: {zero_stage: 2}\n",
+        "5:25",
+        "zero_stage is 0 or 1, not 2",
+        "zero_stage: 1",
+    ),
+    "stages with parameters in the host's memory": (
+        "parallel: {pp: 2}\ndeepspeed: {zero_stage: 3, offload: all}\n",
+        "5:37",
+        "pipeline engine does not have",
+        "offload: none",
+    ),
+    "tensor shares with adapters": ("parallel: {tp: 2}\ntraining: {lora: {}}\n", "4:16", "AutoTP", "lora"),
+    "tensor shares in half precision without ZeRO": (
+        "parallel: {tp: 2}\ndeepspeed: {zero_stage: 0, precision: bf16}\n",
+        "5:25",
+        "clips each rank's share",
+        "zero_stage: 1",
+    ),
     "more tokens than positions": ("training: {max_seq_len: 9000}\n", "4:25", "8192", "max_seq_len: 8192"),
     "a metric the wrong way round": (
         "objective: {metric: eval/token_accuracy, mode: min}\n",
@@ -248,6 +268,12 @@ def test_a_small_file_of_aliases_cannot_become_a_huge_tree(tmp_path):
     assert "once its aliases are expanded" in one.rule
 
 
+def test_an_architecture_that_cannot_be_staged_is_refused_with_those_that_can(tmp_path):
+    facts = replace(GPU_FACTS, model_type="gpt2")
+    (one,) = problems_of(tmp_path, "parallel: {pp: 2}\n", facts=facts)
+    assert "gpt2; those that can be cut" in one.rule and "llama, mistral, qwen2" in one.rule
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     for path, rule in ((tmp_path / "none.yaml", "no such file"), (tmp_path, "folder")):
         with pytest.raises(SpaceFileError, match=rule):
@@ -263,7 +289,7 @@ def test_all_faults_come_at_once_and_in_the_order_of_the_file(tmp_path):
           scheduler: exponential
           final_lr_ratio: 0
           epoch: 3
-        parallel: {pp: 2}
+        parallel: {pp: 31}
         """,
         overrides=["zero_stge=1", "seed=2", "training=3", "lr", "epochs=[1"],
     )

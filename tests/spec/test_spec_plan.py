@@ -101,3 +101,9 @@ def test_what_the_machine_cannot_hold_is_refused_before_anything_starts(tmp_path
 def test_a_cluster_is_not_judged_by_this_machine(tmp_path):
     text = OPEN + "parallel: {dp: 8}\nresources: {gpus_per_rank: 1, ray_address: auto}\n"
     require_hardware(load_text(tmp_path, text))
+
+
+def test_ranks_are_those_of_all_ways_of_spreading(tmp_path):
+    plan = make_plan(load_text(tmp_path, "parallel: {dp: [1, 2], pp: 3}\n", facts=GPU_FACTS))
+    assert (plan.ranks.low, plan.ranks.high) == (3, 6)
+    assert any(one.name == "zero_stage" and one.value == "1" for one in plan.fixed)
