@@ -51,10 +51,11 @@ def validate(file: SpaceFile, overrides: Overrides = None) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
     from sweeper.data import gather_facts
     from sweeper.search import check_sampler
-    from sweeper.spec import load_space, make_plan, render
+    from sweeper.spec import load_space, make_plan, render, require_metrics
 
     space = load_space(file, overrides=overrides or (), gather=gather_facts)
     check_sampler(space)
+    require_metrics(space)
     _console().print(render(make_plan(space)))
 
 

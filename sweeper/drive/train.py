@@ -13,7 +13,7 @@ from sweeper.data import gather_facts, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.quiet import quiet
 from sweeper.errors import SweepFolderError
-from sweeper.spec import Config, SweepFolder, load_space, require_closed, require_hardware
+from sweeper.spec import Config, SweepFolder, load_space, require_closed, require_hardware, require_metrics
 from sweeper.train import Engine, Job
 
 __all__ = ["TrainResult", "train_config"]
@@ -43,6 +43,7 @@ def train_config(
     space = load_space(config_file, overrides=overrides, gather=gather_facts)
     require_closed(space)
     require_hardware(space)
+    require_metrics(space)
     config = space.close({})
     target = (output_dir or Path("models") / config.name).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -7,6 +7,7 @@ one with nothing open. Neither torch nor any other heavy library is imported her
 from sweeper.spec.config import (
     Config,
     Deepspeed,
+    Evaluation,
     Lora,
     Objective,
     Parallel,
@@ -22,20 +23,24 @@ from sweeper.spec.facts import Facts
 from sweeper.spec.files import write_whole
 from sweeper.spec.folder import SweepFolder
 from sweeper.spec.load import load_space
+from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
 from sweeper.spec.plan import Plan, make_plan, render
 from sweeper.spec.schema import json_schema
 from sweeper.spec.space import Dimension, Space, require_closed, require_hardware, require_open
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 
 __all__ = [
+    "EXACT_MATCH",
     "Choice",
     "Config",
     "Deepspeed",
     "Dimension",
+    "Evaluation",
     "Facts",
     "IntRange",
     "LogUniform",
     "Lora",
+    "MetricFunction",
     "Objective",
     "OpenValue",
     "Parallel",
@@ -53,11 +58,14 @@ __all__ = [
     "Values",
     "dump_config",
     "json_schema",
+    "load_metric",
     "load_space",
     "make_plan",
+    "metric_name",
     "render",
     "require_closed",
     "require_hardware",
+    "require_metrics",
     "require_open",
     "write_whole",
 ]

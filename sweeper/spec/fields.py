@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sweeper.spec.config import AUTO, SEARCHABLE, Config, Section
+from sweeper.spec.config import AUTO, SEARCHABLE, Config, Section, Words
 from sweeper.spec.duration import duration_text, parse_duration_s
 from sweeper.spec.values import text
 
@@ -117,7 +117,8 @@ class Leaf:
         """What a value must be, in words."""
         if self.path in _FILE_KEYS:
             return "a span of time such as 90s, 45m, 2h or 1h30m"
-        return _words(self.info.annotation, self.info.metadata)
+        said = [mark.text for mark in self.info.metadata if isinstance(mark, Words)]
+        return said[0] if said else _words(self.info.annotation, self.info.metadata)
 
     def mend(self, value: Any, quoted: bool) -> str:
         """What to do about a value that is none of the field's."""
@@ -144,10 +145,11 @@ class Leaf:
 
     @cached_property
     def options(self) -> tuple[Any, ...]:
-        """The only values that there are, where the field's type lists them."""
+        """The values that the field's type lists, if it lists any."""
         if self.kind == "switch":
             return (True, False)
-        return get_args(self.info.annotation) if self.kind == "word" else ()
+        kinds = get_args(self.info.annotation) if _is_union(self.info.annotation) else (self.info.annotation,)
+        return tuple(option for kind in kinds if get_origin(kind) is Literal for option in get_args(kind))
 
 
 @cache
