@@ -32,6 +32,8 @@ class Job:
     """Everything that the trial's processes print is appended here."""
     evaluate_untrained: bool = False
     """Evaluate once before the first step, at 0 tokens."""
+    modules_dir: Path = field(default_factory=Path.cwd)
+    """Where modules with metrics of the user's own are looked for first: where the command was given."""
     resume_from: Path | None = None
     """A folder that ``Engine.checkpoint`` wrote for the same configuration: go on from there."""
 

@@ -18,6 +18,7 @@ from sweeper.spec import Config
 from sweeper.train.attention import Layout, layout_of
 from sweeper.train.engine import STARTUP, Job, Prepared, Progress
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
+from sweeper.train.generation import Generation
 from sweeper.train.model import ModelStore
 from sweeper.train.replicas import Replicas
 from sweeper.train.trainer import Trainer
@@ -45,6 +46,7 @@ class RankWorker:
         self._trial_waited_since = self._idle_since
         self._models: ModelStore | None = None
         self._evaluations: dict[tuple[object, ...], EvaluationFeed] = {}
+        self._generations: dict[tuple[object, ...], Generation] = {}
         self._trainer: Trainer | None = None
 
     def join(self, address: str, port: int) -> None:
@@ -90,6 +92,7 @@ class RankWorker:
             executor,
             feed,
             self._evaluation(config, data, layout, device),
+            self._generation(config, data, job.modules_dir),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
         )
@@ -143,6 +146,24 @@ class RankWorker:
                 device=device,
             )
         return self._evaluations[key]
+
+    def _generation(self, config: Config, data: TokenizedData, modules_dir: Path) -> Generation | None:
+        if not config.generated_metrics:
+            return None
+        in_step = config.deepspeed.zero_stage == 3
+        key = (
+            data.fingerprint,
+            config.model_path,
+            config.generated_metrics,
+            config.evaluation,
+            config.parallel,
+            in_step,
+        )
+        if key not in self._generations:
+            self._generations[key] = Generation(
+                config, data, data_rank=data_rank(config, self.rank), modules_dir=modules_dir
+            )
+        return self._generations[key]
 
 
 def _seed_everything(seed: int) -> None:
