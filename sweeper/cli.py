@@ -133,8 +133,11 @@ def train(
     from sweeper.drive import train_config
 
     result = train_config(file, overrides=overrides or (), output_dir=output_dir)
-    loss, untrained = result.metrics["eval/loss"], result.untrained["eval/loss"]
-    typer.echo(f"eval/loss {loss:.4f} (untrained {untrained:.4f}); model in {result.folder}")
+    said = [
+        f"{name} {result.metrics[name]:.4f} (untrained {result.untrained[name]:.4f})"
+        for name in dict.fromkeys(("eval/loss", result.objective))
+    ]
+    typer.echo(f"{', '.join(said)}; model in {result.folder}")
 
 
 @app.command()

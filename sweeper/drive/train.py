@@ -29,6 +29,8 @@ class TrainResult:
     """Of the last evaluation."""
     untrained: dict[str, float]
     """Of the evaluation before the first step."""
+    objective: str
+    """The metric that the sweep compared by."""
     promised: float | None
     """The objective that the best-config's sweep reached with this configuration."""
 
@@ -65,7 +67,13 @@ def train_config(
         finally:
             group.shut_down()
     value = (config.provenance or {}).get("value")
-    return TrainResult(folder=target, metrics=evaluations[-1], untrained=evaluations[0], promised=value)
+    return TrainResult(
+        folder=target,
+        metrics=evaluations[-1],
+        untrained=evaluations[0],
+        objective=config.objective.metric,
+        promised=value,
+    )
 
 
 def _train(config: Config, engine: Engine, scratch: SweepFolder, console: Console) -> list[dict[str, float]]:
@@ -79,6 +87,7 @@ def _train(config: Config, engine: Engine, scratch: SweepFolder, console: Consol
     )
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     evaluations = []
+    names = dict.fromkeys(("eval/loss", config.objective.metric))
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         prepared = engine.prepare(job)
         task = bar.add_task("", total=prepared.total_tokens)
@@ -87,7 +96,7 @@ def _train(config: Config, engine: Engine, scratch: SweepFolder, console: Consol
             progress = engine.advance()
             done = progress.done
             evaluations.append(progress.metrics)
-            shown = f"eval/loss {progress.metrics['eval/loss']:.4f}"
+            shown = ", ".join(f"{name} {progress.metrics[name]:.4f}" for name in names)
             bar.update(task, completed=progress.tokens, description=shown)
             if not console.is_terminal:
                 console.print(f"step {progress.step}/{prepared.total_steps}: {shown}", soft_wrap=True)

@@ -83,7 +83,8 @@ class Engine(Protocol):
     """One trial at a time; calls come from one thread. After ``stop`` it can prepare the next.
 
     ``prepare`` raises UserError for what the user must mend; ``advance`` raises
-    TrialDivergedError when the numbers are lost, TrialFailedError when the trial cannot go on.
+    TrialDivergedError when the numbers are lost, TrialFailedError when the trial cannot go on, and
+    UserError when a metric of the user's own fails.
     """
 
     def prepare(self, job: Job) -> Prepared:

@@ -72,13 +72,15 @@ class Scorer:
         return float(value)
 
     def _unusable(self, rule: str, remedy: str) -> UserError:
-        remedy += ", then `sweeper resume` goes on with the sweep"
+        remedy += "; `sweeper resume` goes on with a sweep then"
         return UserError.of(where="evaluation.metrics", value=self.entry, rule=rule, remedy=remedy)
 
 
 def _told(error: BaseException) -> str:
-    """The last line of the traceback, and the place that it came from."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    """The last line of the traceback, and where the user's own file was left."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = frames[min(1, len(frames) - 1)].filename  # the first one is the call in this file
+    last = [frame for frame in frames if frame.filename == own][-1]
     said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
     return f"{said} ({Path(last.filename).name}:{last.lineno}, in {last.name})"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import textwrap
 
@@ -117,6 +118,30 @@ def test_a_function_of_the_users_own_gets_three_lists_of_texts(rank, run_in, ans
     assert not any("<|" in text for text in generations + references)
 
 
+def test_answers_in_a_padded_batch_are_those_of_each_prompt_alone(rank, job_of, answered, own_modules):
+    """By transformers' own attention and greedy generation, of the packaged model as it is."""
+    import dataclasses
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from sweeper.data import model_folder
+
+    write_module(
+        own_modules, "told", "answers = []\ndef kept(p, g, r): return len(answers.append([p, g]) or r)\n"
+    )
+    job = answered("told:kept", rows=6, max_new_tokens=16)
+    rank.prepare(dataclasses.replace(job, evaluate_untrained=True))
+    rank.advance()
+    rank.stop()
+    ((prompts, generations),) = importlib.import_module("told").answers
+    folder = model_folder("builtin:quickstart")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    for prompt, generation in zip(prompts, generations, strict=True):
+        ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        (whole,) = model.generate(ids, max_new_tokens=16, do_sample=False)
+        assert tokenizer.decode(whole[ids.shape[1] :], skip_special_tokens=True).strip() == generation
+
+
 def test_no_more_rows_are_answered_than_are_held_out(rank, run_in, answered, own_modules):
     write_module(own_modules, "count", "def rows(p, g, r): return len(r)\n")
     final = run_in(rank, answered("count:rows", rows=1000, max_new_tokens=1)).evaluations[-1].metrics
@@ -127,6 +152,11 @@ def test_no_more_rows_are_answered_than_are_held_out(rank, run_in, answered, own
 @pytest.mark.parametrize(
     ("body", "error", "said"),
     [
+        (
+            "import json; json.loads('')",
+            UserError,
+            r"JSONDecodeError: Expecting .* \(own\w+.py:2, in score\)",
+        ),
         ("return {}['x']", UserError, r"own\w*:score: raised KeyError: 'x' \(own\w+.py:2, in score\)"),
         ("return None", UserError, r"own\w*:score: returned a NoneType"),
         ("return float('nan')", TrialFailedError, r"own\w*:score returned nan, which is not finite"),
