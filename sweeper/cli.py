@@ -51,10 +51,11 @@ def validate(file: SpaceFile, overrides: Overrides = None) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
     from sweeper.data import gather_facts
     from sweeper.search import check_sampler
-    from sweeper.spec import load_space, make_plan, render
+    from sweeper.spec import load_space, make_plan, render, require_metrics
 
     space = load_space(file, overrides=overrides or (), gather=gather_facts)
     check_sampler(space)
+    require_metrics(space)
     _console().print(render(make_plan(space)))
 
 
@@ -132,8 +133,11 @@ def train(
     from sweeper.drive import train_config
 
     result = train_config(file, overrides=overrides or (), output_dir=output_dir)
-    before = f" (untrained {result.untrained['eval/loss']:.4f})" if result.untrained else ""
-    typer.echo(f"eval/loss {result.metrics['eval/loss']:.4f}{before}; model in {result.folder}")
+    said = []
+    for name in dict.fromkeys(("eval/loss", result.objective)):
+        before = f" (untrained {result.untrained[name]:.4f})" if result.untrained else ""
+        said.append(f"{name} {result.metrics[name]:.4f}{before}")
+    typer.echo(f"{', '.join(said)}; model in {result.folder}")
 
 
 @app.command()

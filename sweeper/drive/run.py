@@ -14,7 +14,7 @@ from sweeper.drive.quiet import quiet
 from sweeper.drive.stored import open_sweep, store_space, sweep_state, this_driver
 from sweeper.errors import SweepFolderError, SweepInterruptedError
 from sweeper.search import Ledger, TrialRecord, check_sampler
-from sweeper.spec import Space, SweepFolder, load_space, require_hardware, require_open
+from sweeper.spec import Space, SweepFolder, load_space, require_hardware, require_metrics, require_open
 
 __all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
@@ -45,6 +45,7 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     require_open(space)
     require_hardware(space)
     check_sampler(space)
+    require_metrics(space)
     folder = SweepFolder(out or space.sweep_dir)
     _refuse_existing(folder)
     with quiet(folder.logs_dir / "driver.log") as person:
@@ -63,6 +64,7 @@ def resume_sweep(root: Path) -> SweepResult:
     folder = SweepFolder(root)
     space, ledger = open_sweep(folder)
     _refuse_running(folder, ledger)
+    require_metrics(space)
     with quiet(folder.logs_dir / "driver.log") as person:
         return _conduct(space, folder, ledger, person)
 

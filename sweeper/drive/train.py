@@ -14,7 +14,7 @@ from sweeper.data import gather_facts, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.quiet import quiet
 from sweeper.errors import SweepFolderError, SweepInterruptedError
-from sweeper.spec import Config, SweepFolder, load_space, require_closed, require_hardware
+from sweeper.spec import Config, SweepFolder, load_space, require_closed, require_hardware, require_metrics
 from sweeper.train import Engine, Job, Keeper, Progress, discard, newest_checkpoint
 
 __all__ = ["TrainResult", "train_config"]
@@ -30,6 +30,8 @@ class TrainResult:
     """Of the last evaluation."""
     untrained: dict[str, float] | None
     """Of the evaluation before the first step; None where the run went on from a state."""
+    objective: str
+    """The metric that the sweep compared by."""
     promised: float | None
     """The objective that the best-config's sweep reached with this configuration."""
 
@@ -44,6 +46,7 @@ def train_config(
     space = load_space(config_file, overrides=overrides, gather=gather_facts)
     require_closed(space)
     require_hardware(space)
+    require_metrics(space)
     config = space.close({})
     target = (output_dir or Path("models") / config.name).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -71,8 +74,13 @@ def train_config(
             group.shut_down()
     value = (config.provenance or {}).get("value")
     first = evaluations[0]
-    untrained = first.metrics if first.tokens == 0 else None
-    return TrainResult(folder=target, metrics=evaluations[-1].metrics, untrained=untrained, promised=value)
+    return TrainResult(
+        folder=target,
+        metrics=evaluations[-1].metrics,
+        untrained=first.metrics if first.tokens == 0 else None,
+        objective=config.objective.metric,
+        promised=value,
+    )
 
 
 def _train(config: Config, engine: Engine, scratch: SweepFolder, console: Console) -> list[Progress]:
@@ -90,6 +98,7 @@ def _train(config: Config, engine: Engine, scratch: SweepFolder, console: Consol
     keeper = Keeper(job)
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     evaluations = []
+    names = dict.fromkeys(("eval/loss", config.objective.metric))
     with ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
         prepared = engine.prepare(job)
         for note in prepared.data_notes:
@@ -102,7 +111,7 @@ def _train(config: Config, engine: Engine, scratch: SweepFolder, console: Consol
             progress = engine.advance()
             done = progress.done
             evaluations.append(progress)
-            shown = f"eval/loss {progress.metrics['eval/loss']:.4f}"
+            shown = ", ".join(f"{name} {progress.metrics[name]:.4f}" for name in names)
             if progress.tokens and not done:
                 keeper.keep_state(engine, progress)
             bar.update(task, completed=progress.tokens, description=shown)

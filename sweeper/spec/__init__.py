@@ -11,6 +11,7 @@ from sweeper.spec.config import (
     DataFormat,
     DataSource,
     Deepspeed,
+    Evaluation,
     Lora,
     Objective,
     Parallel,
@@ -27,12 +28,14 @@ from sweeper.spec.facts import Facts
 from sweeper.spec.files import write_whole
 from sweeper.spec.folder import SweepFolder
 from sweeper.spec.load import load_space
+from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
 from sweeper.spec.plan import Plan, make_plan, render
 from sweeper.spec.schema import json_schema
 from sweeper.spec.space import Dimension, Space, require_closed, require_hardware, require_open
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 
 __all__ = [
+    "EXACT_MATCH",
     "STAGED",
     "Checkpoints",
     "Choice",
@@ -41,10 +44,12 @@ __all__ = [
     "DataSource",
     "Deepspeed",
     "Dimension",
+    "Evaluation",
     "Facts",
     "IntRange",
     "LogUniform",
     "Lora",
+    "MetricFunction",
     "Objective",
     "OpenValue",
     "Parallel",
@@ -63,11 +68,14 @@ __all__ = [
     "Values",
     "dump_config",
     "json_schema",
+    "load_metric",
     "load_space",
     "make_plan",
+    "metric_name",
     "render",
     "require_closed",
     "require_hardware",
+    "require_metrics",
     "require_open",
     "write_whole",
 ]

@@ -27,6 +27,13 @@ AUTO = _Mark("AUTO")
 """The field may be ``auto``, and is when absent: the rules of thumb close it."""
 
 
+class Words:
+    """What a value must be, for messages, where the field's type does not say it well."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 class Section(BaseModel):
     """Frozen, strict about unknown keys."""
 
@@ -105,16 +112,40 @@ class Parallel(Section):
         return self.dp * self.pp * self.tp
 
 
-Metric = Literal["eval/loss", "eval/perplexity", "eval/token_accuracy"]
+Metric = (
+    Literal["eval/loss", "eval/perplexity", "eval/token_accuracy", "eval/exact_match"]
+    | Annotated[str, Field(pattern=r"^eval/[A-Za-z_]\w*$")]
+)
+_METRICS = (
+    "eval/loss, eval/perplexity, eval/token_accuracy, eval/exact_match or eval/<a function of your own>"
+)
 
 
 class Objective(Section):
     """What is better."""
 
-    metric: Metric = "eval/loss"
+    metric: Annotated[Metric, Words(_METRICS)] = "eval/loss"
+    """A metric of every evaluation, or one of generated answers."""
     mode: Literal["min", "max"] = "min"
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 8
     """Held-out evaluations of one trial, evenly spaced over its training tokens, the last at its end."""
+
+
+GeneratedMetric = Annotated[str, Field(pattern=r"^(exact_match|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
+
+
+class Evaluation(Section):
+    """What the model's own answers to held-out prompts are measured by."""
+
+    metrics: Annotated[
+        tuple[GeneratedMetric, ...], Words("a list, each of it exact_match or package.module:function")
+    ] = ()
+    """``exact_match``, or ``package.module:function``: a function of three lists of texts (prompts,
+    generations, references) that returns a number. None: no answers are generated."""
+    rows: Annotated[int, Field(ge=1)] = 64
+    """Answers are generated for this many held-out rows, the first ones."""
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    """An answer is cut after this many tokens."""
 
 
 class Search(Section):
@@ -212,6 +243,7 @@ class Settings(Section):
     checkpoint_path: Place | None = None
     """The sweep's folder; none: ``sweeps/<name>``."""
     objective: Objective = Objective()
+    evaluation: Evaluation = Evaluation()
     search: Search = Search()
     checkpoints: Checkpoints = Checkpoints()
     tracking: Tracking = Tracking()
@@ -225,6 +257,12 @@ class Settings(Section):
             one.model_copy(update={"format": self.data_format}) if one.format == "auto" else one
             for one in sources
         )
+
+    @property
+    def generated_metrics(self) -> tuple[str, ...]:
+        """The metrics of generated answers that are computed: those asked for, and the objective."""
+        implied = ("exact_match",) if self.objective.metric == "eval/exact_match" else ()
+        return tuple(dict.fromkeys((*self.evaluation.metrics, *implied)))
 
 
 class Config(Settings):

@@ -16,7 +16,16 @@ from sweeper.spec.fields import leaves
 __all__ = ["dump_config", "file_tree", "flatten"]
 
 
-_SECTIONS = ("training", "deepspeed", "parallel", "objective", "search", "resources", "tracking")
+_SECTIONS = (
+    "training",
+    "deepspeed",
+    "parallel",
+    "objective",
+    "evaluation",
+    "search",
+    "resources",
+    "tracking",
+)
 """What is searched first, then how."""
 
 

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sweeper.spec.config import AUTO, SEARCHABLE, Config, Section
+from sweeper.spec.config import AUTO, SEARCHABLE, Config, Section, Words
 from sweeper.spec.duration import duration_text, parse_duration_s
 from sweeper.spec.values import text
 
@@ -128,7 +128,8 @@ class Leaf:
         """What a value must be, in words."""
         if self.path in _FILE_KEYS:
             return "a span of time such as 90s, 45m, 2h or 1h30m"
-        return _words(self.info.annotation, self.info.metadata)
+        said = [mark.text for mark in self.info.metadata if isinstance(mark, Words)]
+        return said[0] if said else _words(self.info.annotation, self.info.metadata)
 
     def mend(self, value: Any, quoted: bool) -> str:
         """What to do about a value that is none of the field's."""
@@ -155,7 +156,7 @@ class Leaf:
 
     @cached_property
     def options(self) -> tuple[Any, ...]:
-        """The only values that there are, where the field's type lists them."""
+        """The values that the field's type lists, if it lists any."""
         if self.kind == "switch":
             return (True, False)
         members = (

@@ -19,6 +19,7 @@ from sweeper.spec.document import read_document
 from sweeper.spec.draft import Draft, draft_of
 from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, nested, short_name
+from sweeper.spec.metrics import better, metric_names
 from sweeper.spec.opening import Opening
 from sweeper.spec.overrides import apply_overrides
 from sweeper.spec.space import Dimension, Space
@@ -65,9 +66,20 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
 
 
 def _settle_mode(draft: Draft) -> None:
-    """A metric that is better when higher is maximised, unless the file says otherwise."""
-    if "objective.mode" not in draft.places and draft.closed.get("objective.metric") == "eval/token_accuracy":
-        draft.closed["objective.mode"] = "max"
+    """What is better follows from the metric, unless the file says it; of a user's own only the file can."""
+    metric = draft.closed.get("objective.metric")
+    if metric is None or "objective.mode" in draft.places:
+        return
+    if better(metric) is not None:
+        draft.closed["objective.mode"] = better(metric)
+    elif metric in metric_names(draft.closed.get("evaluation.metrics", ())):
+        problem = Problem(
+            where=draft.where("objective.metric"),
+            value=f"metric: {draft.shown['objective.metric']}",
+            rule="whether more or less of it is better is not known of a function of your own",
+            remedy="write mode: max beside it, or mode: min",
+        )
+        draft.problems.append(problem)
 
 
 def _settings(draft: Draft) -> Settings | None:

@@ -11,6 +11,7 @@ from sweeper.spec.config import Parallel
 from sweeper.spec.duration import duration_text
 from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
+from sweeper.spec.metrics import metric_name
 from sweeper.spec.space import Dimension, Space, hardware_problems
 from sweeper.spec.values import Choice, IntRange, describe, text
 
@@ -67,6 +68,10 @@ class Plan:
     trials: int
     evaluations: int
     """Held-out evaluations of one trial."""
+    generated: tuple[str, ...]
+    """Metrics of generated answers, by their reported names."""
+    answers: int
+    """Answers that one evaluation generates."""
     sampler: str
     stopper: str
     time_budget_s: float | None
@@ -99,7 +104,7 @@ class Plan:
             ("rows", f"{self.train_rows:,} trained on, {self.eval_rows:,} held out"),
             ("global batch", f"{self.global_batch} rows"),
             ("one trial", f"{most}{self.steps} optimizer steps, {self.rows_per_trial} rows"),
-            ("evaluations", f"{self.evaluations} per trial"),
+            ("evaluations", f"{self.evaluations} per trial{self._generation()}"),
             ("whole sweep", f"{most}{self.sweep_steps} optimizer steps, {self.sweep_rows} rows"),
             ("search", f"{self.trials} trials, sampler {self.sampler}, stopper {self.stopper}{budget}"),
             ("machine", f"{self.max_concurrent} at once, {self.ranks} {ranks} each, on {self._hardware()}"),
@@ -115,6 +120,11 @@ class Plan:
         out.append("fixed:")
         out += [f"  {one.name}: {one.value} ({one.origin})" for one in self.fixed if one.origin != "default"]
         return out + [f"note: {note}" for note in self.notes]
+
+    def _generation(self) -> str:
+        if not self.generated:
+            return ""
+        return f", each with {self.answers} generated answers for {', '.join(self.generated)}"
 
     def _hardware(self) -> str:
         return f"{self.devices} GPU{'s' * (self.devices != 1)}" if self.accelerator == "cuda" else "the CPU"
@@ -145,6 +155,8 @@ def make_plan(space: Space) -> Plan:
         ranks=ranks,
         trials=trials,
         evaluations=objective.evaluations,
+        generated=tuple(map(metric_name, space.settings.generated_metrics)),
+        answers=min(space.settings.evaluation.rows, space.facts.eval_rows),
         sampler=search.sampler,
         stopper=search.stopper,
         time_budget_s=search.time_budget_s,

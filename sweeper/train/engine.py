@@ -32,6 +32,8 @@ class Job:
     """Everything that the trial's processes print is appended here."""
     evaluate_untrained: bool = False
     """Evaluate once before the first step, at 0 tokens."""
+    modules_dir: Path = field(default_factory=Path.cwd)
+    """Where modules with metrics of the user's own are looked for first: where the command was given."""
     resume_from: Path | None = None
     """A folder that ``Engine.checkpoint`` wrote for the same configuration: go on from there."""
     checkpoints: Path | None = None
@@ -89,7 +91,8 @@ class Engine(Protocol):
     """One trial at a time; calls come from one thread. After ``stop`` it can prepare the next.
 
     ``prepare`` raises UserError for what the user must mend; ``advance`` raises
-    TrialDivergedError when the numbers are lost, TrialFailedError when the trial cannot go on.
+    TrialDivergedError when the numbers are lost, TrialFailedError when the trial cannot go on, and
+    UserError when a metric of the user's own fails.
     """
 
     def prepare(self, job: Job) -> Prepared:

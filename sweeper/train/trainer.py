@@ -17,6 +17,7 @@ from sweeper.train.checkpoint import Place, restore, run_hash, save
 from sweeper.train.engine import Progress, StepMetrics
 from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
+from sweeper.train.generation import Generation
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
 from sweeper.train.model import save_model_folder
 from sweeper.train.optimizer import schedule_of
@@ -39,12 +40,13 @@ class Trainer:
         executor: Executor,
         feed: TrainingFeed,
         evaluation: EvaluationFeed,
+        generation: Generation | None,
         *,
         evaluate_untrained: bool,
         started: float,
     ) -> None:
         self._config, self._model, self._executor = config, model, executor
-        self._feed, self._evaluation = feed, evaluation
+        self._feed, self._evaluation, self._generation = feed, evaluation, generation
         self._schedule = schedule_of(config.training, feed.steps)
         self.step = 0
         self.first_step_ended: float | None = None
@@ -60,7 +62,10 @@ class Trainer:
         reset_peak_memory()
 
     def advance(self) -> Progress:
-        """Train to the next evaluation, evaluate. Raises TrialDivergedError."""
+        """Train to the next evaluation, evaluate.
+
+        Raises TrialDivergedError, and what Generation.measure raises.
+        """
         began, first = time.perf_counter(), self.step
         pause = self._pauses.pop(0)
         while self.step < pause:
@@ -72,6 +77,8 @@ class Trainer:
         metrics = self._executor.evaluate(self._evaluation) | self._performance(first, trained_s)
         if not math.isfinite(metrics["eval/loss"]):
             raise TrialDivergedError(self._divergence(f"eval/loss {metrics['eval/loss']}", self.step))
+        if self._generation is not None:
+            metrics |= self._generation.measure(self._model, self._feed.device)
         self._objective = metrics.get(self._config.objective.metric)
         steps, self._reported = tuple(self._reported), []
         return Progress(

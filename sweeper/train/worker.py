@@ -20,6 +20,7 @@ from sweeper.train.attention import Layout, layout_of
 from sweeper.train.engine import STARTUP, Job, Prepared, Progress
 from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
+from sweeper.train.generation import Generation
 from sweeper.train.model import ModelStore
 from sweeper.train.pipeline import Pipeline
 from sweeper.train.replicas import Replicas
@@ -48,6 +49,7 @@ class RankWorker:
         self._trial_waited_since = self._idle_since
         self._models: ModelStore | None = None
         self._evaluations: dict[tuple[object, ...], EvaluationFeed] = {}
+        self._generations: dict[tuple[object, ...], Generation] = {}
         self._trainer: Trainer | None = None
 
     def join(self, address: str, port: int) -> None:
@@ -93,6 +95,7 @@ class RankWorker:
             executor,
             feed,
             self._evaluation(config, data, layout, device),
+            self._generation(config, data, job.modules_dir),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
         )
@@ -147,6 +150,24 @@ class RankWorker:
                 device=device,
             )
         return self._evaluations[key]
+
+    def _generation(self, config: Config, data: TokenizedData, modules_dir: Path) -> Generation | None:
+        if not config.generated_metrics:
+            return None
+        in_step = config.deepspeed.zero_stage == 3
+        key = (
+            data.fingerprint,
+            config.model_path,
+            config.generated_metrics,
+            config.evaluation,
+            config.parallel,
+            in_step,
+        )
+        if key not in self._generations:
+            self._generations[key] = Generation(
+                config, data, data_rank=data_rank(config, self.rank), modules_dir=modules_dir
+            )
+        return self._generations[key]
 
 
 def _data_notes(data: TokenizedData) -> tuple[str, ...]:

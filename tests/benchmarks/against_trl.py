@@ -85,11 +85,8 @@ def compare(case: str, arguments: argparse.Namespace) -> int:
             f"  {name:15} {best[side]:7.1f} real tokens/s   held-out loss {first['untrained']:.4f} -> "
             f"{losses[side]:.4f}   {first['steps']} steps, {first['tokens']} tokens timed"
         )
-    print(
-        f"  ratio {ratio:.2f}x (target {TARGETS[case]}x; by round {', '.join(f'{one:.2f}' for one in rounds)}), "
-        f"losses {apart:.2%} apart",
-        flush=True,
-    )
+    by_round = ", ".join(f"{one:.2f}" for one in rounds)
+    print(f"  ratio {ratio:.2f}x (target {TARGETS[case]}x; by round {by_round}), losses {apart:.2%} apart")
     return int(ratio < TARGETS[case] or apart > SAME_LOSS)
 
 
@@ -130,7 +127,8 @@ def run_side(arguments: argparse.Namespace) -> None:
 
 
 def describe(side: dict[str, Any], max_seq_len: int) -> str:
-    return f"{side['rows']} {'packed sequences' if side['packing'] else 'padded rows'} of up to {max_seq_len} tokens"
+    kind = "packed sequences" if side["packing"] else "rows"
+    return f"{side['rows']} {kind} of up to {max_seq_len} tokens"
 
 
 def config_of(arguments: argparse.Namespace, case: dict[str, Any], side: dict[str, Any]) -> Config:

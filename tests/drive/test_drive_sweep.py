@@ -154,3 +154,34 @@ def test_a_diverged_trial_fails_with_its_reason_and_the_others_go_on(write_space
     assert by_lr[10.0].state is TrialState.FAIL
     assert "diverged at step" in by_lr[10.0].reason
     assert result.best.values["lr"] == 1e-3
+
+
+def test_a_sweep_by_exact_match_finds_the_rate_that_answers(write_space, tmp_path):
+    """Rows whose answer is always the same: one rate learns it, the other leaves the model as it was."""
+    rows = [json.dumps({"prompt": f"Say a colour, {name}", "completion": "blue"}) for name in range(40)]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows[:32]))
+    (tmp_path / "eval.jsonl").write_text("\n".join(rows[32:]))
+    file = write_space(
+        tmp_path,
+        data_path=str(tmp_path / "train.jsonl"),
+        eval_data=str(tmp_path / "eval.jsonl"),
+        training={
+            "lr": [1e-6, 3e-3],
+            "scheduler": "constant",
+            "epochs": 10,
+            "per_device_batch_size": 8,
+            "max_seq_len": 96,
+        },
+        objective={"metric": "eval/exact_match", "evaluations": 1},
+        search={"sampler": "grid", "trials": 2},
+        evaluation={"max_new_tokens": 8},
+    )
+    result = run_sweep(file, out=tmp_path / "sweep")
+    assert {trial.values["lr"]: trial.value for trial in result.trials} == {1e-6: 0, 3e-3: 1}
+    assert result.best.values["lr"] == 3e-3
+    assert result.untrained == 0
+    assert "eval/exact_match 1" in result.folder.results_markdown.read_text()
+    tracked = read_trials(tracking_uri(result.space.settings, result.folder.root), "small")
+    mirror = next(trial for trial in tracked if trial.number == result.best.number)
+    assert [value for _, value in mirror.history["eval/exact_match"]][-1] == 1
+    assert "eval/perplexity" in mirror.history and "perf/generation_s" in mirror.history

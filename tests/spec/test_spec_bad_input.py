@@ -212,6 +212,57 @@ CASES = {
         "better when higher",
         "mode: max",
     ),
+    "answers the wrong way round": (
+        "objective: {metric: eval/exact_match, mode: min}\n",
+        "4:45",
+        "better when higher",
+        "mode: max",
+    ),
+    "a metric without its room": ("objective: {metric: loss}\n", "4:21", "eval/loss", "write eval/loss"),
+    "a metric that nobody computes": (
+        "objective: {metric: eval/exact}\n",
+        "4:21",
+        "none of the metrics that there are: eval/loss",
+        "did you mean eval/exact_match?",
+    ),
+    "a metric that was not declared": (
+        "objective: {metric: eval/rouge, mode: max}\n",
+        "4:21",
+        "none of the metrics",
+        "add the function to evaluation.metrics",
+    ),
+    "a metric of one's own without a mode": (
+        "objective: {metric: eval/rouge}\nevaluation: {metrics: [my.scores:rouge]}\n",
+        "4:21",
+        "not known of a function of your own",
+        "mode: max",
+    ),
+    "two metrics of one name": (
+        "evaluation: {metrics: [one:f1, two:f1]}\n",
+        "4:23",
+        "eval/f1, is taken",
+        "rename the function of two:f1",
+    ),
+    "a metric that stands twice": (
+        "evaluation: {metrics: [exact_match, exact_match]}\n",
+        "4:23",
+        "is taken",
+        "name exact_match once",
+    ),
+    "a metric that is called like a standard one": (
+        "evaluation: {metrics: [mine:loss]}\n",
+        "4:23",
+        "eval/loss, is taken",
+        "rename",
+    ),
+    "a metric that is no function": (
+        "evaluation: {metrics: [rouge]}\n",
+        "4:23",
+        "exact_match or package.module:function",
+        "write a list",
+    ),
+    "a metric without a list": ("evaluation: {metrics: exact_match}\n", "4:23", "a list", "write a list"),
+    "answers for no row": ("evaluation: {rows: 0}\n", "4:20", ">= 1", "whole number >= 1"),
 }
 
 

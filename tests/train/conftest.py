@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from sweeper.data import prepare
-from sweeper.spec import Config
+from sweeper.spec import Config, Evaluation
 from sweeper.train import Job, Prepared, Progress
 
 
@@ -35,6 +38,44 @@ def run_to_end(engine, job: Job) -> Run:
     while not evaluations or not evaluations[-1].done:
         evaluations.append(engine.advance())
     return Run(prepared, evaluations)
+
+
+@pytest.fixture(scope="session")
+def simple_rows(quick_config, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
+    """Makes a configuration on two kinds of question that differ in a word which the answer ignores.
+
+    Prompts and answers are of two lengths each; 24 rows are held out.
+    """
+    folder = tmp_path_factory.mktemp("simple")
+    places = "here there home school market garden kitchen field river lake forest street".split()
+    places += "house town village shop road bridge table window".split()
+    kinds = {"Say a colour, {}": "blue", "At the {}: who has the most apples?": "It is Anna, of course."}
+    rows = [
+        json.dumps({"prompt": asked.format(place), "completion": said})
+        for place in places
+        for asked, said in kinds.items()
+    ]
+    (folder / "train.jsonl").write_text("\n".join(rows[:16] * 4))
+    (folder / "eval.jsonl").write_text("\n".join(rows[16:]))
+    paths = {"data_path": str(folder / "train.jsonl"), "eval_data": str(folder / "eval.jsonl")}
+
+    def make(evaluation: Evaluation, **changes: object) -> Config:
+        config = quick_config(**{"lr": 3e-3, "scheduler": "constant", "epochs": 6, **changes})
+        return config.model_copy(update={**paths, "evaluation": evaluation})
+
+    return make
+
+
+@pytest.fixture
+def own_modules(tmp_path, monkeypatch) -> Path:
+    """The working directory, with modules of the user's own; what they leave in this process is undone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

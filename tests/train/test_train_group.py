@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.errors import TrialDivergedError, TrialFailedError
+from sweeper.errors import TrialDivergedError, TrialFailedError, UserError
+from sweeper.spec import Evaluation
 from sweeper.train.group import WorkerGroup
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -18,10 +19,18 @@ def run_fresh(config, job, run_in):
         group.shut_down()
 
 
-def test_dp_2_learns_what_dp_1_learns_at_the_same_global_batch(run, run_in, quick_config, job_of):
+@pytest.fixture(scope="module")
+def pair(quick_config):
+    """Two warm ranks."""
+    group = WorkerGroup(quick_config(dp=2), None)
+    yield group
+    group.shut_down()
+
+
+def test_dp_2_learns_what_dp_1_learns_at_the_same_global_batch(pair, run, run_in, quick_config, job_of):
     one = run(quick_config(per_device_batch_size=8))
     config = quick_config(per_device_batch_size=4, dp=2, zero_stage=2)
-    two = run_fresh(config, job_of(config), run_in)
+    two = run_in(pair, job_of(config))
     assert two.prepared.total_tokens == one.prepared.total_tokens
     assert two.losses == pytest.approx(one.losses, abs=1e-3)
 
@@ -30,6 +39,33 @@ def test_a_fresh_process_repeats_a_warm_one_to_the_last_bit(run, run_in, quick_c
     config = quick_config()
     run(quick_config(lr=1e-2, epochs=0.5))
     assert run_fresh(config, job_of(config), run_in).losses == run(config).losses
+
+
+def test_dp_2_answers_what_dp_1_answers(pair, run_in, rank, simple_rows, job_of, own_modules):
+    """The same model to the last letter, in step with ZeRO-3, with a metric that each process has to find."""
+    (own_modules / "letters.py").write_text(
+        "import zlib\ndef checksum(p, g, r):\n    return zlib.crc32('|'.join(g).encode())\n"
+    )
+    evaluation = Evaluation(metrics=("exact_match", "letters:checksum"), max_new_tokens=12)
+    job = job_of(simple_rows(evaluation), evaluate_untrained=True)
+    one = run_in(rank, job)
+    rank.stop()
+    job = job_of(
+        simple_rows(evaluation, per_device_batch_size=4, dp=2, zero_stage=3), evaluate_untrained=True
+    )
+    two = run_in(pair, job)
+    for run in (one, two):
+        assert [run.evaluations[i].metrics["eval/exact_match"] for i in (0, -1)] == [0, 1]
+    for i in (0, -1):
+        assert len({run.evaluations[i].metrics["eval/checksum"] for run in (one, two)}) == 1
+
+
+def test_a_metric_that_fails_in_a_rank_arrives_as_something_to_mend(pair, simple_rows, job_of, own_modules):
+    (own_modules / "faulty.py").write_text("def score(p, g, r):\n    return 1 / 0\n")
+    evaluation = Evaluation(metrics=("faulty:score",), max_new_tokens=1)
+    pair.prepare(job_of(simple_rows(evaluation, dp=2, per_device_batch_size=4), evaluate_untrained=True))
+    with pytest.raises(UserError, match="faulty:score: raised ZeroDivisionError: division by zero"):
+        pair.advance()
 
 
 def test_an_error_in_a_rank_arrives_as_what_it_was(quick_config, job_of):
