@@ -35,6 +35,7 @@ def quick_config(few_rows: Path) -> Callable[..., Config]:
             "scheduler": "cosine",
             "final_lr_ratio": 0.0,
             "warmup_ratio": 0.1,
+            "decay_ratio": 0.2,
             "epochs": 1,
             "per_device_batch_size": 8,
             "gradient_accumulation_steps": 1,

@@ -17,7 +17,14 @@ STAGED = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """``model_type`` of the architectures that can be cut into pipeline stages."""
 
 GROUPS: tuple[frozenset[str], ...] = (
-    frozenset({"training.scheduler", "training.final_lr_ratio"}),
+    frozenset(
+        {
+            "training.scheduler",
+            "training.final_lr_ratio",
+            "training.warmup_ratio",
+            "training.decay_ratio",
+        }
+    ),
     frozenset({"deepspeed.zero_stage", "deepspeed.offload"}),
     frozenset(
         {
@@ -30,6 +37,9 @@ GROUPS: tuple[frozenset[str], ...] = (
     ),
 )
 """Fields that are checked together: their open values must agree in every combination."""
+
+ROUNDING = 1e-9
+"""0.7 and 0.3 may add up to a little more than 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +65,19 @@ def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]
 
 
 def _schedule(flat: Mapping[str, Any]) -> list[Contradiction]:
-    if flat["training.scheduler"] != "exponential" or flat["training.final_lr_ratio"] > 0:
+    scheduler = flat["training.scheduler"]
+    warmup, decay = flat["training.warmup_ratio"], flat["training.decay_ratio"]
+    if scheduler == "exponential" and flat["training.final_lr_ratio"] == 0:
+        path = "training.final_lr_ratio"
+        rule = "an exponential schedule never reaches 0: its final_lr_ratio is above 0"
+        remedy = "write 0.05, or auto, or leave it out"
+    elif scheduler == "wsd" and warmup + decay > 1 + ROUNDING:
+        path = "training.decay_ratio"
+        rule = f"warm-up ({warmup:.12g} of the steps) and decay ({decay:.12g}) overlap"
+        remedy = "lower decay_ratio or warmup_ratio: together they are at most 1"
+    else:
         return []
-    return [
-        Contradiction(
-            path="training.final_lr_ratio",
-            rule="an exponential schedule never reaches 0: its final_lr_ratio is above 0",
-            remedy="write 0.05, or auto, or leave it out",
-        )
-    ]
+    return [Contradiction(path=path, rule=rule, remedy=remedy)]
 
 
 def _memory(flat: Mapping[str, Any]) -> list[Contradiction]:

@@ -72,6 +72,7 @@ def _close_training(flat: dict[str, Any], facts: Facts) -> None:
     flat.setdefault("training.scheduler", rules.scheduler())
     flat.setdefault("training.final_lr_ratio", rules.final_lr_ratio(flat["training.scheduler"]))
     flat.setdefault("training.warmup_ratio", rules.warmup_ratio())
+    flat.setdefault("training.decay_ratio", rules.decay_ratio())
     flat.setdefault("training.epochs", rules.epochs(facts.train_rows))
     flat.setdefault("training.max_seq_len", rules.max_seq_len(facts.max_position_embeddings))
 

@@ -49,7 +49,7 @@ class Lora(Section):
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
 
 
-Scheduler = Literal["constant", "linear", "cosine", "exponential"]
+Scheduler = Literal["constant", "linear", "cosine", "exponential", "wsd"]
 
 
 class Training(Section):
@@ -58,11 +58,13 @@ class Training(Section):
     lr: Annotated[float, Field(gt=0, le=10), SEARCHABLE, AUTO]
     """Peak learning rate."""
     scheduler: Annotated[Scheduler, SEARCHABLE, AUTO]
-    """How the learning rate falls after warm-up."""
+    """How the learning rate falls after warm-up; ``wsd`` holds it, and lets it fall only at the end."""
     final_lr_ratio: Annotated[float, Field(ge=0, le=1), SEARCHABLE, AUTO]
     """The learning rate at the end, as a share of the peak. Not used by ``constant``."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1), SEARCHABLE, AUTO]
     """Share of the optimizer steps over which the learning rate rises linearly from zero."""
+    decay_ratio: Annotated[float, Field(gt=0, le=1), SEARCHABLE, AUTO]
+    """Share of the optimizer steps over which ``wsd`` lets the learning rate fall, at the end."""
     epochs: Annotated[float, Field(gt=0, le=1000), SEARCHABLE, AUTO]
     """Passes over the training rows; a fraction is allowed."""
     per_device_batch_size: Annotated[int, Field(ge=1), SEARCHABLE, AUTO]

@@ -13,7 +13,7 @@ from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
 from sweeper.spec.metrics import metric_name
 from sweeper.spec.space import Dimension, Space, hardware_problems
-from sweeper.spec.values import Choice, IntRange, describe, text
+from sweeper.spec.values import Choice, IntRange, describe, points, text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -221,7 +221,7 @@ def _fixed(space: Space) -> tuple[FixedValue, ...]:
     if space.closed.get("training.lora") is not False:
         found = []
     for path in leaves():
-        if not path.startswith((*TRIAL_SECTIONS, "resources.")):
+        if not path.startswith((*TRIAL_SECTIONS, "resources.")) or _is_unused(space, path):
             continue
         if path in following:
             found.append(FixedValue(name=short_name(path), value="for each trial", origin="follows"))
@@ -229,6 +229,14 @@ def _fixed(space: Space) -> tuple[FixedValue, ...]:
             value = text(space.closed[path])
             found.append(FixedValue(name=short_name(path), value=value, origin=_origin(space, path)))
     return tuple(found)
+
+
+def _is_unused(space: Space, path: str) -> bool:
+    """Whether a rule decided something that no trial looks at."""
+    if path != "training.decay_ratio" or path not in space.decided:
+        return False
+    scheduler = space.dimension("scheduler")
+    return "wsd" not in (points(scheduler.open_value) if scheduler else (space.closed["training.scheduler"],))
 
 
 def _origin(space: Space, path: str) -> str:

@@ -14,6 +14,7 @@ from sweeper.spec.values import LogUniform
 __all__ = [
     "accumulation",
     "cpus_per_rank",
+    "decay_ratio",
     "epochs",
     "final_lr_ratio",
     "global_batch_size",
@@ -75,11 +76,11 @@ def scheduler() -> str:
 
 
 def final_lr_ratio(scheduler_name: str) -> float:
-    """0 for linear and cosine, 0.05 for exponential, 1 for constant.
+    """0 for linear, cosine and wsd, 0.05 for exponential, 1 for constant.
 
-    Linear and cosine end at 0 in transformers' ``get_scheduler``. An exponential never reaches 0,
-    so its end is stated: e^-3, about 0.05, is the usual meaning of "decayed". A constant rate ends
-    where it began.
+    Linear and cosine end at 0 in transformers' ``get_scheduler``, and so does the decay of wsd in
+    Hägele et al. 2024 (arXiv:2405.18392). An exponential never reaches 0, so its end is stated:
+    e^-3, about 0.05, is the usual meaning of "decayed". A constant rate ends where it began.
     """
     return {"exponential": 0.05, "constant": 1.0}.get(scheduler_name, 0.0)
 
@@ -88,6 +89,13 @@ def warmup_ratio() -> float:
     """0.03 of the optimizer steps, as Stanford Alpaca, QLoRA (Dettmers et al. 2023,
     arXiv:2305.14314) and Tulu 2 (Ivison et al. 2023, arXiv:2311.10702) do."""
     return 0.03
+
+
+def decay_ratio() -> float:
+    """0.2 of the optimizer steps, for wsd: with a decay of that length, in the form 1 - sqrt, Hägele et
+    al. 2024 (arXiv:2405.18392) match a cosine; MiniCPM (Hu et al. 2024, arXiv:2404.06395), which
+    named the schedule, finds 0.1 sufficient."""
+    return 0.2
 
 
 def global_batch_size(train_rows: int) -> int:

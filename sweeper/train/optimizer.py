@@ -37,5 +37,6 @@ def schedule_of(training: Training, total_steps: int) -> Callable[[int], float]:
         total_steps=total_steps,
         scheduler=training.scheduler,
         warmup_ratio=training.warmup_ratio,
+        decay_ratio=training.decay_ratio,
         final_ratio=training.final_lr_ratio,
     )

@@ -15,7 +15,13 @@ def warmup_steps(total_steps: int, warmup_ratio: float) -> int:
 
 
 def lr_multiplier(
-    step: int, *, total_steps: int, scheduler: Scheduler, warmup_ratio: float, final_ratio: float
+    step: int,
+    *,
+    total_steps: int,
+    scheduler: Scheduler,
+    warmup_ratio: float,
+    decay_ratio: float,
+    final_ratio: float,
 ) -> float:
     """The learning rate of optimizer step ``step`` (from 0) as a share of the peak.
 
@@ -26,11 +32,15 @@ def lr_multiplier(
     - linear: r + (1 - r) (1 - d)
     - cosine: r + (1 - r) (1 + cos(pi d)) / 2   (Loshchilov and Hutter 2017, arXiv:1608.03983)
     - exponential: r ** d, so that it starts at 1 and ends at r, whatever the number of steps
+    - wsd: 1, and at the end r + (1 - r) (1 - sqrt(d)), where d is the share that is done of the last
+      ``decay_ratio`` of all steps, or of those after warm-up if they are fewer   (Hu et al. 2024,
+      arXiv:2404.06395; the form of the decay: Hägele et al. 2024, arXiv:2405.18392)
     """
     warmup = warmup_steps(total_steps, warmup_ratio)
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    done = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+    start = max(total_steps * (1.0 - decay_ratio), warmup) if scheduler == "wsd" else warmup
+    done = min(max((step - start) / ((total_steps - start) or 1), 0.0), 1.0)
     return _decayed(done, scheduler, final_ratio)
 
 
@@ -39,5 +49,9 @@ def _decayed(done: float, scheduler: Scheduler, final_ratio: float) -> float:
         return 1.0
     if scheduler == "exponential":
         return math.exp(done * math.log(final_ratio))
-    falling = 1.0 - done if scheduler == "linear" else (1.0 + math.cos(math.pi * done)) / 2.0
+    falling = {
+        "linear": 1.0 - done,
+        "cosine": (1.0 + math.cos(math.pi * done)) / 2.0,
+        "wsd": 1.0 - math.sqrt(done),
+    }[scheduler]
     return final_ratio + (1.0 - final_ratio) * falling

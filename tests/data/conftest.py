@@ -92,6 +92,7 @@ def make_config() -> Callable[..., Config]:
                 "scheduler": "cosine",
                 "final_lr_ratio": 0.0,
                 "warmup_ratio": 0.03,
+                "decay_ratio": 0.2,
                 "epochs": 1,
                 "per_device_batch_size": 2,
                 "gradient_accumulation_steps": 1,

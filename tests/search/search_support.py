@@ -12,7 +12,7 @@ FACTS = Facts(train_rows=2000, eval_rows=100, accelerator="cpu", devices=1, cpus
 
 MIXED = """
   lr: {log_uniform: [1.0e-6, 1.0e-2]}
-  scheduler: [constant, linear, cosine, exponential]
+  scheduler: [constant, linear, cosine, exponential, wsd]
   final_lr_ratio: {uniform: [0.0, 0.5], when: {scheduler: cosine}}
   epochs: [1, 2, 3]
   gradient_accumulation_steps: [1, 2, 4, 8]

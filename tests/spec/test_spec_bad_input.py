@@ -172,6 +172,18 @@ CASES = {
         "with scheduler: exponential",
         "0.05",
     ),
+    "a warm-up and a decay that overlap": (
+        "training: {scheduler: wsd, warmup_ratio: 0.4, decay_ratio: 0.7}\n",
+        "4:60",
+        "warm-up (0.4 of the steps) and decay (0.7) overlap",
+        "at most 1",
+    ),
+    "a warm-up and a decay that overlap in one combination": (
+        "training:\n  scheduler: [cosine, wsd]\n  warmup_ratio: 0.5\n  decay_ratio: {uniform: [0.1, 0.6]}\n",
+        "7:16",
+        "with scheduler: wsd, decay_ratio: 0.6",
+        "at most 1",
+    ),
     "offload without ZeRO": (
         "deepspeed: {zero_stage: 0, offload: optimizer}\n",
         "4:37",

@@ -44,6 +44,15 @@ def test_it_tells_what_is_open_what_is_fixed_and_who_decided(tmp_path):
     assert origins["global_batch_size"] == "follows"
 
 
+def test_a_decay_that_no_trial_uses_is_not_shown(tmp_path):
+    def shown(text):
+        return {one.name: one.value for one in make_plan(load_text(tmp_path, text)).fixed}
+
+    assert "decay_ratio" not in shown("training: {scheduler: [linear, cosine]}\n")
+    assert shown("training: {scheduler: [linear, wsd]}\n")["decay_ratio"] == "0.2"
+    assert shown("training: {scheduler: linear, decay_ratio: 0.1}\n")["decay_ratio"] == "0.1"
+
+
 def test_the_terminal_shows_the_same_values(tmp_path):
     plan = make_plan(load_text(tmp_path, OPEN))
     console = Console(file=io.StringIO(), width=120, force_terminal=False)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spec_helpers import FACTS, load_text
 
 from sweeper.errors import SpaceFileError
-from sweeper.spec import Choice, IntRange, Space, dump_config
+from sweeper.spec import Choice, IntRange, Scheduler, Space, dump_config
 from sweeper.spec.duration import duration_text, parse_duration_s
 from sweeper.spec.fields import leaves
 
@@ -38,8 +38,9 @@ training = st.fixed_dictionaries(
     {},
     optional={
         "lr": _field([1e-5, 3e-4], _range(1e-7, 1.0), st.just("auto")),
-        "scheduler": _field(["constant", "linear", "cosine", "exponential"], st.just("auto")),
+        "scheduler": _field(list(get_args(Scheduler)), st.just("auto")),
         "warmup_ratio": _field([0, 0.03, 0.1], _range(1e-6, 0.5)),
+        "decay_ratio": _field([0.1, 0.5], _range(0.01, 0.5), st.just("auto")),
         "epochs": _field([1, 2, 2.5], st.just({"int": [1, 5], "step": 2}), _range(0.5, 3)),
         "gradient_accumulation_steps": _field([1, 2, 4], st.just({"int": [1, 3]})),
         "per_device_batch_size": _field([1, 2, 8], st.just("auto")),

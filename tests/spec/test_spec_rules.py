@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from sweeper.spec import LogUniform, rules
+from sweeper.spec import LogUniform, Scheduler, rules
 
 
 def test_small_sets_are_repeated():
@@ -32,8 +34,8 @@ def test_the_global_batch_grows_with_the_rows(rows, batch):
 
 
 def test_each_schedule_has_its_usual_end():
-    found = {name: rules.final_lr_ratio(name) for name in ("constant", "linear", "cosine", "exponential")}
-    assert found == {"constant": 1, "linear": 0, "cosine": 0, "exponential": 0.05}
+    found = {name: rules.final_lr_ratio(name) for name in get_args(Scheduler)}
+    assert found == {"constant": 1, "linear": 0, "cosine": 0, "exponential": 0.05, "wsd": 0}
 
 
 def test_a_cpu_runs_a_few_trials_and_a_gpu_machine_as_many_as_have_their_gpus():

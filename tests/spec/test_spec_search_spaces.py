@@ -37,7 +37,7 @@ def test_the_schedules_are_compared_at_one_budget():
     plan = make_plan(load_space(path, gather=lambda settings: FACTS))
     assert plan.steps.low == plan.steps.high
     assert plan.global_batch.low == plan.global_batch.high
-    assert plan.trials == 16
+    assert plan.trials == 20
 
 
 def test_the_eight_gpu_file_takes_the_whole_machine():
