@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -30,9 +31,10 @@ class _Rank:
     """The actor: imports torch in its own process, never in the one that creates it."""
 
     def __init__(self, rank: int, ranks: int, threads: int, accelerator: str) -> None:
+        began = time.time()
         from sweeper.train.worker import RankWorker, free_port
 
-        self._worker = RankWorker(rank, ranks, threads, accelerator)
+        self._worker = RankWorker(rank, ranks, threads, accelerator, began=began)
         self._free_port = free_port
 
     def meeting_point(self) -> tuple[str, int]:

@@ -39,12 +39,15 @@ def free_port() -> int:
 class RankWorker:
     """Keeps warm what trials share: the process group, the untrained model, the held-out batches."""
 
-    def __init__(self, rank: int, ranks: int, threads: int, accelerator: str) -> None:
+    def __init__(
+        self, rank: int, ranks: int, threads: int, accelerator: str, *, began: float | None = None
+    ) -> None:
+        """``began`` is when the process did, before it imported torch, in seconds since the epoch."""
         self.rank, self.ranks = rank, ranks
         if accelerator == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
         torch.set_num_threads(threads)
-        self._idle_since = time.time()
+        self._idle_since = time.time() if began is None else began
         """When this process began, or when it last finished something for a trial."""
         self._trial_waited_since = self._idle_since
         self._models: ModelStore | None = None
