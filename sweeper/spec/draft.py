@@ -92,7 +92,7 @@ class _Walk:
             opening = read_opening(leaf, node, draft.complain)
             if opening:
                 draft.opened[leaf.path] = opening
-        elif isinstance(node.value, dict):
+        elif isinstance(node.value, dict) and not leaf.takes_mapping:
             self._mapping_for_value(node, leaf)
         else:
             self.value(node, leaf)
