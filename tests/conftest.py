@@ -46,7 +46,7 @@ def quick_config(few_rows: Path) -> Callable[..., Config]:
             "deepspeed": {"zero_stage": 0, "precision": "fp32"},
             "parallel": {"dp": 1},
         }
-        homes = {"zero_stage", "offload", "gradient_checkpointing", "precision"}
+        homes = {"zero_stage", "offload", "gradient_checkpointing", "precision", "config"}
         for name, value in changes.items():
             parallel = name in {"dp", "pp", "tp"}
             section = "deepspeed" if name in homes else "parallel" if parallel else "training"

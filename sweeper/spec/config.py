@@ -40,6 +40,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+Place = Annotated[str, Field(min_length=1)]
+"""A path, pattern or hub id."""
+
+
 class Lora(Section):
     """Low-rank adapters instead of full fine-tuning (Hu et al. 2021, arXiv:2106.09685)."""
 
@@ -100,6 +104,9 @@ class Deepspeed(Section):
     """What ZeRO keeps in the host's memory: nothing, optimizer states, or parameters as well."""
     gradient_checkpointing: Annotated[bool, SEARCHABLE] = False
     precision: Annotated[Literal["bf16", "fp16", "fp32"], AUTO]
+    config: Place | dict[str, Any] | None = None
+    """A DeepSpeed JSON file of your own, for what sweeper does not decide; or its content, which stands
+    here once the file was read."""
 
 
 class Parallel(Section):
@@ -197,8 +204,6 @@ class Checkpoints(Section):
     """Whose trained model is saved: nobody's, the best trial's so far, or each finished trial's."""
 
 
-Place = Annotated[str, Field(min_length=1)]
-"""A path, pattern or hub id."""
 DataFormat = Literal[
     "auto",
     "alpaca",

@@ -95,7 +95,7 @@ class _Walk:
                 draft.opened[leaf.path] = opening
         elif leaf.path == "data_path":
             self.sources(node, leaf)
-        elif isinstance(node.value, dict):
+        elif isinstance(node.value, dict) and not leaf.takes_mapping:
             self._mapping_for_value(node, leaf)
         else:
             self.value(node, leaf)

@@ -149,6 +149,11 @@ class Leaf:
             return f'put it in quotes: "{text(value)}"'
         return f"write {self.expects}" + (", or auto" if self.auto else "")
 
+    @cached_property
+    def takes_mapping(self) -> bool:
+        """Whether a value may be a mapping, kept as it is."""
+        return any(get_origin(member) is dict for member in get_args(self.info.annotation))
+
     @property
     def expects_text(self) -> bool:
         """Whether a value is a text and never a number."""
@@ -244,6 +249,8 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return "a mapping of " + ", ".join(annotation.model_fields)
     if get_origin(annotation) is tuple:
         return "a list of these" if _is_union(get_args(annotation)[0]) else "a list of texts"
+    if get_origin(annotation) is dict:
+        return "a mapping"
     if annotation in (int, float):
         noun = "a whole number" if annotation is int else "a number"
         limits = [_limit(mark) for mark in metadata]

@@ -17,6 +17,7 @@ from sweeper.spec.conditions import read_conditions, sorted_by_dependency
 from sweeper.spec.config import Settings
 from sweeper.spec.document import read_document
 from sweeper.spec.draft import Draft, draft_of
+from sweeper.spec.ds_file import DS_CONFIG, ds_config_problems, read_ds_file
 from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, nested, short_name
 from sweeper.spec.metrics import better, metric_names
@@ -50,6 +51,7 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
     draft = draft_of(root, str(path))
     draft.problems.extend(problems)
     _settle_mode(draft)
+    _read_ds_config(draft)
     settings = _settings(draft)
     facts = _ANY_FACTS
     if settings is not None:
@@ -79,6 +81,17 @@ def _settle_mode(draft: Draft) -> None:
             rule="whether more or less of it is better is not known of a function of your own",
             remedy="write mode: max beside it, or mode: min",
         )
+        draft.problems.append(problem)
+
+
+def _read_ds_config(draft: Draft) -> None:
+    """The file's content takes the place of its name: a sweep goes on with what it began with."""
+    name = draft.closed.get(DS_CONFIG)
+    if not isinstance(name, str):
+        return
+    draft.closed[DS_CONFIG], problem = read_ds_file(name, draft.where(DS_CONFIG))
+    draft.places[DS_CONFIG] = name
+    if problem:
         draft.problems.append(problem)
 
 
@@ -122,7 +135,7 @@ def _looked_through(
         places=draft.places,
         provenance=draft.provenance,
     )
-    return space, [*draft.problems, *_combination_problems(space)]
+    return space, [*draft.problems, *_combination_problems(space), *ds_config_problems(space)]
 
 
 def _open_the_lr(draft: Draft, facts: Facts) -> None:
