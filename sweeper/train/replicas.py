@@ -46,6 +46,10 @@ class Replicas:
             mpu=_tensor_groups(config.parallel.tp),
         )
         self.engine.checkpoint_engine = SafeCheckpoints()
+        if config.deepspeed.zero_stage == 0:
+            # In half precision without ZeRO, DeepSpeed has taken a step with gradients of zero by now, after
+            # which Adam would correct its first real steps too little.
+            optimizer.state.clear()
         self._norm = GradientNorm(self.engine, optimizer, config)
 
     def optimizer_step(self, step: int) -> tuple[torch.Tensor, float | torch.Tensor | None]:
