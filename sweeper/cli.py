@@ -127,12 +127,13 @@ def best(
 def train(
     file: SpaceFile,
     output_dir: Annotated[Path | None, typer.Option(help="Default: models/<name>.")] = None,
+    merge_adapter: Annotated[bool, typer.Option(help="Save LoRA adapters merged into the model.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Train a file with nothing open, in full, and save the model."""
     from sweeper.drive import train_config
 
-    result = train_config(file, overrides=overrides or (), output_dir=output_dir)
+    result = train_config(file, overrides=overrides or (), output_dir=output_dir, merge_adapter=merge_adapter)
     said = []
     for name in dict.fromkeys(("eval/loss", result.objective)):
         before = f" (untrained {result.untrained[name]:.4f})" if result.untrained else ""

@@ -13,7 +13,7 @@ from rich.progress import Progress as ProgressBar
 from sweeper.data import gather_facts, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.quiet import quiet
-from sweeper.errors import SweepFolderError, SweepInterruptedError
+from sweeper.errors import SweepFolderError, SweepInterruptedError, UserError
 from sweeper.spec import Config, SweepFolder, load_space, require_closed, require_hardware, require_metrics
 from sweeper.train import Engine, Job, Keeper, Progress, discard, newest_checkpoint
 
@@ -37,17 +37,30 @@ class TrainResult:
 
 
 def train_config(
-    config_file: Path, *, overrides: Sequence[str] = (), output_dir: Path | None = None
+    config_file: Path,
+    *,
+    overrides: Sequence[str] = (),
+    output_dir: Path | None = None,
+    merge_adapter: bool = False,
 ) -> TrainResult:
     """Train a closed configuration and save the model to ``output_dir`` (default: ``models/<name>``).
 
-    Raises UserError when something is open, or the folder is in the way.
+    ``merge_adapter`` saves a plain model with the LoRA adapters merged into it.
+
+    Raises UserError when something is open, there is no adapter to merge, or the folder is in the way.
     """
     space = load_space(config_file, overrides=overrides, gather=gather_facts)
     require_closed(space)
     require_hardware(space)
     require_metrics(space)
     config = space.close({})
+    if merge_adapter and not config.training.lora:
+        raise UserError.of(
+            where="--merge-adapter",
+            value="",
+            rule=f"{config_file} trains the whole model, so there is no adapter to merge",
+            remedy="leave the option out, or give training.lora",
+        )
     target = (output_dir or Path("models") / config.name).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise SweepFolderError.of(
@@ -64,7 +77,7 @@ def train_config(
         group = WorkerGroup(config, None)
         try:
             evaluations = _train(config, group, scratch, Console(file=person, highlight=False))
-            group.save_model(target)
+            group.save_model(target, merge_adapter)
             if not config.checkpoints.keep_finished:
                 discard(scratch.root / "checkpoints")
         except KeyboardInterrupt as interrupt:

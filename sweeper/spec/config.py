@@ -50,7 +50,9 @@ class Lora(Section):
     rank: Annotated[int, Field(ge=1, le=4096), SEARCHABLE] = 16
     alpha: Annotated[float, Field(gt=0), SEARCHABLE] = 32.0
     dropout: Annotated[float, Field(ge=0, lt=1), SEARCHABLE] = 0.0
-    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    targets: Annotated[Annotated[str, Field(min_length=1)] | tuple[str, ...], SEARCHABLE] = "all-linear"
+    """Names of linear modules: ``all-linear``, a list, or a text such as ``q_proj,v_proj``, which is how
+    several stand as one option of ``{choice: [...]}``."""
 
 
 Scheduler = Literal["constant", "linear", "cosine", "exponential", "wsd"]

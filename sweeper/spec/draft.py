@@ -89,7 +89,7 @@ class _Walk:
         draft.places[leaf.path], draft.shown[leaf.path] = node.where, node.shown()
         if node.value == "auto" and leaf.auto:
             draft.autos.add(leaf.path)
-        elif looks_open(node) and leaf.searchable:
+        elif leaf.searchable and looks_open(node) and not (leaf.takes_list and isinstance(node.value, list)):
             opening = read_opening(leaf, node, draft.complain)
             if opening:
                 draft.opened[leaf.path] = opening

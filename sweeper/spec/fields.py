@@ -154,6 +154,11 @@ class Leaf:
         """Whether a value may be a mapping, kept as it is."""
         return any(get_origin(member) is dict for member in get_args(self.info.annotation))
 
+    @cached_property
+    def takes_list(self) -> bool:
+        """Whether a list is a value, and no choice."""
+        return any(get_origin(member) is tuple for member in get_args(self.info.annotation))
+
     @property
     def expects_text(self) -> bool:
         """Whether a value is a text and never a number."""

@@ -214,6 +214,17 @@ def _extent(space: Space, flat: dict[str, object]) -> tuple[int, int, int, int]:
     return batch, steps, steps * batch, ranks
 
 
+def _unused_rows(space: Space) -> Span:
+    """Rows of a trial's last, unfinished global batch."""
+    rest = []
+    for flat in _trials(space):
+        _, _, rows, _ = _extent(space, flat)
+        epochs = flat["training.epochs"]
+        assert isinstance(epochs, (int, float))
+        rest.append(round(space.facts.train_rows * epochs) - rows)
+    return Span(low=min(rest), high=max(rest))
+
+
 def _fixed(space: Space) -> tuple[FixedValue, ...]:
     """The fields of training, deepspeed, parallel and resources that are not open."""
     following = set(space.following())
@@ -273,6 +284,8 @@ def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
         notes.append(
             f"the shortest trial has {steps.low} steps, so it is evaluated {steps.low} times at most"
         )
+    if not closed["training.packing"] and (unused := _unused_rows(space)).high:
+        notes.append(f"{unused} rows at the end of a trial fill no global batch and are left out")
     if closed["training.packing"]:
         notes.append("packing puts several rows into one sequence, so there are fewer steps than shown")
     if facts.hidden_size is None and ("training.lr" in space.decided or space.dimension("lr")):

@@ -186,8 +186,10 @@ class Space:
             form = as_tree(one.open_value)
             if isinstance(form, list):
                 form = [leaves()[one.path].written(option) for option in form]
+            if isinstance(form, list) and (one.when or leaves()[one.path].takes_list):
+                form = {"choice": form}
             if one.when:
-                form = {"choice": form} if isinstance(form, list) else form
+                assert isinstance(form, dict)
                 form["when"] = dict(one.when)
             written[one.path] = form
         for path in self.following():

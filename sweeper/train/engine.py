@@ -104,8 +104,9 @@ class Engine(Protocol):
     def checkpoint(self, folder: Path) -> None:
         """Write the whole training state into a new folder, whole or not at all."""
 
-    def save_model(self, folder: Path) -> None:
-        """Write the model as a folder that ``from_pretrained`` loads."""
+    def save_model(self, folder: Path, merge: bool = False) -> None:
+        """Write the model as a folder that ``from_pretrained`` loads; adapters by themselves, or merged
+        into the model's own weights."""
 
     def stop(self) -> None:
         """Give up the trial's memory; the processes stay warm."""

@@ -92,8 +92,8 @@ class WorkerGroup:
     def checkpoint(self, folder: Path) -> None:
         self._all("checkpoint", folder)
 
-    def save_model(self, folder: Path) -> None:
-        self._all("save_model", folder)
+    def save_model(self, folder: Path, merge: bool = False) -> None:
+        self._all("save_model", folder, merge)
 
     def stop(self) -> None:
         self._all("stop")

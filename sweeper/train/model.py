@@ -19,7 +19,7 @@ from sweeper.train.attention import implementation_for, layout_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ModelStore", "save_model_folder"]
+__all__ = ["ModelStore", "merged", "save_model_folder"]
 
 Precision = Literal["bf16", "fp16", "fp32"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -115,7 +115,7 @@ def _converted_gguf(file: Path, cache_dir: Path) -> Path:
 def _with_adapters(model: PreTrainedModel, lora: Lora, config: Config) -> PreTrainedModel:
     import peft
 
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    targets = _module_names(lora.targets)
     settings = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -136,6 +136,22 @@ def _with_adapters(model: PreTrainedModel, lora: Lora, config: Config) -> PreTra
     if config.deepspeed.gradient_checkpointing:
         wrapped.enable_input_require_grads()
     return cast("PreTrainedModel", wrapped)
+
+
+def _module_names(targets: str | tuple[str, ...]) -> str | list[str]:
+    """``all-linear`` as peft knows it; other texts are names between commas."""
+    if targets == "all-linear":
+        return "all-linear"
+    return [name.strip() for name in targets.split(",")] if isinstance(targets, str) else list(targets)
+
+
+def merged(untrained: Any, state_dict: dict[str, torch.Tensor]) -> Any:
+    """A plain model with the trained adapters added into its matrices.
+
+    ``untrained`` has adapters as ``ModelStore.fresh`` makes them; ``state_dict`` is the trained state.
+    """
+    untrained.load_state_dict(state_dict)
+    return untrained.merge_and_unload()
 
 
 def save_model_folder(

@@ -19,7 +19,7 @@ from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
 from sweeper.train.generation import Generation
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
-from sweeper.train.model import save_model_folder
+from sweeper.train.model import merged, save_model_folder
 from sweeper.train.optimizer import schedule_of
 
 __all__ = ["Trainer"]
@@ -45,7 +45,7 @@ class Trainer:
         evaluate_untrained: bool,
         started: float,
     ) -> None:
-        self._config, self._model, self._executor = config, model, executor
+        self.config, self._model, self._executor = config, model, executor
         self._feed, self._evaluation, self._generation = feed, evaluation, generation
         self._schedule = schedule_of(config.training, feed.steps)
         self.step = 0
@@ -79,7 +79,7 @@ class Trainer:
             raise TrialDivergedError(self._divergence(f"eval/loss {metrics['eval/loss']}", self.step))
         if self._generation is not None:
             metrics |= self._generation.measure(self._model, self._feed.device)
-        self._objective = metrics.get(self._config.objective.metric)
+        self._objective = metrics.get(self.config.objective.metric)
         steps, self._reported = tuple(self._reported), []
         return Progress(
             step=self.step,
@@ -130,7 +130,7 @@ class Trainer:
                 raise TrialDivergedError(self._divergence(f"train/loss {step.loss}", step.step))
             # fp16 loses a step now and then by design: the loss scale halves and the step is skipped.
             norm_lost = step.grad_norm is not None and not math.isfinite(step.grad_norm)
-            if norm_lost and self._config.deepspeed.precision != "fp16":
+            if norm_lost and self.config.deepspeed.precision != "fp16":
                 raise TrialDivergedError(self._divergence(f"train/grad_norm {step.grad_norm}", step.step))
         mean = sum(step.loss for step in steps) / len(steps)
         if mean > max(DIVERGED_FACTOR * self._first_loss, self._first_loss + DIVERGED_NATS):
@@ -141,7 +141,7 @@ class Trainer:
         return f"diverged at step {step}, lr {self._lr(max(step - 1, 0)):.3g}: {found}"
 
     def _lr(self, step: int) -> float:
-        return self._config.training.lr * self._schedule(step)
+        return self.config.training.lr * self._schedule(step)
 
     def _tokens(self, steps: int) -> int:
         return int(self._feed.tokens_after[steps - 1]) if steps else 0
@@ -175,16 +175,21 @@ class Trainer:
         self._started -= place.elapsed_s
         self._pauses = [pause for pause in self._pauses if pause > place.step]
 
-    def save_model(self, folder: Path) -> None:
-        """Every rank takes part; rank 0 writes."""
+    def save_model(self, folder: Path, *, merge_into: Any = None) -> None:
+        """Every rank takes part; rank 0 writes. ``merge_into`` is an untrained copy that adapters are
+        merged into."""
         state = self._executor.state_dict()
         if dist.get_rank() == 0:
+            assert state is not None
+            model = self._model
+            if merge_into is not None:
+                model, state = merged(merge_into, state), None
             save_model_folder(
-                self._model,
+                model,
                 folder,
-                model_path=self._config.model_path,
+                model_path=self.config.model_path,
                 state_dict=state,
-                chat_template=self._config.chat_template,
+                chat_template=self.config.chat_template,
             )
         dist.barrier()
 

@@ -126,8 +126,11 @@ class RankWorker:
     def checkpoint(self, folder: Path) -> None:
         self._running().checkpoint(folder)
 
-    def save_model(self, folder: Path) -> None:
-        self._running().save_model(folder)
+    def save_model(self, folder: Path, merge: bool = False) -> None:
+        trainer = self._running()
+        assert self._models is not None
+        untrained = self._models.fresh(trainer.config) if merge else None
+        trainer.save_model(folder, merge_into=untrained)
 
     def stop(self) -> None:
         """Free the trial's memory."""

@@ -144,6 +144,7 @@ def config_of(arguments: argparse.Namespace, case: dict[str, Any], side: dict[st
                 "scheduler": "constant",
                 "final_lr_ratio": 1.0,
                 "warmup_ratio": 0.0,
+                "decay_ratio": 0.2,
                 "epochs": 1,
                 "per_device_batch_size": side["rows"],
                 "gradient_accumulation_steps": 1,

@@ -116,3 +116,12 @@ def test_ranks_are_those_of_all_ways_of_spreading(tmp_path):
     plan = make_plan(load_text(tmp_path, "parallel: {dp: [1, 2], pp: 3}\n", facts=GPU_FACTS))
     assert (plan.ranks.low, plan.ranks.high) == (3, 6)
     assert any(one.name == "zero_stage" and one.value == "1" for one in plan.fixed)
+
+
+def test_it_notes_the_rows_that_fill_no_global_batch(tmp_path):
+    facts = replace(FACTS, train_rows=1001)
+    text = "training: {epochs: [1, 2], per_device_batch_size: 4, gradient_accumulation_steps: 4}\n"
+    notes = make_plan(load_text(tmp_path, text, facts=facts)).notes
+    assert "2 to 9 rows at the end of a trial fill no global batch and are left out" in notes
+    even = make_plan(load_text(tmp_path, text, facts=replace(FACTS, train_rows=1600))).notes
+    assert not any("global batch" in note for note in even)

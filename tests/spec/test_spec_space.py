@@ -211,3 +211,15 @@ def test_a_best_config_is_opened_again_by_replacing_one_value(tmp_path):
 def test_what_is_dumped_is_read_alike_by_readers_of_older_yaml(tmp_path):
     dumped = dump_config(load_text(tmp_path, "training: {lr: 1e-5, adam_epsilon: 1e-8}").close({}))
     assert "lr: 1.0e-05" in dumped and "adam_epsilon: 1.0e-08" in dumped
+
+
+def test_the_modules_of_adapters_are_opened_by_choice_and_a_list_of_them_is_one_value(tmp_path):
+    closed = load_text(tmp_path, "training: {lora: {targets: [q_proj, v_proj]}}\n")
+    assert closed.close({}).training.lora.targets == ("q_proj", "v_proj")
+    text = 'training: {lora: {targets: {choice: [all-linear, "q_proj,v_proj"]}}}\n'
+    (dimension,) = load_text(tmp_path, text).dimensions
+    assert dimension.open_value == Choice(("all-linear", "q_proj,v_proj"))
+    assert dimension.default == "all-linear"
+    space = load_text(tmp_path, text)
+    assert space.close({"lora.targets": "q_proj,v_proj"}).training.lora.targets == "q_proj,v_proj"
+    assert space.resolved()["training"]["lora"]["targets"] == {"choice": ["all-linear", "q_proj,v_proj"]}

@@ -117,3 +117,22 @@ def test_a_saved_model_loads_and_has_the_loss_that_was_promised(rank, run_in, jo
     untrained = run_in(rank, job_of(again, evaluate_untrained=True)).evaluations[0]
     rank.stop()
     assert untrained.metrics["eval/loss"] == pytest.approx(trained.final, abs=1e-6)
+
+
+def test_adapters_are_saved_by_themselves_or_merged_with_the_loss_they_were_promised(
+    rank, run_in, job_of, quick_config, tmp_path
+):
+    from peft import AutoPeftModelForCausalLM
+
+    config = quick_config(lora={"rank": 4, "alpha": 16, "targets": "q_proj, v_proj"}, lr=1e-2)
+    trained = run_in(rank, job_of(config))
+    rank.save_model(tmp_path / "adapter")
+    rank.save_model(tmp_path / "merged", merge=True)
+    rank.stop()
+    adapter = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter")
+    assert adapter.peft_config["default"].r == 4
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size < 2**20
+    plain = quick_config(lr=1e-12).model_copy(update={"model_path": str(tmp_path / "merged")})
+    untrained = run_in(rank, job_of(plain, evaluate_untrained=True)).evaluations[0]
+    rank.stop()
+    assert untrained.metrics["eval/loss"] == pytest.approx(trained.final, abs=1e-5)
