@@ -35,8 +35,10 @@ class ModelStore:
     def fresh(self, config: Config) -> PreTrainedModel:
         """A model that no trial has touched, on the CPU, with adapters if the trial wants them.
 
-        Raises ModelError when the folder is no causal language model.
+        Raises ModelError when the folder is no causal language model, the device cannot compute in the
+        precision, or rows cannot be packed.
         """
+        _require_precision(config.deepspeed.precision)
         key = (config.model_path, config.deepspeed.precision)
         if key not in self._pristine:
             self._pristine[key] = _load(*key, self._cache_dir)
@@ -70,6 +72,20 @@ def _load(model_path: str, precision: Precision, cache_dir: Path) -> PreTrainedM
         model.set_attn_implementation(implementation_for(_DTYPES[precision], device_type))
     model.config.use_cache = False  # keys and values are only kept for generation
     return cast("PreTrainedModel", model)
+
+
+def _require_precision(precision: Precision) -> None:
+    """The device's own word: a GPU before Ampere has no bf16, a CPU no fp16 that DeepSpeed trains in."""
+    accelerator = get_accelerator()
+    able = {"bf16": accelerator.is_bf16_supported, "fp16": accelerator.is_fp16_supported}
+    if precision in able and not able[precision]():
+        others = [name for name in ("bf16", "fp16") if name != precision and able[name]()] + ["fp32"]
+        raise ModelError.of(
+            where="deepspeed.precision",
+            value=precision,
+            rule=f"the device ({accelerator.device_name()}) does not compute in {precision}",
+            remedy=f"write precision: {others[0]}",
+        )
 
 
 def _unpackable(config: Config) -> ModelError:

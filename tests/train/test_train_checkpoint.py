@@ -21,6 +21,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "zero 0, bf16": {"zero_stage": 0, "precision": "bf16"},
     "zero 2, bf16": {"zero_stage": 2, "precision": "bf16"},
     "zero 3, bf16": {"zero_stage": 3, "precision": "bf16"},
+    "zero 2, optimizer offloaded": {"zero_stage": 2, "offload": "optimizer"},
+    "zero 3, all offloaded": {"zero_stage": 3, "offload": "all"},
     "packed": {"zero_stage": 2, "packing": True, "per_device_batch_size": 2},
     "accumulation": {"zero_stage": 1, "gradient_accumulation_steps": 2, "per_device_batch_size": 4},
     "adapters with dropout": {"zero_stage": 2, "lora": {"rank": 4, "alpha": 16, "dropout": 0.2}, "lr": 1e-2},

@@ -136,3 +136,24 @@ def test_adapters_are_saved_by_themselves_or_merged_with_the_loss_they_were_prom
     untrained = run_in(rank, job_of(plain, evaluate_untrained=True)).evaluations[0]
     rank.stop()
     assert untrained.metrics["eval/loss"] == pytest.approx(trained.final, abs=1e-5)
+
+
+@pytest.mark.parametrize(("stage", "offload"), [(1, "optimizer"), (2, "optimizer"), (3, "all")])
+def test_offloading_changes_where_states_lie_not_what_is_learned(
+    run, quick_config, reference, stage, offload
+):
+    final = run(quick_config(zero_stage=stage, offload=offload)).final
+    assert final == pytest.approx(reference.final, abs=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "instead"), [("bf16", "fp32"), ("fp16", "bf16")])
+def test_a_precision_that_the_device_has_not_is_told_before_training(
+    rank, job_of, quick_config, monkeypatch, precision, instead
+):
+    from deepspeed.accelerator import get_accelerator
+
+    monkeypatch.setattr(type(get_accelerator()), f"is_{precision}_supported", lambda _: False)
+    with pytest.raises(ModelError, match=precision) as told:
+        rank.prepare(job_of(quick_config(precision=precision)))
+    (problem,) = told.value.problems
+    assert (problem.where, problem.remedy) == ("deepspeed.precision", f"write precision: {instead}")
