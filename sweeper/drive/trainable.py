@@ -54,6 +54,8 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        if self._group is not None and self._group.grown():
+            self._end_group()
         self._begin(new_config)
         return True
 

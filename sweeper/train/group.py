@@ -51,6 +51,7 @@ class _Rank:
             "checkpoint": self._worker.checkpoint,
             "save_model": self._worker.save_model,
             "stop": self._worker.stop,
+            "grown": self._worker.grown,
         }
         return calls[method](*arguments)
 
@@ -97,6 +98,10 @@ class WorkerGroup:
 
     def stop(self) -> None:
         self._all("stop")
+
+    def grown(self) -> bool:
+        """Whether a rank has grown so much since its first trial that the processes should be replaced."""
+        return any(_get([actor.call.remote("grown") for actor in self._actors]))
 
     def shut_down(self) -> None:
         """End the processes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,21 @@ class Replicas:
     def close(self) -> None:
         self.engine.destroy()
         del self.engine
+        if self._config.deepspeed.zero_stage == 3:
+            _forget_partitions()
+
+
+def _forget_partitions() -> None:
+    """ZeRO-3 leaves models behind in two places that belong to no engine: a cache around a method, and
+    the stack of modules at work."""
+    from deepspeed.runtime.zero import parameter_offload
+    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
+
+    for method in vars(PartitionedParameterCoordinator).values():
+        if inspect.isfunction(method):
+            for wrapped in inspect.getclosurevars(method).nonlocals.values():
+                getattr(wrapped, "cache_clear", int)()
+    parameter_offload.FWD_MODULE_STACK.clear()
 
 
 def _require_shares(model: Any, config: Config) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from deepspeed.accelerator import get_accelerator
 
 from sweeper.errors import TrialDivergedError
 from sweeper.spec import Config
@@ -49,7 +48,7 @@ class Trainer:
         self._feed, self._evaluation, self._generation = feed, evaluation, generation
         self._schedule = schedule_of(config.training, feed.steps)
         self.step = 0
-        self.first_step_ended: float | None = None
+        self.first_step_began: float | None = None
         self._started = started
         self._first_loss: float | None = None
         self._objective: float | None = None
@@ -91,12 +90,10 @@ class Trainer:
         )
 
     def _optimizer_step(self) -> None:
+        self.first_step_began = self.first_step_began or time.time()
         summed, norm = self._executor.optimizer_step(self.step)
         self._pending.append((summed, norm, time.time()))
         self.step += 1
-        if self.first_step_ended is None:
-            get_accelerator().synchronize()
-            self.first_step_ended = time.time()
 
     def _collect(self) -> None:
         """Bring the losses of the last steps to the host, summed over ranks, and check them."""

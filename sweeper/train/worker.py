@@ -21,12 +21,17 @@ from sweeper.train.engine import STARTUP, Job, Prepared, Progress
 from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
 from sweeper.train.generation import Generation
+from sweeper.train.memory import held_memory_gib
 from sweeper.train.model import ModelStore
 from sweeper.train.pipeline import Pipeline
 from sweeper.train.replicas import Replicas
 from sweeper.train.trainer import Trainer
 
 __all__ = ["RankWorker", "free_port"]
+
+
+_GROWTH_GIB, _GROWTH_SHARE = 1.0, 0.25
+"""So much more than after the first trial, the larger of the two, is too much."""
 
 
 def free_port() -> int:
@@ -54,6 +59,7 @@ class RankWorker:
         self._evaluations: dict[tuple[object, ...], EvaluationFeed] = {}
         self._generations: dict[tuple[object, ...], Generation] = {}
         self._trainer: Trainer | None = None
+        self._after_first_gib: float | None = None
 
     def join(self, address: str, port: int) -> None:
         """Meet the other ranks; nccl on CUDA, gloo on a CPU, as DeepSpeed's accelerator says."""
@@ -114,13 +120,13 @@ class RankWorker:
     def advance(self) -> Progress:
         """See Engine.advance. The first optimizer step also reports ``perf/startup_s``."""
         trainer = self._running()
-        starting = trainer.first_step_ended is None
+        starting = trainer.first_step_began is None
         try:
             progress = trainer.advance()
         finally:
             self._idle_since = time.time()
-        if starting and trainer.first_step_ended is not None:
-            progress.metrics[STARTUP] = trainer.first_step_ended - self._trial_waited_since
+        if starting and trainer.first_step_began is not None:
+            progress.metrics[STARTUP] = trainer.first_step_began - self._trial_waited_since
         return progress
 
     def checkpoint(self, folder: Path) -> None:
@@ -138,6 +144,16 @@ class RankWorker:
             self._trainer.close()
             self._trainer = None
             gc.collect()
+            self._after_first_gib = self._after_first_gib or held_memory_gib()
+
+    def grown(self) -> bool:
+        """Whether this process holds much more memory between trials than after its first one.
+
+        Whatever leaks in a library costs a new process then, and no memory.
+        """
+        self.stop()
+        first = self._after_first_gib
+        return first is not None and held_memory_gib() > first + max(_GROWTH_GIB, _GROWTH_SHARE * first)
 
     def _running(self) -> Trainer:
         if self._trainer is None:

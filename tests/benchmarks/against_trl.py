@@ -38,7 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "packed": {"max_seq_len": 512, "ours": {"packing": True, "rows": 4}, "trl": {"packing": True, "rows": 4}},
     "mixed": {
-        "max_seq_len": 1024,
+        "max_seq_len": 800,
         "ours": {"packing": True, "rows": 2},
         "trl": {"packing": False, "rows": 8},
     },

@@ -50,7 +50,7 @@ def test_a_step_waits_for_the_device_nowhere_in_this_package(
 ):
     rank.prepare(job_of(quick_config(**changes)))
     trainer = rank._running()
-    for _ in range(3):  # the first one waits, to measure the start; ZeRO-3 learns the order of the weights
+    for _ in range(3):  # ZeRO-3 learns the order of the weights
         trainer._optimizer_step()
     with Waits() as waits:
         trainer._optimizer_step()
