@@ -62,7 +62,7 @@ def measure(worker: Any, stage: int, arguments: argparse.Namespace, folder: Path
     early, late = (statistics.median(part) for part in (seconds[1:11], seconds[-10:]))
     print(
         f"ZeRO {stage}: {arguments.trials} trials; held {held[1]:.0f} -> {held[-1]:.0f} MiB ({growth:+.1%}); "
-        f"first {seconds[0]:.2f} s, early {early:.2f} s, late {late:.2f} s, slowest {max(seconds[1:]):.2f} s; "
+        f"first {seconds[0]:.2f} s, early {early:.2f}, late {late:.2f}, slowest {max(seconds[1:]):.2f} s; "
         f"start {starts[0]:.2f} s, then {start:.2f} s (median)",
         flush=True,
     )

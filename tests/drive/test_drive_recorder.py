@@ -166,3 +166,43 @@ def test_an_unfinished_trial_goes_on_first_and_under_its_own_number(make_recorde
     assert again.config == job.config
     assert resumed.is_over()
     assert len(ledger.trials()) == 2
+
+
+def test_an_unfinished_trial_goes_on_from_its_newest_state(make_recorder):
+    recorder, *_ = make_recorder(search__trials=2)
+    _, job = recorder.next_job()
+    assert job.resume_from is None
+    for step in ("step-00000004", "step-00000008", ".step-00000012.partial"):
+        (job.checkpoints / step).mkdir(parents=True)
+    resumed, *_ = make_recorder(search__trials=2)
+    _, again = resumed.next_job()
+    assert again.resume_from == job.checkpoints / "step-00000008"
+
+
+def test_an_evaluation_that_is_reported_again_after_a_restart_stands_once(make_recorder):
+    recorder, *_ = make_recorder(search__trials=2)
+    number, _ = recorder.next_job()
+    recorder.record(outcome(number, 500, 3.0, prepared=PREPARED))
+    resumed, ledger, *_ = make_recorder(search__trials=2)
+    resumed.next_job()
+    resumed.record(outcome(number, 500, 3.0, prepared=PREPARED))
+    resumed.record(outcome(number, 1000, 2.0, done=True))
+    assert [evaluation.tokens for evaluation in ledger.trial(number).evaluations] == [500, 1000]
+
+
+@pytest.mark.parametrize("keep_finished", [False, True])
+def test_the_states_of_a_trial_that_ended_go_unless_they_are_to_be_kept(make_recorder, keep_finished):
+    recorder, *_ = make_recorder(checkpoints={"keep_finished": keep_finished})
+    number, job = recorder.next_job()
+    (job.checkpoints / "step-00000004").mkdir(parents=True)
+    recorder.record(outcome(number, 1000, 2.0, done=True, prepared=PREPARED))
+    assert job.checkpoints.exists() == keep_finished
+
+
+def test_only_the_best_trials_model_stays(make_recorder):
+    recorder, *_ = make_recorder(search__trials=3)
+    jobs = [recorder.next_job() for _ in range(3)]
+    for (number, job), loss in zip(jobs, (3.0, 1.0, 2.0), strict=True):
+        job.model_folder.mkdir(parents=True)
+        recorder.record(outcome(number, 1000, loss, done=True, prepared=PREPARED))
+    assert [job.model_folder.exists() for _, job in jobs] == [False, True, False]
