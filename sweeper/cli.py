@@ -101,8 +101,9 @@ def status(
     from sweeper.recommend import results_table, sweep_status
     from sweeper.spec import SweepFolder
 
-    space, ledger = open_sweep(SweepFolder(directory))
-    trials, state = ledger.trials(), sweep_state(ledger)
+    folder = SweepFolder(directory)
+    space, ledger = open_sweep(folder)
+    trials, state = ledger.trials(), sweep_state(ledger, folder)
     if as_json:
         typer.echo(json.dumps(sweep_status(space, trials, state), indent=2))
         return

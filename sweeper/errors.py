@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
+    "CheckpointError",
     "DataError",
     "MissingDependencyError",
     "ModelError",
@@ -23,6 +24,8 @@ __all__ = [
     "SweeperError",
     "TrialDivergedError",
     "TrialFailedError",
+    "TrialLostError",
+    "TrialOutOfMemoryError",
     "UserError",
 ]
 
@@ -95,3 +98,15 @@ class TrialFailedError(SweeperError, RuntimeError):
 
 class TrialDivergedError(TrialFailedError):
     """The loss or the gradient of a trial is no longer a number, or far beyond where it started."""
+
+
+class TrialLostError(TrialFailedError):
+    """A process of a trial died or no longer answers: nothing that its configuration is to blame for."""
+
+
+class TrialOutOfMemoryError(TrialFailedError):
+    """A rank needs more memory than there is."""
+
+
+class CheckpointError(SweeperError, OSError):
+    """A state or a model could not be written; the run itself can go on."""

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.drive.recovery import Setback
 from sweeper.recommend import compact
 from sweeper.search import TrialRecord, TrialState, best_of
 from sweeper.spec import Config, Space
@@ -60,6 +61,7 @@ class ProgressView:
         self._running: dict[int, _Running] = {}
         self._note = "starting Ray and the workers"
         self._data_notes: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()
         self._began = time.monotonic()
         self._lock = threading.Lock()
         # What others print must not be drawn into the panel: it belongs into the log.
@@ -108,14 +110,25 @@ class ProgressView:
                 self._line(f"data: {note}")
 
     def progressed(self, number: int, progress: Progress) -> None:
-        value = progress.metrics[self._metric]
         with self._lock:
             self._note = ""
             running = self._running[number]
-            running.tokens, running.objective = progress.tokens, value
+            running.tokens = progress.tokens
+            running.objective = progress.metrics.get(self._metric, running.objective)
             running.tokens_per_s = progress.metrics.get("perf/tokens_per_s", 0.0)
-        if progress.tokens == 0:
-            self._line(f"untrained model: {self._metric} {compact(value)}")
+        if progress.paused:
+            self._line(f"trial {number} paused after step {progress.step}, its state is written")
+        elif progress.tokens == 0:
+            self._line(f"untrained model: {self._metric} {compact(progress.metrics[self._metric])}")
+
+    def trial_set_back(self, number: int, setback: Setback) -> None:
+        self.warned(number, setback.reason)
+
+    def warned(self, number: int, warning: str) -> None:
+        said = f"trial {number}: {warning}"
+        with self._lock:
+            self._warnings = (*self._warnings, said)[-3:]
+        self._line(said)
 
     def trial_finished(self, record: TrialRecord) -> None:
         with self._lock:
@@ -140,6 +153,7 @@ class ProgressView:
             if best is not None:
                 parts.append(Text(f"best so far: trial {best.number}, {self._scored(best)}", style="green"))
             parts += [Text(note, style="dim") for note in self._data_notes]
+            parts += [Text(warning, style="yellow") for warning in self._warnings]
             if self._note:
                 parts.append(Text(f"{self._note} ...", style="dim"))
             if self._running:

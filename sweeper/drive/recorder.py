@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from sweeper.drive.recovery import Setback
 from sweeper.drive.trainable import Outcome
-from sweeper.errors import UserError
 from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState, best_of
-from sweeper.spec import Config, Space, SweepFolder, dump_config, write_whole
+from sweeper.spec import Config, Space, SweepFolder, TooLarge, dump_config, fitted, write_whole
 from sweeper.train import STARTUP, Job, Prepared, Progress, discard, newest_checkpoint
 
 __all__ = ["Listener", "Recorder"]
+
+_SPENT, _TOO_LARGE = "spent_s", "too_large"
+"""What the ledger keeps of the sweep: the time that all its drivers had, and what did not fit into memory."""
+_COUNT_EVERY_S = 30.0
 
 
 class Listener(Protocol):
@@ -25,6 +29,10 @@ class Listener(Protocol):
     def trial_prepared(self, number: int, prepared: Prepared) -> None: ...
 
     def progressed(self, number: int, progress: Progress) -> None: ...
+
+    def trial_set_back(self, number: int, setback: Setback) -> None: ...
+
+    def warned(self, number: int, warning: str) -> None: ...
 
     def trial_finished(self, record: TrialRecord) -> None: ...
 
@@ -49,31 +57,34 @@ class Recorder:
         self._records = {record.number: record for record in ledger.trials()}
         self._unfinished = [r for r in self._records.values() if r.state is TrialState.RUNNING]
         """Trials whose driver ended while they ran: they come first, under their own numbers."""
-        budget_s = space.settings.search.time_budget_s
-        self._deadline = None if budget_s is None else clock() + budget_s
+        attributes = ledger.sweep_attributes()
+        self._spent_before_s = float(attributes.get(_SPENT, 0.0))
+        self._too_large = [TooLarge.from_dict(one) for one in attributes.get(_TOO_LARGE, [])]
+        self._began = self._counted = clock()
+        self._configs: dict[int, Config] = {}
         self._measures_untrained: int | None = None
-        self.problem: UserError | None = None
-        """What the user must mend; the sweep is over when there is one."""
+        self.stopping = False
+        self.problem: Exception | None = None
+        """Why the sweep cannot go on: something to mend, or a ledger that takes nothing more."""
 
     # What the searcher asks ------------------------------------------------------------------
 
     def is_over(self) -> bool:
         """Whether no further trial may start."""
         enough = not self._unfinished and self._asked() >= self._space.settings.search.trials
-        return enough or self.problem is not None or self._time_is_up()
+        return enough or self.stopping or self._time_is_up()
 
     def next_job(self) -> tuple[int, Job] | None:
         """The next trial's number and job, or None when the space has no further configuration."""
         record = self._unfinished.pop(0) if self._unfinished else self._ledger.ask()
         if record is None:
             return None
-        number, config = record.number, self._space.close(record.values)
+        number, config = record.number, fitted(self._space.close(record.values), self._too_large)
         self._records[number] = record
-        self._ledger.note(number, config=config.model_dump(mode="json"))
-        write_whole(self._folder.trial_config(number), dump_config(config))
+        self._note_config(number, config)
         for listener in self._listeners:
             listener.trial_started(number, record, config)
-        return number, Job(
+        job = Job(
             config=config,
             cache_dir=self._folder.cache_dir.absolute(),
             data_dir=self._data_dir,
@@ -82,32 +93,63 @@ class Recorder:
             resume_from=newest_checkpoint(self._folder.trial_checkpoints(number).absolute()),
             checkpoints=self._folder.trial_checkpoints(number).absolute(),
             model_folder=self._folder.trial_model(number).absolute(),
+            processes=self._folder.processes_dir.absolute(),
+            stop_file=self._folder.stop_file.absolute(),
+            retries=self._retries(record),
             best_so_far=None if (best := self._best()) is None else best.final_value,
         )
+        return number, job
+
+    def ask_to_stop(self) -> None:
+        """No further trial starts, and those that run write their states and pause."""
+        self.stopping = True
+        self._folder.stop_file.touch()
+
+    def fail(self, problem: Exception) -> None:
+        """The sweep cannot go on."""
+        self.problem = self.problem or problem
+        self.ask_to_stop()
+
+    def count_time(self) -> None:
+        """Commit now and then what was spent, so that a driver that is killed has not worked for nothing."""
+        if self._clock() - self._counted > _COUNT_EVERY_S:
+            self._commit_time()
 
     # What the scheduler and Ray report -------------------------------------------------------
 
     def record(self, outcome: Outcome) -> bool:
         """Commit one outcome; returns whether its trial goes on."""
         number = outcome.number
+        if outcome.warning is not None:
+            self._take_warning(number, outcome.warning)
         if outcome.problem is not None:
             # The trial is not to blame: it stays unfinished, and a resumed sweep begins with it.
-            self.problem = outcome.problem
+            self.fail(outcome.problem)
             return False
         if outcome.failure is not None:
             if outcome.diverged:
                 self._ledger.note(number, diverged=True)
             return self._finish(number, TrialState.FAIL, outcome.failure)
+        if outcome.setback is not None:
+            return self._take_setback(number, outcome.setback)
         if outcome.prepared is not None:
             self._take_prepared(number, outcome.prepared)
         assert outcome.progress is not None
         return self._take_progress(number, outcome.progress)
 
     def lost(self, number: int) -> None:
-        """A trial whose actor is gone. Nothing to do when it had already ended."""
-        if not self._records[number].state.is_finished:
+        """A trial whose actor is gone. It is begun again; nothing to do when it had already ended."""
+        record = self._records[number]
+        if record.state.is_finished:
+            return
+        limit = self._configs[number].resources.max_retries
+        if self._retries(record) >= limit:
             log = self._folder.trial_log(number)
-            self._finish(number, TrialState.FAIL, f"its processes died (see {log})")
+            self._finish(number, TrialState.FAIL, f"its processes died, after {limit} retries (see {log})")
+            return
+        setback = Setback(reason="its processes died", out_of_memory=False, config=self._configs[number])
+        self._take_setback(number, setback)
+        self._unfinished.append(self._records[number])
 
     # -----------------------------------------------------------------------------------------
 
@@ -128,11 +170,36 @@ class Recorder:
         for listener in self._listeners:
             listener.trial_prepared(number, prepared)
 
+    def _take_setback(self, number: int, setback: Setback) -> bool:
+        if setback.out_of_memory:
+            self._too_large.append(TooLarge.of(self._configs[number]))
+            self._ledger.note_sweep(**{_TOO_LARGE: [one.to_dict() for one in self._too_large]})
+        earlier = self._records[number].attributes.get("setbacks", [])
+        now = {"reason": setback.reason, "out_of_memory": setback.out_of_memory}
+        self._ledger.note(number, setbacks=[*earlier, now])
+        self._note_config(number, setback.config)
+        for listener in self._listeners:
+            listener.trial_set_back(number, setback)
+        return not self.stopping
+
+    def _take_warning(self, number: int, warning: str) -> None:
+        earlier = self._records[number].attributes.get("warnings", [])
+        self._ledger.note(number, warnings=[*earlier, warning])
+        self._refresh(number)
+        for listener in self._listeners:
+            listener.warned(number, warning)
+
+    def _note_config(self, number: int, config: Config) -> None:
+        self._configs[number] = config
+        self._ledger.note(number, config=config.model_dump(mode="json"))
+        write_whole(self._folder.trial_config(number), dump_config(config))
+        self._refresh(number)
+
     def _take_progress(self, number: int, progress: Progress) -> bool:
         metric = self._space.settings.objective.metric
         if progress.tokens == 0:
             self._ledger.note_untrained(progress.metrics[metric])
-        else:
+        elif not progress.paused:
             self._ledger.report(
                 number,
                 Evaluation(
@@ -147,10 +214,13 @@ class Recorder:
             self._refresh(number)
         for listener in self._listeners:
             listener.progressed(number, progress)
+        self._commit_time()
+        if progress.paused:
+            return False
         if progress.done:
             return self._finish(number, TrialState.COMPLETE, None)
-        if progress.tokens == 0:
-            return True
+        if progress.tokens == 0 or self.stopping:
+            return True  # to a pause, with its state
         reason = self._reason_to_stop(number)
         return True if reason is None else self._finish(number, TrialState.PRUNED, reason)
 
@@ -184,7 +254,19 @@ class Recorder:
         self._records[number] = self._ledger.trial(number)
 
     def _time_is_up(self) -> bool:
-        return self._deadline is not None and self._clock() > self._deadline
+        budget_s = self._space.settings.search.time_budget_s
+        return budget_s is not None and self._spent_s() > budget_s
+
+    def _spent_s(self) -> float:
+        return self._spent_before_s + self._clock() - self._began
+
+    def _commit_time(self) -> None:
+        self._counted = self._clock()
+        self._ledger.note_sweep(**{_SPENT: self._spent_s()})
+
+    def _retries(self, record: TrialRecord) -> int:
+        setbacks = record.attributes.get("setbacks", [])
+        return sum(not one["out_of_memory"] for one in setbacks)
 
     def _asked(self) -> int:
         return sum(record.state is not TrialState.WAITING for record in self._records.values())

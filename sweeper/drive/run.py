@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TextIO
 
 from sweeper.data import gather_facts
+from sweeper.drive.lock import locked
 from sweeper.drive.quiet import quiet
-from sweeper.drive.stored import open_sweep, store_space, sweep_state, this_driver
+from sweeper.drive.stored import store_space, stored_space, this_driver
 from sweeper.errors import SweepFolderError, SweepInterruptedError
 from sweeper.search import Ledger, TrialRecord, check_sampler
 from sweeper.spec import Space, SweepFolder, load_space, require_hardware, require_metrics, require_open
@@ -48,11 +49,9 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     require_metrics(space)
     folder = SweepFolder(out or space.sweep_dir)
     _refuse_existing(folder)
-    with quiet(folder.logs_dir / "driver.log") as person:
+    with locked(folder), quiet(folder.logs_dir / "driver.log") as person:
         store_space(space, folder)
-        ledger = Ledger.create(folder.study_url, space)
-        ledger.note_sweep(id=uuid.uuid4().hex)
-        return _conduct(space, folder, ledger, person)
+        return _conduct(space, folder, _new_ledger(space, folder), person)
 
 
 def resume_sweep(root: Path) -> SweepResult:
@@ -62,11 +61,19 @@ def resume_sweep(root: Path) -> SweepResult:
         UserError: there is no sweep in the folder, or another driver is at work on it.
     """
     folder = SweepFolder(root)
-    space, ledger = open_sweep(folder)
-    _refuse_running(folder, ledger)
+    space = stored_space(folder)
     require_metrics(space)
-    with quiet(folder.logs_dir / "driver.log") as person:
-        return _conduct(space, folder, ledger, person)
+    with locked(folder):
+        begun = Ledger.exists(folder.study_url, space)
+        ledger = Ledger.open(folder.study_url, space) if begun else _new_ledger(space, folder)
+        with quiet(folder.logs_dir / "driver.log") as person:
+            return _conduct(space, folder, ledger, person)
+
+
+def _new_ledger(space: Space, folder: SweepFolder) -> Ledger:
+    ledger = Ledger.create(folder.study_url, space)
+    ledger.note_sweep(id=uuid.uuid4().hex)
+    return ledger
 
 
 def _conduct(space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) -> SweepResult:
@@ -103,7 +110,9 @@ def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
 
 
 def _refuse_existing(folder: SweepFolder) -> None:
-    if not folder.root.exists() or (folder.root.is_dir() and not any(folder.root.iterdir())):
+    if not folder.root.exists() or (
+        folder.root.is_dir() and not set(folder.root.iterdir()) - _debris(folder)
+    ):
         return
     rule, remedy = "the folder already holds files", "give another folder with --out, or another name"
     if folder.space_file.is_file():
@@ -114,12 +123,6 @@ def _refuse_existing(folder: SweepFolder) -> None:
     raise SweepFolderError.of(where=str(folder.root), value="", rule=rule, remedy=remedy)
 
 
-def _refuse_running(folder: SweepFolder, ledger: Ledger) -> None:
-    if sweep_state(ledger) == "running":
-        driver = ledger.sweep_attributes().get("driver", {})
-        raise SweepFolderError.of(
-            where=str(folder.root),
-            value=f"process {driver.get('pid')} on {driver.get('host')}",
-            rule="another driver is at work on this sweep",
-            remedy="wait for it, or end it and resume then",
-        )
+def _debris(folder: SweepFolder) -> set[Path]:
+    """What a driver leaves that died before it had stored what was asked."""
+    return {folder.lock_file, folder.logs_dir, folder.facts_file}

@@ -26,7 +26,11 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
             return str(Searcher.FINISHED)
         if len(self._numbers) >= self._max_concurrent:
             return None
-        job = self._recorder.next_job()
+        try:
+            job = self._recorder.next_job()
+        except Exception as error:  # Ray would swallow it
+            self._recorder.fail(error)
+            return str(Searcher.FINISHED)
         if job is None:
             # A space that is exhausted may still be owed a trial that runs now and dies.
             return None if self._numbers else str(Searcher.FINISHED)
@@ -60,8 +64,20 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
         self._recorder = recorder
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        goes_on = self._recorder.record(result["outcome"])
+        try:
+            goes_on = self._recorder.record(result["outcome"])
+        except Exception as error:  # Ray would take it for the trial's
+            self._recorder.fail(error)
+            goes_on = False
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def choose_trial_to_run(self, tune_controller: Any, **options: Any) -> Any:
+        """Called all the time, which is what a clock needs."""
+        try:
+            self._recorder.count_time()
+        except Exception as error:
+            self._recorder.fail(error)
+        return super().choose_trial_to_run(tune_controller, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         """See LedgerSearcher: Ray's snapshots are never read."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from sweeper.data import model_fingerprint, prepared_folder
 from sweeper.drive.cluster import ray_for
+from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
 from sweeper.drive.tracking import TrackingListener, named_parameters
@@ -16,6 +17,7 @@ from sweeper.recommend import write_answer, write_results
 from sweeper.search import Ledger, make_stopper
 from sweeper.spec import Space, SweepFolder
 from sweeper.track import Tracker, tracking_uri
+from sweeper.train import reap
 
 if TYPE_CHECKING:
     from ray.tune import Tuner
@@ -50,17 +52,31 @@ class Session:
     def search(self) -> None:
         """Run trials until the ledger has what was asked for.
 
-        Raises UserError for data that cannot be used, and from the first trial that meets one.
+        Raises:
+            UserError: for data that cannot be used, and from the first trial that meets one.
+            KeyboardInterrupt: somebody wants an end; running trials have written their states, unless
+                it was wanted at once.
         """
         places = self._typical.resources.max_concurrent
-        with self._view, self._tracked():
+        self._folder.stop_file.unlink(missing_ok=True)
+        with self._view, self._tracked(), Interrupts() as interrupts:
+            if orphans := reap(self._folder.processes_dir):
+                self._view.say(f"ended {len(orphans)} processes of an earlier driver")
             recorder = self._recorder()
             self._view.say("starting Ray")
             with ray_for(self._typical, places=places):
                 self._view.say("starting the workers")
+                interrupts.ask_first(lambda: self._ask_to_stop(recorder))
                 self._tuner(recorder, places).fit()
+                interrupts.ask_first(None)
             if recorder.problem is not None:
                 raise recorder.problem
+            if recorder.stopping:
+                raise KeyboardInterrupt
+
+    def _ask_to_stop(self, recorder: Recorder) -> None:
+        recorder.ask_to_stop()
+        self._view.say("stopping: running trials write their states; interrupt again to stop at once")
 
     def conclude(self) -> list[str]:
         """Write the answer and close MLflow's runs; returns warnings."""

@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from sweeper.drive.lock import is_locked
 from sweeper.errors import SweepFolderError
 from sweeper.search import Ledger
 from sweeper.spec import Facts, Space, SweepFolder, dump_config, load_space, write_whole
@@ -17,9 +18,12 @@ __all__ = ["newest_sweep", "open_sweep", "store_space", "stored_space", "sweep_s
 
 
 def store_space(space: Space, folder: SweepFolder) -> None:
-    """Write what was asked with the defaults resolved, and the facts that they were drawn from."""
-    write_whole(folder.space_file, dump_config(space.resolved()))
+    """Write what was asked with the defaults resolved, and the facts that they were drawn from.
+
+    The space file comes last: a folder that has one holds a sweep.
+    """
     write_whole(folder.facts_file, json.dumps(dataclasses.asdict(space.facts), indent=2) + "\n")
+    write_whole(folder.space_file, dump_config(space.resolved()))
 
 
 def stored_space(folder: SweepFolder) -> Space:
@@ -55,24 +59,12 @@ def this_driver() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname()}
 
 
-def sweep_state(ledger: Ledger) -> str:
+def sweep_state(ledger: Ledger, folder: SweepFolder) -> str:
     """``running``, ``finished``, ``interrupted`` or ``failed``; a dead driver's sweep is interrupted."""
-    attributes = ledger.sweep_attributes()
-    state = str(attributes.get("state", "interrupted"))
-    return "interrupted" if state == "running" and not _is_alive(attributes.get("driver", {})) else state
-
-
-def _is_alive(driver: dict[str, Any]) -> bool:
-    """A driver on another host cannot be looked at from here: believe it."""
-    if driver.get("host") != socket.gethostname():
-        return True
-    try:
-        os.kill(int(driver["pid"]), 0)
-    except (ProcessLookupError, KeyError, ValueError):
-        return False
-    except PermissionError:  # somebody else's process, but there
-        return True
-    return True
+    if is_locked(folder):
+        return "running"
+    state = str(ledger.sweep_attributes().get("state", "interrupted"))
+    return "interrupted" if state == "running" else state
 
 
 def _stored_facts(folder: SweepFolder) -> Facts:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from sweeper.drive.recovery import Setback
 from sweeper.search import TrialRecord
 from sweeper.spec import Config, Space, dump_config
 from sweeper.track import MetricPoint, Tracker, chart_params, training_points
@@ -39,6 +40,12 @@ class TrackingListener:
         metrics = {name: value for name, value in progress.metrics.items() if name != STARTUP}
         points += training_points(metrics, step=progress.step, tokens=progress.tokens, time_s=time.time())
         self._tracker.metrics(number, points)
+
+    def trial_set_back(self, number: int, setback: Setback) -> None:
+        """Its parameters stay those that it was begun with: the global batch is the same."""
+
+    def warned(self, number: int, warning: str) -> None:
+        """A matter between the sweep and the person."""
 
     def trial_finished(self, record: TrialRecord) -> None:
         final = dict(record.evaluations[-1].metrics) if record.evaluations else {}

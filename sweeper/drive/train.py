@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -12,10 +14,23 @@ from rich.progress import Progress as ProgressBar
 
 from sweeper.data import gather_facts, prepared_folder
 from sweeper.drive.cluster import ray_for
+from sweeper.drive.interrupts import Interrupts
+from sweeper.drive.lock import locked
 from sweeper.drive.quiet import quiet
-from sweeper.errors import SweepFolderError, SweepInterruptedError, UserError
+from sweeper.drive.recovery import recover
+from sweeper.errors import (
+    CheckpointError,
+    SweepFolderError,
+    SweepInterruptedError,
+    TrialDivergedError,
+    TrialFailedError,
+    UserError,
+)
 from sweeper.spec import Config, SweepFolder, load_space, require_closed, require_hardware, require_metrics
-from sweeper.train import Engine, Job, Keeper, Progress, discard, newest_checkpoint
+from sweeper.train import Job, Keeper, Progress, discard, newest_checkpoint, reap
+
+if TYPE_CHECKING:
+    from sweeper.train.group import WorkerGroup
 
 __all__ = ["TrainResult", "train_config"]
 
@@ -71,20 +86,19 @@ def train_config(
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = SweepFolder(target.with_name(f"{target.name}-train"))
-    with quiet(scratch.logs_dir / "driver.log") as person, ray_for(config, places=1):
-        from sweeper.train.group import WorkerGroup
-
-        group = WorkerGroup(config, None)
+    scratch.stop_file.unlink(missing_ok=True)
+    with locked(scratch), quiet(scratch.logs_dir / "driver.log") as person, Interrupts() as interrupts:
+        run = _Run(config, scratch, Console(file=person, highlight=False))
         try:
-            evaluations = _train(config, group, scratch, Console(file=person, highlight=False))
-            group.save_model(target, merge_adapter)
-            if not config.checkpoints.keep_finished:
-                discard(scratch.root / "checkpoints")
+            with ray_for(config, places=1), closing(run):
+                interrupts.ask_first(scratch.stop_file.touch)
+                run.to_the_end()
+                interrupts.ask_first(None)
+                run.save_model(target, merge_adapter)
         except KeyboardInterrupt as interrupt:
             told = "interrupted; the same command goes on from the last state"
             raise SweepInterruptedError(told) from interrupt
-        finally:
-            group.shut_down()
+    evaluations = run.evaluations
     value = (config.provenance or {}).get("value")
     first = evaluations[0]
     return TrainResult(
@@ -96,38 +110,104 @@ def train_config(
     )
 
 
-def _train(config: Config, engine: Engine, scratch: SweepFolder, console: Console) -> list[Progress]:
-    """Every evaluation; an interrupted run goes on from its last state."""
-    states = scratch.root / "checkpoints"
-    job = Job(
-        config=config,
-        cache_dir=scratch.cache_dir,
-        data_dir=prepared_folder(config, scratch.cache_dir),
-        log_file=scratch.logs_dir / "train.log",
-        evaluate_untrained=True,
-        resume_from=newest_checkpoint(states),
-        checkpoints=states,
-    )
-    keeper = Keeper(job)
-    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    evaluations = []
-    names = dict.fromkeys(("eval/loss", config.objective.metric))
-    with ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
-        prepared = engine.prepare(job)
+class _Run:
+    """One training, begun again where its processes are lost.
+
+    One that was interrupted goes on from its last state.
+    """
+
+    def __init__(self, config: Config, scratch: SweepFolder, console: Console) -> None:
+        states = scratch.root / "checkpoints"
+        reap(scratch.processes_dir)
+        self._console = console
+        self._job = Job(
+            config=config,
+            cache_dir=scratch.cache_dir,
+            data_dir=prepared_folder(config, scratch.cache_dir),
+            log_file=scratch.logs_dir / "train.log",
+            evaluate_untrained=True,
+            resume_from=newest_checkpoint(states),
+            checkpoints=states,
+            processes=scratch.processes_dir,
+            stop_file=scratch.stop_file,
+        )
+        self.evaluations: list[Progress] = []
+        self._shown = dict.fromkeys(("eval/loss", config.objective.metric))
+        self._group: WorkerGroup | None = None
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+        )
+        self._bar = ProgressBar(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task("")
+
+    def to_the_end(self) -> None:
+        """Raises KeyboardInterrupt after a pause, and what ends a trial."""
+        with self._bar:
+            while not self._is_done():
+                self._go_on()
+
+    def _is_done(self) -> bool:
+        return bool(self.evaluations) and self.evaluations[-1].done
+
+    def _go_on(self) -> None:
+        try:
+            self._train()
+        except TrialDivergedError:
+            raise
+        except TrialFailedError as error:
+            self.close()
+            self._job, setback = recover(self._job, error)
+            self._say(str(setback))
+
+    def save_model(self, target: Path, merge_adapter: bool) -> None:
+        assert self._group is not None
+        self._group.save_model(target, merge_adapter)
+        if not self._job.config.checkpoints.keep_finished:
+            discard(self._job.checkpoints or target)
+
+    def _train(self) -> None:
+        job = self._job
+        from sweeper.train.group import WorkerGroup
+
+        group = self._group = WorkerGroup(job.config, None, pause_wanted=self._shall_pause)
+        keeper, prepared = Keeper(job), group.prepare(job)
         for note in prepared.data_notes:
-            console.print(f"data: {note}", soft_wrap=True)
+            self._say(f"data: {note}")
         if job.resume_from is not None:
-            console.print(f"going on from {job.resume_from.name}", soft_wrap=True)
-        task = bar.add_task("", total=prepared.total_tokens)
-        done = False
-        while not done:
-            progress = engine.advance()
-            done = progress.done
-            evaluations.append(progress)
-            shown = ", ".join(f"{name} {progress.metrics[name]:.4f}" for name in names)
-            if progress.tokens and not done:
-                keeper.keep_state(engine, progress)
-            bar.update(task, completed=progress.tokens, description=shown)
-            if not console.is_terminal:
-                console.print(f"step {progress.step}/{prepared.total_steps}: {shown}", soft_wrap=True)
-    return evaluations
+            self._say(f"going on from {job.resume_from.name}")
+        self._bar.update(self._task, total=prepared.total_tokens)
+        progress = None
+        while progress is None or not progress.done:
+            progress = group.advance()
+            if progress.tokens and not progress.done:
+                self._keep_state(keeper, group, progress)
+            if progress.paused:
+                raise KeyboardInterrupt
+            self.evaluations.append(progress)
+            self._show(progress, prepared.total_steps)
+
+    def _keep_state(self, keeper: Keeper, group: WorkerGroup, progress: Progress) -> None:
+        try:
+            keeper.keep_state(group, progress)
+        except CheckpointError as error:
+            self._say(f"warning: {error}")
+
+    def _shall_pause(self) -> bool:
+        return self._job.stop_file is not None and self._job.stop_file.exists()
+
+    def _show(self, progress: Progress, total_steps: int) -> None:
+        shown = ", ".join(f"{name} {progress.metrics[name]:.4f}" for name in self._shown)
+        self._bar.update(self._task, completed=progress.tokens, description=shown)
+        if not self._console.is_terminal:
+            self._say(f"step {progress.step}/{total_steps}: {shown}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False)
+
+    def close(self) -> None:
+        if self._group is not None:
+            self._group.shut_down()
+            self._group = None

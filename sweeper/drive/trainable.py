@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from ray import tune
 from ray.tune import PlacementGroupFactory
 from ray.util import get_current_placement_group
 
-from sweeper.errors import SweeperError, TrialDivergedError, UserError
+from sweeper.drive.recovery import Setback, recover
+from sweeper.errors import CheckpointError, SweeperError, TrialDivergedError, TrialFailedError, UserError
 from sweeper.train.engine import Engine, Job, Prepared, Progress
 from sweeper.train.group import WorkerGroup, rank_bundles
 from sweeper.train.retention import Keeper
@@ -28,8 +30,12 @@ class Outcome:
 
     number: int
     prepared: Prepared | None = None
-    """With the first outcome of a trial."""
+    """With the first outcome of a trial, and of each beginning anew."""
     progress: Progress | None = None
+    setback: Setback | None = None
+    """The trial lost its processes and goes on."""
+    warning: str | None = None
+    """What went wrong beside the training, such as a state that found no room on the disk."""
     failure: str | None = None
     diverged: bool = False
     """Whether the failure is the configuration's own: the sampler learns from it."""
@@ -54,37 +60,62 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        if self._group is not None and self._group.grown():
+        try:
+            if self._group is not None and self._group.grown():
+                self._end_group()
+        except SweeperError:  # they died while they were idle
             self._end_group()
         self._begin(new_config)
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._number: int = config["number"]
-        self._job: Job = config["job"]
-        self._keeper = Keeper(self._job)
+        self._go_on_with(config["job"])
+
+    def _go_on_with(self, job: Job) -> None:
+        self._job = job
+        self._keeper = Keeper(job)
         self._last: Progress | None = None
-        self._prepared = False
+        self._prepared: Prepared | None = None
 
     def step(self) -> dict[str, Any]:
         return {"outcome": self._guarded(self._step)}
 
     def _step(self) -> Outcome:
-        engine = self._engine()
-        prepared = None if self._prepared else engine.prepare(self._job)
-        self._prepared = True
-        if self._last is not None and self._last.tokens:
+        engine, prepared, warnings, last = self._engine(), None, [], self._last
+        if self._prepared is None:
+            prepared = self._prepared = engine.prepare(self._job)
+        elif last is not None and last.tokens:
             # That another step is asked for says that the ledger has the evaluation before it.
-            self._keeper.keep_state(engine, self._last)
-        self._last = engine.advance()
-        if self._last.done:
-            self._keeper.keep_model(engine, self._last)
-        return Outcome(number=self._number, prepared=prepared, progress=self._last)
+            warnings += self._keep(lambda: self._keeper.keep_state(engine, last))
+        progress = self._last = engine.advance()
+        if progress.paused:
+            warnings += self._keep(lambda: self._keeper.keep_state(engine, progress))
+        elif progress.done:
+            warnings += self._keep(lambda: self._keeper.keep_model(engine, progress))
+        warning = "; ".join(warnings) or None
+        return Outcome(number=self._number, prepared=prepared, progress=progress, warning=warning)
+
+    def _keep(self, write: Callable[[], None]) -> list[str]:
+        """A disk without room costs a state, and no trial: training goes on beside it."""
+        try:
+            write()
+        except CheckpointError as error:
+            return [str(error)]
+        return []
 
     def _engine(self) -> Engine:
         if self._group is None:
-            self._group = WorkerGroup(self._job.config, get_current_placement_group(), first_bundle=1)
+            self._group = WorkerGroup(
+                self._job.config,
+                get_current_placement_group(),
+                first_bundle=1,
+                pause_wanted=self._shall_pause,
+            )
         return self._group
+
+    def _shall_pause(self) -> bool:
+        return self._job.stop_file is not None and self._job.stop_file.exists()
 
     def _guarded(self, step: Callable[[], Outcome]) -> Outcome:
         try:
@@ -94,12 +125,22 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         except TrialDivergedError as error:
             return Outcome(number=self._number, failure=str(error), diverged=True)
         except Exception as error:
-            # Whatever state the ranks are in now, the next trial must not inherit it.
+            # Whatever state the ranks are in now, nobody may inherit it.
             self._end_group()
             with self._job.log_file.open("a") as log:
                 traceback.print_exc(file=log)
-            text = str(error) if isinstance(error, SweeperError) else f"{type(error).__name__}: {error}"
-            return Outcome(number=self._number, failure=f"{text} (see {self._job.log_file})")
+            return self._set_back(error)
+
+    def _set_back(self, error: Exception) -> Outcome:
+        if not isinstance(error, TrialFailedError):
+            error = TrialFailedError(f"{type(error).__name__}: {error}")
+        try:
+            job, setback = recover(self._job, error)
+        except TrialFailedError as final:
+            return Outcome(number=self._number, failure=f"{final} (see {self._job.log_file})")
+        measured = self._last is not None  # the untrained model, by the first outcome of a trial
+        self._go_on_with(dataclasses.replace(job, evaluate_untrained=job.evaluate_untrained and not measured))
+        return Outcome(number=self._number, setback=setback)
 
     def cleanup(self) -> None:
         self._end_group()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from sweeper.errors import SweeperError
 from sweeper.recommend.ranking import best_record, default_record, tokens_seen
 from sweeper.search import TrialRecord, TrialState
-from sweeper.spec import dump_config, write_whole
+from sweeper.spec import dump_config, with_levers, write_whole
 
 if TYPE_CHECKING:
     from sweeper.spec import Config, Space, SweepFolder
@@ -47,9 +47,25 @@ def write_answer(
     provenance = _provenance(space, trials, best)
     provenance["versions"] = dict(versions)
     provenance["fingerprints"] = dict(fingerprints)
-    config = _without_password(space.close(best.values))
+    config = _without_password(_as_trained(space, best))
     write_whole(folder.best_config, dump_config(config.model_copy(update={"provenance": provenance})))
     return folder.best_config
+
+
+def _as_trained(space: Space, record: TrialRecord) -> Config:
+    """What the trial ran with in the end: where it did not fit into memory, its batch is split otherwise."""
+    config, ran = space.close(record.values), record.attributes.get("config")
+    if ran is None:
+        return config
+    training, memory = ran["training"], ran["deepspeed"]
+    return with_levers(
+        config,
+        per_device_batch_size=training["per_device_batch_size"],
+        gradient_accumulation_steps=training["gradient_accumulation_steps"],
+        gradient_checkpointing=memory["gradient_checkpointing"],
+        zero_stage=memory["zero_stage"],
+        offload=memory["offload"],
+    )
 
 
 def _provenance(space: Space, trials: list[TrialRecord], best: TrialRecord) -> dict[str, Any]:

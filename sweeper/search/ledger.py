@@ -84,6 +84,14 @@ class Ledger:
         return ledger
 
     @classmethod
+    def exists(cls, url: str, space: Space) -> bool:
+        """Whether there is one: a driver may die between the space file and the ledger.
+
+        Raises SweepFolderError where the database cannot be opened.
+        """
+        return space.name in _names(open_database(url, must_exist=False))
+
+    @classmethod
     def open(cls, url: str, space: Space) -> Ledger:
         """The ledger of an existing sweep, to read it or to go on with it.
 

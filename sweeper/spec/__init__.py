@@ -27,6 +27,7 @@ from sweeper.spec.dump import dump_config
 from sweeper.spec.facts import Facts
 from sweeper.spec.files import write_whole
 from sweeper.spec.folder import SweepFolder
+from sweeper.spec.levers import TooLarge, fitted, levers_of, lighter, with_levers
 from sweeper.spec.load import load_space
 from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
 from sweeper.spec.plan import Plan, make_plan, render
@@ -62,12 +63,16 @@ __all__ = [
     "Space",
     "SweepFolder",
     "TemplateName",
+    "TooLarge",
     "Tracking",
     "Training",
     "Uniform",
     "Values",
     "dump_config",
+    "fitted",
     "json_schema",
+    "levers_of",
+    "lighter",
     "load_metric",
     "load_space",
     "make_plan",
@@ -77,5 +82,6 @@ __all__ = [
     "require_hardware",
     "require_metrics",
     "require_open",
+    "with_levers",
     "write_whole",
 ]

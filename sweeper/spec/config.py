@@ -179,6 +179,12 @@ class Resources(Section):
     """CPU threads of one rank."""
     gpus_per_rank: Annotated[float, Field(ge=0), AUTO]
     """GPUs of one rank: 1, or a fraction to share one between small trials; 0 trains on the CPU."""
+    memory_limit_gib: Annotated[float, Field(gt=0)] | None = None
+    """A rank may have so much: of its device, or of the host's memory where it trains on a CPU. None: all
+    that there is."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
+    """How often a trial begins again from its last state when one of its processes has died or hangs. What
+    does not fit into memory is made smaller instead, and is not counted here."""
     ray_address: str | None = None
     """An existing Ray cluster (``auto`` or ``ray://host:10001``); none starts Ray on this machine."""
 

@@ -87,6 +87,21 @@ class SweepFolder:
         return self.root / "cache"
 
     @property
+    def lock_file(self) -> Path:
+        """Held by the driver that is at work."""
+        return self.root / ".lock"
+
+    @property
+    def stop_file(self) -> Path:
+        """While it is there, running trials write their states and pause."""
+        return self.root / ".stop"
+
+    @property
+    def processes_dir(self) -> Path:
+        """The ranks that are or were at work, by host and process."""
+        return self.logs_dir / "processes"
+
+    @property
     def logs_dir(self) -> Path:
         """Logs of the driver and of third parties."""
         return self.root / "logs"

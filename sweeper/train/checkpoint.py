@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,17 @@ import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+from safetensors import SafetensorError
 
-from sweeper.errors import TrialFailedError, UserError
+from sweeper.errors import CheckpointError, TrialFailedError, UserError
 from sweeper.spec import Config
 from sweeper.train.executor import Executor
 
-__all__ = ["Place", "SafeCheckpoints", "restore", "run_hash", "save"]
+__all__ = ["Place", "SafeCheckpoints", "restore", "run_hash", "safe_checkpoints", "save", "together"]
 
 _PROGRESS = "progress.json"
+_WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
+"""What a full or failing disk comes up as: torch and safetensors have their own words for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,8 @@ class Place:
     """Optimizer steps done."""
     first_loss: float | None
     """Of the first step; what divergence is measured against."""
+    recent_losses: tuple[float, ...]
+    """Of the last steps, which divergence is judged by."""
     elapsed_s: float
     objective: float | None
     """At the last evaluation."""
@@ -47,42 +53,118 @@ class Place:
     """Which run it is: a hash of everything that its steps follow from."""
 
 
+_SPLIT = {
+    "training": {"per_device_batch_size", "gradient_accumulation_steps"},
+    "deepspeed": {"gradient_checkpointing"},
+}
+"""How a step is computed, and not what: a run may go on with less memory than it began with."""
+
+
 def run_hash(config: Config, data_fingerprint: str) -> str:
     """Equal for two runs whose steps are equal: the same model, data and settings of the training."""
-    settings = config.model_dump(mode="json", include={"model_path", "training", "deepspeed", "parallel"})
+    parts = {"model_path", "training", "deepspeed", "parallel"}
+    settings = config.model_dump(mode="json", include=parts, exclude=_SPLIT)
     text = json.dumps([settings, data_fingerprint], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class SafeCheckpoints(TorchCheckpointEngine):  # type: ignore[misc]  # deepspeed is untyped
-    """DeepSpeed's way of writing checkpoints, with a loader that unpickles tensors and plain values only."""
+    """DeepSpeed's way of writing checkpoints, with a loader that unpickles tensors and plain values only.
+
+    What cannot be written is kept as a problem: were it raised in one rank, the others would wait for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._needed_bytes, self._problem = 0, ""
+
+    def save(self, state_dict: Any, path: str) -> None:
+        self._needed_bytes += _tensor_bytes(state_dict)
+        try:
+            super().save(state_dict, path)
+        except _WRITE_ERRORS as error:
+            self._problem = self._problem or str(error).splitlines()[0]
 
     def load(self, path: str, map_location: Any = None) -> Any:
         with torch.serialization.safe_globals(_harmless_types()):
             return torch.load(path, map_location=map_location, weights_only=True)
 
+    def settle(self) -> tuple[int, str]:
+        """Bytes that the files written since the last call need, and what went wrong with them."""
+        settled = self._needed_bytes, self._problem
+        self._needed_bytes, self._problem = 0, ""
+        return settled
+
+
+def safe_checkpoints(engine: Any) -> SafeCheckpoints:
+    """Make a DeepSpeed engine read and write through SafeCheckpoints, and leave no scripts beside a state."""
+    checkpoints = engine.checkpoint_engine = SafeCheckpoints()
+    engine._copy_recovery_script = lambda _: None
+    return checkpoints
+
 
 def save(executor: Executor, folder: Path, place: Place) -> None:
     """Write a new folder. All ranks call it and share the file system that it lies on.
 
-    Raises: FileExistsError where the folder is there already; OSError where it cannot be written.
+    Raises: FileExistsError where the folder is there already; CheckpointError, on every rank, where one
+    of them cannot write: what lies there stays as it was.
     """
     draft = folder.with_name(f".{folder.name}.partial")
-    rank = dist.get_rank()
-    if rank == 0:
-        if folder.exists():
-            raise FileExistsError(folder)
+    if folder.exists():
+        raise FileExistsError(folder)
+    try:
+        together(folder, lambda: _begin(draft))
+        free_bytes = shutil.disk_usage(draft).free
+        needed_bytes, problem = executor.save_checkpoint(draft)
+        together(folder, lambda: _finish_rank(draft, problem, needed_bytes, free_bytes))
+        together(folder, lambda: _publish(draft, folder, place))
+    finally:
+        if dist.get_rank() == 0:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _begin(draft: Path) -> None:
+    if dist.get_rank() == 0:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-    dist.barrier()
-    executor.save_checkpoint(draft)
-    torch.save(_random_state(), draft / f"random-{rank}.pt")
-    dist.barrier()
-    if rank == 0:
+
+
+def _finish_rank(draft: Path, problem: str, needed_bytes: int, free_bytes: int) -> None:
+    if not problem:
+        torch.save(_random_state(), draft / f"random-{dist.get_rank()}.pt")
+        return
+    sizes = f"this rank's part needs {needed_bytes / 2**30:.3g} GiB, {free_bytes / 2**30:.3g} GiB were free"
+    raise OSError(f"{problem} ({sizes})")
+
+
+def _publish(draft: Path, folder: Path, place: Place) -> None:
+    if dist.get_rank() == 0:
         (draft / _PROGRESS).write_text(json.dumps(asdict(place)), encoding="utf-8")
         _flush(draft)
         draft.replace(folder)
-    dist.barrier()
+
+
+def together(place: Path, action: Callable[[], None]) -> None:
+    """Write something on every rank. Where it fails on one, all raise CheckpointError."""
+    problem = ""
+    try:
+        action()
+    except _WRITE_ERRORS as error:
+        problem = str(error) or type(error).__name__
+    problems = [problem]
+    if dist.get_world_size() > 1:
+        problems = [""] * dist.get_world_size()
+        dist.all_gather_object(problems, problem)
+    said = "; ".join(dict.fromkeys(filter(None, problems)))
+    if said:
+        raise CheckpointError(f"could not be written to {place.parent}: {said}")
+
+
+def _tensor_bytes(tree: Any) -> int:
+    if isinstance(tree, torch.Tensor):
+        return tree.numel() * tree.element_size()
+    values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ()
+    return sum(map(_tensor_bytes, values))
 
 
 def restore(executor: Executor, folder: Path, run: str) -> Place:

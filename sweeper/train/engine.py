@@ -40,6 +40,12 @@ class Job:
     """Where the trial's states go; None writes none."""
     model_folder: Path | None = None
     """Where the trained model goes, if it is one to keep."""
+    processes: Path | None = None
+    """Where the trial's processes name themselves, to be found when nobody is left who started them."""
+    stop_file: Path | None = None
+    """While there is such a file, ``advance`` pauses soon."""
+    retries: int = 0
+    """How often the trial was begun again after its processes were lost."""
     best_so_far: float | None = None
     """The best final objective of the trials before; what a model has to beat to be kept."""
 
@@ -75,15 +81,17 @@ class StepMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What happened between two evaluations."""
+    """What happened up to an evaluation, or to a pause before it."""
 
     step: int
     tokens: int
     seconds: float
     """Since the trial began, evaluation included."""
     metrics: dict[str, float]
-    """``eval/...`` and ``perf/...``."""
+    """``perf/...``, and ``eval/...`` unless it paused."""
     steps: tuple[StepMetrics, ...] = field(default=())
+    paused: bool = False
+    """Somebody asked for it: no evaluation was reached."""
     done: bool = False
 
 

@@ -29,8 +29,11 @@ class Executor(Protocol):
     def evaluate(self, feed: EvaluationFeed) -> dict[str, float]:
         """``eval/loss`` and its like, the same on every rank."""
 
-    def save_checkpoint(self, folder: Path) -> None:
-        """Weights, optimizer and schedule of every rank into a folder that all ranks share."""
+    def save_checkpoint(self, folder: Path) -> tuple[int, str]:
+        """Weights, optimizer and schedule of every rank into a folder that all ranks share.
+
+        Returns the bytes that this rank's part needs, and why it could not be written: empty where it was.
+        """
 
     def load_checkpoint(self, folder: Path) -> None:
         """Take up what ``save_checkpoint`` wrote, to the last bit."""

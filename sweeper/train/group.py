@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import ray
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from sweeper.errors import SweeperError, TrialFailedError
+from sweeper.errors import TrialFailedError, TrialLostError
 from sweeper.spec import Config
 from sweeper.train.engine import Job, Prepared, Progress
+from sweeper.train.failures import Failure, last_lines, most_telling
+from sweeper.train.processes import die_with_parent, kill, out_of_memory_kills
 
-__all__ = ["WorkerGroup", "rank_bundles"]
+__all__ = ["HUNG_AFTER_S", "WorkerGroup", "rank_bundles"]
+
+HUNG_AFTER_S = 30.0
+"""A rank that has not answered for so long is taken for dead, whatever it does otherwise."""
+_LOOK_EVERY_S = 1.0
+_OTHERS_WITHIN_S = 5.0
+"""When one rank fails, so much time is left to the others to say why: the first is often only a victim."""
 
 
 def rank_bundles(config: Config) -> list[dict[str, float]]:
@@ -27,22 +36,43 @@ def rank_bundles(config: Config) -> list[dict[str, float]]:
     return [dict(bundle) for _ in range(config.parallel.ranks)]
 
 
+class _Place(NamedTuple):
+    """Where a rank's process is."""
+
+    host: str
+    pid: int
+    address: str
+    port: int
+    """Free when it was looked for."""
+
+
 class _Rank:
     """The actor: imports torch in its own process, never in the one that creates it."""
 
     def __init__(self, rank: int, ranks: int, threads: int, accelerator: str) -> None:
+        die_with_parent()
         began = time.time()
-        from sweeper.train.worker import RankWorker, free_port
+        from sweeper.train.worker import RankWorker
 
         self._worker = RankWorker(rank, ranks, threads, accelerator, began=began)
-        self._free_port = free_port
 
-    def meeting_point(self) -> tuple[str, int]:
-        return ray.util.get_node_ip_address(), self._free_port()
+    def place(self) -> _Place:
+        import os
 
-    def join(self, address: str, port: int) -> str:
+        from sweeper.train.worker import free_port
+
+        return _Place(socket.gethostname(), os.getpid(), ray.util.get_node_ip_address(), free_port())
+
+    def join(self, address: str, port: int) -> None:
         self._worker.join(address, port)
-        return str(ray.util.get_node_ip_address())
+
+    @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
+    def beat(self) -> None:
+        """Answered by a thread of its own, also while the rank trains."""
+
+    @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
+    def want_pause(self) -> None:
+        self._worker.want_pause()
 
     def call(self, method: str, *arguments: Any) -> Any:
         calls: dict[str, Callable[..., Any]] = {
@@ -53,21 +83,38 @@ class _Rank:
             "stop": self._worker.stop,
             "grown": self._worker.grown,
         }
-        return calls[method](*arguments)
+        from sweeper.train.failures import in_our_words
+
+        with in_our_words(method):
+            return calls[method](*arguments)
 
 
 class WorkerGroup:
     """Implements Engine over rank actors that stay alive from trial to trial.
 
     Each call goes to every rank and returns what rank 0 said. An exception of any rank is raised
-    here as it was when it is one of this package's, else as TrialFailedError with its text.
+    here as it was when it is one of this package's, else as TrialFailedError with its text. A rank that
+    dies, or does not answer for HUNG_AFTER_S, ends the call with TrialLostError or
+    TrialOutOfMemoryError: after that the group is of no use, and is to be shut down.
     """
 
-    def __init__(self, config: Config, placement: PlacementGroup | None, *, first_bundle: int = 0) -> None:
+    def __init__(
+        self,
+        config: Config,
+        placement: PlacementGroup | None,
+        *,
+        first_bundle: int = 0,
+        pause_wanted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``pause_wanted`` is asked about once a second while a call is under way."""
         self.ranks = config.parallel.ranks
+        self._pause_wanted = pause_wanted
+        self._log_file: Path | None = None
+        self._places: list[_Place] = []
+        self._oom_kills = out_of_memory_kills()
         resources = config.resources
         accelerator = "cuda" if resources.gpus_per_rank else "cpu"
-        actor = ray.remote(_Rank)
+        actor = ray.remote(concurrency_groups={"watch": 1})(_Rank)
         self._actors = []
         for rank in range(self.ranks):
             strategy = (
@@ -81,10 +128,16 @@ class WorkerGroup:
                 scheduling_strategy=strategy,
             )
             self._actors.append(options.remote(rank, self.ranks, resources.cpus_per_rank, accelerator))
-        address, port = _get(self._actors[0].meeting_point.remote())
-        _get([actor.join.remote(address, port) for actor in self._actors])
+        try:
+            self._places = self._each("place", watched=False)
+            meeting = self._places[0]
+            self._each("join", meeting.address, meeting.port)
+        except BaseException:
+            self.shut_down()
+            raise
 
     def prepare(self, job: Job) -> Prepared:
+        self._log_file = job.log_file
         return cast(Prepared, self._all("prepare", job))
 
     def advance(self) -> Progress:
@@ -101,26 +154,89 @@ class WorkerGroup:
 
     def grown(self) -> bool:
         """Whether a rank has grown so much since its first trial that the processes should be replaced."""
-        return any(_get([actor.call.remote("grown") for actor in self._actors]))
+        return any(self._each("call", "grown"))
 
     def shut_down(self) -> None:
-        """End the processes."""
+        """End the processes, whatever state they are in."""
         for actor in self._actors:
             ray.kill(actor)
-        self._actors = []
+        for place in self._places:
+            # A process that is stopped or busy does not hear Ray.
+            if place.host == socket.gethostname():
+                kill(place.pid)
+        self._actors, self._places = [], []
 
     def _all(self, method: str, *arguments: Any) -> Any:
-        return _get([actor.call.remote(method, *arguments) for actor in self._actors])[0]
+        return self._each("call", method, *arguments)[0]
+
+    def _each(self, method: str, *arguments: Any, watched: bool = True) -> list[Any]:
+        """Call a method of every rank; what each returned. Raises what the docstring of the class says."""
+        references = [getattr(actor, method).remote(*arguments) for actor in self._actors]
+        ranks = {reference: rank for rank, reference in enumerate(references)}
+        waiting, pulses = list(references), _Pulses(self._actors if watched else [])
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=1, timeout=_LOOK_EVERY_S)
+            if any(self._failure(ranks[one], one) for one in ready):
+                raise self._cause(ranks, waiting, ready)
+            if not ready and watched:
+                if self._pause_wanted():
+                    pulses.want_pause()
+                if (rank := pulses.silent(ranks[one] for one in waiting)) is not None:
+                    raise TrialLostError(self._lost(rank, f"has not answered for {HUNG_AFTER_S:g} s"))
+        return cast(list[Any], ray.get(references))
+
+    def _cause(self, ranks: dict[Any, int], waiting: list[Any], failed: list[Any]) -> TrialFailedError:
+        """What really went wrong when a rank failed: wait a little for those that failed with it."""
+        deadline = time.monotonic() + _OTHERS_WITHIN_S
+        while waiting and (left_s := deadline - time.monotonic()) > 0:
+            ready, waiting = ray.wait(waiting, num_returns=1, timeout=left_s)
+            failed += ready
+        failures = [failure for one in failed if (failure := self._failure(ranks[one], one))]
+        return most_telling(failures)
+
+    def _failure(self, rank: int, reference: Any) -> Failure | None:
+        """The exception that a finished call ended with; None where it has a value."""
+        try:
+            ray.get(reference)
+        except ray.exceptions.OutOfMemoryError as error:
+            return Failure(
+                rank, error, f"Ray ended rank {rank}: the host's memory ran out", out_of_memory=True
+            )
+        except ray.exceptions.RayTaskError as error:
+            return Failure(rank, error.cause)
+        except ray.exceptions.RayError as error:
+            by_kernel = out_of_memory_kills() > self._oom_kills
+            how = "was killed by the kernel: the host's memory ran out" if by_kernel else "died"
+            return Failure(rank, error, self._lost(rank, how), out_of_memory=by_kernel)
+        return None
+
+    def _lost(self, rank: int, how: str) -> str:
+        process = ""
+        if self._places:
+            process = f" (process {self._places[rank].pid} on {self._places[rank].host})"
+        said = last_lines(self._log_file, rank) if self._log_file else ""
+        return f"rank {rank}{process} {how}" + (f"; its log ends with: {said}" if said else "")
 
 
-def _get(references: Any) -> Any:
-    """ray.get, with the exception that was raised in the actor instead of Ray's wrapper around it."""
-    try:
-        return ray.get(references)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, SweeperError):
-            raise cause from None
-        raise TrialFailedError(f"{type(cause).__name__}: {cause}") from error
-    except ray.exceptions.RayActorError as error:
-        raise TrialFailedError(f"a rank died: {str(error).splitlines()[0]}") from error
+class _Pulses:
+    """Asks ranks for a sign of life, again and again."""
+
+    def __init__(self, actors: list[Any]) -> None:
+        self._actors = actors
+        self._asked: dict[int, tuple[Any, float]] = {}
+        self._pauses: list[Any] = []
+
+    def want_pause(self) -> None:
+        if not self._pauses:
+            self._pauses = [actor.want_pause.remote() for actor in self._actors]
+
+    def silent(self, ranks: Any) -> int | None:
+        """A rank that has not answered for too long."""
+        now = time.monotonic()
+        for rank in ranks:
+            reference, since = self._asked.get(rank, (None, now))
+            if reference is None or ray.wait([reference], timeout=0)[0]:
+                self._asked[rank] = (self._actors[rank].beat.remote(), now)
+            elif now - since > HUNG_AFTER_S:
+                return int(rank)
+        return None

@@ -1,13 +1,16 @@
-"""Peak memory of one rank."""
+"""Memory of one rank: what it holds, what it may have, and how its end shows."""
 
 from __future__ import annotations
 
+import errno
+import resource
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 from deepspeed.accelerator import get_accelerator
 
-__all__ = ["held_memory_gib", "peak_memory_gib", "reset_peak_memory"]
+__all__ = ["held_memory_gib", "is_out_of_memory", "limit_memory", "peak_memory_gib", "reset_peak_memory"]
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -20,6 +23,48 @@ def reset_peak_memory() -> None:
             _CLEAR.write_text("5")  # resets VmHWM, see proc(5)
     else:
         accelerator.reset_peak_memory_stats()
+
+
+_OUT_OF_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "cublas_status_alloc_failed",
+    "can't start new thread",
+)
+"""Of CUDA, of torch's CPU allocator, of the C++ library, of cuBLAS, of a process without room for a stack."""
+
+
+def limit_memory(limit_gib: float | None) -> None:
+    """Let this rank have so much memory and no more; None takes an earlier limit back.
+
+    On a GPU it is the share of the device that torch's allocator takes. On a CPU the kernel refuses what
+    would bring the process's own memory over the limit (RLIMIT_DATA of setrlimit(2), which counts what
+    was reserved as well: so much more as is reserved and not used now is allowed).
+    """
+    accelerator = get_accelerator()
+    if accelerator.device_name() != "cpu":
+        total_gib = accelerator.total_memory() / 2**30
+        share = 1.0 if limit_gib is None else min(1.0, limit_gib / total_gib)
+        torch.cuda.set_per_process_memory_fraction(share)
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = resource.RLIM_INFINITY
+    if limit_gib is not None:
+        unused_gib = _status_gib("VmData:") - _status_gib("RssAnon:")
+        soft = int((limit_gib + unused_gib - _status_gib("RssFile:")) * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there was not enough memory, of the device or of the host."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY_WORDS)
 
 
 def held_memory_gib() -> float:

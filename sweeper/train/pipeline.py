@@ -12,7 +12,7 @@ from deepspeed.pipe import PipelineModule
 from torch.optim.lr_scheduler import LambdaLR
 
 from sweeper.spec import Config
-from sweeper.train.checkpoint import SafeCheckpoints
+from sweeper.train.checkpoint import safe_checkpoints
 from sweeper.train.ds_config import deepspeed_config
 from sweeper.train.evaluation import held_out_metrics, tally
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
@@ -55,7 +55,7 @@ class Pipeline:
             lr_scheduler=LambdaLR(optimizer, schedule_of(config.training, feed.steps)),
             config=dict(self.ds_config),
         )
-        self.engine.checkpoint_engine = SafeCheckpoints()
+        self._checkpoints = safe_checkpoints(self.engine)
         self._norm = GradientNorm(self.engine, optimizer, config)
 
     def optimizer_step(self, step: int) -> tuple[torch.Tensor, float | torch.Tensor | None]:
@@ -72,8 +72,9 @@ class Pipeline:
         self.engine.eval_batch(batches, num_micro_batches=len(feed.batches), bcast_loss=False)
         return held_out_metrics(self._loss.sums)
 
-    def save_checkpoint(self, folder: Path) -> None:
+    def save_checkpoint(self, folder: Path) -> tuple[int, str]:
         self.engine.save_checkpoint(str(folder), tag="state", save_latest=False)
+        return self._checkpoints.settle()
 
     def load_checkpoint(self, folder: Path) -> None:
         self.engine.load_checkpoint(str(folder), tag="state")

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sweeper.errors import ModelError
 from sweeper.spec import Config
-from sweeper.train.checkpoint import SafeCheckpoints
+from sweeper.train.checkpoint import safe_checkpoints
 from sweeper.train.ds_config import deepspeed_config
 from sweeper.train.evaluation import evaluate
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
@@ -46,7 +46,7 @@ class Replicas:
             config=dict(self.ds_config),
             mpu=_tensor_groups(config.parallel.tp),
         )
-        self.engine.checkpoint_engine = SafeCheckpoints()
+        self._checkpoints = safe_checkpoints(self.engine)
         if config.deepspeed.zero_stage == 0:
             # In half precision without ZeRO, DeepSpeed has taken a step with gradients of zero by now, after
             # which Adam would correct its first real steps too little.
@@ -75,8 +75,9 @@ class Replicas:
     def evaluate(self, feed: EvaluationFeed) -> dict[str, float]:
         return evaluate(self.engine, feed, self.engine.device)
 
-    def save_checkpoint(self, folder: Path) -> None:
+    def save_checkpoint(self, folder: Path) -> tuple[int, str]:
         self.engine.save_checkpoint(str(folder), tag="state", save_latest=False)
+        return self._checkpoints.settle()
 
     def load_checkpoint(self, folder: Path) -> None:
         self.engine.load_checkpoint(str(folder), tag="state")

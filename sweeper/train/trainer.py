@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from sweeper.errors import TrialDivergedError
 from sweeper.spec import Config
-from sweeper.train.checkpoint import Place, restore, run_hash, save
+from sweeper.train.checkpoint import Place, restore, run_hash, save, together
+from sweeper.train.divergence import Divergence
 from sweeper.train.engine import Progress, StepMetrics
 from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
@@ -23,10 +23,9 @@ from sweeper.train.optimizer import schedule_of
 
 __all__ = ["Trainer"]
 
-CHECK_EVERY_STEPS = 20
-"""Losses cross from the device to the host, and are checked, at least this often."""
-DIVERGED_FACTOR, DIVERGED_NATS = 3.0, 3.0
-"""A mean loss over both 3x the first step's and 3 nats above it will not come back in time."""
+CHECK_EVERY_STEPS, CHECK_EVERY_S = 20, 5.0
+"""Losses cross from the device to the host, are checked, and a wish to pause is heard, after so many
+steps or so many seconds, whichever comes first."""
 
 
 class Trainer:
@@ -43,14 +42,19 @@ class Trainer:
         *,
         evaluate_untrained: bool,
         started: float,
+        pause_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``pause_wanted`` is asked now and then; one rank that wants it pauses all of them, after the same
+        step."""
         self.config, self._model, self._executor = config, model, executor
         self._feed, self._evaluation, self._generation = feed, evaluation, generation
         self._schedule = schedule_of(config.training, feed.steps)
         self.step = 0
         self.first_step_began: float | None = None
         self._started = started
-        self._first_loss: float | None = None
+        self._divergence = Divergence(self._lr, loss_is_scaled=config.deepspeed.precision == "fp16")
+        self._pause_wanted, self._pausing = pause_wanted, False
+        self._check_every, self._step_s, self._checked = 1, 0.0, 0.0
         self._objective: float | None = None
         self._run = run_hash(config, feed.data.fingerprint)
         self._pauses = evaluation_steps(feed.tokens_after, config.objective.evaluations)
@@ -61,24 +65,22 @@ class Trainer:
         reset_peak_memory()
 
     def advance(self) -> Progress:
-        """Train to the next evaluation, evaluate.
+        """Train to the next evaluation and evaluate, or to a pause that was wanted.
 
         Raises TrialDivergedError, and what Generation.measure raises.
         """
         began, first = time.perf_counter(), self.step
-        pause = self._pauses.pop(0)
-        while self.step < pause:
+        self._checked, self._pausing = began, False
+        while self.step < self._pauses[0] and not self._pausing:
             self._optimizer_step()
-            if len(self._pending) >= CHECK_EVERY_STEPS:
+            if len(self._pending) >= self._check_every:
                 self._collect()
         self._collect()
-        trained_s = time.perf_counter() - began
-        metrics = self._executor.evaluate(self._evaluation) | self._performance(first, trained_s)
-        if not math.isfinite(metrics["eval/loss"]):
-            raise TrialDivergedError(self._divergence(f"eval/loss {metrics['eval/loss']}", self.step))
-        if self._generation is not None:
-            metrics |= self._generation.measure(self._model, self._feed.device)
-        self._objective = metrics.get(self.config.objective.metric)
+        metrics = self._performance(first, time.perf_counter() - began)
+        paused = self.step < self._pauses[0]
+        if not paused:
+            metrics = self._evaluate() | metrics
+            self._pauses.pop(0)
         steps, self._reported = tuple(self._reported), []
         return Progress(
             step=self.step,
@@ -86,12 +88,26 @@ class Trainer:
             seconds=time.time() - self._started,
             metrics=metrics,
             steps=steps,
+            paused=paused,
             done=not self._pauses,
         )
 
+    def _evaluate(self) -> dict[str, float]:
+        metrics = self._executor.evaluate(self._evaluation)
+        self._divergence.check_evaluation(metrics["eval/loss"], self.step)
+        if self._generation is not None:
+            metrics |= self._generation.measure(self._model, self._feed.device)
+        self._objective = metrics.get(self.config.objective.metric)
+        return metrics
+
     def _optimizer_step(self) -> None:
         self.first_step_began = self.first_step_began or time.time()
-        summed, norm = self._executor.optimizer_step(self.step)
+        try:
+            summed, norm = self._executor.optimizer_step(self.step)
+        except Exception as error:
+            if "loss scale already at minimum" not in str(error):  # DeepSpeed has no type for it
+                raise
+            raise self._divergence.error("the gradients overflow in fp16", self.step + 1) from error
         self._pending.append((summed, norm, time.time()))
         self.step += 1
 
@@ -100,42 +116,35 @@ class Trainer:
         if not self._pending:
             return
         losses = torch.stack([loss for loss, _, _ in self._pending]).double()
+        ours = torch.tensor([self._pause_wanted(), self._step_s], dtype=torch.double, device=losses.device)
+        told = torch.cat([losses, ours])
         if dist.get_world_size() > 1:
-            dist.all_reduce(losses)
-        first = self.step - len(self._pending)
-        for offset, (nll, (_, norm, ended)) in enumerate(zip(losses.tolist(), self._pending, strict=True)):
-            step = first + offset
-            self._reported.append(
-                StepMetrics(
-                    step=step + 1,
-                    tokens=self._tokens(step + 1),
-                    loss=nll / float(self._feed.completion_tokens[step]),
-                    lr=self._lr(step),
-                    grad_norm=None if norm is None else float(norm),
-                    time_s=ended,
-                )
+            dist.all_reduce(told)
+        *summed, pauses, step_s = told.tolist()
+        steps = [
+            StepMetrics(
+                step=step + 1,
+                tokens=self._tokens(step + 1),
+                loss=nll / float(self._feed.completion_tokens[step]),
+                lr=self._lr(step),
+                grad_norm=None if norm is None else float(norm),
+                time_s=ended,
             )
-        self._check(self._reported[-len(self._pending) :])
+            for step, (nll, (_, norm, ended)) in enumerate(
+                zip(summed, self._pending, strict=True), start=self.step - len(self._pending)
+            )
+        ]
         self._pending.clear()
+        self._reported += steps
+        self._pausing = pauses > 0
+        self._pace(step_s / dist.get_world_size(), len(steps))
+        self._divergence.check(steps)
 
-    def _check(self, steps: list[StepMetrics]) -> None:
-        """Raise TrialDivergedError when a number is lost or the loss is far over its start."""
-        if self._first_loss is None:
-            self._first_loss = steps[0].loss
-        for step in steps:
-            if not math.isfinite(step.loss):
-                raise TrialDivergedError(self._divergence(f"train/loss {step.loss}", step.step))
-            # fp16 loses a step now and then by design: the loss scale halves and the step is skipped.
-            norm_lost = step.grad_norm is not None and not math.isfinite(step.grad_norm)
-            if norm_lost and self.config.deepspeed.precision != "fp16":
-                raise TrialDivergedError(self._divergence(f"train/grad_norm {step.grad_norm}", step.step))
-        mean = sum(step.loss for step in steps) / len(steps)
-        if mean > max(DIVERGED_FACTOR * self._first_loss, self._first_loss + DIVERGED_NATS):
-            found = f"train/loss {mean:.3g}, {self._first_loss:.3g} at the first step"
-            raise TrialDivergedError(self._divergence(found, steps[-1].step))
-
-    def _divergence(self, found: str, step: int) -> str:
-        return f"diverged at step {step}, lr {self._lr(max(step - 1, 0)):.3g}: {found}"
+    def _pace(self, step_s: float, steps: int) -> None:
+        """When to look next: by the time of a step that all ranks know, so that all look at once."""
+        self._check_every = max(1, min(CHECK_EVERY_STEPS, int(CHECK_EVERY_S / step_s))) if step_s else 1
+        now = time.perf_counter()
+        self._step_s, self._checked = (now - self._checked) / steps, now
 
     def _lr(self, step: int) -> float:
         return self.config.training.lr * self._schedule(step)
@@ -157,7 +166,8 @@ class Trainer:
         """Write the whole state into a new folder; every rank takes part."""
         place = Place(
             step=self.step,
-            first_loss=self._first_loss,
+            first_loss=self._divergence.first_loss,
+            recent_losses=tuple(self._divergence.recent),
             elapsed_s=time.time() - self._started,
             objective=self._objective,
             ranks=dist.get_world_size(),
@@ -168,27 +178,31 @@ class Trainer:
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint of the same configuration, with its next evaluation."""
         place = restore(self._executor, folder, self._run)
-        self.step, self._first_loss = place.step, place.first_loss
+        self.step, self._divergence.first_loss = place.step, place.first_loss
+        self._divergence.recent.extend(place.recent_losses)
         self._started -= place.elapsed_s
         self._pauses = [pause for pause in self._pauses if pause > place.step]
 
     def save_model(self, folder: Path, *, merge_into: Any = None) -> None:
         """Every rank takes part; rank 0 writes. ``merge_into`` is an untrained copy that adapters are
-        merged into."""
+        merged into. Raises CheckpointError, on every rank, where it cannot be written."""
         state = self._executor.state_dict()
-        if dist.get_rank() == 0:
-            assert state is not None
-            model = self._model
-            if merge_into is not None:
-                model, state = merged(merge_into, state), None
-            save_model_folder(
-                model,
-                folder,
-                model_path=self.config.model_path,
-                state_dict=state,
-                chat_template=self.config.chat_template,
-            )
-        dist.barrier()
+        together(folder, lambda: self._write_model(folder, state, merge_into))
+
+    def _write_model(self, folder: Path, state: dict[str, torch.Tensor] | None, merge_into: Any) -> None:
+        if dist.get_rank() != 0:
+            return
+        assert state is not None
+        model = self._model
+        if merge_into is not None:
+            model, state = merged(merge_into, state), None
+        save_model_folder(
+            model,
+            folder,
+            model_path=self.config.model_path,
+            state_dict=state,
+            chat_template=self.config.chat_template,
+        )
 
     def close(self) -> None:
         """Free the model, the optimizer and DeepSpeed's buffers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import threading
 import time
 import warnings
 from contextlib import suppress
@@ -19,11 +20,13 @@ from sweeper.spec import Config
 from sweeper.train.attention import Layout, layout_of
 from sweeper.train.engine import STARTUP, Job, Prepared, Progress
 from sweeper.train.executor import Executor
+from sweeper.train.failures import rank_log
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
 from sweeper.train.generation import Generation
-from sweeper.train.memory import held_memory_gib
+from sweeper.train.memory import held_memory_gib, limit_memory
 from sweeper.train.model import ModelStore
 from sweeper.train.pipeline import Pipeline
+from sweeper.train.processes import leave_mark
 from sweeper.train.replicas import Replicas
 from sweeper.train.trainer import Trainer
 
@@ -51,7 +54,7 @@ class RankWorker:
         self.rank, self.ranks = rank, ranks
         if accelerator == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"
-        torch.set_num_threads(threads)
+        self._threads = threads
         self._idle_since = time.time() if began is None else began
         """When this process began, or when it last finished something for a trial."""
         self._trial_waited_since = self._idle_since
@@ -59,10 +62,15 @@ class RankWorker:
         self._evaluations: dict[tuple[object, ...], EvaluationFeed] = {}
         self._generations: dict[tuple[object, ...], Generation] = {}
         self._trainer: Trainer | None = None
+        self._pause_wanted = threading.Event()
         self._after_first_gib: float | None = None
 
     def join(self, address: str, port: int) -> None:
-        """Meet the other ranks; nccl on CUDA, gloo on a CPU, as DeepSpeed's accelerator says."""
+        """Meet the other ranks; nccl on CUDA, gloo on a CPU, as DeepSpeed's accelerator says.
+
+        It is called from the thread that will train: the number of threads is a setting of each thread.
+        """
+        torch.set_num_threads(self._threads)
         os.environ |= {
             "MASTER_ADDR": address,
             "MASTER_PORT": str(port),
@@ -86,11 +94,15 @@ class RankWorker:
         """Build the trial's engine. Raises UserError for data or model that cannot be used."""
         from deepspeed.accelerator import get_accelerator
 
-        _append_output_to(job.log_file)
+        _append_output_to(rank_log(job.log_file, self.rank))
+        if job.processes is not None:
+            leave_mark(job.processes)
+        self._pause_wanted.clear()
         self._trial_waited_since = self._idle_since
         self.stop()
         started = time.time()
         config, device = job.config, get_accelerator().current_device_name()
+        limit_memory(config.resources.memory_limit_gib)
         _seed_everything(config.training.seed)
         data = tokenized(config, job.data_dir)
         self._models = self._models or ModelStore(job.cache_dir)
@@ -107,6 +119,7 @@ class RankWorker:
             self._generation(config, data, job.modules_dir),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
+            pause_wanted=self._pause_wanted.is_set,
         )
         if job.resume_from is not None:
             self._trainer.restore(job.resume_from)
@@ -128,6 +141,10 @@ class RankWorker:
         if starting and trainer.first_step_began is not None:
             progress.metrics[STARTUP] = trainer.first_step_began - self._trial_waited_since
         return progress
+
+    def want_pause(self) -> None:
+        """Have ``advance`` return soon. May be called from another thread while there is a trial."""
+        self._pause_wanted.set()
 
     def checkpoint(self, folder: Path) -> None:
         self._running().checkpoint(folder)

@@ -97,7 +97,7 @@ def test_mlflow_has_one_parent_and_a_child_for_each_trial_with_the_ledgers_curve
 def test_the_folder_is_found_again_and_needs_no_data(sweep):
     space, ledger = open_sweep(SweepFolder(sweep.folder.root))
     assert space == sweep.space
-    assert sweep_state(ledger) == "finished"
+    assert sweep_state(ledger, sweep.folder) == "finished"
     assert newest_sweep(sweep.folder.root.parent)[1].root == sweep.folder.root
 
 
@@ -133,7 +133,7 @@ def test_a_killed_sweep_resumes_to_the_trials_of_an_uninterrupted_one(sweep, spa
                 break
         time.sleep(0.3)
         driver.kill()
-    assert sweep_state(open_sweep(SweepFolder(out))[1]) == "interrupted"
+    assert sweep_state(open_sweep(SweepFolder(out))[1], SweepFolder(out)) == "interrupted"
     assert facts_of(resume_sweep(out)) == facts_of(sweep)
 
 

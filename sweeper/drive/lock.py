@@ -1,0 +1,49 @@
+"""One driver at a time: a lock that the kernel takes back when its holder dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+
+from sweeper.errors import SweepFolderError
+from sweeper.spec import SweepFolder
+
+__all__ = ["is_locked", "locked"]
+
+_PATIENCE_S = 2.0
+"""``is_locked`` holds the lock for a moment: no reason to be refused."""
+
+
+@contextmanager
+def locked(folder: SweepFolder) -> Iterator[None]:
+    """Hold a sweep's lock. Raises SweepFolderError where another driver has it."""
+    folder.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.lock_file)
+    try:
+        lock.acquire(timeout=_PATIENCE_S)
+    except Timeout as error:
+        raise SweepFolderError.of(
+            where=str(folder.root),
+            value="",
+            rule="another driver is at work on this sweep",
+            remedy="wait for it, or end it and resume then",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(folder: SweepFolder) -> bool:
+    """Whether a driver is at work, on this host or another; a dead one is not."""
+    if not folder.lock_file.exists():
+        return False
+    try:
+        with FileLock(folder.lock_file, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # somebody else's folder, which may only be read
+        return False

@@ -1,0 +1,101 @@
+"""Which of the ranks' errors is the cause, and in whose words it is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from sweeper.errors import (
+    SweeperError,
+    TrialDivergedError,
+    TrialFailedError,
+    TrialLostError,
+    TrialOutOfMemoryError,
+    UserError,
+)
+
+__all__ = ["Failure", "in_our_words", "last_lines", "most_telling", "rank_log"]
+
+_LINES, _CHARACTERS = 4, 400
+_PEER_GONE = re.compile(
+    r"connection (closed|reset|refused)|broken pipe|timed? ?out|remote process", re.IGNORECASE
+)
+"""What collectives say when another rank is no longer there."""
+
+
+class Failure(NamedTuple):
+    """How one rank's call ended."""
+
+    rank: int
+    error: BaseException
+    lost: str = ""
+    """In what words its process is gone; empty where the rank itself has raised."""
+    out_of_memory: bool = False
+
+
+def rank_log(log_file: Path, rank: int) -> Path:
+    """Where a rank's output goes: rank 0 has the trial's log, the others have their own beside it."""
+    return log_file if rank == 0 else log_file.with_name(f"{log_file.stem}-rank-{rank}{log_file.suffix}")
+
+
+def last_lines(log_file: Path, rank: int) -> str:
+    """The end of what a rank printed, in one line."""
+    try:
+        with rank_log(log_file, rank).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 10_000))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-_LINES:])[-_CHARACTERS:]
+
+
+@contextmanager
+def in_our_words(doing: str) -> Iterator[None]:
+    """In a rank: what others raise becomes this package's, so that it crosses processes and says what it is.
+
+    No traceback goes with it: its frames would hold on to the memory that has run out.
+    """
+    from sweeper.train.memory import is_out_of_memory
+
+    try:
+        yield
+        return
+    except SweeperError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        if is_out_of_memory(error):
+            ours: TrialFailedError = TrialOutOfMemoryError(said)
+        elif isinstance(error, RuntimeError) and _PEER_GONE.search(str(error)):
+            ours = TrialLostError(said)
+        else:
+            raise
+    raise ours
+
+
+def most_telling(failures: Sequence[Failure]) -> TrialFailedError:
+    """Of what several ranks ended with, what the others followed from.
+
+    What the user must mend comes first, then memory, then a process that is gone, then lost numbers: a
+    rank whose neighbour is gone only knows that it is.
+    """
+    return _ours(min(failures, key=lambda one: (_order(_ours(one)), not one.lost)))
+
+
+def _ours(failure: Failure) -> TrialFailedError:
+    error = failure.error
+    if failure.lost:
+        kind = TrialOutOfMemoryError if failure.out_of_memory else TrialLostError
+        return kind(failure.lost)
+    if isinstance(error, SweeperError):
+        return error  # type: ignore[return-value]
+    return TrialFailedError(f"{type(error).__name__}: {error}")
+
+
+def _order(error: Exception) -> int:
+    kinds = (UserError, TrialOutOfMemoryError, TrialLostError, TrialDivergedError)
+    return next((place for place, kind in enumerate(kinds) if isinstance(error, kind)), len(kinds))
