@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +18,29 @@ from sweeper.errors import (
     UserError,
 )
 
-__all__ = ["Failure", "in_our_words", "last_lines", "most_telling", "rank_log"]
+__all__ = [
+    "Failure",
+    "in_our_words",
+    "is_out_of_memory",
+    "last_lines",
+    "most_telling",
+    "ran_out_of_memory",
+    "rank_log",
+]
 
 _LINES, _CHARACTERS = 4, 400
 _PEER_GONE = re.compile(
     r"connection (closed|reset|refused)|broken pipe|timed? ?out|remote process", re.IGNORECASE
 )
 """What collectives say when another rank is no longer there."""
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can.t allocate memory|cannot allocate memory|bad_alloc|CUBLAS_STATUS_ALLOC_FAILED"
+    r"|can.t start new thread|MemoryError",
+    re.I,
+)
+"""Of CUDA, of torch's CPU allocator, of the C++ library, of cuBLAS, of a process without room for a stack."""
 
 
 class Failure(NamedTuple):
@@ -59,7 +76,7 @@ def in_our_words(doing: str) -> Iterator[None]:
 
     No traceback goes with it: its frames would hold on to the memory that has run out.
     """
-    from sweeper.train.memory import is_out_of_memory
+    from sweeper.train.memory import limit_memory
 
     try:
         yield
@@ -67,14 +84,29 @@ def in_our_words(doing: str) -> Iterator[None]:
     except SweeperError:
         raise
     except Exception as error:
-        said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        said = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         if is_out_of_memory(error):
+            limit_memory(None)  # the way out needs some as well
             ours: TrialFailedError = TrialOutOfMemoryError(said)
         elif isinstance(error, RuntimeError) and _PEER_GONE.search(str(error)):
             ours = TrialLostError(said)
         else:
             raise
     raise ours
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there was not enough memory, of the device or of the host."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ran_out_of_memory(str(error))
+    )
+
+
+def ran_out_of_memory(said: str) -> bool:
+    """Whether these are the last words of a process without memory."""
+    return bool(_OUT_OF_MEMORY.search(said))
 
 
 def most_telling(failures: Sequence[Failure]) -> TrialFailedError:

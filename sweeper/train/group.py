@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from sweeper.errors import TrialFailedError, TrialLostError
 from sweeper.spec import Config
 from sweeper.train.engine import Job, Prepared, Progress
-from sweeper.train.failures import Failure, last_lines, most_telling
+from sweeper.train.failures import Failure, last_lines, most_telling, ran_out_of_memory
 from sweeper.train.processes import die_with_parent, kill, out_of_memory_kills
 
 __all__ = ["HUNG_AFTER_S", "WorkerGroup", "rank_bundles"]
@@ -207,7 +207,8 @@ class WorkerGroup:
         except ray.exceptions.RayError as error:
             by_kernel = out_of_memory_kills() > self._oom_kills
             how = "was killed by the kernel: the host's memory ran out" if by_kernel else "died"
-            return Failure(rank, error, self._lost(rank, how), out_of_memory=by_kernel)
+            said = self._lost(rank, how)
+            return Failure(rank, error, said, out_of_memory=by_kernel or ran_out_of_memory(said))
         return None
 
     def _lost(self, rank: int, how: str) -> str:

@@ -1,8 +1,7 @@
-"""Memory of one rank: what it holds, what it may have, and how its end shows."""
+"""Memory of one rank: what it holds, and what it may have."""
 
 from __future__ import annotations
 
-import errno
 import resource
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 from deepspeed.accelerator import get_accelerator
 
-__all__ = ["held_memory_gib", "is_out_of_memory", "limit_memory", "peak_memory_gib", "reset_peak_memory"]
+__all__ = ["held_memory_gib", "limit_memory", "peak_memory_gib", "reset_peak_memory"]
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -23,17 +22,6 @@ def reset_peak_memory() -> None:
             _CLEAR.write_text("5")  # resets VmHWM, see proc(5)
     else:
         accelerator.reset_peak_memory_stats()
-
-
-_OUT_OF_MEMORY_WORDS = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "bad_alloc",
-    "cublas_status_alloc_failed",
-    "can't start new thread",
-)
-"""Of CUDA, of torch's CPU allocator, of the C++ library, of cuBLAS, of a process without room for a stack."""
 
 
 def limit_memory(limit_gib: float | None) -> None:
@@ -55,16 +43,6 @@ def limit_memory(limit_gib: float | None) -> None:
         unused_gib = _status_gib("VmData:") - _status_gib("RssAnon:")
         soft = int((limit_gib + unused_gib - _status_gib("RssFile:")) * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that there was not enough memory, of the device or of the host."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY_WORDS)
 
 
 def held_memory_gib() -> float:

@@ -1,0 +1,240 @@
+"""Whatever dies during a sweep: what was measured stays, and the sweep comes to the same end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeper.data import gather_facts
+from sweeper.drive import open_sweep, resume_sweep, run_sweep, sweep_state
+from sweeper.errors import SweepFolderError
+from sweeper.search import TrialState
+from sweeper.spec import SweepFolder, load_space
+from sweeper.track import read_trials, tracking_uri
+
+TRIALS = 3
+WITHIN_S = 240
+
+
+def facts_of(result):
+    """What two equal sweeps have in common to the last bit."""
+    return [
+        (trial.number, trial.state, trial.values, [e.metrics["eval/loss"] for e in trial.evaluations])
+        for trial in result.trials
+    ]
+
+
+@pytest.fixture(scope="module")
+def space_file(tmp_path_factory, write_space):
+    """Trials that take long enough to be met in the middle."""
+    folder = tmp_path_factory.mktemp("space")
+    return write_space(folder, search__trials=TRIALS, training__epochs=6, training__packing=False)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(space_file, tmp_path_factory):
+    return run_sweep(space_file, out=tmp_path_factory.mktemp("undisturbed") / "sweep")
+
+
+class Driver:
+    """A real `sweeper` command in a process group of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sweeper", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.said = ""
+
+    def until(self, words: str) -> Driver:
+        for line in self.process.stdout:
+            self.said += line
+            if words in line:
+                return self
+        raise AssertionError(f"it ended without saying {words!r}:\n{self.said}")
+
+    def end(self) -> int:
+        self.said += self.process.stdout.read()
+        return self.process.wait(timeout=WITHIN_S)
+
+
+def ranks_of(folder: SweepFolder) -> list[int]:
+    return [int(mark.name.rpartition("-")[2]) for mark in folder.processes_dir.glob("*")]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 30) -> bool:
+    deadline = time.monotonic() + within_s
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return holds()
+
+
+MOMENTS = {
+    "before the ledger is made": "",
+    "in the middle of the first trial": "untrained model",
+    "when a trial has just ended": "trial 1 done",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_driver_that_is_killed_costs_nothing_and_leaves_nobody_behind(
+    moment, space_file, undisturbed, tmp_path
+):
+    folder = SweepFolder(tmp_path / "sweep")
+    driver = Driver("run", str(space_file), "--out", str(folder.root))
+    if MOMENTS[moment]:
+        driver.until(MOMENTS[moment])
+    else:
+        assert eventually(folder.space_file.exists, 60)
+    driver.process.kill()
+    driver.end()
+    ranks = ranks_of(folder)
+    assert eventually(lambda: not any(map(is_alive, ranks)))
+    if MOMENTS[moment]:
+        assert ranks
+        assert sweep_state(open_sweep(folder)[1], folder) == "interrupted"
+    before = open_sweep(folder)[1].trials() if folder.study_file.exists() and ranks else []
+    result = resume_sweep(folder.root)
+    assert facts_of(result) == facts_of(undisturbed)
+    for trial in before:
+        if trial.state.is_finished:
+            assert result.trials[trial.number] == trial
+    tracked = read_trials(tracking_uri(result.space.settings, folder.root), "small")
+    assert [(one.number, one.status) for one in tracked] == [(n, "FINISHED") for n in range(TRIALS)]
+
+
+def test_a_rank_that_is_killed_or_hangs_costs_a_retry_and_no_result(space_file, undisturbed, tmp_path):
+    folder = SweepFolder(tmp_path / "sweep")
+    driver = Driver("run", str(space_file), "--out", str(folder.root)).until("untrained model")
+    (rank,) = ranks_of(folder)
+    os.kill(rank, signal.SIGKILL)
+    driver.until("retry 1 of 2")
+    assert driver.end() == 0, driver.said
+    space, ledger = open_sweep(folder)
+    assert [trial.state for trial in ledger.trials()] == [TrialState.COMPLETE] * TRIALS
+    assert [trial.value for trial in ledger.trials()] == [trial.value for trial in undisturbed.trials]
+    (setback,) = ledger.trial(0).attributes["setbacks"]
+    assert f"process {rank}" in setback["reason"] and not setback["out_of_memory"]
+
+
+def test_a_trial_that_always_dies_fails_with_the_last_words_of_its_rank(write_space, tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text(
+        "import os, signal\n\n\ndef score(prompts, generations, references):\n"
+        "    print('about to go', flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    file = write_space(
+        tmp_path,
+        evaluation={"metrics": ["deadly:score"], "max_new_tokens": 1, "rows": 1},
+        search__trials=1,
+        resources={"max_concurrent": 1, "max_retries": 1},
+    )
+    result = run_sweep(file, out=tmp_path / "sweep")
+    (trial,) = result.trials
+    assert trial.state is TrialState.FAIL
+    assert "about to go" in trial.reason and "after 1 of 1 retries" in trial.reason
+    assert len(trial.attributes["setbacks"]) == 1
+
+
+def test_memory_that_runs_out_splits_the_batch_and_later_trials_know_it(write_space, tmp_path):
+    file = write_space(
+        tmp_path,
+        data_path="builtin:quickstart",
+        eval_data=0.05,
+        training={
+            "lr": [1e-3, 2e-3],
+            "scheduler": "constant",
+            "epochs": 0.5,
+            "global_batch_size": 256,
+            "per_device_batch_size": 256,
+            "max_seq_len": 96,
+        },
+        objective={"evaluations": 1},
+        search={"trials": 2, "sampler": "grid"},
+        resources={"max_concurrent": 1, "memory_limit_gib": 0.8},
+    )
+    result = run_sweep(file, out=tmp_path / "sweep")
+    first, second = result.trials
+    assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 2, first.reason
+    setbacks = first.attributes["setbacks"]
+    assert setbacks and all(one["out_of_memory"] for one in setbacks)
+    assert "per_device_batch_size 128, gradient_accumulation_steps 2" in setbacks[0]["reason"]
+    assert "setbacks" not in second.attributes
+    configs = [
+        load_space(result.folder.trial_config(trial.number), gather=gather_facts).close({})
+        for trial in result.trials
+    ]
+    answer = load_space(result.folder.best_config, gather=gather_facts).close({})
+    for config in (*configs, answer):
+        assert config.training.global_batch_size == 256
+        assert config.training.per_device_batch_size == 256 // 2 ** len(setbacks)
+    assert all(trial.attributes["total_steps"] == first.attributes["total_steps"] for trial in result.trials)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_a_sweep_with_its_states_written(number, space_file, undisturbed, tmp_path):
+    folder = SweepFolder(tmp_path / "sweep")
+    driver = Driver("run", str(space_file), "--out", str(folder.root)).until("untrained model")
+    driver.process.send_signal(number)
+    assert driver.end() == 130
+    assert f"sweeper resume {folder.root}" in driver.said
+    assert "paused after step" in driver.said
+    assert list(folder.trial_checkpoints(0).glob("step-*"))
+    assert sweep_state(open_sweep(folder)[1], folder) == "interrupted"
+    assert not any(map(is_alive, ranks_of(folder)))
+    assert facts_of(resume_sweep(folder.root)) == facts_of(undisturbed)
+
+
+def test_the_second_signal_ends_it_at_once_and_it_can_be_resumed(space_file, undisturbed, tmp_path):
+    folder = SweepFolder(tmp_path / "sweep")
+    driver = Driver("run", str(space_file), "--out", str(folder.root)).until("untrained model")
+    (rank,) = ranks_of(folder)
+    os.kill(rank, signal.SIGSTOP)  # so that the first one would have to wait
+    os.killpg(driver.process.pid, signal.SIGINT)  # as a terminal does
+    driver.until("interrupt again to stop at once")
+    os.killpg(driver.process.pid, signal.SIGINT)
+    began = time.monotonic()
+    assert driver.end() == 130
+    assert time.monotonic() - began < 25
+    assert eventually(lambda: not is_alive(rank))
+    assert facts_of(resume_sweep(folder.root)) == facts_of(undisturbed)
+
+
+def test_a_second_driver_is_refused_while_the_first_is_at_work(space_file, tmp_path):
+    folder = SweepFolder(tmp_path / "sweep")
+    driver = Driver("run", str(space_file), "--out", str(folder.root)).until("trial 0 starts")
+    try:
+        with pytest.raises(SweepFolderError, match="another driver is at work"):
+            resume_sweep(folder.root)
+        assert sweep_state(open_sweep(folder)[1], folder) == "running"
+    finally:
+        driver.process.kill()
+        driver.end()
+    assert sweep_state(open_sweep(folder)[1], folder) == "interrupted"
+
+
+def test_a_disk_without_room_costs_states_and_no_trial(space_file, undisturbed, small_disk):
+    folder = SweepFolder(small_disk / "sweep")
+    result = run_sweep(space_file, out=folder.root)
+    assert facts_of(result) == facts_of(undisturbed)
+    for trial in result.trials:
+        (warning, *_) = trial.attributes["warnings"]
+        assert "could not be written" in warning and "GiB were free" in warning
+    assert not list(small_disk.rglob("*.partial"))

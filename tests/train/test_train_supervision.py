@@ -1,0 +1,164 @@
+"""Ranks that die, hang, run out of memory or are asked to pause: the group always answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweeper.errors import CheckpointError, TrialLostError, TrialOutOfMemoryError
+from sweeper.train import group as group_module
+from sweeper.train import reap
+from sweeper.train.failures import Failure, last_lines, most_telling
+from sweeper.train.group import WorkerGroup
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def groups():
+    """Makes groups of ranks, and ends them."""
+    made: list[WorkerGroup] = []
+
+    def make(config, **options):
+        made.append(WorkerGroup(config, None, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.shut_down()
+
+
+def long_job(job_of, config, tmp_path):
+    """One that is still at work when the test has done its worst."""
+    return replace(job_of(config), log_file=tmp_path / "log.txt", processes=tmp_path / "processes")
+
+
+def soon(action, delay_s=0.5):
+    timer = threading.Timer(delay_s, action)
+    timer.start()
+    return timer
+
+
+def test_a_rank_that_is_killed_ends_the_group_with_its_name_and_last_words(
+    groups, quick_config, job_of, tmp_path
+):
+    config = quick_config(dp=2, per_device_batch_size=4, epochs=200)
+    group = groups(config)
+    group.prepare(long_job(job_of, config, tmp_path))
+    pids = [place.pid for place in group._places]
+    log = tmp_path / "log-rank-1.txt"
+    with log.open("a") as file:
+        file.write("the last thing that it said\n")
+    soon(lambda: os.kill(pids[1], signal.SIGKILL))
+    began = time.monotonic()
+    with pytest.raises(TrialLostError, match=rf"rank 1 \(process {pids[1]} on .*died.*the last thing"):
+        group.advance()
+    assert time.monotonic() - began < 20
+    group.shut_down()
+    assert not any(map(is_alive, pids))
+
+
+def test_a_rank_that_is_stopped_is_found_by_its_silence_and_ended(
+    groups, quick_config, job_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(group_module, "HUNG_AFTER_S", 4.0)
+    config = quick_config(dp=2, per_device_batch_size=4, epochs=200)
+    group = groups(config)
+    group.prepare(long_job(job_of, config, tmp_path))
+    pids = [place.pid for place in group._places]
+    soon(lambda: os.kill(pids[1], signal.SIGSTOP))
+    with pytest.raises(TrialLostError, match=r"rank 1 .*has not answered for 4 s"):
+        group.advance()
+    group.shut_down()
+    assert not any(map(is_alive, pids))
+
+
+def test_memory_that_runs_out_is_told_as_such_whichever_rank_meets_it(groups, quick_config, job_of):
+    config = quick_config(dp=2, per_device_batch_size=48, zero_stage=2)
+    small = config.resources.model_copy(update={"memory_limit_gib": 0.6})
+    config = config.model_copy(update={"resources": small})
+    group = groups(config)
+    with pytest.raises(TrialOutOfMemoryError):
+        group.prepare(job_of(config))
+        group.advance()
+
+
+def test_a_pause_comes_after_the_same_step_on_all_ranks_and_nothing_is_lost(
+    groups, quick_config, job_of, run_in, tmp_path
+):
+    config = quick_config(dp=2, per_device_batch_size=4, epochs=6)
+    wanted = threading.Event()
+    group = groups(config, pause_wanted=wanted.is_set)
+    whole = run_in(group, job_of(config))
+    group.prepare(job_of(config))
+    wanted.set()
+    paused = group.advance()
+    assert paused.paused and not paused.done
+    assert 0 < paused.step < whole.evaluations[0].step
+    group.checkpoint(tmp_path / "state")
+    wanted.clear()
+    group.prepare(replace(job_of(config), resume_from=tmp_path / "state"))
+    rest = [group.advance()]
+    while not rest[-1].done:
+        rest.append(group.advance())
+    steps = [step.loss for progress in (paused, *rest) for step in progress.steps]
+    assert steps + [one.metrics["eval/loss"] for one in rest] == whole.losses
+
+
+def test_the_processes_of_a_driver_that_is_gone_are_found_and_ended(tmp_path):
+    mark = "from pathlib import Path; from sweeper.train.processes import leave_mark; import sys, time;"
+    program = f"{mark} leave_mark(Path(sys.argv[1])); print(flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        bystander = next(tmp_path.iterdir())
+        (tmp_path / f"{bystander.name.rpartition('-')[0]}-1").write_text("0")  # a number taken by another
+        assert reap(tmp_path) == [process.pid]
+        assert process.wait(timeout=5) == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+    assert reap(tmp_path) == []
+
+
+def test_a_neighbour_that_only_lost_its_connection_is_not_the_cause():
+    victim = Failure(0, TrialLostError("RuntimeError: Connection closed by peer"))
+    dead = Failure(1, RuntimeError("ray's own"), lost="rank 1 died")
+    out = Failure(2, TrialOutOfMemoryError("no memory"))
+    assert str(most_telling([victim, dead])) == "rank 1 died"
+    assert most_telling([victim, dead, out]) is out.error
+
+
+def test_the_last_words_are_those_of_the_rank(tmp_path):
+    (tmp_path / "log.txt").write_text("zero\n")
+    (tmp_path / "log-rank-1.txt").write_text("\n".join(f"line {n}" for n in range(100_000)) + "\n\n")
+    assert last_lines(tmp_path / "log.txt", 0) == "zero"
+    assert last_lines(tmp_path / "log.txt", 1).endswith("line 99998 | line 99999")
+    assert last_lines(tmp_path / "log.txt", 2) == ""
+
+
+def test_a_state_that_finds_no_room_leaves_nothing_half_written_and_the_run_goes_on(
+    rank, quick_config, job_of, small_disk
+):
+    config = quick_config(epochs=2)
+    rank.prepare(job_of(config))
+    rank.advance()
+    with pytest.raises(
+        CheckpointError, match=r"(?s)could not be written to .*this rank's part needs 0\.\d+ GiB"
+    ):
+        rank.checkpoint(small_disk / "state")
+    assert list(small_disk.iterdir()) == []
+    assert rank.advance().metrics["eval/loss"] > 0
+    rank.stop()
