@@ -156,7 +156,7 @@ class Recorder:
     def _shall_measure_untrained(self, number: int) -> bool:
         """Once per sweep; again only when the trial that was to do it is gone without having done it."""
         other = self._measures_untrained
-        at_work = other is not None and not self._records[other].state.is_finished
+        at_work = other not in (None, number) and not self._records[other].state.is_finished
         if self._ledger.untrained is not None or at_work:
             return False
         self._measures_untrained = number

@@ -8,10 +8,11 @@ import pytest
 
 from sweeper.data import gather_facts
 from sweeper.drive.recorder import Recorder
+from sweeper.drive.recovery import Setback
 from sweeper.drive.trainable import Outcome
 from sweeper.errors import ModelError
 from sweeper.search import Ledger, TrialState, make_stopper
-from sweeper.spec import SweepFolder, load_space
+from sweeper.spec import SweepFolder, lighter, load_space
 from sweeper.train import Prepared, Progress
 
 
@@ -29,6 +30,12 @@ class Heard:
 
     def progressed(self, number, progress) -> None:
         self.events.append(("progressed", progress.tokens))
+
+    def trial_set_back(self, number, setback) -> None:
+        self.events.append(("set back", number))
+
+    def warned(self, number, warning) -> None:
+        self.events.append(("warned", warning))
 
     def trial_finished(self, record) -> None:
         self.events.append(("finished", record.state))
@@ -127,7 +134,7 @@ def test_what_the_user_must_mend_ends_the_sweep_and_is_not_held_against_the_tria
 
 
 def test_a_trial_whose_processes_died_fails_once(make_recorder):
-    recorder, ledger, heard, _ = make_recorder()
+    recorder, ledger, heard, _ = make_recorder(resources={"max_concurrent": 1, "max_retries": 0})
     number, _ = recorder.next_job()
     recorder.lost(number)
     recorder.lost(number)
@@ -206,3 +213,68 @@ def test_only_the_best_trials_model_stays(make_recorder):
         job.model_folder.mkdir(parents=True)
         recorder.record(outcome(number, 1000, loss, done=True, prepared=PREPARED))
     assert [job.model_folder.exists() for _, job in jobs] == [False, True, False]
+
+
+def test_what_a_killed_driver_spent_counts_and_the_time_between_drivers_does_not(make_recorder):
+    recorder, ledger, _, clock = make_recorder(search__time_budget="100s")
+    recorder.next_job()
+    clock.now = 40
+    recorder.count_time()
+    assert ledger.sweep_attributes()["spent_s"] == 40
+    clock.now = 60
+    recorder.count_time()  # too soon to be worth a commit
+    assert ledger.sweep_attributes()["spent_s"] == 40
+    resumed, _, _, later = make_recorder(search__time_budget="100s")
+    later.now = 59
+    assert not resumed.is_over()
+    later.now = 61
+    assert resumed.is_over()
+
+
+def test_what_did_not_fit_is_kept_and_later_trials_of_the_shape_start_below_it(make_recorder):
+    recorder, ledger, heard, _ = make_recorder()
+    number, job = recorder.next_job()
+    smaller = lighter(job.config)
+    setback = Setback(reason="out of memory", out_of_memory=True, config=smaller)
+    assert recorder.record(Outcome(number=number, setback=setback))
+    assert ("set back", number) in heard.events
+    assert ledger.trial(number).attributes["setbacks"] == [{"reason": "out of memory", "out_of_memory": True}]
+    for again in (recorder, make_recorder()[0]):
+        _, later = again.next_job()
+        assert later.config.training.per_device_batch_size == smaller.training.per_device_batch_size == 4
+        product = later.config.training.gradient_accumulation_steps * 4
+        assert product == later.config.training.global_batch_size
+        assert later.retries == 0
+
+
+def test_a_trial_whose_coordinator_dies_comes_again_under_its_number_and_fails_in_the_end(make_recorder):
+    recorder, ledger, _, _ = make_recorder(resources={"max_concurrent": 1, "max_retries": 1})
+    number, _ = recorder.next_job()
+    recorder.lost(number)
+    again, job = recorder.next_job()
+    assert (again, job.retries) == (number, 1)
+    recorder.lost(number)
+    assert ledger.trial(number).state is TrialState.FAIL
+    assert "after 1 retries" in ledger.trial(number).reason
+    assert recorder.next_job()[0] == number + 1
+
+
+def test_a_stop_that_is_asked_for_lets_trials_write_their_states_and_starts_no_other(make_recorder):
+    recorder, ledger, _, _ = make_recorder()
+    number, job = recorder.next_job()
+    recorder.ask_to_stop()
+    assert job.stop_file.exists() and recorder.is_over()
+    assert recorder.record(outcome(number, 500, 3.0, prepared=PREPARED))  # one more step: to its pause
+    paused = Progress(step=7, tokens=700, seconds=1.0, metrics={}, paused=True)
+    assert not recorder.record(Outcome(number=number, progress=paused))
+    assert ledger.trial(number).state is TrialState.RUNNING
+    assert [evaluation.tokens for evaluation in ledger.trial(number).evaluations] == [500]
+
+
+def test_a_state_that_found_no_room_is_told_and_kept_with_the_trial(make_recorder):
+    recorder, ledger, heard, _ = make_recorder()
+    number, _ = recorder.next_job()
+    progress = Progress(step=5, tokens=500, seconds=1.0, metrics={"eval/loss": 3.0})
+    assert recorder.record(Outcome(number=number, progress=progress, warning="no room"))
+    assert ledger.trial(number).attributes["warnings"] == ["no room"]
+    assert ("warned", "no room") in heard.events

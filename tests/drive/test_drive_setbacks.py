@@ -127,7 +127,7 @@ def test_a_rank_that_is_killed_or_hangs_costs_a_retry_and_no_result(space_file, 
     os.kill(rank, signal.SIGKILL)
     driver.until("retry 1 of 2")
     assert driver.end() == 0, driver.said
-    space, ledger = open_sweep(folder)
+    _, ledger = open_sweep(folder)
     assert [trial.state for trial in ledger.trials()] == [TrialState.COMPLETE] * TRIALS
     assert [trial.value for trial in ledger.trials()] == [trial.value for trial in undisturbed.trials]
     (setback,) = ledger.trial(0).attributes["setbacks"]
