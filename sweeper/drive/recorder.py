@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -103,7 +104,8 @@ class Recorder:
     def ask_to_stop(self) -> None:
         """No further trial starts, and those that run write their states and pause."""
         self.stopping = True
-        self._folder.stop_file.touch()
+        with suppress(OSError):  # a disk without room: then they stop after their next evaluation
+            self._folder.stop_file.touch()
 
     def fail(self, problem: Exception) -> None:
         """The sweep cannot go on."""

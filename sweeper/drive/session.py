@@ -13,6 +13,7 @@ from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
 from sweeper.drive.tracking import TrackingListener, named_parameters
+from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.recommend import write_answer, write_results
 from sweeper.search import Ledger, make_stopper
 from sweeper.spec import Space, SweepFolder
@@ -70,7 +71,7 @@ class Session:
                 self._tuner(recorder, places).fit()
                 interrupts.ask_first(None)
             if recorder.problem is not None:
-                raise recorder.problem
+                raise _to_mend(recorder.problem, self._folder)
             if recorder.stopping:
                 raise KeyboardInterrupt
 
@@ -157,6 +158,18 @@ class Session:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
+
+
+def _to_mend(problem: Exception, folder: SweepFolder) -> Exception:
+    """A folder that takes nothing more is something to mend; anything else is told as it is."""
+    if isinstance(problem, SweeperError) or not isinstance(problem, OSError):
+        return problem
+    return SweepFolderError.of(
+        where=str(folder.root),
+        value=problem.strerror or str(problem),
+        rule="the sweep's folder cannot be written; what is in its ledger is kept",
+        remedy=f"make room, then go on with: sweeper resume {folder.root}",
+    )
 
 
 def _description(folder: SweepFolder) -> dict[str, str]:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,8 @@ def disturb(folder: SweepFolder, space: Path, after_s: list[float], tally: Tally
         tally.worst_repeat = max([tally.worst_repeat, *repeated])
         states = ", ".join(f"{trial.state.value} {len(trial.evaluations)}" for trial in trials)
         print(f"  {folder.root.name}: killed after {wait_s:.1f} s; trials: {states or 'none'}", flush=True)
-        again = (
-            ("resume", folder.root) if folder.space_file.exists() else ("run", space, "--out", folder.root)
-        )
-        process = start(*again)
+        is_stored = folder.space_file.exists()
+        process = start("resume", folder.root) if is_stored else start("run", space, "--out", folder.root)
         tally.resumed += 1
     finish(process)
     compare(finished, trials_of(folder), tally)
@@ -187,7 +186,7 @@ def ends(folder: SweepFolder) -> list[Any]:
 
 def interval_steps(folder: SweepFolder) -> int:
     steps = [0, *(evaluation.step for evaluation in trials_of(folder)[0].evaluations)]
-    return max(after - before for before, after in zip(steps, steps[1:], strict=False))
+    return max(after - before for before, after in pairwise(steps))
 
 
 def mlflow_agrees(folder: SweepFolder) -> bool:
