@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import Postgres, find_programs
 
 from sweeper.quickstart import DATA_FILE
 from sweeper.spec import Config
@@ -105,6 +106,16 @@ def write_space(few_rows: Path) -> Callable[..., Path]:
         return file
 
     return write
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server of the tests' own, on a free port of this machine."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's initdb and postgres are not installed here")
+    with Postgres(programs) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

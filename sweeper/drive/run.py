@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,19 @@ from typing import TextIO
 
 from sweeper.data import gather_facts
 from sweeper.drive.quiet import quiet
-from sweeper.drive.stored import open_sweep, store_space, sweep_state, this_driver
-from sweeper.errors import SweepFolderError, SweepInterruptedError
-from sweeper.search import Ledger, TrialRecord, check_sampler
-from sweeper.spec import Space, SweepFolder, load_space, require_hardware, require_metrics, require_open
+from sweeper.drive.stored import open_sweep, store_space, study_url, sweep_state, this_driver
+from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
+from sweeper.search import Ledger, TrialRecord, check_sampler, check_storage
+from sweeper.spec import (
+    TRUSTED,
+    Space,
+    SweepFolder,
+    load_space,
+    require_hardware,
+    require_metrics,
+    require_open,
+    secrets_of,
+)
 
 __all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
@@ -45,12 +55,15 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     require_open(space)
     require_hardware(space)
     check_sampler(space)
+    check_storage(space)
     require_metrics(space)
     folder = SweepFolder(out or space.sweep_dir)
     _refuse_existing(folder)
-    with quiet(folder.logs_dir / "driver.log") as person:
+    # On a server first: where it does not answer, or knows the name already, nothing is left behind.
+    elsewhere = Ledger.create(study_url(space, folder), space) if space.settings.search.storage else None
+    with quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person:
         store_space(space, folder)
-        ledger = Ledger.create(folder.study_url, space)
+        ledger = elsewhere or Ledger.create(study_url(space, folder), space)
         ledger.note_sweep(id=uuid.uuid4().hex)
         return _conduct(space, folder, ledger, person)
 
@@ -65,13 +78,15 @@ def resume_sweep(root: Path) -> SweepResult:
     space, ledger = open_sweep(folder)
     _refuse_running(folder, ledger)
     require_metrics(space)
-    with quiet(folder.logs_dir / "driver.log") as person:
+    with quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person:
         return _conduct(space, folder, ledger, person)
 
 
 def _conduct(space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) -> SweepResult:
     from sweeper.drive.session import Session
 
+    if space.settings.trust_remote_code:
+        print(TRUSTED, file=person, flush=True)
     with _state_of(ledger, folder):
         session = Session(space, folder, ledger, person)
         session.search()
@@ -96,10 +111,17 @@ def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
         ledger.note_sweep(state="interrupted")
         told = f"interrupted; what was measured is kept. Go on with: sweeper resume {folder.root}"
         raise SweepInterruptedError(told) from interrupt
+    except LedgerAwayError as away:
+        raise _resumable(away, folder) from away
     except BaseException:
         ledger.note_sweep(state="failed")
         raise
     ledger.note_sweep(state="finished")
+
+
+def _resumable(away: LedgerAwayError, folder: SweepFolder) -> LedgerAwayError:
+    remedy = f"what was committed is kept; when it answers again: `sweeper resume {folder.root}`"
+    return LedgerAwayError(dataclasses.replace(problem, remedy=remedy) for problem in away.problems)
 
 
 def _refuse_existing(folder: SweepFolder) -> None:

@@ -8,6 +8,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeper.drive.recorder import Recorder
+from sweeper.errors import UserError
 
 __all__ = ["LedgerScheduler", "LedgerSearcher"]
 
@@ -22,6 +23,13 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        try:
+            return self._suggest(trial_id)
+        except UserError as error:  # Ray would wrap it into errors of its own
+            self._recorder.problem = error
+            return str(Searcher.FINISHED)
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._recorder.is_over():
             return str(Searcher.FINISHED)
         if len(self._numbers) >= self._max_concurrent:
@@ -38,7 +46,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         number = self._numbers.pop(trial_id, None)
-        if number is not None and error:
+        if number is not None and error and self._recorder.problem is None:
             self._recorder.lost(number)
 
     def save(self, checkpoint_path: str) -> None:
@@ -60,7 +68,10 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
         self._recorder = recorder
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        goes_on = self._recorder.record(result["outcome"])
+        try:
+            goes_on = self._recorder.record(result["outcome"])
+        except UserError as error:  # Ray would call it a failure of the trial
+            self._recorder.problem, goes_on = error, False
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def __getstate__(self) -> dict[str, Any]:

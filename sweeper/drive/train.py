@@ -14,7 +14,15 @@ from sweeper.data import gather_facts, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.quiet import quiet
 from sweeper.errors import SweepFolderError, SweepInterruptedError, UserError
-from sweeper.spec import Config, SweepFolder, load_space, require_closed, require_hardware, require_metrics
+from sweeper.spec import (
+    TRUSTED,
+    Config,
+    SweepFolder,
+    load_space,
+    require_closed,
+    require_hardware,
+    require_metrics,
+)
 from sweeper.train import Engine, Job, Keeper, Progress, discard, newest_checkpoint
 
 __all__ = ["TrainResult", "train_config"]
@@ -74,12 +82,15 @@ def train_config(
     with quiet(scratch.logs_dir / "driver.log") as person, ray_for(config, places=1):
         from sweeper.train.group import WorkerGroup
 
+        console = Console(file=person, highlight=False)
+        if config.trust_remote_code:
+            console.print(TRUSTED, soft_wrap=True)
         group = WorkerGroup(config, None)
         try:
-            evaluations = _train(config, group, scratch, Console(file=person, highlight=False))
+            evaluations = _train(config, group, scratch, console)
             group.save_model(target, merge_adapter)
             if not config.checkpoints.keep_finished:
-                discard(scratch.root / "checkpoints")
+                discard(scratch.root / "checkpoints", inside=scratch.root)
         except KeyboardInterrupt as interrupt:
             told = "interrupted; the same command goes on from the last state"
             raise SweepInterruptedError(told) from interrupt

@@ -12,6 +12,7 @@ from ray.tune import PlacementGroupFactory
 from ray.util import get_current_placement_group
 
 from sweeper.errors import SweeperError, TrialDivergedError, UserError
+from sweeper.redact import without_secrets
 from sweeper.train.engine import Engine, Job, Prepared, Progress
 from sweeper.train.group import WorkerGroup, rank_bundles
 from sweeper.train.retention import Keeper
@@ -90,16 +91,17 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         try:
             return step()
         except UserError as error:
-            return Outcome(number=self._number, problem=error)
+            return Outcome(number=self._number, problem=error.redacted(without_secrets))
         except TrialDivergedError as error:
-            return Outcome(number=self._number, failure=str(error), diverged=True)
+            return Outcome(number=self._number, failure=without_secrets(str(error)), diverged=True)
         except Exception as error:
             # Whatever state the ranks are in now, the next trial must not inherit it.
             self._end_group()
             with self._job.log_file.open("a") as log:
-                traceback.print_exc(file=log)
+                log.write(without_secrets(traceback.format_exc()))
             text = str(error) if isinstance(error, SweeperError) else f"{type(error).__name__}: {error}"
-            return Outcome(number=self._number, failure=f"{text} (see {self._job.log_file})")
+            told = without_secrets(f"{text} (see {self._job.log_file})")
+            return Outcome(number=self._number, failure=told)
 
     def cleanup(self) -> None:
         self._end_group()

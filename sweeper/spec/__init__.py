@@ -29,14 +29,17 @@ from sweeper.spec.files import write_whole
 from sweeper.spec.folder import SweepFolder
 from sweeper.spec.load import load_space
 from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
-from sweeper.spec.plan import Plan, make_plan, render
+from sweeper.spec.plan import TRUSTED, Plan, make_plan, render
 from sweeper.spec.schema import json_schema
+from sweeper.spec.secrets import STORAGE_VARIABLE, read_secrets, secrets_of, write_secrets
 from sweeper.spec.space import Dimension, Space, require_closed, require_hardware, require_open
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 
 __all__ = [
     "EXACT_MATCH",
     "STAGED",
+    "STORAGE_VARIABLE",
+    "TRUSTED",
     "Checkpoints",
     "Choice",
     "Config",
@@ -72,10 +75,13 @@ __all__ = [
     "load_space",
     "make_plan",
     "metric_name",
+    "read_secrets",
     "render",
     "require_closed",
     "require_hardware",
     "require_metrics",
     "require_open",
+    "secrets_of",
+    "write_secrets",
     "write_whole",
 ]

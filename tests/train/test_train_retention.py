@@ -104,5 +104,5 @@ def test_the_newest_state_is_the_one_with_the_most_steps_and_drafts_do_not_count
     for name in ("step-00000009", "step-00000100", ".step-00000200.partial"):
         (tmp_path / name).mkdir()
     assert newest_checkpoint(tmp_path) == tmp_path / "step-00000100"
-    discard(tmp_path / "step-00000100")
+    discard(tmp_path / "step-00000100", inside=tmp_path)
     assert newest_checkpoint(tmp_path) == tmp_path / "step-00000009"
