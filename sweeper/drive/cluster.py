@@ -25,6 +25,12 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 
+_ALONE = {
+    # Everything listens on 127.0.0.1, not on every address of the machine. Read when ray is imported.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+"""For a Ray of this machine's own."""
+
 
 @contextmanager
 def ray_for(config: Config, *, places: int) -> Iterator[None]:
@@ -32,14 +38,14 @@ def ray_for(config: Config, *, places: int) -> Iterator[None]:
 
     Raises UserError when the cluster cannot be reached.
     """
-    for name, value in _ENVIRONMENT.items():
+    address = config.resources.ray_address
+    for name, value in (_ENVIRONMENT if address else _ENVIRONMENT | _ALONE).items():
         os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
         yield
         return
-    address = config.resources.ray_address
     try:
         if address is None:
             ranks = config.parallel.ranks * places

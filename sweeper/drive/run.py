@@ -137,8 +137,9 @@ def _refuse_existing(folder: SweepFolder) -> None:
 
 
 def _refuse_running(folder: SweepFolder, ledger: Ledger) -> None:
-    if sweep_state(ledger) == "running":
-        driver = ledger.sweep_attributes().get("driver", {})
+    driver = ledger.sweep_attributes().get("driver", {})
+    # This process runs one sweep at a time: it has ended that one, without a database to say so in.
+    if sweep_state(ledger) == "running" and driver != this_driver():
         raise SweepFolderError.of(
             where=str(folder.root),
             value=f"process {driver.get('pid')} on {driver.get('host')}",
