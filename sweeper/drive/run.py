@@ -12,9 +12,9 @@ from typing import TextIO
 
 from sweeper.data import gather_facts
 from sweeper.drive.quiet import quiet
-from sweeper.drive.stored import open_sweep, store_space, study_url, sweep_state, this_driver
+from sweeper.drive.stored import open_sweep, store_space, sweep_state, this_driver
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
-from sweeper.search import Ledger, TrialRecord, check_sampler, check_storage
+from sweeper.search import Ledger, TrialRecord, absolute_address, check_sampler, check_storage
 from sweeper.spec import (
     TRUSTED,
     Space,
@@ -60,10 +60,11 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     folder = SweepFolder(out or space.sweep_dir)
     _refuse_existing(folder)
     # On a server first: where it does not answer, or knows the name already, nothing is left behind.
-    elsewhere = Ledger.create(study_url(space, folder), space) if space.settings.search.storage else None
+    storage = space.settings.search.storage
+    elsewhere = None if storage is None else Ledger.create(absolute_address(storage), space)
     with quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person:
         store_space(space, folder)
-        ledger = elsewhere or Ledger.create(study_url(space, folder), space)
+        ledger = elsewhere or Ledger.create(folder.study_url, space)
         ledger.note_sweep(id=uuid.uuid4().hex)
         return _conduct(space, folder, ledger, person)
 

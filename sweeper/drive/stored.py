@@ -41,7 +41,10 @@ def store_space(space: Space, folder: SweepFolder) -> None:
     Passwords of addresses go into a file of their own.
     """
     write_secrets(space.settings, folder)
-    write_whole(folder.space_file, dump_config(space.resolved()))
+    tree = space.resolved()
+    if storage := tree["search"].get("storage"):
+        tree["search"]["storage"] = absolute_address(storage)
+    write_whole(folder.space_file, dump_config(tree))
     write_whole(folder.facts_file, json.dumps(dataclasses.asdict(space.facts), indent=2) + "\n")
 
 
@@ -62,7 +65,7 @@ def study_url(space: Space, folder: SweepFolder) -> str:
     if address is None:
         return folder.study_url
     if not is_struck(address):
-        return absolute_address(address)
+        return address
     if address.startswith("postgresql") and "PGPASSWORD" in os.environ:
         return address.replace(f":{STRUCK}@", "@")
     raise SweepFolderError.of(

@@ -89,7 +89,7 @@ def _fault(address: str) -> tuple[str, str] | None:
         return "*** stands for a password that was struck out", "write the password itself"
     try:
         parts = urlsplit(address)
-        named = bool(parts.hostname or parts.query) and parts.port != 0
+        named = bool(parts.hostname or parts.query) and parts.port != 0 and parts.netloc.count("@") <= 1
     except ValueError:
         named = False
     if not named:

@@ -29,6 +29,7 @@ BAD = {
     "no address": ("s%40cretive", "no kind of database", "postgresql://"),
     "no database": ("postgresql://me:s%40cretive@db:5432/", "no database", "host/database"),
     "a password as it is": ("postgresql://me:s/cretive@db/x", "cannot be told", "percent-encoded"),
+    "a password with an @": ("postgresql://me:cre@cretive@db/x", "cannot be told", "@ is %40"),
     "a password struck out": ("postgresql://me:***@db/x", "struck out", "write the password"),
     "a port that is none": ("postgresql://me:s%40cretive@db:port/x", "cannot be told", "host:port"),
     "a database in memory": ("sqlite:///:memory:", "no SQLite file", "path/to"),
