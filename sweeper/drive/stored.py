@@ -13,7 +13,6 @@ from sweeper.errors import SweepFolderError
 from sweeper.redact import STRUCK, is_struck
 from sweeper.search import Ledger, absolute_address
 from sweeper.spec import (
-    STORAGE_VARIABLE,
     Facts,
     Space,
     SweepFolder,
@@ -33,6 +32,9 @@ __all__ = [
     "sweep_state",
     "this_driver",
 ]
+
+_STORAGE_VARIABLE = "SWEEPER_STORAGE"
+"""Gives the ledger's whole address where a sweep's folder has come without its secrets."""
 
 
 def store_space(space: Space, folder: SweepFolder) -> None:
@@ -66,13 +68,15 @@ def study_url(space: Space, folder: SweepFolder) -> str:
         return folder.study_url
     if not is_struck(address):
         return address
+    if os.environ.get(_STORAGE_VARIABLE):
+        return os.environ[_STORAGE_VARIABLE]
     if address.startswith("postgresql") and "PGPASSWORD" in os.environ:
         return address.replace(f":{STRUCK}@", "@")
     raise SweepFolderError.of(
         where=str(folder.space_file),
         value=f"storage: {address}",
         rule=f"the password of the ledger's database is not here: {folder.secrets_file.name} is missing",
-        remedy=f"put that file back, or set {STORAGE_VARIABLE} to the whole address (or PGPASSWORD)",
+        remedy=f"put that file back, or set {_STORAGE_VARIABLE} to the whole address (or PGPASSWORD)",
     )
 
 

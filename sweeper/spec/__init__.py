@@ -31,14 +31,13 @@ from sweeper.spec.load import load_space
 from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
 from sweeper.spec.plan import TRUSTED, Plan, make_plan, render
 from sweeper.spec.schema import json_schema
-from sweeper.spec.secrets import STORAGE_VARIABLE, read_secrets, secrets_of, write_secrets
+from sweeper.spec.secrets import read_secrets, secrets_of, write_secrets
 from sweeper.spec.space import Dimension, Space, require_closed, require_hardware, require_open
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 
 __all__ = [
     "EXACT_MATCH",
     "STAGED",
-    "STORAGE_VARIABLE",
     "TRUSTED",
     "Checkpoints",
     "Choice",

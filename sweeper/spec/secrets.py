@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +14,20 @@ if TYPE_CHECKING:
     from sweeper.spec.config import Settings
     from sweeper.spec.folder import SweepFolder
 
-__all__ = ["STORAGE", "STORAGE_VARIABLE", "read_secrets", "secrets_of", "struck_out", "write_secrets"]
+__all__ = ["read_secrets", "secrets_of", "struck_out", "write_secrets"]
 
-STORAGE = "search.storage"
-STORAGE_VARIABLE = "SWEEPER_STORAGE"
-"""Gives the ledger's whole address where a sweep's folder has come without its secrets."""
-_MLFLOW = "tracking.mlflow_uri"
+_STORAGE, _MLFLOW = "search.storage", "tracking.mlflow_uri"
 
 
 def secrets_of(settings: Settings) -> dict[str, str]:
     """Path -> address, of the addresses that hold a password."""
-    addresses = {STORAGE: settings.search.storage, _MLFLOW: settings.tracking.mlflow_uri}
+    addresses = {_STORAGE: settings.search.storage, _MLFLOW: settings.tracking.mlflow_uri}
     return {path: address for path, address in addresses.items() if address and secrets_in(address)}
 
 
 def struck_out(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Path -> value of every field, without passwords."""
-    shown = {path: masked(flat[path]) for path in (STORAGE, _MLFLOW) if isinstance(flat.get(path), str)}
+    shown = {path: masked(flat[path]) for path in (_STORAGE, _MLFLOW) if isinstance(flat.get(path), str)}
     return {**flat, **shown}
 
 
@@ -43,21 +39,20 @@ def write_secrets(settings: Settings, folder: SweepFolder) -> None:
 
 
 def read_secrets(folder: SweepFolder) -> dict[str, str]:
-    """Path -> address with its password: of the folder's file, else of the environment.
+    """Path -> address with its password, as ``write_secrets`` kept it; empty without the file.
 
     Raises:
         SweepFolderError: the file is there and cannot be read as what ``write_secrets`` wrote.
     """
     try:
         tree = json.loads(folder.secrets_file.read_text(encoding="utf-8"))
-        return {path: str(tree[path]) for path in (STORAGE, _MLFLOW) if path in tree}
+        return {path: str(tree[path]) for path in (_STORAGE, _MLFLOW) if path in tree}
     except FileNotFoundError:
-        given = os.environ.get(STORAGE_VARIABLE)
-        return {STORAGE: given} if given else {}
+        return {}
     except (OSError, ValueError, TypeError) as error:
         raise SweepFolderError.of(
             where=str(folder.secrets_file),
             value="",
             rule=f"the sweep's addresses cannot be read ({type(error).__name__})",
-            remedy=f"restore the file; or remove it and set {STORAGE_VARIABLE}",
+            remedy="restore the file; or remove it, and the command says what to give instead",
         ) from error

@@ -44,6 +44,13 @@ def test_without_a_password_there_is_no_private_file(store):
     assert stored_space(folder) == space
 
 
+def test_a_variable_for_one_folder_says_nothing_about_another(store, monkeypatch):
+    monkeypatch.setenv("SWEEPER_STORAGE", STORAGE)
+    space, folder = store()
+    assert study_url(stored_space(folder), folder) == folder.study_url
+    assert stored_space(folder) == space
+
+
 def test_a_password_that_did_not_come_along_is_asked_for_where_it_is_needed(store, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("PGPASSWORD", raising=False)
@@ -56,7 +63,6 @@ def test_a_password_that_did_not_come_along_is_asked_for_where_it_is_needed(stor
         tracking_uri(space.settings, folder.root)
     monkeypatch.setenv("SWEEPER_STORAGE", STORAGE)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", MLFLOW)
-    space = stored_space(folder)
     assert study_url(space, folder) == STORAGE
     assert tracking_uri(space.settings, folder.root) == MLFLOW
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from sweeper.data import TokenizedData, gather_facts, prepare
-from sweeper.errors import DataError, ModelError
+from sweeper.errors import DataError, ModelError, UserError
 from sweeper.spec import TRUSTED, Settings
 from sweeper.train.model import ModelStore
 
@@ -172,4 +172,20 @@ def test_a_trap_among_the_data_is_not_sprung(mark, tmp_path, name):
     where = file if file.parent == tmp_path else tmp_path / "rows"
     with pytest.raises(DataError):
         gather_facts(Settings(name="a", model_path="builtin:quickstart", data_path=str(where)))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ cycler.__init__.__globals__.os.mkdir(%r) }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}{{ %r }}",
+        "{%% include '/etc/passwd' %%}{{ %r }}",
+    ],
+)
+def test_a_chat_template_reaches_neither_python_nor_files(quick_config, mark, tmp_path, template):
+    (tmp_path / "own.jinja").write_text(template % str(mark))
+    asked = quick_config().model_copy(update={"chat_template": str(tmp_path / "own.jinja")})
+    with pytest.raises(UserError):
+        prepare(asked, tmp_path / "cache")
     assert not mark.exists()
