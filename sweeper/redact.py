@@ -41,6 +41,9 @@ _SHORTEST_SECRET = 6
 _LONGEST_LINE_BYTES = 2**20
 _DRAIN_S = 5.0
 
+_starters: list[subprocess.Popen[bytes]] = []
+"""Parents of filters, which end as soon as they have begun."""
+
 
 def masked(uri: str) -> str:
     """An address with its password struck out: fit for a screen, a log or a file."""
@@ -135,10 +138,14 @@ class LogRedirect:
         environment = os.environ | {f"SWEEPER_ADDRESS_{number}": uri for number, uri in enumerate(uris)}
         command = [sys.executable, "-I", "-S", __file__, str(alive)]
         try:
-            # It detaches itself at once: Ray kills the children of an actor that ends, before they could
-            # write the last lines.
-            subprocess.run(
-                command, stdin=source, stdout=log, stderr=log, env=environment, pass_fds=(alive,), check=True
+            starter = subprocess.Popen(
+                command,
+                stdin=source,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=(alive,),
+                start_new_session=True,  # what ends a whole group of processes does not end the filter
             )
         except BaseException:
             os.close(target)
@@ -146,6 +153,8 @@ class LogRedirect:
         finally:
             os.close(source)
             os.close(alive)
+        # Nobody waits for it, as that would take a twentieth of a second of each trial; it is reaped later.
+        _starters[:] = [one for one in (*_starters, starter) if one.poll() is None]
         return target
 
     def wait(self) -> None:
@@ -161,10 +170,10 @@ class LogRedirect:
 
 
 def _detach() -> None:
-    """Out of reach of what ends the writer: its signals, its process group, its parent."""
+    """Out of reach of what ends the writer: Ray kills the children of an actor that ends, and a machine
+    that goes down asks everybody to go."""
     if os.fork():
         os._exit(0)
-    os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 

@@ -39,7 +39,8 @@ def write_secrets(settings: Settings, folder: SweepFolder) -> None:
 
 
 def read_secrets(folder: SweepFolder) -> dict[str, str]:
-    """Path -> address with its password, as ``write_secrets`` kept it; empty without the file.
+    """Path -> address with its password, as ``write_secrets`` kept it; empty where the file is not there, or somebody
+    else's.
 
     Raises:
         SweepFolderError: the file is there and cannot be read as what ``write_secrets`` wrote.
@@ -47,7 +48,7 @@ def read_secrets(folder: SweepFolder) -> dict[str, str]:
     try:
         tree = json.loads(folder.secrets_file.read_text(encoding="utf-8"))
         return {path: str(tree[path]) for path in (_STORAGE, _MLFLOW) if path in tree}
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return {}
     except (OSError, ValueError, TypeError) as error:
         raise SweepFolderError.of(
