@@ -75,7 +75,8 @@ def study_url(space: Space, folder: SweepFolder) -> str:
     raise SweepFolderError.of(
         where=str(folder.space_file),
         value=f"storage: {address}",
-        rule=f"the password of the ledger's database is not here: {folder.secrets_file.name} is missing, or somebody else's",
+        rule="the password of the ledger's database is not here: "
+        f"{folder.secrets_file.name} is missing, or somebody else's",
         remedy=f"put that file back, or set {_STORAGE_VARIABLE} to the whole address (or PGPASSWORD)",
     )
 

@@ -39,8 +39,9 @@ def write_secrets(settings: Settings, folder: SweepFolder) -> None:
 
 
 def read_secrets(folder: SweepFolder) -> dict[str, str]:
-    """Path -> address with its password, as ``write_secrets`` kept it; empty where the file is not there, or somebody
-    else's.
+    """Path -> address with its password, as ``write_secrets`` kept it.
+
+    Empty where the file is not there, or is somebody else's.
 
     Raises:
         SweepFolderError: the file is there and cannot be read as what ``write_secrets`` wrote.
