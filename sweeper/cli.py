@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweeper.errors import SweeperError, SweepInterruptedError, UserError
+from sweeper.redact import without_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,11 +52,12 @@ class Format(str, Enum):
 def validate(file: SpaceFile, overrides: Overrides = None) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
     from sweeper.data import gather_facts
-    from sweeper.search import check_sampler
+    from sweeper.search import check_sampler, check_storage
     from sweeper.spec import load_space, make_plan, render, require_metrics
 
     space = load_space(file, overrides=overrides or (), gather=gather_facts)
     check_sampler(space)
+    check_storage(space)
     require_metrics(space)
     _console().print(render(make_plan(space)))
 
@@ -188,11 +191,16 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(EXIT_USER)
+        _end(str(error), EXIT_USER)
     except SweepInterruptedError as interrupt:
-        print(f"\n{interrupt}", file=sys.stderr)  # noqa: T201
-        sys.exit(EXIT_INTERRUPTED)
+        _end(f"\n{interrupt}", EXIT_INTERRUPTED)
     except SweeperError as error:
-        print(f"sweeper: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(EXIT_FAILED)
+        _end(f"sweeper: {error}", EXIT_FAILED)
+    except Exception:  # a fault of this package's own
+        _end(traceback.format_exc(), EXIT_FAILED)
+
+
+def _end(said: str, status: int) -> None:
+    """Whatever an error quotes, no secret gets onto the screen."""
+    print(without_secrets(said), file=sys.stderr)  # noqa: T201
+    sys.exit(status)

@@ -5,8 +5,8 @@ Every error here survives pickling, because a trial's error crosses processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointError",
     "DataError",
+    "LedgerAwayError",
     "MissingDependencyError",
     "ModelError",
     "Problem",
@@ -67,6 +68,19 @@ class UserError(SweeperError):
         """The error of a single problem."""
         return cls([Problem(where=where, value=str(value), rule=rule, remedy=remedy)])
 
+    def redacted(self, redact: Callable[[str], str]) -> Self:
+        """The same with every text passed through ``redact``."""
+        return type(self)(
+            replace(
+                problem,
+                where=redact(problem.where),
+                value=redact(problem.value),
+                rule=redact(problem.rule),
+                remedy=redact(problem.remedy),
+            )
+            for problem in self.problems
+        )
+
 
 class SpaceFileError(UserError, ValueError):
     """The space file, or an override on the command line, does not say something that can be run."""
@@ -82,6 +96,10 @@ class ModelError(UserError, ValueError):
 
 class SweepFolderError(UserError, OSError):
     """The sweep's folder is in the way, missing, or not one."""
+
+
+class LedgerAwayError(UserError, ConnectionError):
+    """The ledger's database was there and does not answer any more; what was committed is kept."""
 
 
 class MissingDependencyError(UserError, ImportError):

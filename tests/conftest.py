@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import Postgres, find_programs
 
 from sweeper.quickstart import DATA_FILE
 from sweeper.spec import Config
@@ -120,6 +121,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"no small file system can be mounted here: {done.stderr.decode().strip()}")
     yield mount
     subprocess.run(["umount", "--lazy", str(mount)], check=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server of the tests' own, on a free port of this machine."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's initdb and postgres are not installed here")
+    with Postgres(programs) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from sweeper.data.cache import TokenizedData, TokenizedSplit
 from sweeper.data.facts import gather_facts
 from sweeper.data.model import model_folder
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
-from sweeper.data.tokenizer import load_tokenizer
+from sweeper.data.tokenizer import load_tokenizer, untrusted
 from sweeper.data.weights import model_fingerprint, sampled_hash
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "sampled_hash",
     "sequences",
     "tokenized",
+    "untrusted",
 ]

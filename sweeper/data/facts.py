@@ -28,7 +28,7 @@ def gather_facts(settings: Settings) -> Facts:
     all problems of both.
     """
     model_problems = Problems()
-    survey = survey_model(settings.model_path, model_problems)
+    survey = survey_model(settings.model_path, model_problems, trust_remote_code=settings.trust_remote_code)
     check_template(settings.chat_template, model_problems)
     examples, problems = _examples(settings)
     if problems:

@@ -42,7 +42,7 @@ def prepared_fingerprint(config: Config) -> str:
         "eval": data_fingerprint([eval_data]) if isinstance(eval_data, str) else [eval_data, SPLIT_SEED],
         "eval_format": config.data_format if isinstance(eval_data, str) else None,
         "max_bad_rows": config.max_bad_rows,
-        "tokenizer": tokenizer_fingerprint(config.model_path),
+        "tokenizer": tokenizer_fingerprint(config.model_path, config.trust_remote_code),
         "template": template_text(config.chat_template),
         "max_seq_len": config.training.max_seq_len,
         "overlong": config.training.overlong,
@@ -71,7 +71,7 @@ def _source_digest(source: Source) -> str:
     return hashlib.sha256(json.dumps(rows, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-def tokenizer_fingerprint(model_path: str) -> str:
+def tokenizer_fingerprint(model_path: str, trust_remote_code: bool = False) -> str:
     """Hash of the tokenizer's files and chat template; of the loaded tokenizer for a hub id.
 
     Raises: ModelError where a hub id gives no tokenizer.
@@ -86,7 +86,7 @@ def tokenizer_fingerprint(model_path: str) -> str:
     elif path.is_file():
         digest.update(_file_digest(path, limit_bytes=_GGUF_HEAD_BYTES))
     else:
-        tokenizer = load_tokenizer(model_path)
+        tokenizer = load_tokenizer(model_path, trust_remote_code=trust_remote_code)
         state = (tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, tokenizer.special_tokens_map)
         digest.update(json.dumps(state, sort_keys=True, default=str).encode())
     return digest.hexdigest()

@@ -32,6 +32,7 @@ _TOKENIZER_PATTERNS = (
     "tekken.json",
     "chat_template*",
     "additional_chat_templates/*",
+    "*.py",
 )
 """Everything that can change how text becomes tokens."""
 
@@ -61,13 +62,16 @@ def tokenizer_files(folder: Path) -> list[Path]:
     return sorted(found - {folder / "model.safetensors.index.json"})
 
 
-def survey_model(model_path: str, problems: Problems) -> ModelSurvey:
+def survey_model(model_path: str, problems: Problems, *, trust_remote_code: bool = False) -> ModelSurvey:
     """Reads the configuration of a local model; a hub id is accepted as such and tells nothing.
 
-    What is missing or wrong is added to ``problems``.
+    What is missing or wrong is added to ``problems``; so is code that a model needs and that is not
+    trusted.
     """
     path = Path(model_folder(model_path))
     if path.is_dir():
+        if not trust_remote_code:
+            _refuse_code(path, problems)
         return _survey_folder(path, problems)
     if path.is_file():
         return _survey_gguf(path, problems)
@@ -106,6 +110,27 @@ def _survey_folder(folder: Path, problems: Problems) -> ModelSurvey:
         model_type=config["model_type"] if isinstance(config.get("model_type"), str) else None,
         has_chat_template=_has_chat_template(folder),
     )
+
+
+def _refuse_code(folder: Path, problems: Problems) -> None:
+    """transformers takes its own code for an architecture that it knows, whatever lies in the folder."""
+    config = _json_object(folder / "config.json") or {}
+    code = config.get("auto_map")
+    if not code or _is_known_to_transformers(str(config.get("model_type"))):
+        return
+    problems.add(
+        where=str(folder / "config.json"),
+        value=f"auto_map: {code}",
+        rule="the model needs Python code that lies in its folder, and such code is not run",
+        remedy="read that code, and write trust_remote_code: true if you trust it",
+    )
+
+
+def _is_known_to_transformers(model_type: str) -> bool:
+    """Imports transformers: only for a folder that has code."""
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
 
 
 def _config_json(folder: Path, problems: Problems) -> dict[str, Any] | None:

@@ -61,7 +61,11 @@ def prepare(config: Config, cache_dir: Path) -> TokenizedData:
 def _make(config: Config, folder: Path, fingerprint: str) -> None:
     problems = Problems(config.max_bad_rows)
     examples = load_examples(config, problems)
-    tokenizer = load_tokenizer(config.model_path, chat_template=config.chat_template)
+    tokenizer = load_tokenizer(
+        config.model_path,
+        chat_template=config.chat_template,
+        trust_remote_code=config.trust_remote_code,
+    )
     counts = dict(examples.counts)
     make = _Splits(tokenizer, config.training, problems, counts)
     train = make.split("train", examples.train, examples.times)

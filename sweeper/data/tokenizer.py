@@ -11,7 +11,7 @@ from sweeper.data.model import model_folder
 from sweeper.data.templates import AUTO, PLAIN, plain_template, template_text
 from sweeper.errors import ModelError
 
-__all__ = ["Tokenizer", "begin_text", "load_tokenizer", "pad_id_of", "unknown_markers"]
+__all__ = ["Tokenizer", "begin_text", "load_tokenizer", "pad_id_of", "unknown_markers", "untrusted"]
 
 Tokenizer = Any
 """A ``transformers`` fast tokenizer (``PreTrainedTokenizerFast``)."""
@@ -20,12 +20,14 @@ Tokenizer = Any
 _MARKER = re.compile(r"<\|[^|<>\s]+\|>")
 
 
-def load_tokenizer(model_path: str, *, chat_template: str = AUTO) -> Tokenizer:
+def load_tokenizer(
+    model_path: str, *, chat_template: str = AUTO, trust_remote_code: bool = False
+) -> Tokenizer:
     """The tokenizer of a folder, a ``.gguf`` file, a hub id or ``builtin:quickstart``.
 
     It carries the chat template that is meant, so that a folder that it is saved in has it, too: a
     named one or a ``.jinja`` file instead of its own; ``plain`` where it has none and none is named.
-    Code that comes with a model is never run.
+    Code that comes with a model is run only where it is trusted.
 
     Raises: ModelError where there is none, or none that tells the place of each token in the text;
         where the chat template is not there or not jinja.
@@ -40,8 +42,10 @@ def load_tokenizer(model_path: str, *, chat_template: str = AUTO) -> Tokenizer:
         if path.is_file():
             tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers, tokenizers and the hub each raise their own
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            raise untrusted(model_path) from error
         raise _unusable(model_path, f"{type(error).__name__}: {error}") from error
     if not getattr(tokenizer, "is_fast", False):
         raise _unusable(
@@ -99,6 +103,18 @@ def pad_id_of(tokenizer: Tokenizer) -> int:
         if token_id is not None:
             return int(token_id)
     return 0
+
+
+def untrusted(model_path: str) -> ModelError:
+    """The error of a model that cannot be loaded without its own code."""
+    error = ModelError.of(
+        where="model_path",
+        value=model_path,
+        rule="it needs Python code that comes with it, and such code is not run",
+        remedy="read that code, and write trust_remote_code: true if you trust it",
+    )
+    assert isinstance(error, ModelError)
+    return error
 
 
 def _unusable(model_path: str, reason: str) -> ModelError:

@@ -44,13 +44,14 @@ def ray_for(config: Config, *, places: int) -> Iterator[None]:
         if address is None:
             ranks = config.parallel.ranks * places
             # One CPU more than the ranks use, for the coordinators' small shares.
-            ray.init(
-                num_cpus=max(os.cpu_count() or 1, config.resources.cpus_per_rank * ranks) + 1,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=_OBJECT_STORE_BYTES,
-            )
+            with _on_loopback():
+                ray.init(
+                    num_cpus=max(os.cpu_count() or 1, config.resources.cpus_per_rank * ranks) + 1,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                )
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
@@ -64,3 +65,20 @@ def ray_for(config: Config, *, places: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray of this machine's own listens on 127.0.0.1, where it would on every address otherwise.
+
+    Ray has it so on macOS and Windows. It reads ``RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER`` when it is
+    imported, which may be long before; ``_node_ip_address="127.0.0.1"`` becomes an outside address.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before

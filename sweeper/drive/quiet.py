@@ -10,17 +10,20 @@ from io import UnsupportedOperation
 from pathlib import Path
 from typing import TextIO
 
+from sweeper.redact import LogRedirect
+
 __all__ = ["quiet"]
 
 
 @contextmanager
-def quiet(log_file: Path) -> Iterator[TextIO]:
+def quiet(log_file: Path, *uris: str) -> Iterator[TextIO]:
     """Send everything that this process prints to ``log_file``, below Python's own streams too.
+
+    Secrets of the environment are struck out of it, and the passwords of ``uris``.
 
     Yields the stream that still reaches the person. Where standard output is not the process's
     own (a notebook, a test), Python's stream object still is, and is yielded as it stands.
     """
-    log_file.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
@@ -29,9 +32,7 @@ def quiet(log_file: Path) -> Iterator[TextIO]:
         if _is_own_stdout()
         else sys.stdout
     )
-    with log_file.open("ab") as log:
-        for descriptor in saved:
-            os.dup2(log.fileno(), descriptor)
+    log = LogRedirect(log_file, *uris)
     try:
         yield person
     finally:
@@ -41,6 +42,7 @@ def quiet(log_file: Path) -> Iterator[TextIO]:
         for descriptor, copy in saved.items():
             os.dup2(copy, descriptor)
             os.close(copy)
+        log.wait()
         if person is not sys.stdout:
             person.close()
 

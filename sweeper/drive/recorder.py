@@ -243,11 +243,11 @@ class Recorder:
         """Remove what the settings do not keep of a trial that has ended, and models that were beaten."""
         settings, best = self._space.settings.checkpoints, self._best()
         if not settings.keep_finished:
-            discard(self._folder.trial_checkpoints(number))
+            discard(self._folder.trial_checkpoints(number), inside=self._folder.root)
         if settings.model == "best" and best is not None:
             for other in self._records.values():
                 if other.number != best.number and other.state.is_finished:
-                    discard(self._folder.trial_model(other.number))
+                    discard(self._folder.trial_model(other.number), inside=self._folder.root)
 
     def _best(self) -> TrialRecord | None:
         return best_of(self._records.values(), self._space.settings.objective.mode)

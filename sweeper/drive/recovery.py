@@ -56,7 +56,7 @@ def _smaller(job: Job, error: TrialOutOfMemoryError) -> tuple[Job, Setback]:
     before, after = dataclasses.asdict(levers_of(job.config)), dataclasses.asdict(levers_of(config))
     changed = {name: value for name, value in after.items() if value != before[name]}
     if changed.keys() & {"zero_stage", "offload"} and job.checkpoints is not None:
-        discard(job.checkpoints)  # DeepSpeed's states are of one stage
+        discard(job.checkpoints, inside=job.cache_dir.parent)  # DeepSpeed's states are of one stage
     again = dataclasses.replace(job, config=config, resume_from=_newest_state(job))
     reason = f"out of memory, now {_words(changed)}, {_whence(again)} ({error})"
     return again, Setback(reason=reason, out_of_memory=True, config=config)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -12,10 +13,19 @@ from typing import TextIO
 from sweeper.data import gather_facts
 from sweeper.drive.lock import locked
 from sweeper.drive.quiet import quiet
-from sweeper.drive.stored import store_space, stored_space, this_driver
-from sweeper.errors import SweepFolderError, SweepInterruptedError
-from sweeper.search import Ledger, TrialRecord, check_sampler
-from sweeper.spec import Space, SweepFolder, load_space, require_hardware, require_metrics, require_open
+from sweeper.drive.stored import store_space, stored_space, study_url, this_driver
+from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
+from sweeper.search import Ledger, TrialRecord, absolute_address, check_sampler, check_storage
+from sweeper.spec import (
+    TRUSTED,
+    Space,
+    SweepFolder,
+    load_space,
+    require_hardware,
+    require_metrics,
+    require_open,
+    secrets_of,
+)
 
 __all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
@@ -46,12 +56,19 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     require_open(space)
     require_hardware(space)
     check_sampler(space)
+    check_storage(space)
     require_metrics(space)
     folder = SweepFolder(out or space.sweep_dir)
     _refuse_existing(folder)
-    with locked(folder), quiet(folder.logs_dir / "driver.log") as person:
+    # On a server first: where it does not answer, or knows the name already, nothing is left behind.
+    storage = space.settings.search.storage
+    elsewhere = None if storage is None else _new_ledger(absolute_address(storage), space)
+    with (
+        locked(folder),
+        quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person,
+    ):
         store_space(space, folder)
-        return _conduct(space, folder, _new_ledger(space, folder), person)
+        return _conduct(space, folder, elsewhere or _new_ledger(folder.study_url, space), person)
 
 
 def resume_sweep(root: Path) -> SweepResult:
@@ -64,14 +81,14 @@ def resume_sweep(root: Path) -> SweepResult:
     space = stored_space(folder)
     require_metrics(space)
     with locked(folder):
-        begun = Ledger.exists(folder.study_url, space)
-        ledger = Ledger.open(folder.study_url, space) if begun else _new_ledger(space, folder)
-        with quiet(folder.logs_dir / "driver.log") as person:
+        url = study_url(space, folder)
+        ledger = Ledger.open(url, space) if Ledger.exists(url, space) else _new_ledger(url, space)
+        with quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person:
             return _conduct(space, folder, ledger, person)
 
 
-def _new_ledger(space: Space, folder: SweepFolder) -> Ledger:
-    ledger = Ledger.create(folder.study_url, space)
+def _new_ledger(url: str, space: Space) -> Ledger:
+    ledger = Ledger.create(url, space)
     ledger.note_sweep(id=uuid.uuid4().hex)
     return ledger
 
@@ -79,6 +96,8 @@ def _new_ledger(space: Space, folder: SweepFolder) -> Ledger:
 def _conduct(space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) -> SweepResult:
     from sweeper.drive.session import Session
 
+    if space.settings.trust_remote_code:
+        print(TRUSTED, file=person, flush=True)
     with _state_of(ledger, folder):
         session = Session(space, folder, ledger, person)
         session.search()
@@ -103,10 +122,18 @@ def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
         ledger.note_sweep(state="interrupted")
         told = f"interrupted; what was measured is kept. Go on with: sweeper resume {folder.root}"
         raise SweepInterruptedError(told) from interrupt
+    except LedgerAwayError as away:
+        raise _resumable(away, folder) from away
     except BaseException:
-        ledger.note_sweep(state="failed")
+        with suppress(Exception):  # a ledger that takes nothing more is told of already
+            ledger.note_sweep(state="failed")
         raise
     ledger.note_sweep(state="finished")
+
+
+def _resumable(away: LedgerAwayError, folder: SweepFolder) -> LedgerAwayError:
+    remedy = f"what was committed is kept; when it answers again: `sweeper resume {folder.root}`"
+    return LedgerAwayError(dataclasses.replace(problem, remedy=remedy) for problem in away.problems)
 
 
 def _refuse_existing(folder: SweepFolder) -> None:

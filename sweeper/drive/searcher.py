@@ -8,6 +8,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeper.drive.recorder import Recorder
+from sweeper.errors import UserError
 
 __all__ = ["LedgerScheduler", "LedgerSearcher"]
 
@@ -22,6 +23,13 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        try:
+            return self._suggest(trial_id)
+        except UserError as error:  # Ray would wrap it into errors of its own
+            self._recorder.problem = error
+            return str(Searcher.FINISHED)
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._recorder.is_over():
             return str(Searcher.FINISHED)
         if len(self._numbers) >= self._max_concurrent:
@@ -42,7 +50,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         number = self._numbers.pop(trial_id, None)
-        if number is not None and error:
+        if number is not None and error and self._recorder.problem is None:
             self._recorder.lost(number)
 
     def save(self, checkpoint_path: str) -> None:

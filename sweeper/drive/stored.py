@@ -11,19 +11,45 @@ from typing import Any
 
 from sweeper.drive.lock import is_locked
 from sweeper.errors import SweepFolderError
-from sweeper.search import Ledger
-from sweeper.spec import Facts, Space, SweepFolder, dump_config, load_space, write_whole
+from sweeper.redact import STRUCK, is_struck
+from sweeper.search import Ledger, absolute_address
+from sweeper.spec import (
+    Facts,
+    Space,
+    SweepFolder,
+    dump_config,
+    load_space,
+    read_secrets,
+    write_secrets,
+    write_whole,
+)
 
-__all__ = ["newest_sweep", "open_sweep", "store_space", "stored_space", "sweep_state", "this_driver"]
+__all__ = [
+    "newest_sweep",
+    "open_sweep",
+    "store_space",
+    "stored_space",
+    "study_url",
+    "sweep_state",
+    "this_driver",
+]
+
+_STORAGE_VARIABLE = "SWEEPER_STORAGE"
+"""Gives the ledger's whole address where a sweep's folder has come without its secrets."""
 
 
 def store_space(space: Space, folder: SweepFolder) -> None:
     """Write what was asked with the defaults resolved, and the facts that they were drawn from.
 
-    The space file comes last: a folder that has one holds a sweep.
+    Passwords of addresses go into a file of their own. The space file comes last: a folder that has one
+    holds a sweep.
     """
+    write_secrets(space.settings, folder)
+    tree = space.resolved()
+    if storage := tree["search"].get("storage"):
+        tree["search"]["storage"] = absolute_address(storage)
     write_whole(folder.facts_file, json.dumps(dataclasses.asdict(space.facts), indent=2) + "\n")
-    write_whole(folder.space_file, dump_config(space.resolved()))
+    write_whole(folder.space_file, dump_config(tree))
 
 
 def stored_space(folder: SweepFolder) -> Space:
@@ -33,13 +59,34 @@ def stored_space(folder: SweepFolder) -> Space:
     """
     if not folder.space_file.is_file():
         raise _no_sweep(folder.root)
-    return load_space(folder.space_file, gather=lambda _: _stored_facts(folder))
+    overrides = [f"{path}={json.dumps(address)}" for path, address in read_secrets(folder).items()]
+    return load_space(folder.space_file, overrides=overrides, gather=lambda _: _stored_facts(folder))
+
+
+def study_url(space: Space, folder: SweepFolder) -> str:
+    """Where the ledger is. Raises SweepFolderError when the password is not known here."""
+    address = space.settings.search.storage
+    if address is None:
+        return folder.study_url
+    if not is_struck(address):
+        return address
+    if os.environ.get(_STORAGE_VARIABLE):
+        return os.environ[_STORAGE_VARIABLE]
+    if address.startswith("postgresql") and "PGPASSWORD" in os.environ:
+        return address.replace(f":{STRUCK}@", "@")
+    raise SweepFolderError.of(
+        where=str(folder.space_file),
+        value=f"storage: {address}",
+        rule="the password of the ledger's database is not here: "
+        f"{folder.secrets_file.name} is missing, or somebody else's",
+        remedy=f"put that file back, or set {_STORAGE_VARIABLE} to the whole address (or PGPASSWORD)",
+    )
 
 
 def open_sweep(folder: SweepFolder) -> tuple[Space, Ledger]:
     """The space and the ledger of an existing folder. Raises SweepFolderError when it is none."""
     space = stored_space(folder)
-    return space, Ledger.open(folder.study_url, space)
+    return space, Ledger.open(study_url(space, folder), space)
 
 
 def newest_sweep(directory: Path) -> tuple[Space, SweepFolder]:

@@ -26,7 +26,15 @@ from sweeper.errors import (
     TrialFailedError,
     UserError,
 )
-from sweeper.spec import Config, SweepFolder, load_space, require_closed, require_hardware, require_metrics
+from sweeper.spec import (
+    TRUSTED,
+    Config,
+    SweepFolder,
+    load_space,
+    require_closed,
+    require_hardware,
+    require_metrics,
+)
 from sweeper.train import Job, Keeper, Progress, discard, newest_checkpoint, reap
 
 if TYPE_CHECKING:
@@ -88,7 +96,10 @@ def train_config(
     scratch = SweepFolder(target.with_name(f"{target.name}-train"))
     scratch.stop_file.unlink(missing_ok=True)
     with locked(scratch), quiet(scratch.logs_dir / "driver.log") as person, Interrupts() as interrupts:
-        run = _Run(config, scratch, Console(file=person, highlight=False))
+        console = Console(file=person, highlight=False)
+        if config.trust_remote_code:
+            console.print(TRUSTED, soft_wrap=True)
+        run = _Run(config, scratch, console)
         try:
             with ray_for(config, places=1), closing(run):
                 interrupts.ask_first(scratch.stop_file.touch)
@@ -165,8 +176,8 @@ class _Run:
     def save_model(self, target: Path, merge_adapter: bool) -> None:
         assert self._group is not None
         self._group.save_model(target, merge_adapter)
-        if not self._job.config.checkpoints.keep_finished:
-            discard(self._job.checkpoints or target)
+        if not self._job.config.checkpoints.keep_finished and self._job.checkpoints is not None:
+            discard(self._job.checkpoints, inside=self._job.cache_dir.parent)
 
     def _train(self) -> None:
         job = self._job

@@ -14,6 +14,7 @@ from ray.util import get_current_placement_group
 
 from sweeper.drive.recovery import Setback, recover
 from sweeper.errors import CheckpointError, SweeperError, TrialDivergedError, TrialFailedError, UserError
+from sweeper.redact import without_secrets
 from sweeper.train.engine import Engine, Job, Prepared, Progress
 from sweeper.train.group import WorkerGroup, rank_bundles
 from sweeper.train.retention import Keeper
@@ -121,21 +122,21 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         try:
             return step()
         except UserError as error:
-            return Outcome(number=self._number, problem=error)
+            return Outcome(number=self._number, problem=error.redacted(without_secrets))
         except TrialDivergedError as error:
-            return Outcome(number=self._number, failure=str(error), diverged=True)
+            return Outcome(number=self._number, failure=without_secrets(str(error)), diverged=True)
         except Exception as error:
             # Whatever state the ranks are in now, nobody may inherit it.
             self._end_group()
             with self._job.log_file.open("a") as log:
-                traceback.print_exc(file=log)
+                log.write(without_secrets(traceback.format_exc()))
             return self._set_back(error)
 
     def _set_back(self, error: Exception) -> Outcome:
-        if not isinstance(error, TrialFailedError):
-            error = TrialFailedError(f"{type(error).__name__}: {error}")
+        said = str(error) if isinstance(error, SweeperError) else f"{type(error).__name__}: {error}"
+        kind = type(error) if isinstance(error, TrialFailedError) else TrialFailedError
         try:
-            job, setback = recover(self._job, error)
+            job, setback = recover(self._job, kind(without_secrets(said)))
         except TrialFailedError as final:
             return Outcome(number=self._number, failure=f"{final} (see {self._job.log_file})")
         measured = self._last is not None  # the untrained model, by the first outcome of a trial

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
 
 from sweeper.errors import SweeperError
 from sweeper.recommend.ranking import best_record, default_record, tokens_seen
+from sweeper.redact import is_struck
 from sweeper.search import TrialRecord, TrialState
 from sweeper.spec import dump_config, with_levers, write_whole
 
@@ -94,9 +94,10 @@ def _no_answer(trials: list[TrialRecord]) -> str:
 
 
 def _without_password(config: Config) -> Config:
-    """An answer is passed on to others: a store's address that holds a password is left out."""
-    uri = config.tracking.mlflow_uri
-    if uri is None or urlsplit(uri).password is None:
-        return config
-    tracking = config.tracking.model_copy(update={"mlflow_uri": None})
-    return config.model_copy(update={"tracking": tracking})
+    """An answer is passed on to others: an address whose password was struck out is of no use to them."""
+    tracking, search = config.tracking, config.search
+    if tracking.mlflow_uri and is_struck(tracking.mlflow_uri):
+        tracking = tracking.model_copy(update={"mlflow_uri": None})
+    if search.storage and is_struck(search.storage):
+        search = search.model_copy(update={"storage": None})
+    return config.model_copy(update={"tracking": tracking, "search": search})

@@ -7,6 +7,7 @@ from sweeper.search.ledger import Ledger
 from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of
 from sweeper.search.samplers import check_sampler
 from sweeper.search.stoppers import StopDecision, Stopper, make_stopper
+from sweeper.search.storage import absolute_address, check_storage
 
 __all__ = [
     "Evaluation",
@@ -15,7 +16,9 @@ __all__ = [
     "Stopper",
     "TrialRecord",
     "TrialState",
+    "absolute_address",
     "best_of",
     "check_sampler",
+    "check_storage",
     "make_stopper",
 ]

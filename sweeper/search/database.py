@@ -11,18 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import MissingDependencyError, SweepFolderError
+from sweeper.redact import Redactor, masked
+from sweeper.search.storage import SQLITE, driver_address
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 __all__ = ["open_database"]
 
-_SQLITE = "sqlite:///"
 _BUSY_TIMEOUT_S = 60
+_CONNECT_TIMEOUT_S = 5
+_SILENCE_S = 30
+"""A connection over which nothing comes for so long is taken for broken."""
+_PATIENCE_S = 60.0
+"""A server that is away in mid-sweep, as while it is restarted, is waited for so long."""
 
 
 def open_database(url: str, *, must_exist: bool) -> BaseStorage:
-    """A storage that commits each call before it returns.
+    """A storage that commits each call before it returns; its calls may raise LedgerAwayError.
 
     Raises:
         SweepFolderError: there is no such file where ``must_exist``, it is no database, or the server
@@ -32,33 +38,45 @@ def open_database(url: str, *, must_exist: bool) -> BaseStorage:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
+    from sweeper.search.patience import PatientStorage
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    is_file = url.startswith("sqlite")
     if must_exist:
         _check_file(url)
     try:
-        return optuna.storages.get_storage(
-            optuna.storages.RDBStorage(url, engine_kwargs=_engine_options(url))
+        storage = PatientStorage(
+            driver_address(url),
+            shown=masked(url),
+            engine_options=_engine_options(url),
+            must_exist=must_exist,
+            patience_s=0.0 if is_file else _PATIENCE_S,
         )
+        return optuna.storages.get_storage(storage)
     except ImportError as error:
         raise MissingDependencyError.of(
-            where=_shown(url),
+            where=masked(url),
             value=url.partition(":")[0],
             rule="no driver is installed for this kind of database",
-            remedy="pip install psycopg2-binary for postgresql://, PyMySQL for mysql+pymysql://",
+            remedy="pip install 'sweeper[postgresql]', or 'sweeper[mysql]'",
         ) from error
     except (SQLAlchemyError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
         raise SweepFolderError.of(
-            where=_shown(url),
-            value=str(error).splitlines()[0],
+            where=masked(url),
+            value=Redactor(url)(str(cause).splitlines()[0]),
             rule="the sweep's database cannot be opened",
-            remedy="check the path or the address, the rights on it, and that it is a sweep's study.db",
+            remedy="check the path, the rights on it, and that it is a sweep's study.db"
+            if is_file
+            else "check address, user and password (in the address, PGPASSWORD or ~/.pgpass), and that the "
+            "server runs",
         ) from error
 
 
 def _check_file(url: str) -> None:
     """SQLite would make an empty database of a wrong path."""
-    path = url.removeprefix(_SQLITE)
-    if url.startswith(_SQLITE) and not Path(path).is_file():
+    path = url.removeprefix(SQLITE)
+    if url.startswith(SQLITE) and not Path(path).is_file():
         raise SweepFolderError.of(
             where=path,
             value="",
@@ -70,16 +88,16 @@ def _check_file(url: str) -> None:
 def _engine_options(url: str) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
+    arguments: dict[str, Any] = {"connect_timeout": _CONNECT_TIMEOUT_S}
+    if url.startswith("postgresql"):
+        # libpq's: TCP itself would wait a quarter of an hour for a server that has vanished.
+        arguments |= {
+            "keepalives_idle": _SILENCE_S // 3,
+            "keepalives_interval": _SILENCE_S // 3,
+            "keepalives_count": 2,
+            "tcp_user_timeout": _SILENCE_S * 1000,
+        }
+    else:
+        arguments |= {"read_timeout": _SILENCE_S, "write_timeout": _SILENCE_S}
     # A trial may take hours between two commits, and servers drop idle connections.
-    return {"pool_pre_ping": True}
-
-
-def _shown(url: str) -> str:
-    """The address without its password."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url.partition("://")[0] + "://..."
+    return {"pool_pre_ping": True, "connect_args": arguments}

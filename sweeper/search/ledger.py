@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpaceFileError, SweepFolderError
+from sweeper.redact import without_secrets
 from sweeper.search.database import open_database
 from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of
 from sweeper.search.samplers import check_sampler, direction, distribution, propose
@@ -77,7 +78,8 @@ class Ledger:
                 where="the sweep's database",
                 value=space.name,
                 rule="a sweep of this name is already there",
-                remedy=f"resume it, or write another name than {space.name}",
+                remedy=f"write another name than {space.name}; or go on with that sweep: `sweeper resume` "
+                "and its folder",
             ) from error
         ledger = cls(storage, study, space)
         study.set_user_attr(_DIMENSIONS, _signature(space))
@@ -158,7 +160,7 @@ class Ledger:
                 self._storage.set_trial_user_attr(trial_id, name, value)
 
     def finish(self, number: int, state: TrialState, reason: str | None = None) -> None:
-        """Ends a running trial as COMPLETE, PRUNED or FAIL.
+        """Ends a running trial as COMPLETE, PRUNED or FAIL; secrets are struck out of the reason.
 
         COMPLETE takes the objective of the last evaluation. Where that is not finite, or there is no
         evaluation, the trial is FAIL, whatever was said, and its reason says why.
@@ -177,7 +179,7 @@ class Ledger:
         if state is TrialState.COMPLETE and (record.value is None or not math.isfinite(record.value)):
             state, reason = TrialState.FAIL, reason or self._without_value(record)
         if reason is not None:
-            self._storage.set_trial_user_attr(trial_id, "reason", reason)
+            self._storage.set_trial_user_attr(trial_id, "reason", without_secrets(reason))
         value = record.value if state is TrialState.COMPLETE else None
         self._study.tell(number, value, state=optuna.trial.TrialState[state.value])
 

@@ -30,14 +30,16 @@ from sweeper.spec.folder import SweepFolder
 from sweeper.spec.levers import TooLarge, fitted, levers_of, lighter, with_levers
 from sweeper.spec.load import load_space
 from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
-from sweeper.spec.plan import Plan, make_plan, render
+from sweeper.spec.plan import TRUSTED, Plan, make_plan, render
 from sweeper.spec.schema import json_schema
+from sweeper.spec.secrets import read_secrets, secrets_of, write_secrets
 from sweeper.spec.space import Dimension, Space, require_closed, require_hardware, require_open
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 
 __all__ = [
     "EXACT_MATCH",
     "STAGED",
+    "TRUSTED",
     "Checkpoints",
     "Choice",
     "Config",
@@ -77,11 +79,14 @@ __all__ = [
     "load_space",
     "make_plan",
     "metric_name",
+    "read_secrets",
     "render",
     "require_closed",
     "require_hardware",
     "require_metrics",
     "require_open",
+    "secrets_of",
     "with_levers",
+    "write_secrets",
     "write_whole",
 ]

@@ -168,6 +168,9 @@ class Search(Section):
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
     """Written ``time_budget: 2h`` in a space file."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    storage: Place | None = None
+    """The ledger's database: ``postgresql://user@host/database``, ``mysql+pymysql://...`` or
+    ``sqlite:///path``; none: a file in the sweep's folder."""
 
 
 class Resources(Section):
@@ -248,6 +251,8 @@ class Settings(Section):
     """File(s), glob, folder, hub id, or ``builtin:quickstart``; ``{path, weight, format}`` to mix several."""
     data_format: DataFormat = "auto"
     """How the rows say what is asked and answered; ``auto`` tells it from their fields."""
+    trust_remote_code: bool = False
+    """Whether Python code in the model's folder or repository may be run, with all rights of yours."""
     chat_template: TemplateName | TemplateFile = "auto"
     """How a conversation becomes text: ``auto`` is the model's own template, ``plain`` where it has none;
     else a name, or a ``.jinja`` file."""

@@ -16,6 +16,7 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from sweeper.errors import Problem, SpaceFileError
+from sweeper.redact import masked
 from sweeper.spec.values import Scalar, text
 
 __all__ = ["Located", "parse_yaml", "read_document"]
@@ -50,8 +51,8 @@ class Located:
         return self.value
 
     def shown(self) -> str:
-        """The value as the person wrote it, shortened."""
-        shown = f'"{self.value}"' if self.quoted else self.written or text(self.plain())
+        """The value as the person wrote it, shortened, and without the password of an address."""
+        shown = masked(f'"{self.value}"' if self.quoted else self.written or text(self.plain()))
         return shown if len(shown) <= 80 else shown[:77] + "..."
 
 

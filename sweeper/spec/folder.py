@@ -20,13 +20,18 @@ class SweepFolder:
         return self.root / "space.yaml"
 
     @property
+    def secrets_file(self) -> Path:
+        """The addresses with passwords that resuming needs; there only where some have one. Mode 0600."""
+        return self.root / "secrets.json"
+
+    @property
     def study_file(self) -> Path:
         """The ledger's database, where it is not on a server."""
         return self.root / "study.db"
 
     @property
     def study_url(self) -> str:
-        """The ledger's database as SQLAlchemy names it."""
+        """The ledger's database as SQLAlchemy names it, where ``search.storage`` names no other."""
         return f"sqlite:///{self.study_file.absolute()}"
 
     @property

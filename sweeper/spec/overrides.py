@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sweeper.errors import Problem, SpaceFileError
+from sweeper.redact import masked
 from sweeper.spec.document import Located, parse_yaml
 from sweeper.spec.fields import branches, closest, file_key, leaves, short_name
 
@@ -17,7 +18,7 @@ def apply_overrides(root: Located, overrides: Sequence[str]) -> tuple[Located, l
     problems: list[Problem] = []
     for override in overrides:
         key, equals, source = override.partition("=")
-        place = f"--set {override}"
+        place = f"--set {masked(override)}"
         path = _path_of(key.strip(), place, problems) if equals else None
         if not equals:
             remedy = "write --set training.lr=1e-4"

@@ -18,7 +18,9 @@ from sweeper.spec.values import Choice, IntRange, describe, points, text
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["FixedValue", "Plan", "Span", "make_plan", "render"]
+__all__ = ["TRUSTED", "FixedValue", "Plan", "Span", "make_plan", "render"]
+
+TRUSTED = "Python code that comes with the model is run, with all your rights (trust_remote_code: true)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +277,7 @@ def _left_out(facts: Facts) -> list[str]:
 
 def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
     search, facts, closed = space.settings.search, space.facts, space.closed
-    notes = []
+    notes = [TRUSTED] if space.settings.trust_remote_code else []
     notes += [f"{problem.rule}: {problem.remedy}" for problem in hardware_problems(space)]
     notes += _left_out(facts)
     if search.sampler == "grid" and trials < search.trials:

@@ -17,6 +17,7 @@ from sweeper.spec.config import Config, Settings
 from sweeper.spec.dump import file_tree
 from sweeper.spec.facts import Facts
 from sweeper.spec.fields import closest, leaves, nested, short_name
+from sweeper.spec.secrets import struck_out
 from sweeper.spec.values import OpenValue, Scalar, Values, as_tree, points, text
 
 __all__ = ["Dimension", "Space", "require_closed", "require_open"]
@@ -109,7 +110,7 @@ class Space:
         }
 
     def close(self, values: Mapping[str, Scalar]) -> Config:
-        """The configuration of one trial.
+        """The configuration of one trial, without the passwords of addresses: training needs none.
 
         Args:
             values: dimension name -> value. Missing ones take their default, those of inactive
@@ -128,7 +129,7 @@ class Space:
             raise SpaceFileError(self.problem(one, flat) for one in found)
         if not self.dimensions and self.provenance is not None:
             flat["provenance"] = dict(self.provenance)
-        return Config.model_validate(nested(flat))
+        return Config.model_validate(nested(struck_out(flat)))
 
     def attempt(self, values: Mapping[str, Scalar]) -> tuple[dict[str, Any], list[Contradiction]]:
         """Every field's value (path -> value) under these values, and what contradicts what."""
@@ -176,7 +177,7 @@ class Space:
     def resolved(self) -> dict[str, Any]:
         """The tree of a space file that asks the same, with what the rules decided written out.
 
-        Fields that follow from an open value stay ``auto``.
+        Fields that follow from an open value stay ``auto``; passwords of addresses are struck out.
         """
         written: dict[str, Any] = {
             path: leaf.written(self.closed[path]) for path, leaf in leaves().items() if path in self.closed
@@ -194,7 +195,7 @@ class Space:
             written[one.path] = form
         for path in self.following():
             written[path] = "auto"
-        tree = file_tree(written)
+        tree = file_tree(struck_out(written))
         if not self.dimensions and self.provenance is not None:
             tree["provenance"] = dict(self.provenance)
         return tree

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -43,7 +44,7 @@ class Tracker:
         self._uri = uri
         self._experiment = experiment
         self._log_path = log_path
-        self._redact = Redactor(uri)
+        self._redact = Redactor(uri, environment=os.environ)
         self._events: queue.SimpleQueue[_Event | None] = queue.SimpleQueue()
         self._warnings: dict[str, None] = {}
         self._closed = False

@@ -6,23 +6,14 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from sweeper.errors import UserError
+from sweeper.redact import Redactor, is_struck, masked
 
 if TYPE_CHECKING:
     from sweeper.spec import Settings
 
 __all__ = ["Redactor", "artifact_root", "masked", "sqlite_file", "tracking_uri"]
-
-# Greedy up to the last "@", as a password may hold one.
-_USER_INFO = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^:/?#@]*):(?P<password>.*)@")
-_TOKEN_INFO = re.compile(r"(?P<scheme>https?://)(?P<token>[^:/?#@]+)@")
-_QUERY_SECRET = re.compile(
-    r"(?P<key>[?&;](?:password|passwd|pwd|sslpassword|token)=)(?P<secret>[^&;#]+)", re.I
-)
-_SHORTEST_SECRET = 6
-"""A shorter password is only struck out where it stands in a URI: elsewhere it would hit plain words."""
 
 
 def tracking_uri(settings: Settings, sweep_dir: Path) -> str:
@@ -31,15 +22,20 @@ def tracking_uri(settings: Settings, sweep_dir: Path) -> str:
     The SQLite file stands beside the sweep's folder, so that all sweeps of a folder share it. SQLite
     paths come out absolute: the answer does not depend on where a later command is started.
 
+    Where the file's password was struck out, ``MLFLOW_TRACKING_URI`` gives the address again.
+
     Raises:
-        UserError: the URI is a plain path or a ``file:`` URI, which MLflow no longer takes.
+        UserError: the URI is a plain path or a ``file:`` URI, which MLflow no longer takes, or its
+            password is not known here.
     """
     given, place = settings.tracking.mlflow_uri, "tracking.mlflow_uri"
-    if given is None:
-        given, place = os.environ.get("MLFLOW_TRACKING_URI") or None, "MLFLOW_TRACKING_URI"
+    elsewhere = os.environ.get("MLFLOW_TRACKING_URI") or None
+    if given is None or (is_struck(given) and elsewhere is not None):
+        given, place = elsewhere, "MLFLOW_TRACKING_URI"
     if given is None:
         return f"sqlite:///{sweep_dir.absolute().parent / 'mlflow.db'}"
     _refuse_folder_store(given, place)
+    _refuse_struck(given, place)
     file = sqlite_file(given)
     if file is None:
         return given
@@ -52,9 +48,19 @@ def _refuse_folder_store(uri: str, place: str) -> None:
     if is_folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("1", "true"):
         raise UserError.of(
             where=place,
-            value=uri,
+            value=masked(uri),
             rule="MLflow keeps its store in a database or on a server, no longer in a plain folder",
             remedy="write sqlite:///path/to/mlflow.db, postgresql://..., mysql://..., http://... or https://...",
+        )
+
+
+def _refuse_struck(uri: str, place: str) -> None:
+    if is_struck(uri):
+        raise UserError.of(
+            where=place,
+            value=uri,
+            rule="the password of MLflow's store was struck out",
+            remedy="give the whole address in MLFLOW_TRACKING_URI; or put back the sweep's secrets.json",
         )
 
 
@@ -70,40 +76,3 @@ def artifact_root(uri: str) -> Path | None:
     """The folder of artifacts, beside a SQLite store's file; None where a server or database decides."""
     file = sqlite_file(uri)
     return None if file is None else file.parent / "mlartifacts"
-
-
-def masked(uri: str) -> str:
-    """The URI with its password struck out: fit for a screen, a log or a tag."""
-    uri = _USER_INFO.sub(r"\g<scheme>\g<user>:***@", uri)
-    uri = _TOKEN_INFO.sub(r"\g<scheme>***@", uri)
-    return _QUERY_SECRET.sub(r"\g<key>***", uri)
-
-
-class Redactor:
-    """Strikes one store's password out of any text. Immutable, so any thread may use it."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._masked = masked(uri)
-        user_info = _USER_INFO.search(uri) or _TOKEN_INFO.search(uri)
-        found = [] if user_info is None else [user_info.groups()[-1]]
-        found += [match["secret"] for match in _QUERY_SECRET.finditer(uri)]
-        # Longest first, so that no secret is left behind as the rest of another.
-        self._secrets = sorted(
-            {form for text in found for form in (text, unquote(text))}, key=len, reverse=True
-        )
-
-    @property
-    def has_secret(self) -> bool:
-        return bool(self._secrets)
-
-    def __call__(self, text: str) -> str:
-        """The text without the password."""
-        if not self._secrets:
-            return text
-        text = text.replace(self._uri, self._masked)
-        for secret in self._secrets:
-            text = text.replace(f":{secret}@", ":***@")
-            if len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
-        return text

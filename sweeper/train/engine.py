@@ -25,7 +25,7 @@ class Job:
 
     config: Config
     cache_dir: Path
-    """Shared by all trials of a sweep: converted models."""
+    """Shared by all trials of a sweep, and in its folder: converted models."""
     data_dir: Path
     """The tokenized data, which every trial maps; the first trial makes it."""
     log_file: Path

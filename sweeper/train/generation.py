@@ -87,7 +87,7 @@ class Generation:
         evaluation = config.evaluation
         self._max_new_tokens = evaluation.max_new_tokens
         self._pad_id = data.pad_id
-        self._tokenizer = load_tokenizer(config.model_path)
+        self._tokenizer = load_tokenizer(config.model_path, trust_remote_code=config.trust_remote_code)
         self._scorers = [Scorer.of(entry, modules_dir) for entry in config.generated_metrics]
         rows = range(min(evaluation.rows, data.eval.rows))
         turns = [last_turn(*data.eval.row(row)) for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from deepspeed.accelerator import get_accelerator
 
-from sweeper.data import load_tokenizer, model_folder, sampled_hash
+from sweeper.data import load_tokenizer, model_folder, sampled_hash, untrusted
 from sweeper.errors import ModelError
 from sweeper.spec import Config, Lora
 from sweeper.train.attention import implementation_for, layout_of
@@ -41,7 +42,7 @@ class ModelStore:
         _require_precision(config.deepspeed.precision)
         key = (config.model_path, config.deepspeed.precision)
         if key not in self._pristine:
-            self._pristine[key] = _load(*key, self._cache_dir)
+            self._pristine[key] = _load(*key, self._cache_dir, trust_remote_code=config.trust_remote_code)
         model = copy.deepcopy(self._pristine[key])
         if config.training.packing and layout_of(model) == "padded":
             raise _unpackable(config)
@@ -52,15 +53,22 @@ class ModelStore:
         return model
 
 
-def _load(model_path: str, precision: Precision, cache_dir: Path) -> PreTrainedModel:
+def _load(
+    model_path: str, precision: Precision, cache_dir: Path, *, trust_remote_code: bool
+) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     folder = model_folder(model_path)
     if folder.endswith(".gguf"):
         folder = str(_converted_gguf(Path(folder), cache_dir))
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=_DTYPES[precision])
-    except (OSError, ValueError) as error:
+        # Weights of an older kind (pytorch_model.bin) are pickles, of which only tensors are taken.
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=_DTYPES[precision], trust_remote_code=trust_remote_code, weights_only=True
+        )
+    except (OSError, ValueError, pickle.UnpicklingError) as error:
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            raise untrusted(model_path) from error
         raise ModelError.of(
             where="model_path",
             value=model_path,
@@ -177,6 +185,7 @@ def save_model_folder(
     model_path: str,
     state_dict: dict[str, torch.Tensor] | None,
     chat_template: str = "auto",
+    trust_remote_code: bool = False,
 ) -> None:
     """Write model and tokenizer as one folder, whole or not at all.
 
@@ -191,7 +200,10 @@ def save_model_folder(
             model.save_pretrained(draft)
         else:
             model.save_pretrained(draft, state_dict=state_dict)
-        load_tokenizer(model_path, chat_template=chat_template).save_pretrained(draft)
+        tokenizer = load_tokenizer(
+            model_path, chat_template=chat_template, trust_remote_code=trust_remote_code
+        )
+        tokenizer.save_pretrained(draft)
         if folder.exists():
             folder.rmdir()
         draft.replace(folder)

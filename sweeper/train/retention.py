@@ -21,6 +21,7 @@ class Keeper:
         self._folder, self._model_folder = job.checkpoints, job.model_folder
         self._settings, self._objective = job.config.checkpoints, job.config.objective
         self._best_so_far = job.best_so_far
+        self._sweep_dir = job.cache_dir.parent
 
     def keep_state(self, engine: Engine, progress: Progress) -> None:
         """Write the state after an evaluation, then remove those that it makes superfluous."""
@@ -30,14 +31,14 @@ class Keeper:
         if not target.exists():
             engine.checkpoint(target)
         for superfluous in self._superfluous():
-            discard(superfluous)
+            discard(superfluous, inside=self._sweep_dir)
 
     def keep_model(self, engine: Engine, progress: Progress) -> None:
         """Save the model of a finished trial, if it is one to keep."""
         if self._model_folder is None or self._settings.model == "none":
             return
         if self._settings.model == "all" or self._is_best(progress.metrics[self._objective.metric]):
-            discard(self._model_folder)
+            discard(self._model_folder, inside=self._sweep_dir)
             engine.save_model(self._model_folder)
 
     def _is_best(self, value: float) -> bool:
@@ -65,13 +66,26 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return next(reversed(_checkpoints(folder)), None)
 
 
-def discard(folder: Path) -> None:
-    """Remove a folder so that it is never seen half-removed under its name."""
-    if folder.exists():
-        doomed = folder.with_name(f".{folder.name}.removed")
-        shutil.rmtree(doomed, ignore_errors=True)
+def discard(folder: Path, *, inside: Path) -> None:
+    """Remove a folder so that it is never seen half-removed under its name.
+
+    Nothing is removed that lies outside of ``inside``: where a link leads out of it, what is behind the
+    link stays, and so does a link on the way.
+    """
+    if not folder.parent.resolve().is_relative_to(inside.resolve()):
+        return
+    doomed = folder.with_name(f".{folder.name}.removed")
+    _remove(doomed)
+    if folder.exists() or folder.is_symlink():
         folder.replace(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        _remove(doomed)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

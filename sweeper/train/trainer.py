@@ -202,6 +202,7 @@ class Trainer:
             model_path=self.config.model_path,
             state_dict=state,
             chat_template=self.config.chat_template,
+            trust_remote_code=self.config.trust_remote_code,
         )
 
     def close(self) -> None:

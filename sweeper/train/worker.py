@@ -16,6 +16,7 @@ import torch
 
 from sweeper.data import TokenizedData, tokenized
 from sweeper.errors import TrialFailedError
+from sweeper.redact import LogRedirect
 from sweeper.spec import Config
 from sweeper.train.attention import Layout, layout_of
 from sweeper.train.engine import STARTUP, Job, Prepared, Progress
@@ -241,8 +242,5 @@ def _without_shared_memory_op() -> None:
 
 
 def _append_output_to(log_file: Path) -> None:
-    """Send what this process prints, libraries in C included, to the trial's log."""
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("ab") as log:
-        for descriptor in (1, 2):
-            os.dup2(log.fileno(), descriptor)
+    """Send what this process prints, libraries in C included, to the trial's log, secrets struck out."""
+    LogRedirect(log_file)

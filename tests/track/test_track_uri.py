@@ -9,6 +9,7 @@ import pytest
 from sweeper.errors import UserError
 from sweeper.spec import Settings, Tracking
 from sweeper.track import masked, tracking_uri
+from sweeper.track.store import _folder_name
 from sweeper.track.uri import Redactor, artifact_root
 
 
@@ -51,6 +52,12 @@ def test_artifacts_stand_beside_a_sqlite_store_only(tmp_path: Path) -> None:
     assert artifact_root(f"sqlite:///{tmp_path}/mlflow.db") == tmp_path / "mlartifacts"
     assert artifact_root("http://tracking:5000") is None
     assert artifact_root("sqlite:///:memory:") is None
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", "/etc/x", "a/../../b", "."])
+def test_no_experiments_name_leads_out_of_the_folder_of_artifacts(name: str, tmp_path: Path) -> None:
+    inside = (tmp_path / _folder_name(name)).resolve()
+    assert inside.parent == tmp_path.resolve()
 
 
 @pytest.mark.parametrize(

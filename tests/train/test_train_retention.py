@@ -104,5 +104,28 @@ def test_the_newest_state_is_the_one_with_the_most_steps_and_drafts_do_not_count
     for name in ("step-00000009", "step-00000100", ".step-00000200.partial"):
         (tmp_path / name).mkdir()
     assert newest_checkpoint(tmp_path) == tmp_path / "step-00000100"
-    discard(tmp_path / "step-00000100")
+    discard(tmp_path / "step-00000100", inside=tmp_path)
     assert newest_checkpoint(tmp_path) == tmp_path / "step-00000009"
+
+
+def test_nothing_outside_of_the_sweeps_folder_is_removed_through_a_link(tmp_path):
+    outside, sweep = tmp_path / "outside", tmp_path / "sweep"
+    for folder in (outside / "checkpoints", sweep / "trials" / "0"):
+        folder.mkdir(parents=True)
+    (outside / "checkpoints" / "precious").touch()
+
+    (sweep / "trials" / "1").symlink_to(outside)
+    discard(sweep / "trials" / "1" / "checkpoints", inside=sweep)  # a trial's folder leads out
+    discard(sweep / "trials" / ".." / ".." / "outside" / "checkpoints", inside=sweep)
+    (sweep / "trials" / "0" / ".checkpoints.removed").symlink_to(outside / "checkpoints")
+    (sweep / "trials" / "0" / "checkpoints").symlink_to(outside / "checkpoints")
+    discard(sweep / "trials" / "0" / "checkpoints", inside=sweep)  # the folder itself is a link
+    assert (outside / "checkpoints" / "precious").exists()
+    assert not list((sweep / "trials" / "0").iterdir())
+
+
+def test_a_sweep_behind_a_link_is_tidied_as_any_other(tmp_path):
+    (tmp_path / "large-disk" / "trials" / "0" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "sweep").symlink_to(tmp_path / "large-disk")
+    discard(tmp_path / "sweep" / "trials" / "0" / "checkpoints", inside=tmp_path / "sweep")
+    assert not (tmp_path / "large-disk" / "trials" / "0" / "checkpoints").exists()

@@ -1,0 +1,84 @@
+"""What a sweep's folder keeps of addresses, and that it can be read again from anywhere."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from sweeper.drive.stored import store_space, stored_space, study_url
+from sweeper.errors import SweepFolderError, UserError
+from sweeper.spec import Facts, SweepFolder, load_space
+from sweeper.track import tracking_uri
+
+FACTS = Facts(train_rows=2000, eval_rows=100, accelerator="cpu", devices=1, cpus=2)
+MLFLOW = "postgresql://me:s%40cretive@db/mlflow"
+STORAGE = "mysql+pymysql://me:s%40cretive@db/ledger"
+
+
+@pytest.fixture
+def store(tmp_path, write_space):
+    """Stores a sweep in a folder, as its driver does at the beginning."""
+
+    def make(**changes):
+        space = load_space(write_space(tmp_path, **changes), gather=lambda _: FACTS)
+        folder = SweepFolder(tmp_path / "sweep")
+        store_space(space, folder)
+        return space, folder
+
+    return make
+
+
+def test_addresses_come_back_whole_and_only_the_private_file_holds_them(store):
+    space, folder = store(tracking__mlflow_uri=MLFLOW, search__storage=STORAGE)
+    assert stored_space(folder) == space
+    assert stat.S_IMODE(folder.secrets_file.stat().st_mode) == 0o600
+    holders = [file for file in folder.root.rglob("*") if b"cretive" in file.read_bytes()]
+    assert holders == [folder.secrets_file]
+    assert "***" in folder.space_file.read_text()
+
+
+def test_without_a_password_there_is_no_private_file(store):
+    space, folder = store(tracking__mlflow_uri="http://tracking:5000", search__storage="postgresql://db/x")
+    assert not folder.secrets_file.exists()
+    assert stored_space(folder) == space
+
+
+def test_a_variable_for_one_folder_says_nothing_about_another(store, monkeypatch):
+    monkeypatch.setenv("SWEEPER_STORAGE", STORAGE)
+    space, folder = store()
+    assert study_url(stored_space(folder), folder) == folder.study_url
+    assert stored_space(folder) == space
+
+
+def test_a_password_that_did_not_come_along_is_asked_for_where_it_is_needed(store, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    _, folder = store(tracking__mlflow_uri=MLFLOW, search__storage=STORAGE)
+    folder.secrets_file.unlink()
+    space = stored_space(folder)
+    with pytest.raises(SweepFolderError, match="SWEEPER_STORAGE"):
+        study_url(space, folder)
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
+        tracking_uri(space.settings, folder.root)
+    monkeypatch.setenv("SWEEPER_STORAGE", STORAGE)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", MLFLOW)
+    assert study_url(space, folder) == STORAGE
+    assert tracking_uri(space.settings, folder.root) == MLFLOW
+
+
+@pytest.mark.parametrize("text", ["{", "1", '{"search.storage": "postgresql://me:s@cretive@db'])
+def test_a_private_file_that_is_broken_is_named_without_its_content(store, text):
+    _, folder = store(search__storage=STORAGE)
+    folder.secrets_file.write_text(text)
+    with pytest.raises(SweepFolderError, match=r"secrets\.json") as caught:
+        stored_space(folder)
+    assert "cretive" not in str(caught.value)
+
+
+def test_a_file_named_from_one_folder_is_found_from_another(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, folder = store(search__storage="sqlite:///ledgers.db")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert study_url(stored_space(folder), folder) == f"sqlite:///{tmp_path}/ledgers.db"
