@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from sweeper.drive.steps import append_steps
 from sweeper.drive.trainable import Outcome
 from sweeper.errors import UserError
 from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState, best_of
@@ -130,18 +131,20 @@ class Recorder:
 
     def _take_progress(self, number: int, progress: Progress) -> bool:
         metric = self._space.settings.objective.metric
+        append_steps(self._folder.trial_steps(number), progress.steps)
+        self._ledger.report(
+            number,
+            Evaluation(
+                tokens=progress.tokens,
+                step=progress.step,
+                seconds=progress.seconds,
+                metrics=progress.metrics,
+                time_s=progress.time_s,
+            ),
+        )
         if progress.tokens == 0:
             self._ledger.note_untrained(progress.metrics[metric])
         else:
-            self._ledger.report(
-                number,
-                Evaluation(
-                    tokens=progress.tokens,
-                    step=progress.step,
-                    seconds=progress.seconds,
-                    metrics=progress.metrics,
-                ),
-            )
             if STARTUP in progress.metrics:
                 self._ledger.note(number, startup_s=progress.metrics[STARTUP])
             self._refresh(number)

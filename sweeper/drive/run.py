@@ -16,7 +16,7 @@ from sweeper.errors import SweepFolderError, SweepInterruptedError
 from sweeper.search import Ledger, TrialRecord, check_sampler
 from sweeper.spec import Space, SweepFolder, load_space, require_hardware, require_metrics, require_open
 
-__all__ = ["SweepResult", "resume_sweep", "run_sweep"]
+__all__ = ["SweepResult", "refuse_running", "resume_sweep", "run_sweep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def resume_sweep(root: Path) -> SweepResult:
     """
     folder = SweepFolder(root)
     space, ledger = open_sweep(folder)
-    _refuse_running(folder, ledger)
+    refuse_running(folder, ledger)
     require_metrics(space)
     with quiet(folder.logs_dir / "driver.log") as person:
         return _conduct(space, folder, ledger, person)
@@ -114,7 +114,8 @@ def _refuse_existing(folder: SweepFolder) -> None:
     raise SweepFolderError.of(where=str(folder.root), value="", rule=rule, remedy=remedy)
 
 
-def _refuse_running(folder: SweepFolder, ledger: Ledger) -> None:
+def refuse_running(folder: SweepFolder, ledger: Ledger) -> None:
+    """Raises SweepFolderError while another driver is at work on the sweep."""
     if sweep_state(ledger) == "running":
         driver = ledger.sweep_attributes().get("driver", {})
         raise SweepFolderError.of(

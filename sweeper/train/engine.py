@@ -7,6 +7,7 @@ somebody else's command line can implement it as well.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,6 +86,8 @@ class Progress:
     """``eval/...`` and ``perf/...``."""
     steps: tuple[StepMetrics, ...] = field(default=())
     done: bool = False
+    time_s: float = field(default_factory=time.time)
+    """When this was said, in seconds since the epoch."""
 
 
 class Engine(Protocol):
