@@ -35,10 +35,9 @@ class Mirror:
 
     def replay(self) -> None:
         """Tell of the sweep and of all its trials so far."""
-        records = self._ledger.trials()
-        self._announce(records)
+        self._announce()
         listener = self.listener
-        for record in records:
+        for record in self._ledger.trials():
             if record.state is not TrialState.WAITING:
                 config = self._space.close(record.values)
                 listener.replay(record, config, self._folder.trial_steps(record.number))
@@ -65,15 +64,16 @@ class Mirror:
         """See Tracker.content."""
         return self._tracker.content()
 
-    def _announce(self, records: Sequence[TrialRecord]) -> None:
+    def _announce(self) -> None:
+        attributes = self._ledger.sweep_attributes()
         following = set(self._space.following())
         settings = named_parameters(self._space, self._space.close(self._space.default_values()))
         self._tracker.sweep_started(
             name=self._space.name,
             params={name: value for name, value in settings.items() if name not in following},
-            tags=self._tags() | {"sweeper.sweep_id": str(self._ledger.sweep_attributes()["id"])},
+            tags=self._tags() | {"sweeper.sweep_id": str(attributes["id"])},
             space_file=self._folder.space_file,
-            at_s=records[0].started_s if records else None,
+            at_s=attributes.get("started_s"),
         )
 
     def _tags(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     with quiet(folder.logs_dir / "driver.log") as person:
         store_space(space, folder)
         ledger = Ledger.create(folder.study_url, space)
-        ledger.note_sweep(id=uuid.uuid4().hex)
+        ledger.note_sweep(id=uuid.uuid4().hex, started_s=time.time())
         return _conduct(space, folder, ledger, person)
 
 

@@ -71,10 +71,6 @@ class _Run:
     points: int = 0
     """Of a closed run."""
 
-    @property
-    def last_step(self) -> int:
-        return max((max(steps) for steps in self.known.values() if steps), default=0)
-
     def count(self) -> int:
         written = sum(len(steps) for steps in self.known.values()) - len(self.waiting)
         return self.points if self.closed else written
@@ -356,11 +352,10 @@ class Recorder:
 
 def _final_points(run: _Run, metrics: Mapping[str, float], at_s: float) -> list[MetricPoint]:
     """A metric without a history stands at step 0, of which MLflow draws bars instead of lonely dots."""
+    last_step = max((max(steps) for steps in run.known.values() if steps), default=0)
+    steps = {name: last_step if any(run.known.get(key(name), ())) else 0 for name in metrics}
     return [
-        MetricPoint(
-            name=name, value=value, step=run.last_step if run.known.get(key(name)) else 0, time_s=at_s
-        )
-        for name, value in metrics.items()
+        MetricPoint(name=name, value=value, step=steps[name], time_s=at_s) for name, value in metrics.items()
     ]
 
 
