@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "first_cause", "judge"]
 
 _BUSY = frozenset({408, 425, 429, 502, 503, 504})
 """HTTP says with these that the same request may be taken later."""
@@ -30,6 +30,11 @@ def judge(error: BaseException) -> Verdict:
             return verdict
     is_internal = any(getattr(one, "error_code", None) == "INTERNAL_ERROR" for one in _chain(error))
     return Verdict.TROUBLED if is_internal else Verdict.REFUSED
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What a person wants to know of a long story of wrapped errors: ``Connection refused``."""
+    return list(_chain(error))[-1]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.track.outage import Verdict, judge
+from sweeper.track.outage import Verdict, first_cause, judge
 from sweeper.track.quiet import open_log, set_environment
 from sweeper.track.recorder import Content, Points, Recorder
 from sweeper.track.store import open_store
@@ -270,7 +270,7 @@ class Tracker:
         if self._away is None:
             self._away_since = now
             _log.warning("MLflow cannot be reached: its records wait", exc_info=error)
-        self._away = self._said(error)
+        self._away = self._said(first_cause(error))
         if not self._closing.wait(pause_s):
             return
         was_last = attempt_began >= self._closed_at
