@@ -127,6 +127,7 @@ def test_a_server_that_is_down_comes_up_is_killed_and_comes_back_has_everything_
     start_server()
     sweep.end()
     assert "warning" not in sweep.text
+    assert (out / "logs" / "mlflow.log").read_text().count("MLflow is back after") >= 2
     assert_equal_to_ledger(server.uri, out)
 
 
