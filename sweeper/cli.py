@@ -116,6 +116,14 @@ def status(
 
 
 @app.command()
+def sync(directory: SweepDir) -> None:
+    """Write to MLflow what it lacks of a sweep, such as after an outage."""
+    from sweeper.drive import sync_sweep
+
+    typer.echo(sync_sweep(directory))
+
+
+@app.command()
 def best(
     directory: SweepDir,
     format: Annotated[Format, typer.Option(help="What to print it as.")] = Format.yaml,

@@ -141,3 +141,14 @@ def local_ray() -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store to copy for each test: migrations take seconds."""
+    from sweeper.track.store import open_store
+    from sweeper.track.uri import Redactor
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    open_store(f"sqlite:///{file}", "warm-up", Redactor(""))
+    return file

@@ -5,6 +5,7 @@ Importing this needs neither ray nor torch.
 
 from sweeper.drive.run import SweepResult, resume_sweep, run_sweep
 from sweeper.drive.stored import newest_sweep, open_sweep, sweep_state
+from sweeper.drive.sync import sync_sweep
 from sweeper.drive.train import TrainResult, train_config
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "resume_sweep",
     "run_sweep",
     "sweep_state",
+    "sync_sweep",
     "train_config",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sweeper.drive.recovery import Setback
+from sweeper.drive.steps import append_steps
 from sweeper.drive.trainable import Outcome
 from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState, best_of
 from sweeper.spec import Config, Space, SweepFolder, TooLarge, dump_config, fitted, write_whole
@@ -25,7 +26,8 @@ _COUNT_EVERY_S = 30.0
 class Listener(Protocol):
     """Told of what the ledger has already taken. Must neither block nor raise."""
 
-    def trial_started(self, number: int, record: TrialRecord, config: Config) -> None: ...
+    def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
+        """``config`` is what was asked; what it trains with may be lighter, and may become so."""
 
     def trial_prepared(self, number: int, prepared: Prepared) -> None: ...
 
@@ -80,11 +82,12 @@ class Recorder:
         record = self._unfinished.pop(0) if self._unfinished else self._ledger.ask()
         if record is None:
             return None
-        number, config = record.number, fitted(self._space.close(record.values), self._too_large)
+        number, asked = record.number, self._space.close(record.values)
+        config = fitted(asked, self._too_large)
         self._records[number] = record
         self._note_config(number, config)
         for listener in self._listeners:
-            listener.trial_started(number, record, config)
+            listener.trial_started(number, record, asked)
         job = Job(
             config=config,
             cache_dir=self._folder.cache_dir.absolute(),
@@ -199,9 +202,8 @@ class Recorder:
 
     def _take_progress(self, number: int, progress: Progress) -> bool:
         metric = self._space.settings.objective.metric
-        if progress.tokens == 0:
-            self._ledger.note_untrained(progress.metrics[metric])
-        elif not progress.paused:
+        append_steps(self._folder.trial_steps(number), progress.steps)
+        if not progress.paused:
             self._ledger.report(
                 number,
                 Evaluation(
@@ -209,8 +211,12 @@ class Recorder:
                     step=progress.step,
                     seconds=progress.seconds,
                     metrics=progress.metrics,
+                    time_s=progress.time_s,
                 ),
             )
+        if progress.tokens == 0:
+            self._ledger.note_untrained(progress.metrics[metric])
+        else:
             if STARTUP in progress.metrics:
                 self._ledger.note(number, startup_s=progress.metrics[STARTUP])
             self._refresh(number)

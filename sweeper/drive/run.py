@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -89,7 +90,7 @@ def resume_sweep(root: Path) -> SweepResult:
 
 def _new_ledger(url: str, space: Space) -> Ledger:
     ledger = Ledger.create(url, space)
-    ledger.note_sweep(id=uuid.uuid4().hex)
+    ledger.note_sweep(id=uuid.uuid4().hex, started_s=time.time())
     return ledger
 
 

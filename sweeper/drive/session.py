@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from sweeper.data import model_fingerprint, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
+from sweeper.drive.mirror import Mirror
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
-from sweeper.drive.tracking import TrackingListener, named_parameters
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.recommend import write_answer, write_results
 from sweeper.search import Ledger, make_stopper
 from sweeper.spec import Space, SweepFolder
-from sweeper.track import Tracker, tracking_uri
 from sweeper.train import reap
 
 if TYPE_CHECKING:
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Session", "versions"]
 
 _VERSIONED = ("sweeper", "torch", "deepspeed", "transformers", "peft", "ray", "optuna", "mlflow")
-_TRACKING_PATIENCE_S = 60.0
-"""How long the end of a sweep waits for MLflow; the ledger has everything already."""
+_TRACKING_PATIENCE_S, _INTERRUPTED_PATIENCE_S = 600.0, 5.0
+"""How long the end of a sweep waits at most for an MLflow that makes progress, and how long an end that
+is not the usual one does; the ledger has everything already."""
 
 
 def versions() -> dict[str, str]:
@@ -43,11 +43,7 @@ class Session:
         self._typical = space.close(space.default_values())
         finished = [record for record in ledger.trials() if record.state.is_finished]
         self._view = ProgressView(space, person, finished=finished)
-        self._tracker = Tracker(
-            uri=tracking_uri(space.settings, folder.root),
-            experiment=space.experiment,
-            log_path=folder.logs_dir / "mlflow.log",
-        )
+        self._mirror = Mirror(space, folder, ledger)
         self._fingerprints: dict[str, str] = {}
 
     def search(self) -> None:
@@ -81,39 +77,25 @@ class Session:
 
     def conclude(self) -> list[str]:
         """Write the answer and close MLflow's runs; returns warnings."""
-        trials, best = self._ledger.trials(), self._ledger.best()
-        artifacts = write_results(self._space, trials, self._folder)
-        metrics, tags = {}, {}
-        if best is not None:
-            answer = write_answer(self._space, self._ledger, self._folder, versions(), self._fingerprints)
-            artifacts.append(answer)
-            metrics = {"best": best.value or 0.0}
-            tags = {"best_trial": str(best.number), **_description(self._folder)}
-        self._tracker.sweep_finished(state="finished", artifacts=artifacts, tags=tags, metrics=metrics)
-        return self._tracker.close(_TRACKING_PATIENCE_S)
+        write_results(self._space, self._ledger.trials(), self._folder)
+        if self._ledger.best() is not None:
+            write_answer(self._space, self._ledger, self._folder, versions(), self._fingerprints)
+        self._mirror.conclude("finished")
+        return self._mirror.close(_TRACKING_PATIENCE_S)
 
     def _recorder(self) -> Recorder:
         data_dir = prepared_folder(self._typical, self._folder.cache_dir.absolute())
         model = model_fingerprint(self._typical.model_path)
         self._fingerprints = {"data": data_dir.name, "model": model}
-        self._announce()
+        self._ledger.note_sweep(tags=self._tags())
+        self._mirror.replay()
         return Recorder(
             self._space,
             self._ledger,
             self._folder,
             make_stopper(self._space),
-            [self._view, TrackingListener(self._tracker, self._space, self._tags())],
+            [self._view, self._mirror.listener],
             data_dir=data_dir,
-        )
-
-    def _announce(self) -> None:
-        following = set(self._space.following())
-        settings = named_parameters(self._space, self._typical)
-        self._tracker.sweep_started(
-            name=self._space.name,
-            params={name: value for name, value in settings.items() if name not in following},
-            tags=self._tags() | {"sweeper.sweep_id": str(self._ledger.sweep_attributes()["id"])},
-            space_file=self._folder.space_file,
         )
 
     def _tags(self) -> dict[str, str]:
@@ -128,10 +110,9 @@ class Session:
             yield
         except BaseException as error:
             state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            self._tracker.sweep_finished(
-                state=state, artifacts=[self._folder.space_file], tags={}, metrics={}
-            )
-            self._tracker.close(_TRACKING_PATIENCE_S)
+            with suppress(Exception):  # the first error is the one to know
+                self._mirror.conclude(state)
+            self._mirror.close(_INTERRUPTED_PATIENCE_S)
             raise
 
     def _tuner(self, recorder: Recorder, places: int) -> Tuner:
@@ -170,11 +151,6 @@ def _to_mend(problem: Exception, folder: SweepFolder) -> Exception:
         rule="the sweep's folder cannot be written; what is in its ledger is kept",
         remedy=f"make room, then go on with: sweeper resume {folder.root}",
     )
-
-
-def _description(folder: SweepFolder) -> dict[str, str]:
-    """The final table as what MLflow shows at the top of the sweep's run."""
-    return {"mlflow.note.content": folder.results_markdown.read_text()}
 
 
 def _trial_name(trial: object) -> str:

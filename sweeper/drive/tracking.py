@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sweeper.drive.recovery import Setback
+from sweeper.drive.steps import read_steps
 from sweeper.search import TrialRecord
 from sweeper.spec import Config, Space, dump_config
-from sweeper.track import MetricPoint, Tracker, chart_params, training_points
+from sweeper.track import MetricPoint, Tracker, chart_params, evaluation_points, training_points
 from sweeper.train import STARTUP, Prepared, Progress, StepMetrics
 
 __all__ = ["TrackingListener"]
@@ -29,16 +31,25 @@ class TrackingListener:
         fixed = chart_params(self._space, searched) | named_parameters(self._space, config)
         tags = self._tags | ({"default": "yes"} if record.is_default else {})
         self._tracker.trial_started(
-            number, searched=searched, fixed=fixed, config_yaml=dump_config(config), tags=tags
+            number,
+            searched=searched,
+            fixed=fixed,
+            config_yaml=dump_config(config),
+            tags=tags,
+            at_s=record.started_s,
         )
 
     def trial_prepared(self, number: int, prepared: Prepared) -> None:
         """Nothing that MLflow wants to know."""
 
     def progressed(self, number: int, progress: Progress) -> None:
-        points = [point for step in progress.steps for point in _step_points(step)]
-        metrics = {name: value for name, value in progress.metrics.items() if name != STARTUP}
-        points += training_points(metrics, step=progress.step, tokens=progress.tokens, time_s=time.time())
+        points = _step_points(progress.steps)
+        points += training_points(
+            _with_history(progress.metrics),
+            step=progress.step,
+            tokens=progress.tokens,
+            time_s=progress.time_s,
+        )
         self._tracker.metrics(number, points)
 
     def trial_set_back(self, number: int, setback: Setback) -> None:
@@ -48,12 +59,26 @@ class TrackingListener:
         """A matter between the sweep and the person."""
 
     def trial_finished(self, record: TrialRecord) -> None:
-        final = dict(record.evaluations[-1].metrics) if record.evaluations else {}
-        if "startup_s" in record.attributes:
-            final[STARTUP] = record.attributes["startup_s"]
+        startup_s = record.attributes.get("startup_s")
         self._tracker.trial_finished(
-            record.number, state=record.state.value, reason=record.reason, metrics=final
+            record.number,
+            state=record.state.value,
+            reason=record.reason or _setbacks(record),
+            metrics={} if startup_s is None else {STARTUP: startup_s},
+            at_s=record.ended_s,
         )
+
+    def replay(self, record: TrialRecord, config: Config, steps_file: Path) -> None:
+        """Everything that the ledger and the file of steps know of a trial: MLflow takes what it lacks."""
+        self.trial_started(record.number, record, config)
+        self._tracker.metrics(record.number, lambda: _stored_points(record, steps_file))
+        if record.state.is_finished:
+            self.trial_finished(record)
+
+
+def _setbacks(record: TrialRecord) -> str | None:
+    """What happened to a trial that came to its end all the same."""
+    return "; ".join(one["reason"] for one in record.attributes.get("setbacks", [])) or None
 
 
 def named_parameters(space: Space, config: Config) -> dict[str, Any]:
@@ -79,8 +104,25 @@ def named_parameters(space: Space, config: Config) -> dict[str, Any]:
     return {name: value for name, value in named.items() if name not in searched}
 
 
-def _step_points(step: StepMetrics) -> list[MetricPoint]:
-    metrics = {"train/loss": step.loss, "train/lr": step.lr}
-    if step.grad_norm is not None:
-        metrics["train/grad_norm"] = step.grad_norm
-    return training_points(metrics, step=step.step, tokens=step.tokens, time_s=step.time_s)
+def _stored_points(record: TrialRecord, steps_file: Path) -> list[MetricPoint]:
+    points = _step_points(read_steps(steps_file))
+    untrained = [] if record.untrained is None else [record.untrained]
+    for evaluation in (*untrained, *record.evaluations):
+        shown = replace(evaluation, metrics=_with_history(evaluation.metrics))
+        points += evaluation_points(shown, trial_started_s=record.started_s or 0.0)
+    return points
+
+
+def _step_points(steps: Iterable[StepMetrics]) -> list[MetricPoint]:
+    points: list[MetricPoint] = []
+    for step in steps:
+        metrics = {"train/loss": step.loss, "train/lr": step.lr}
+        if step.grad_norm is not None:
+            metrics["train/grad_norm"] = step.grad_norm
+        points += training_points(metrics, step=step.step, tokens=step.tokens, time_s=step.time_s)
+    return points
+
+
+def _with_history(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Without the metric that stands once for the whole trial."""
+    return {name: value for name, value in metrics.items() if name != STARTUP}

@@ -134,14 +134,20 @@ class Ledger:
         return self._start_next()
 
     def report(self, number: int, evaluation: Evaluation) -> None:
-        """Commits one evaluation; a second one at the same number of tokens replaces the first."""
+        """Commits one evaluation; a second one at the same number of tokens replaces the first.
+
+        One at 0 tokens is of the untrained model: this trial has measured it, and is not measured by it.
+        """
         trial_id = self._trial_id(number)
         content = {
             "step": evaluation.step,
             "seconds": evaluation.seconds,
+            "time_s": evaluation.time_s,
             "metrics": {name: _encode(value) for name, value in evaluation.metrics.items()},
         }
         self._storage.set_trial_user_attr(trial_id, f"{_EVALUATION}{evaluation.tokens}", content)
+        if evaluation.tokens == 0:
+            return
         objective = float(evaluation.metrics.get(self._metric, math.nan))
         self._storage.set_trial_intermediate_value(trial_id, evaluation.tokens, objective)
 
@@ -271,7 +277,8 @@ class Ledger:
 
     def _record(self, trial: FrozenTrial, late: Mapping[str, Any]) -> TrialRecord:
         attributes = {**trial.user_attrs, **late}
-        evaluations = _evaluations(attributes)
+        measured = _evaluations(attributes)
+        evaluations = tuple(one for one in measured if one.tokens)
         value = evaluations[-1].metrics.get(self._metric, math.nan) if evaluations else None
         return TrialRecord(
             number=trial.number,
@@ -279,8 +286,11 @@ class Ledger:
             values=dict(attributes.get("values", trial.params)),
             value=value,
             evaluations=evaluations,
+            untrained=next((one for one in measured if not one.tokens), None),
             reason=attributes.get("reason"),
             seconds=_seconds(trial, evaluations),
+            started_s=None if trial.datetime_start is None else trial.datetime_start.timestamp(),
+            ended_s=None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
             is_default=bool(attributes.get("is_default", False)),
             attributes={
                 name: value
@@ -342,6 +352,7 @@ def _evaluations(attributes: Mapping[str, Any]) -> tuple[Evaluation, ...]:
             tokens=int(key.removeprefix(_EVALUATION)),
             step=content["step"],
             seconds=content["seconds"],
+            time_s=content.get("time_s"),
             metrics={name: float(value) for name, value in content["metrics"].items()},
         )
         for key, content in attributes.items()

@@ -48,6 +48,8 @@ class Evaluation:
     """Since the trial's start."""
     metrics: Mapping[str, float]
     """Metric name (``eval/loss``) -> value; NaN and infinity are allowed and mean that it diverged."""
+    time_s: float | None = None
+    """When it was measured, in seconds since the epoch."""
 
     def to_dict(self) -> dict[str, Any]:
         """As strict JSON: a value that is not finite becomes null."""
@@ -71,10 +73,16 @@ class TrialRecord:
     """The objective at the last evaluation; None before the first one."""
     evaluations: tuple[Evaluation, ...] = ()
     """In the order of tokens seen."""
+    untrained: Evaluation | None = None
+    """Of the model before any training, where this trial measured it."""
     reason: str | None = None
     """Why it was stopped or failed."""
     seconds: float | None = None
     """From start to end; of a running trial, up to its last evaluation."""
+    started_s: float | None = None
+    """When it was asked for, in seconds since the epoch."""
+    ended_s: float | None = None
+    """When it ended, in seconds since the epoch."""
     is_default: bool = False
     """Whether these are the rules of thumb, which the sweep has to beat."""
     attributes: Mapping[str, Any] = field(default_factory=dict)

@@ -50,6 +50,10 @@ class SweepFolder:
         """What the trial's ranks and their libraries say."""
         return self.trial_dir(number) / "log.txt"
 
+    def trial_steps(self, number: int) -> Path:
+        """The metrics of each optimizer step, one JSON object a line."""
+        return self.trial_dir(number) / "steps.jsonl"
+
     def trial_ds_config(self, number: int) -> Path:
         """The DeepSpeed configuration that was really used."""
         return self.trial_dir(number) / "ds_config.json"

@@ -9,11 +9,13 @@ compare them; the optimizer step is there as the metric ``train/step``.
 from sweeper.track.params import chart_params
 from sweeper.track.points import MetricPoint, evaluation_points, training_points
 from sweeper.track.reader import TrackedTrial, read_trials
+from sweeper.track.recorder import Content
 from sweeper.track.tracker import Tracker
 from sweeper.track.ui import comparison_url, serve_ui
 from sweeper.track.uri import masked, tracking_uri
 
 __all__ = [
+    "Content",
     "MetricPoint",
     "TrackedTrial",
     "Tracker",

@@ -26,12 +26,16 @@ class MetricPoint:
 
 
 def evaluation_points(evaluation: Evaluation, *, trial_started_s: float) -> list[MetricPoint]:
-    """The points of one held-out evaluation; ``trial_started_s`` is in seconds since the epoch."""
+    """The points of one held-out evaluation.
+
+    ``trial_started_s``, in seconds since the epoch, places an evaluation whose own moment was not kept.
+    """
+    moment_s = trial_started_s + evaluation.seconds
     return training_points(
         evaluation.metrics,
         step=evaluation.step,
         tokens=evaluation.tokens,
-        time_s=trial_started_s + evaluation.seconds,
+        time_s=moment_s if evaluation.time_s is None else evaluation.time_s,
     )
 
 

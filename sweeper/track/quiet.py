@@ -16,11 +16,16 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_CONFIGURE_LOGGING": "false",  # else the import gives its loggers handlers that write to stderr
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",  # the default retries one call of a dead server for minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 """Read by MLflow 3 when it is imported or called; a person's own setting wins."""
+
+_OWN_ENVIRONMENT = {
+    # A request that is sent again because its answer was lost makes a run twice. The writer repeats
+    # calls itself, and looks first what has arrived.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+}
 
 _LOGGERS = ("mlflow", "alembic", "sqlalchemy", "huey", "sweeper.track")
 
@@ -29,6 +34,7 @@ def set_environment() -> None:
     """Must come before the first import of mlflow."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ.update(_OWN_ENVIRONMENT)
     for module in ("mlflow", "alembic", "sqlalchemy"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
 

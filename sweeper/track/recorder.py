@@ -1,21 +1,29 @@
-"""Writes a sweep's events with an MLflow client. Everything here blocks and belongs to the writer thread."""
+"""Writes a sweep's events with an MLflow client. Everything here blocks and belongs to the writer thread.
+
+Each event may be written again after it failed half way: what is there already is not written twice.
+"""
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweeper.track.points import MetricPoint
+from sweeper.track.text import cut, flatten, key, quoted
 from sweeper.track.uri import Redactor
 
-__all__ = ["Recorder", "flatten"]
+__all__ = ["Content", "Points", "Recorder"]
+
+Points = Sequence[MetricPoint] | Callable[[], Sequence[MetricPoint]]
+"""Points, or what reads them if they are needed."""
 
 SWEEP_ID_TAG = "sweeper.sweep_id"
+POINTS_TAG = "sweeper.points"
+"""How many points a child run has: it stands there once the run is closed with nothing missing."""
 TRIAL_TAG = "trial"
 PARENT_TAG = "mlflow.parentRunId"
 INTERRUPTED = "INTERRUPTED"
@@ -23,7 +31,6 @@ INTERRUPTED = "INTERRUPTED"
 
 _PARAM_LIMIT = 6000
 _TAG_LIMIT = 8000
-_KEY_LIMIT = 250
 _PARAMS_PER_BATCH = 100
 _METRICS_PER_BATCH = 1000
 """MLflow's limits: mlflow.utils.validation, and the same on its servers."""
@@ -38,47 +45,95 @@ _STATUS = {
 """A state that is not here is a failure."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What MLflow has of a sweep."""
+
+    trials: int
+    points: int
+    """Of all trials."""
+    added_points: int
+    """Those of them that this process wrote."""
+
+
 @dataclass
 class _Run:
     """A child run as far as it is known here."""
 
     run_id: str
     closed: bool = False
-    """Finished: nothing is added."""
-    latest: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """Metric -> step and value of its latest point."""
-    known: set[tuple[str, int]] = field(default_factory=set)
-    """Points (metric, step) that an earlier process wrote."""
+    """Finished with nothing missing: nothing is added."""
+    known: dict[str, set[int]] = field(default_factory=dict)
+    """Metric -> steps of its points, written or waiting."""
     waiting: list[MetricPoint] = field(default_factory=list)
+    refused: bool = False
+    """Whether points of it were not taken."""
+    points: int = 0
+    """Of a closed run."""
 
-    @property
-    def last_step(self) -> int:
-        return max((step for step, _ in self.latest.values()), default=0)
+    def count(self) -> int:
+        written = sum(len(steps) for steps in self.known.values()) - len(self.waiting)
+        return self.points if self.closed else written
+
+    def close(self) -> None:
+        self.points, self.closed = self.count(), True
+        self.known, self.waiting = {}, []
 
 
 class Recorder:
     """The runs of one sweep in one experiment. Not thread-safe.
 
     ``at_s`` is when an event happened, in seconds since the epoch: it is written later than that.
+    Every call raises what MLflow raises. It can be made again then, after ``look_again``.
     """
 
     def __init__(self, *, client: Any, experiment_id: str, redact: Redactor) -> None:
         self._client = client
         self._experiment_id = experiment_id
         self._redact = redact
+        self._sweep_id: str | None = None
         self._parent: str | None = None
         self._trials: dict[int, _Run] = {}
         self._waiting_since: float | None = None
+        self._batch: tuple[_Run, Sequence[MetricPoint]] | None = None
+        """On its way to MLflow."""
+        self._added = 0
+        self._looked_again = False
 
     @property
     def oldest_s(self) -> float:
         """How long the oldest unwritten point has been waiting, in seconds."""
         return 0.0 if self._waiting_since is None else time.monotonic() - self._waiting_since
 
+    def content(self) -> Content:
+        """As far as it was written or looked at here."""
+        runs = self._trials.values()
+        points = sum(run.count() for run in runs)
+        return Content(trials=len(runs), points=points, added_points=self._added)
+
+    def look_again(self) -> None:
+        """Sees what has arrived although its answer was lost, so that nothing is written twice."""
+        self._batch, self._looked_again = None, True
+        if self._parent is not None:  # else its event will look for it
+            self._find_parent()
+            self._find_trials(self._parent)
+
+    def drop_batch(self) -> bool:
+        """Gives up the points that MLflow has just refused; whether there were any."""
+        if self._batch is None:
+            return False
+        run, batch = self._batch
+        for point in batch:
+            run.known[key(point.name)].discard(point.step)
+        run.waiting = run.waiting[len(batch) :]
+        run.refused, self._batch = True, None
+        return True
+
     def sweep_started(
         self, *, name: str, params: Mapping[str, Any], tags: Mapping[str, str], space_file: Path, at_s: float
     ) -> None:
-        self._parent = self._find_parent(tags.get(SWEEP_ID_TAG))
+        self._sweep_id = tags.get(SWEEP_ID_TAG)
+        self._parent = self._parent or self._find_parent()
         if self._parent is None:
             self._parent = self._create(name, tags, at_s)
         else:
@@ -112,22 +167,19 @@ class Recorder:
         self._log_params(run.run_id, params)
         self._client.log_text(run.run_id, self._redact(config_yaml), "config.yaml")
 
-    def metrics(self, number: int, points: Sequence[MetricPoint]) -> None:
+    def metrics(self, number: int, points: Points) -> None:
         """Keeps the points for the next flush. Those of a trial that never started are dropped."""
         run = self._trials.get(number)
         if run is None or run.closed:
             return
-        fresh = []
-        for point in points:
-            step, value = run.latest.get(point.name, (-1, 0.0))
-            # The optimizer step comes with training and with evaluation metrics of the same moment.
-            if (point.name, point.step) in run.known or (point.step, point.value) == (step, value):
-                continue
-            fresh.append(point)
-            if point.step >= step:
-                run.latest[point.name] = (point.step, point.value)
-        run.waiting += fresh
-        if fresh and self._waiting_since is None:
+        # The optimizer step comes with training and with evaluation metrics of the same moment, and a
+        # trial that goes on from a checkpoint repeats some: what stands already stays.
+        for point in points() if callable(points) else points:
+            steps = run.known.setdefault(key(point.name), set())
+            if point.step not in steps:
+                steps.add(point.step)
+                run.waiting.append(point)
+        if run.waiting and self._waiting_since is None:
             self._waiting_since = time.monotonic()
         if len(run.waiting) >= _METRICS_PER_BATCH:
             self._flush_run(run)
@@ -140,9 +192,10 @@ class Recorder:
             return
         self.metrics(number, _final_points(run, metrics, at_s))
         self._flush_run(run)
-        self._log_tags(run.run_id, {"state": state} | ({"reason": reason} if reason else {}))
+        labels = {"state": state} | ({"reason": reason} if reason else {})
+        self._log_tags(run.run_id, labels | ({} if run.refused else {POINTS_TAG: str(run.count())}))
         self._terminate(run.run_id, state, at_s)
-        run.closed = True
+        run.close()
 
     def sweep_finished(
         self,
@@ -154,11 +207,17 @@ class Recorder:
         at_s: float,
     ) -> None:
         self.flush()
+        if self._looked_again:
+            # A request that took longer than its sender had patience may have been carried out since.
+            self.look_again()
         self._close_trials(at_s)
         if self._parent is None:
             return
-        points = [MetricPoint(name=n, value=v, step=0, time_s=at_s) for n, v in metrics.items()]
-        self._write_points(self._parent, points)
+        there = self._client.get_run(self._parent).data.metrics
+        fresh = {name: value for name, value in metrics.items() if there.get(key(name)) != value}
+        self._write_points(
+            self._parent, [MetricPoint(name=n, value=v, step=0, time_s=at_s) for n, v in fresh.items()]
+        )
         self._log_tags(self._parent, {**tags, "state": state})
         for path in artifacts:
             self._log_file(self._parent, path)
@@ -168,55 +227,60 @@ class Recorder:
         """No trial outlives its sweep; a resumed one opens again what ends here."""
         for run in self._trials.values():
             if not run.closed:
-                run.closed = True
                 self._log_tags(run.run_id, {"state": INTERRUPTED})
                 self._terminate(run.run_id, INTERRUPTED, at_s)
+                run.close()
 
     def flush(self) -> None:
         """Writes every waiting point."""
-        self._waiting_since = None
         for run in self._trials.values():
             self._flush_run(run)
+        self._waiting_since = None
 
     def _flush_run(self, run: _Run) -> None:
         # The first metric of a run is the one that MLflow's compare page opens with.
-        points = sorted(run.waiting, key=lambda point: not point.name.startswith("eval/"))
-        run.waiting = []
-        self._write_points(run.run_id, points)
+        run.waiting.sort(key=lambda point: not point.name.startswith("eval/"))
+        while run.waiting:
+            batch = run.waiting[:_METRICS_PER_BATCH]
+            self._batch = run, batch
+            self._write_points(run.run_id, batch)
+            self._batch = None
+            self._added += len(batch)
+            run.waiting = run.waiting[len(batch) :]
 
     def _write_points(self, run_id: str, points: Sequence[MetricPoint]) -> None:
+        """At most as many as MLflow takes at once."""
         from mlflow.entities import Metric
 
         metrics = [
-            Metric(_key(point.name), float(point.value), int(point.time_s * 1000), point.step)
+            Metric(key(point.name), float(point.value), int(point.time_s * 1000), point.step)
             for point in points
         ]
-        for chunk in _chunks(metrics, _METRICS_PER_BATCH):
-            self._client.log_batch(run_id, metrics=chunk)
+        self._client.log_batch(run_id, metrics=metrics)
 
     def _terminate(self, run_id: str, state: str, at_s: float) -> None:
         status = _STATUS.get(state.upper(), "FAILED")
         self._client.set_terminated(run_id, status=status, end_time=int(at_s * 1000))
 
-    def _create(self, name: str, tags: Mapping[str, str], at_s: float) -> str:
-        labels = {_key(key): self._redact(str(value))[:_TAG_LIMIT] for key, value in tags.items()}
+    def _create(self, run_name: str, tags: Mapping[str, str], at_s: float) -> str:
+        labels = {key(name): self._redact(str(value))[:_TAG_LIMIT] for name, value in tags.items()}
         labels |= {"mlflow.source.name": "sweeper", "mlflow.source.type": "LOCAL"}
         run = self._client.create_run(
-            self._experiment_id, start_time=int(at_s * 1000), tags=labels, run_name=name
+            self._experiment_id, start_time=int(at_s * 1000), tags=labels, run_name=run_name
         )
         return str(run.info.run_id)
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        entries = [Param(_key(k), _cut(self._redact(v), _PARAM_LIMIT)) for k, v in flatten(params)]
+        entries = [Param(key(k), cut(self._redact(v), _PARAM_LIMIT)) for k, v in flatten(params)]
         for chunk in _chunks(entries, _PARAMS_PER_BATCH):
             self._client.log_batch(run_id, params=chunk)
 
     def _log_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        entries = [RunTag(_key(k), _cut(self._redact(str(v)), _TAG_LIMIT)) for k, v in tags.items()]
+        entries = [RunTag(key(k), cut(self._redact(str(v)), _TAG_LIMIT)) for k, v in tags.items()]
         for chunk in _chunks(entries, _PARAMS_PER_BATCH):
             self._client.log_batch(run_id, tags=chunk)
 
@@ -231,31 +295,47 @@ class Recorder:
             copy.write_bytes(self._redact(text).encode("utf-8", errors="surrogateescape"))
             self._client.log_artifact(run_id, str(copy))
 
-    def _find_parent(self, sweep_id: str | None) -> str | None:
-        if sweep_id is None:
+    def _find_parent(self) -> str | None:
+        """The sweep's run, None without one; of two the one that is known, or the first."""
+        if self._sweep_id is None:
             return None
-        found = self._search(f"tags.`{SWEEP_ID_TAG}` = '{_quoted(sweep_id)}'")
-        parents = [run for run in found if PARENT_TAG not in run.data.tags]
-        return str(parents[0].info.run_id) if parents else None
+        found = self._search(f"tags.`{SWEEP_ID_TAG}` = '{quoted(self._sweep_id)}'")
+        parents = [str(run.info.run_id) for run in _by_age(found) if PARENT_TAG not in run.data.tags]
+        if not parents:
+            return None
+        chosen = self._parent if self._parent in parents else parents[0]
+        for other in parents:
+            if other != chosen and not self._search(f"tags.`{PARENT_TAG}` = '{other}'"):
+                self._client.delete_run(other)
+        return chosen
 
     def _find_trials(self, parent: str) -> None:
-        for run in self._search(f"tags.`{PARENT_TAG}` = '{parent}'"):
+        """Take up the child runs that are there; of two for one trial the one that is known, or the first."""
+        found = self._search(f"tags.`{PARENT_TAG}` = '{parent}'")
+        for run in _by_age(found):
             number = run.data.tags.get(TRIAL_TAG, "")
-            if number.isdigit():
-                running = run.info.status in ("RUNNING", "SCHEDULED")
-                goes_on = running or run.data.tags.get("state") == INTERRUPTED
-                self._trials[int(number)] = self._adopt(run, closed=not goes_on)
+            if not number.isdigit():
+                continue
+            known = self._trials.setdefault(int(number), _Run(str(run.info.run_id)))
+            if known.run_id == run.info.run_id:
+                self._take_up(known, run)
+            elif not run.data.metrics:
+                self._client.delete_run(run.info.run_id)
 
-    def _adopt(self, found: Any, closed: bool) -> _Run:
-        run = _Run(str(found.info.run_id), closed=closed)
-        if closed:
-            return run
+    def _take_up(self, run: _Run, found: Any) -> None:
+        tags = found.data.tags
+        goes_on = found.info.status in ("RUNNING", "SCHEDULED") or tags.get("state") == INTERRUPTED
+        if not goes_on and tags.get(POINTS_TAG, "").isdigit():
+            run.close()
+            run.points = int(tags[POINTS_TAG])
+        if run.closed:
+            return
         for name in found.data.metrics:
-            history = self._client.get_metric_history(run.run_id, name)
-            run.known |= {(name, point.step) for point in history}
-            last = max(history, key=lambda point: (point.step, point.timestamp))
-            run.latest[name] = (last.step, last.value)
-        return run
+            steps = {int(point.step) for point in self._client.get_metric_history(run.run_id, name)}
+            run.known.setdefault(name, set()).update(steps)
+            waiting = [one for one in run.waiting if key(one.name) != name or one.step not in steps]
+            self._added += len(run.waiting) - len(waiting)
+            run.waiting = waiting
 
     def _search(self, filter_string: str) -> list[Any]:
         runs: list[Any] = []
@@ -272,47 +352,15 @@ class Recorder:
 
 def _final_points(run: _Run, metrics: Mapping[str, float], at_s: float) -> list[MetricPoint]:
     """A metric without a history stands at step 0, of which MLflow draws bars instead of lonely dots."""
+    last_step = max((max(steps) for steps in run.known.values() if steps), default=0)
+    steps = {name: last_step if any(run.known.get(key(name), ())) else 0 for name in metrics}
     return [
-        MetricPoint(name=name, value=value, step=run.last_step if name in run.latest else 0, time_s=at_s)
-        for name, value in metrics.items()
-        if run.latest.get(name) != (run.last_step, value)
+        MetricPoint(name=name, value=value, step=steps[name], time_s=at_s) for name, value in metrics.items()
     ]
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted name and text of each leaf, written as in a space file: ``true``, ``null``, ``1e-05``."""
-    for key, value in params.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{name}.")
-        else:
-            yield name, _text(value)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        # 2.0 and 2 must be one value on an axis of MLflow's charts.
-        return str(int(value))
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_text(item) for item in value)
-    return str(value)
-
-
-def _key(name: str) -> str:
-    """A name with MLflow's characters only."""
-    return re.sub(r"[^/\w.\- :]", "_", name)[:_KEY_LIMIT]
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "")
+def _by_age(runs: Sequence[Any]) -> list[Any]:
+    return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -22,10 +22,20 @@ def open_store(uri: str, experiment: str, redact: Redactor) -> Recorder:
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         _create_database(file)
+    if file is None and "://" in uri and not uri.startswith(("http:", "https:", "databricks")):
+        _knock(uri)
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
     return Recorder(client=client, experiment_id=_experiment_id(client, uri, experiment), redact=redact)
+
+
+def _knock(uri: str) -> None:
+    """Fails at once where the database server is away: MLflow would try for minutes and not come back."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    engine.connect().close()
 
 
 def _create_database(file: Path) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.track.points import MetricPoint
+from sweeper.track.outage import Verdict, first_cause, judge
 from sweeper.track.quiet import open_log, set_environment
-from sweeper.track.recorder import Recorder
+from sweeper.track.recorder import Content, Points, Recorder
 from sweeper.track.store import open_store
 from sweeper.track.uri import Redactor, masked
 
@@ -23,45 +23,79 @@ _Event = Callable[[Recorder], None]
 
 _FLUSH_S = 2.0
 """Metrics wait at most this long: one transaction for many points keeps the writer off the trials' CPU."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+"""Between two attempts at a store that is away; each pause is twice the one before."""
+_TRIES = 5
+"""How often a store that answers may fail at one record before the record is given up."""
+_SILENCE_S, _SILENCE_AWAY_S = 60.0, 5.0
+"""How long the end of a sweep waits without anything being written; the second where the store is away."""
+_LAST_OUTAGE_S = 3.0
+"""An outage that begins at the end of a sweep is given this long to pass."""
 
 _log = logging.getLogger("sweeper.track")
+
+
+class _StoreAway(Exception):
+    """Nobody waits for the store any longer."""
 
 
 class Tracker:
     """Writes a sweep's events to MLflow in the background.
 
-    No method blocks, raises or prints: what MLflow refuses becomes a line in the log and one of the
-    warnings that :meth:`close` returns. Methods may be called from any thread; events are written in
-    the order of the calls. The ledger stays the only record that counts: a process that dies loses
-    what was still queued, and a resumed sweep may hand over everything again, since trials that are
-    already finished in MLflow are skipped and points that are already there are not written twice.
+    No method but :meth:`close` waits, and none raises or prints. Methods may be called from any
+    thread; events are written in the order of the calls. While the store cannot be reached they are
+    kept, and written once it is back. What MLflow refuses becomes a line in the log and one of the
+    warnings that :meth:`close` returns.
+
+    The ledger stays the only record that counts: a process that dies loses what was still queued, and
+    a later one may hand over everything again, since trials that are already finished in MLflow are
+    skipped and points that are already there are not written twice.
 
     The store is created by this process, whole or not at all, while the sweep goes on. Make the
     ledger first: both migrate their databases with alembic, which is not safe in two threads at once.
     """
 
-    def __init__(self, *, uri: str, experiment: str, log_path: Path) -> None:
+    def __init__(
+        self, *, uri: str, experiment: str, log_path: Path, remedy: str = "sweeper sync DIR"
+    ) -> None:
+        """``remedy`` is the command that writes later what is not written now."""
         self._uri = uri
         self._experiment = experiment
         self._log_path = log_path
+        self._remedy = remedy
         self._redact = Redactor(uri, environment=os.environ)
         self._events: queue.SimpleQueue[_Event | None] = queue.SimpleQueue()
+        self._put_events = 0
+        self._written_events = 0
+        self._recorder: Recorder | None = None
         self._warnings: dict[str, None] = {}
-        self._closed = False
+        self._away: str | None = None
+        """Why the store cannot be reached, while it cannot."""
+        self._away_since = 0.0
+        self._closing = threading.Event()
+        self._closed_at = 0.0
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
 
     def sweep_started(
-        self, *, name: str, params: dict[str, Any], tags: dict[str, str], space_file: Path
+        self,
+        *,
+        name: str,
+        params: dict[str, Any],
+        tags: dict[str, str],
+        space_file: Path,
+        at_s: float | None = None,
     ) -> None:
         """Opens the parent run, or finds it again.
+
+        ``at_s`` is when it happened, in seconds since the epoch, here and below: None is now.
 
         The tag ``sweeper.sweep_id``, unique for one sweep, says which parent run is this sweep's;
         without it each call makes a new parent. Nested ``params`` are flattened to dotted names.
         """
-        copy, labels, at_s = dict(params), dict(tags), time.time()
+        copy, labels, at = dict(params), dict(tags), _moment(at_s)
         self._put(
-            lambda r: r.sweep_started(name=name, params=copy, tags=labels, space_file=space_file, at_s=at_s)
+            lambda r: r.sweep_started(name=name, params=copy, tags=labels, space_file=space_file, at_s=at)
         )
 
     def trial_started(
@@ -72,95 +106,191 @@ class Tracker:
         fixed: dict[str, Any],
         config_yaml: str,
         tags: dict[str, str],
+        at_s: float | None = None,
     ) -> None:
         """Opens the child run ``trial-<number>``; a parameter in both mappings is taken from ``searched``."""
         params = searched | {key: value for key, value in fixed.items() if key not in searched}
-        names, labels, at_s = list(searched), dict(tags), time.time()
+        names, labels, at = list(searched), dict(tags), _moment(at_s)
         self._put(
             lambda r: r.trial_started(
-                number, params=params, searched=names, config_yaml=config_yaml, tags=labels, at_s=at_s
+                number, params=params, searched=names, config_yaml=config_yaml, tags=labels, at_s=at
             )
         )
 
-    def metrics(self, number: int, points: Sequence[MetricPoint]) -> None:
-        """Adds points to a trial's histories; their step is the number of training tokens seen."""
-        copy = tuple(points)
+    def metrics(self, number: int, points: Points) -> None:
+        """Adds points to a trial's histories; their step is the number of training tokens seen.
+
+        A function that reads them is called by the writer thread, unless MLflow has the whole trial.
+        """
+        copy = points if callable(points) else tuple(points)
         self._put(lambda r: r.metrics(number, copy))
 
     def trial_finished(
-        self, number: int, *, state: str, reason: str | None, metrics: dict[str, float]
+        self,
+        number: int,
+        *,
+        state: str,
+        reason: str | None,
+        metrics: dict[str, float],
+        at_s: float | None = None,
     ) -> None:
         """Closes a child run: COMPLETE -> FINISHED, PRUNED -> KILLED, FAIL -> FAILED."""
-        copy, at_s = dict(metrics), time.time()
-        self._put(lambda r: r.trial_finished(number, state=state, reason=reason, metrics=copy, at_s=at_s))
+        copy, at = dict(metrics), _moment(at_s)
+        self._put(lambda r: r.trial_finished(number, state=state, reason=reason, metrics=copy, at_s=at))
 
     def sweep_finished(
-        self, *, state: str, artifacts: Sequence[Path], tags: dict[str, str], metrics: dict[str, float]
+        self,
+        *,
+        state: str,
+        artifacts: Sequence[Path],
+        tags: dict[str, str],
+        metrics: dict[str, float],
+        at_s: float | None = None,
     ) -> None:
         """Closes the parent run, with files that must still be there when the writer comes to them."""
-        files, labels, copy, at_s = tuple(artifacts), dict(tags), dict(metrics), time.time()
+        files, labels, copy, at = tuple(artifacts), dict(tags), dict(metrics), _moment(at_s)
         self._put(
-            lambda r: r.sweep_finished(state=state, artifacts=files, tags=labels, metrics=copy, at_s=at_s)
+            lambda r: r.sweep_finished(state=state, artifacts=files, tags=labels, metrics=copy, at_s=at)
         )
 
     def close(self, timeout_s: float) -> list[str]:
-        """Waits until everything is written, at most ``timeout_s``; returns what went wrong, in sentences."""
-        if not self._closed:
-            self._closed = True
+        """Waits until everything is written; returns what went wrong, in sentences.
+
+        At most ``timeout_s`` in all, a minute without anything being written, and seconds where the
+        store is away.
+        """
+        if not self._closing.is_set():
             self._events.put(None)
-        self._thread.join(timeout_s)
-        warnings = list(self._warnings)
-        if self._thread.is_alive():
-            warnings.append(
-                f"MLflow at {masked(self._uri)} had not taken everything after {timeout_s:g} s: "
-                f"{self._events.qsize()} events are not written (the sweep's own ledger has them all)"
-            )
-        return warnings
+            self._closed_at = time.monotonic()
+            self._closing.set()
+        waited_s = self._join(timeout_s)
+        left = self._put_events - self._written_events
+        if not left and not self._thread.is_alive():
+            return list(self._warnings)
+        if self._away is not None:
+            problem = f"cannot be reached ({self._away})"
+        elif self._thread.is_alive():
+            problem = f"had not taken everything after {waited_s:.1f} s"
+        else:
+            return list(self._warnings)
+        lost = f"{max(left, 1)} records are not written there, and the sweep's own ledger has them all"
+        return [*self._warnings, f"{self._place()} {problem}: {lost}. Write them later with: {self._remedy}"]
+
+    def content(self) -> Content | None:
+        """What MLflow has of the sweep, once :meth:`close` has come back; None where it was never reached."""
+        return None if self._recorder is None else self._recorder.content()
 
     def _put(self, event: _Event) -> None:
-        if not self._closed:
+        if not self._closing.is_set():
+            self._put_events += 1
             self._events.put(event)
 
+    def _join(self, timeout_s: float) -> float:
+        """Returns the seconds that it took."""
+        began = moved = time.monotonic()
+        written = self._written_events
+        while self._thread.is_alive():
+            now = time.monotonic()
+            if self._written_events != written:
+                written, moved = self._written_events, now
+            silence_s = _SILENCE_S if self._away is None else _SILENCE_AWAY_S
+            if now - began >= timeout_s or now - moved >= silence_s:
+                break
+            self._thread.join(min(0.1, timeout_s - (now - began)))
+        return time.monotonic() - began
+
+    # The writer thread -----------------------------------------------------------------------
+
     def _write(self) -> None:
-        """The writer thread: nothing may escape from here."""
+        """Nothing may escape from here."""
         try:
-            recorder = self._open()
-            if recorder is None:
-                return
-            while (event := self._next(recorder)) is not None:
-                self._guard(lambda event=event: event(recorder))  # type: ignore[misc]
-            self._guard(recorder.flush)
+            self._write_all()
+        except _StoreAway:
+            _log.error("MLflow did not come back")
         except BaseException as error:  # a SystemExit of a library must not end up on the screen either
             self._warn(error)
 
-    def _open(self) -> Recorder | None:
-        try:
-            set_environment()
-            open_log(self._log_path, self._redact)
-            return open_store(self._uri, self._experiment, self._redact)
-        except Exception as error:
-            self._warn(error)
-            return None
+    def _write_all(self) -> None:
+        set_environment()
+        open_log(self._log_path, self._redact)
+        self._deliver(self._open, lambda: None)
+        recorder = self._recorder
+        if recorder is None:
+            return
+        while (event := self._next(recorder)) is not None:
+            self._deliver(lambda event=event: event(recorder), recorder.look_again)  # type: ignore[misc]
+            self._written_events += 1
+        self._deliver(recorder.flush, recorder.look_again)
+
+    def _open(self) -> None:
+        self._recorder = open_store(self._uri, self._experiment, self._redact)
 
     def _next(self, recorder: Recorder) -> _Event | None:
         while True:
             try:
                 event = self._events.get(timeout=_FLUSH_S)
             except queue.Empty:
-                self._guard(recorder.flush)
+                self._deliver(recorder.flush, recorder.look_again)
                 continue
             if recorder.oldest_s > _FLUSH_S:
-                self._guard(recorder.flush)
+                self._deliver(recorder.flush, recorder.look_again)
             return event
 
-    def _guard(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as error:
-            self._warn(error)
+    def _deliver(self, action: Callable[[], None], look_again: Callable[[], None]) -> None:
+        """Does it until it is done or refused, however long the store is away.
+
+        Raises _StoreAway when it is away and somebody waits in :meth:`close`.
+        """
+        tries, pause_s, looked = 0, _FIRST_PAUSE_S, True
+        while True:
+            began = time.monotonic()
+            try:
+                if not looked:
+                    look_again()
+                    looked = True
+                action()
+            except Exception as error:
+                verdict = judge(error)
+                tries += verdict is Verdict.TROUBLED and looked
+                if verdict is Verdict.REFUSED or tries >= _TRIES:
+                    self._warn(error)
+                    if self._recorder is None or not self._recorder.drop_batch():
+                        break
+                    tries = 0  # the rest of it may be fine
+                    continue
+                self._wait(error, began, pause_s)
+                pause_s, looked = min(2 * pause_s, _LONGEST_PAUSE_S), False
+            else:
+                break
+        if self._away is not None:
+            _log.info("MLflow is back after %.0f s", time.monotonic() - self._away_since)
+            self._away = None
+
+    def _wait(self, error: BaseException, attempt_began: float, pause_s: float) -> None:
+        now = time.monotonic()
+        if self._away is None:
+            self._away_since = now
+            _log.warning("MLflow cannot be reached: its records wait", exc_info=error)
+        self._away = self._said(first_cause(error))
+        if not self._closing.wait(pause_s):
+            return
+        was_last = attempt_began >= self._closed_at
+        if was_last and now - self._away_since >= _LAST_OUTAGE_S:
+            raise _StoreAway
+        if was_last:
+            time.sleep(_FIRST_PAUSE_S)
 
     def _warn(self, error: BaseException) -> None:
         _log.error("MLflow refused a record", exc_info=error)
-        said = self._redact(" ".join(str(error).split()))[:300] or type(error).__name__
-        place = masked(self._uri)
-        self._warnings[f"MLflow at {place}: {said} (details in {self._log_path})"] = None
+        details = f"details in {self._log_path}; write it later with: {self._remedy}"
+        self._warnings[f"{self._place()}: {self._said(error)} ({details})"] = None
+
+    def _said(self, error: BaseException) -> str:
+        return self._redact(" ".join(str(error).split()))[:300] or type(error).__name__
+
+    def _place(self) -> str:
+        return f"MLflow at {masked(self._uri)}"
+
+
+def _moment(at_s: float | None) -> float:
+    return time.time() if at_s is None else at_s

@@ -7,6 +7,7 @@ somebody else's command line can implement it as well.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,11 +89,13 @@ class Progress:
     seconds: float
     """Since the trial began, evaluation included."""
     metrics: dict[str, float]
-    """``perf/...``, and ``eval/...`` unless it paused."""
+    """``eval/...`` and ``perf/...``; nothing where it paused."""
     steps: tuple[StepMetrics, ...] = field(default=())
     paused: bool = False
     """Somebody asked for it: no evaluation was reached."""
     done: bool = False
+    time_s: float = field(default_factory=time.time)
+    """When this was said, in seconds since the epoch."""
 
 
 class Engine(Protocol):

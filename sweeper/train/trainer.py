@@ -76,10 +76,10 @@ class Trainer:
             if len(self._pending) >= self._check_every:
                 self._collect()
         self._collect()
-        metrics = self._performance(first, time.perf_counter() - began)
+        performance = self._performance(first, time.perf_counter() - began)
         paused = self.step < self._pauses[0]
+        metrics = {} if paused else self._evaluate() | performance
         if not paused:
-            metrics = self._evaluate() | metrics
             self._pauses.pop(0)
         steps, self._reported = tuple(self._reported), []
         return Progress(

@@ -9,11 +9,12 @@ import pytest
 from sweeper.data import gather_facts
 from sweeper.drive.recorder import Recorder
 from sweeper.drive.recovery import Setback
+from sweeper.drive.steps import read_steps
 from sweeper.drive.trainable import Outcome
 from sweeper.errors import ModelError
 from sweeper.search import Ledger, TrialState, make_stopper
 from sweeper.spec import SweepFolder, lighter, load_space
-from sweeper.train import Prepared, Progress
+from sweeper.train import Prepared, Progress, StepMetrics
 
 
 class Heard:
@@ -278,3 +279,31 @@ def test_a_state_that_found_no_room_is_told_and_kept_with_the_trial(make_recorde
     assert recorder.record(Outcome(number=number, progress=progress, warning="no room"))
     assert ledger.trial(number).attributes["warnings"] == ["no room"]
     assert ("warned", "no room") in heard.events
+
+
+def test_the_steps_of_a_progress_are_on_disk_before_the_ledger_has_it(make_recorder, tmp_path, monkeypatch):
+    recorder, ledger, *_ = make_recorder()
+    number, _ = recorder.next_job()
+    step = StepMetrics(step=1, tokens=500, loss=3.0, lr=1e-3, grad_norm=None, time_s=1e9)
+    progress = Progress(step=1, tokens=500, seconds=1.0, metrics={"eval/loss": 3.0}, steps=(step,))
+    steps_file = SweepFolder(tmp_path / "sweep").trial_steps(number)
+
+    def report(*_: Any) -> None:
+        assert read_steps(steps_file) == [step]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger, "report", report)
+    with pytest.raises(KeyboardInterrupt):
+        recorder.record(Outcome(number=number, prepared=PREPARED, progress=progress))
+
+
+def test_the_moment_of_an_evaluation_is_in_the_ledger_and_the_untrained_model_with_its_trial(make_recorder):
+    recorder, ledger, *_ = make_recorder()
+    number, _ = recorder.next_job()
+    recorder.record(outcome(number, 0, 5.0, prepared=PREPARED))
+    last = outcome(number, 500, 3.0)
+    recorder.record(last)
+    record = ledger.trial(number)
+    assert record.untrained.metrics == {"eval/loss": 5.0}
+    assert [one.time_s for one in record.evaluations] == [last.progress.time_s]
+    assert record.started_s < record.untrained.time_s < last.progress.time_s

@@ -29,6 +29,7 @@ def test_a_sweeps_folder_names_everything_beneath_its_root():
     assert folder.trial_config(3) == Path("sweeps/a/trials/3/config.yaml")
     assert folder.trial_ds_config(3).name == "ds_config.json"
     assert folder.trial_log(3).name == "log.txt"
+    assert folder.trial_steps(3).name == "steps.jsonl"
     assert folder.trial_checkpoints(3) == Path("sweeps/a/trials/3/checkpoints")
     assert folder.best_config.name == "best-config.yaml"
     assert folder.study_url == f"sqlite:///{Path('sweeps/a/study.db').absolute()}"

@@ -1,4 +1,4 @@
-"""One migrated store, copied for each test: migrations take seconds."""
+"""A store for each test, and a folder that must stay empty."""
 
 from __future__ import annotations
 
@@ -9,18 +9,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.track import Tracker
-from sweeper.track.uri import Redactor
 
 MakeTracker = Callable[..., Tracker]
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from sweeper.track.store import open_store
-
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    open_store(f"sqlite:///{file}", "warm-up", Redactor(""))
-    return file
 
 
 @pytest.fixture

@@ -1,0 +1,167 @@
+"""A real MLflow server that goes away under a real sweep, and comes back, or does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow_content import assert_equal_to_ledger, mlflow_content
+
+from sweeper.drive import sync_sweep
+
+PATIENCE_S = 180
+COMMAND = """
+from sweeper.cli import main
+from sweeper.track import tracker
+tracker._LONGEST_PAUSE_S = 0.5
+main()
+"""
+
+
+class Server:
+    """`mlflow server` over a SQLite file; its address stays the same."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.uri, self._folder = f"http://127.0.0.1:{self.port}", folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+        command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
+        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, cwd=self._folder, start_new_session=True
+            )
+        until = time.monotonic() + PATIENCE_S
+        while not self._answers():
+            assert time.monotonic() < until and self._process.poll() is None
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+                return bool(answer.read() == b"OK")
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+class Sweep:
+    """The command in a process of its own, with short pauses between attempts, and what it says."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-c", COMMAND, *arguments]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        self.said: list[tuple[float, str]] = []
+
+    def wait_for(self, words: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append((time.monotonic(), line))
+            if words in line:
+                return
+        pytest.fail(f"never said {words!r}: {self.text}")
+
+    def end(self) -> float:
+        """Reads on to the end; the seconds from the end of the last trial to that of the command."""
+        assert self.process.stdout is not None
+        self.said += [(time.monotonic(), line) for line in self.process.stdout]
+        assert self.process.wait() == 0, self.text
+        trials_ended = [when for when, line in self.said if " done: " in line]
+        return time.monotonic() - trials_ended[-1]
+
+    @property
+    def text(self) -> str:
+        return "".join(line for _, line in self.said)
+
+
+@pytest.fixture
+def server(tmp_path: Path, migrated: Path) -> Iterator[Server]:
+    (tmp_path / "mlflow.db").write_bytes(migrated.read_bytes())
+    server = Server(tmp_path)
+    yield server
+    server.kill()
+
+
+def test_a_server_that_is_down_comes_up_is_killed_and_comes_back_has_everything_once(
+    server, tmp_path, write_space
+):
+    """While the server starts, the driver is stopped, so that trials are left, however long that takes."""
+    space = write_space(tmp_path, search__trials=6, tracking={"mlflow_uri": server.uri})
+    out = tmp_path / "sweep"
+    sweep = Sweep("run", str(space), "--out", str(out))
+
+    def start_server() -> None:
+        os.kill(sweep.process.pid, signal.SIGSTOP)
+        server.start()
+        os.kill(sweep.process.pid, signal.SIGCONT)
+
+    sweep.wait_for("trial 1 starts")  # the sweep has not waited for it
+    start_server()
+    until = time.monotonic() + PATIENCE_S
+    while not is_there(server.uri, "trial-0"):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    server.kill()
+    sweep.wait_for("trial 4 starts")
+    start_server()
+    sweep.end()
+    assert "warning" not in sweep.text
+    assert (out / "logs" / "mlflow.log").read_text().count("MLflow is back after") >= 2
+    assert_equal_to_ledger(server.uri, out)
+
+
+def is_there(uri: str, run: str) -> bool:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name("small")
+    return found is not None and bool(
+        client.search_runs([found.experiment_id], f"attributes.run_name = '{run}'")
+    )
+
+
+def test_a_driver_and_a_server_that_are_killed_lose_nothing_once_the_sweep_is_resumed_and_synced(
+    server, tmp_path, write_space
+):
+    space = write_space(tmp_path, search__trials=5, tracking={"mlflow_uri": server.uri})
+    out = tmp_path / "sweep"
+    killed = Sweep("run", str(space), "--out", str(out))
+    killed.wait_for("trial 1 starts")
+    killed.process.kill()  # with all that its writer kept for a server that was never there
+    killed.process.wait()
+
+    server.start()
+    resumed = Sweep("resume", str(out))
+    resumed.wait_for("trial 3 starts")
+    server.kill()
+    assert resumed.end() < 45
+    (warning,) = [line for line in resumed.text.split("\n") if line.startswith("warning:")]
+    assert "cannot be reached" in warning and warning.endswith(f"sweeper sync {out}")
+
+    server.start()
+    assert "5 trials" in sync_sweep(out)
+    assert_equal_to_ledger(server.uri, out)
+    complete = mlflow_content(server.uri, "small")
+    assert sync_sweep(out).endswith("; 0 were missing")
+    assert mlflow_content(server.uri, "small") == complete
