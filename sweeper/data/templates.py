@@ -101,7 +101,7 @@ def check_template(chat_template: str, problems: Problems) -> None:
         return
     try:
         _path(chat_template).read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the home of nobody known
         problems.add(
             where="chat_template",
             value=chat_template,

@@ -47,7 +47,7 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     check_sampler(space)
     require_metrics(space)
     folder = SweepFolder(out or space.sweep_dir)
-    _refuse_existing(folder)
+    _make(folder)
     with quiet(folder.logs_dir / "driver.log") as person:
         store_space(space, folder)
         ledger = Ledger.create(folder.study_url, space)
@@ -100,6 +100,21 @@ def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
         ledger.note_sweep(state="failed")
         raise
     ledger.note_sweep(state="finished")
+
+
+def _make(folder: SweepFolder) -> None:
+    try:
+        _refuse_existing(folder)
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except SweepFolderError:
+        raise  # it is an OSError, too
+    except OSError as error:
+        raise SweepFolderError.of(
+            where=str(folder.root),
+            value="",
+            rule=f"the sweep's folder cannot be made: {error.strerror or error}",
+            remedy="name another as checkpoint_path, or with --out",
+        ) from error
 
 
 def _refuse_existing(folder: SweepFolder) -> None:

@@ -107,9 +107,8 @@ def points(open_value: OpenValue) -> tuple[Scalar, ...]:
     if isinstance(open_value, Choice):
         return open_value.options
     if isinstance(open_value, IntRange):
-        whole = range(open_value.low, open_value.high + 1, open_value.step)
-        if len(whole) <= 4096:
-            return tuple(whole)
+        if (open_value.high - open_value.low) // open_value.step < 4096:
+            return tuple(range(open_value.low, open_value.high + 1, open_value.step))
     return (open_value.low, open_value.high)
 
 
@@ -149,7 +148,7 @@ def _nearest_option(options: tuple[Scalar, ...], value: Scalar) -> Scalar:
         return options[0]
     aim, *candidates = numbers
     if min(numbers) > 0:
-        return min(candidates, key=lambda option: abs(math.log(option / aim)))
+        return min(candidates, key=lambda option: abs(math.log(option) - math.log(aim)))
     return min(candidates, key=lambda option: abs(option - aim))
 
 
