@@ -106,9 +106,8 @@ def points(open_value: OpenValue) -> tuple[Scalar, ...]:
     """Every value of a finite open value, and the two ends of a continuous or a very long one."""
     if isinstance(open_value, Choice):
         return open_value.options
-    if isinstance(open_value, IntRange):
-        if (open_value.high - open_value.low) // open_value.step < 4096:
-            return tuple(range(open_value.low, open_value.high + 1, open_value.step))
+    if isinstance(open_value, IntRange) and (open_value.high - open_value.low) // open_value.step < 4096:
+        return tuple(range(open_value.low, open_value.high + 1, open_value.step))
     return (open_value.low, open_value.high)
 
 

@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 HEAD = "name: t\nmodel_path: builtin:quickstart\ndata_path: rows.jsonl\n"
 """Put before a case that does not begin with a name of its own."""
 
-ROWS = 60
+ROWS = 300
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class BadFile:
     """One file, and what must be said of it."""
 
     title: str
-    content: bytes
+    make: Callable[[], bytes]
+    """Its content, made when it is needed: some are large."""
     parts: tuple[str, ...] = ()
     """Parts of the message."""
     only_run: bool = False
@@ -29,7 +31,7 @@ class BadFile:
 def kept_files() -> list[BadFile]:
     """Every file of ``corpus/`` and those that no text file can hold."""
     texts = [one for file in sorted(_CORPUS.glob("*.txt")) for one in _cases(file)]
-    return [*texts, *(BadFile(title, make(), parts) for title, (make, *parts) in _BYTES.items())]
+    return [*texts, *(BadFile(title, make, parts) for title, (make, *parts) in _BYTES.items())]
 
 
 _CORPUS = Path(__file__).parent / "corpus"
@@ -43,7 +45,8 @@ def _cases(file: Path) -> Iterator[BadFile]:
         body = "\n".join(lines[told:]).rstrip("\n") + "\n"
         head = "" if _OWN_HEAD.search(body) else HEAD
         parts = tuple(line.removeprefix("@ ") for line in lines[:told])
-        yield BadFile(f"{file.stem}: {title}", (head + body).encode(), parts, title.endswith("(run)"))
+        content = (head + body).encode()
+        yield BadFile(f"{file.stem}: {title}", partial(bytes, content), parts, title.endswith("(run)"))
 
 
 def _after_head(body: str | bytes) -> bytes:
@@ -99,7 +102,10 @@ _BYTES: dict[str, tuple[Callable[[], bytes] | str, ...]] = {
         "nested deeper",
     ),
     "one value up to the limit": (lambda: _fill("x", "checkpoint_path: ", _WRONG), "s.yaml"),
-    "one quoted value up to the limit": (lambda: _fill("\\x41", 'checkpoint_path: "', '"' + _WRONG), "s.yaml"),
+    "one quoted value up to the limit": (
+        lambda: _fill("\\x41", 'checkpoint_path: "', '"' + _WRONG),
+        "s.yaml",
+    ),
     "one key up to the limit": (lambda: _fill("x", "", ": 1\n"), "s.yaml"),
     "options up to the limit": (lambda: _fill("1,", "training: {lr: [", "]}\n"), "values"),
     "small keys up to the limit": (lambda: _fill_numbered("k{}: 1\n"), "values"),
@@ -153,11 +159,17 @@ _BYTES: dict[str, tuple[Callable[[], bytes] | str, ...]] = {
         "cannot be imported",
     ),
     "a configuration for DeepSpeed of thousands of keys": (
-        lambda: _after_head("deepspeed: {config: {" + "".join(f"k{i}: 1, " for i in range(4_000)) + "x: [[1]]}, zero_stage: 9}\n"),
+        lambda: _after_head(
+            "deepspeed: {config: {"
+            + "".join(f"k{i}: 1, " for i in range(4_000))
+            + "x: [[1]]}, zero_stage: 9}\n"
+        ),
         "one of 0, 1, 2, 3",
     ),
     "a billion laughs in one list": (
-        lambda: _after_head("a: &a [" + "x," * 100 + "]\nb: &b [" + "*a," * 100 + "]\nc: [" + "*b," * 100 + "]\n"),
+        lambda: _after_head(
+            "a: &a [" + "x," * 100 + "]\nb: &b [" + "*a," * 100 + "]\nc: [" + "*b," * 100 + "]\n"
+        ),
         "once its aliases are expanded",
     ),
     "provenance that is nested and vast": (
@@ -189,6 +201,7 @@ def furnish(folder: Path) -> None:
     rows = [json.dumps({"question": f"{n} + 1?", "answer": str(n + 1)}) for n in range(ROWS)]
     texts = {
         "rows.jsonl": "\n".join(rows) + "\n",
+        "other_rows.jsonl": "\n".join(rows[:20]) + "\n",
         "same.jsonl": "\n".join(rows) + "\n",
         "empty.jsonl": "",
         "one_row.jsonl": rows[0] + "\n",
@@ -218,7 +231,9 @@ def furnish(folder: Path) -> None:
         "empty.gguf": b"",
         "endless.gguf": _gguf(b"\x08\x00\x00\x00" + b"\xff" * 8),
         "array.gguf": _gguf(b"\x09\x00\x00\x00" + b"\x0a\x00\x00\x00" + b"\xff" * 8),
-        "nested.gguf": _gguf(b"\x09\x00\x00\x00" + b"\x09\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00" * 5_000),
+        "nested.gguf": _gguf(
+            b"\x09\x00\x00\x00" + b"\x09\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00" * 5_000
+        ),
     }
     for name, content in data.items():
         (folder / name).write_bytes(content)
