@@ -206,16 +206,16 @@ class _Builder:
         children: dict[str, Located] = {}
         while isinstance(event := next(events), NodeEvent):
             where = self.where(event.start_mark)
-            is_word = isinstance(event, ScalarEvent)
-            key = event.value if is_word else ""
-            if not is_word:
+            key: str | None = event.value if isinstance(event, ScalarEvent) else None
+            if key is None or event.anchor:
                 self.build(event, events, depth + 1)
-                self.add(where, "", "a key is a word", "write `key: value`")
             child = self.build(next(events), events, depth + 1, key_where=where)
-            if is_word and key in children:
+            if key is None:
+                self.add(where, "", "a key is a word", "write `key: value`")
+            elif key in children:
                 rule = f"the key stands twice, first at {children[key].key_where}"
                 self.add(where, key, rule, "remove one of the two")
-            elif is_word:
+            else:
                 children[key] = child
         return children
 
