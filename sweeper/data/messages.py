@@ -24,8 +24,8 @@ __all__ = [
     "tools",
 ]
 
-LONGEST_TEXT = 2**24
-"""Characters: far more tokens than any model reads, and no more than a tokenizer takes at once."""
+LONGEST_TEXT = 2**22
+"""Characters: about a million tokens, of which a tokenizer takes 10 s and 1 GiB to make."""
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 

@@ -37,9 +37,9 @@ def parquet_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row
 
     try:
         records = pyarrow.parquet.ParquetFile(path).read().to_pylist()
-    except FileNotFoundError:
-        raise
     except (pyarrow.ArrowException, ValueError, OSError, OverflowError, TypeError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # the system's: the file is away, or not for this person
         problems.add(
             where=source.name,
             value="",

@@ -15,6 +15,7 @@ from sweeper.drive.stored import open_sweep, store_space, sweep_state, this_driv
 from sweeper.errors import SweepFolderError, SweepInterruptedError
 from sweeper.search import Ledger, TrialRecord, check_sampler
 from sweeper.spec import Space, SweepFolder, load_space, require_hardware, require_metrics, require_open
+from sweeper.track import tracking_uri
 
 __all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
@@ -47,6 +48,7 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     check_sampler(space)
     require_metrics(space)
     folder = SweepFolder(out or space.sweep_dir)
+    tracking_uri(space.settings, folder.root)  # refused before there is a folder
     _make(folder)
     with quiet(folder.logs_dir / "driver.log") as person:
         store_space(space, folder)
