@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -227,6 +228,10 @@ def furnish(folder: Path) -> None:
     data = {
         "ds_latin1.json": b'{"a": "\xe9"}',
         "latin1.jinja": b"{{ '\xe9' }}",
+        "broken.jinja": b"{% for m in messages %}\n{{ m.content }\n{% endfor %}",
+        "open.jinja": b"{% for m in messages %}\n{{ m.content }}\n",
+        "deep.jinja": b"{{ " + b"(" * 9_000 + b"1" + b")" * 9_000 + b" }}",
+        "digits.jinja": b"{{ " + b"9" * 9_000 + b" }}",
         "broken.gguf": b"GGUF\x03",
         "empty.gguf": b"",
         "endless.gguf": _gguf(b"\x08\x00\x00\x00" + b"\xff" * 8),
@@ -239,6 +244,8 @@ def furnish(folder: Path) -> None:
         (folder / name).write_bytes(content)
     for name in ("empty", "folder.jinja"):
         (folder / name).mkdir()
+    for name in ("pipe.json", "pipe.jinja", "pipe.jsonl"):
+        os.mkfifo(folder / name)
     _furnish_models(folder)
 
 
