@@ -31,6 +31,11 @@ __all__ = [
 ]
 
 
+_VALUE_CHARACTERS, _TEXT_CHARACTERS = 200, 1000
+_PROBLEM_LIMIT = 50
+"""So many problems are printed; the rest is a number."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """One thing that is wrong."""
@@ -45,8 +50,20 @@ class Problem:
     """What to do, as an imperative without a full stop."""
 
     def __str__(self) -> str:
-        found = f"{self.value}: " if self.value else ""
-        return f"{self.where}: {found}{self.rule}\n    -> {self.remedy}"
+        value = _shown(self.value, _VALUE_CHARACTERS)
+        found = f"{value}: " if value else ""
+        where, rule, remedy = (_shown(one, _TEXT_CHARACTERS) for one in (self.where, self.rule, self.remedy))
+        return f"{where}: {found}{rule}\n    -> {remedy}"
+
+
+def _shown(text: str, limit: int) -> str:
+    """Fit for a terminal: no control characters, none that turn the text around, and not endless."""
+    if len(text) > limit:
+        half = (limit - 5) // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 class SweeperError(Exception):
@@ -61,7 +78,9 @@ class UserError(SweeperError):
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.problems)
+        told = [str(problem) for problem in self.problems[:_PROBLEM_LIMIT]]
+        more = len(self.problems) - len(told)
+        return "\n".join([*told, *([f"and {more:,} more problems"] if more else [])])
 
     @classmethod
     def of(cls, *, where: str, value: object, rule: str, remedy: str) -> Self:

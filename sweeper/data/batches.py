@@ -67,6 +67,7 @@ def best_fit(lengths: Rows, capacity: int) -> list[Rows]:
 
     Bit r of ``rooms`` says that some bin has room for exactly r more tokens: the fullest bin that
     fits is the lowest bit from the row's length upwards, found without a search through the bins."""
+    capacity = min(capacity, int(lengths.sum()))  # a bin for everything has room enough
     bins: list[list[int]] = []
     by_room: list[list[int]] = [[] for _ in range(capacity + 1)]
     rooms = 0

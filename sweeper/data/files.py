@@ -36,6 +36,8 @@ _SPLIT_PATTERNS = ("train*/*", "*/train*", "*/train/*")
 """Training rows in a folder that is laid out like a repository of the hub."""
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
+_EVERY_FOLDER = re.compile(r"(\*\*/)+")
+"""Once says the same as several times, which multiplies the walk."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -91,6 +93,19 @@ def _not_seen(sources: list[Source], seen: set[str]) -> list[Source]:
 
 
 def _sources_of_one(text: str, problems: Problems) -> list[Source]:
+    try:
+        return _found(text, problems)
+    except (OSError, ValueError, RuntimeError) as error:  # no path, no pattern, the home of nobody known
+        problems.add(
+            where=text,
+            value="",
+            rule=f"it cannot be looked up: {getattr(error, 'strerror', None) or error}",
+            remedy="check the path; relative ones start at " + str(Path.cwd()),
+        )
+        return []
+
+
+def _found(text: str, problems: Problems) -> list[Source]:
     if text == BUILTIN:
         return _existing(PACKAGED / "data" / "train.jsonl", problems)
     path = Path(text).expanduser()
@@ -149,7 +164,7 @@ def _folder(folder: Path, problems: Problems) -> list[Source]:
 def _glob(pattern: Path, problems: Problems) -> list[Source]:
     root = Path(pattern.anchor) if pattern.is_absolute() else Path()
     relative = str(pattern.relative_to(pattern.anchor)) if pattern.is_absolute() else str(pattern)
-    matches = sorted(root.glob(relative))
+    matches = sorted(set(root.glob(_EVERY_FOLDER.sub("**/", relative))))
     files = [file for file in matches if _is_data(file)]
     if not files:
         rule = "the pattern matches no data file" if matches else "the pattern matches nothing"

@@ -91,7 +91,7 @@ def recognise(rows: Sequence[Row], problems: Problems) -> RowFormat | None:
             where=rows[0].where,
             value=_keys(rows[0]),
             rule=f"the fields fit none of the known formats: {_known_formats()}",
-            remedy="rename the fields, or convert the rows to messages",
+            remedy=_renamed(rows[0]) or "rename the fields, or convert the rows to messages",
         )
         return None
     row, names = fitting
@@ -104,6 +104,13 @@ def recognise(rows: Sequence[Row], problems: Problems) -> RowFormat | None:
         remedy="set data_format to the one that is meant",
     )
     return None
+
+
+def _renamed(row: Row) -> str:
+    """What to do about a row that would fit a format in other letters."""
+    folded = {name.strip().lower() for name in row.fields}
+    fitting = [fields for name, fields in FORMATS.items() if {*fields} <= folded]
+    return _other_case(row, fitting[0]) if fitting else ""
 
 
 def _fitting(row: Row) -> list[RowFormat]:
@@ -152,8 +159,15 @@ def _check_fields(row: Row, name: RowFormat) -> None:
         raise RowProblem(
             _keys(row),
             f"{' and '.join(missing)} is missing: a row of {name} has {' and '.join(FORMATS[name])}",
-            "add the field, or name another data_format",
+            _other_case(row, missing) or "add the field, or name another data_format",
         )
+
+
+def _other_case(row: Row, missing: Iterable[str]) -> str:
+    """What to do about fields that are there in other letters, ``Question`` for ``question``."""
+    written = {name.strip().lower(): name for name in row.fields}
+    found = [f"{written[field]!r} {field}" for field in missing if field in written]
+    return f"call {' and '.join(found)}" if found else ""
 
 
 def _alpaca(row: Row) -> list[Example]:

@@ -33,6 +33,8 @@ _SCALARS = {
 }
 _STRING, _ARRAY = 8, 9
 _LONGEST_STRING_BYTES = 2**26
+_LONGEST_ARRAY_BYTES = 2**40
+_DEEPEST_ARRAY = 4
 _MOST_PAIRS = 2**16
 
 
@@ -72,17 +74,25 @@ def _read_pair(file: BinaryIO, header: dict[str, Value]) -> None:
         header[key] = _number(file, _scalar(kind))
 
 
-def _skip_array(file: BinaryIO) -> int:
+def _skip_array(file: BinaryIO, depth: int = 1) -> int:
+    if depth > _DEEPEST_ARRAY:
+        raise GgufFormatError(f"it nests arrays deeper than {_DEEPEST_ARRAY}")
     kind, length = int(_number(file, "<I")), int(_number(file, "<Q"))
     if kind == _STRING:
         for _ in range(length):
-            file.seek(int(_number(file, "<Q")), 1)
+            _skip(file, int(_number(file, "<Q")))
     elif kind == _ARRAY:
         for _ in range(length):
-            _skip_array(file)
+            _skip_array(file, depth + 1)
     else:
-        file.seek(struct.calcsize(_scalar(kind)) * length, 1)
+        _skip(file, struct.calcsize(_scalar(kind)) * length)
     return length
+
+
+def _skip(file: BinaryIO, count: int) -> None:
+    if count > _LONGEST_ARRAY_BYTES:
+        raise GgufFormatError(f"it claims a value of {count} bytes")
+    file.seek(count, 1)
 
 
 def _scalar(kind: int) -> str:

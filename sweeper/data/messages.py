@@ -7,10 +7,12 @@ Tools and calls are brought to the form that chat templates expect, which is Ope
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
 __all__ = [
+    "LONGEST_TEXT",
     "ROLES",
     "Message",
     "RowProblem",
@@ -21,6 +23,9 @@ __all__ = [
     "sharegpt_message",
     "tools",
 ]
+
+LONGEST_TEXT = 2**22
+"""Characters: about a million tokens, of which a tokenizer takes 10 s and 1 GiB to make."""
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -201,9 +206,14 @@ def as_text(value: object, name: str) -> str:
     Raises: RowProblem for anything else, and for half of a surrogate pair.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):  # how tables say that there is no value
+            raise RowProblem(value, f"{name} is not text", "write a string")
         return str(value)  # an answer that is a number, as CSV and Parquet converters write them
     if not isinstance(value, str):
         raise RowProblem(value, f"{name} is not text", "write a string")
+    if len(value) > LONGEST_TEXT:
+        rule = f"{name} has {len(value):,} characters, and a text has at most {LONGEST_TEXT:,}"
+        raise RowProblem(value, rule, "cut it, or split it into several rows")
     _check_is_unicode(value, name)
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ _TOKENIZER_PATTERNS = (
 """Everything that can change how text becomes tokens."""
 
 
+_SIZES = ("hidden_size", "layers", "vocab_size", "max_position_embeddings")
+_LARGEST_SIZE = 2**31
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSurvey:
     """Sizes of a model; None where they cannot be read cheaply."""
@@ -53,7 +58,10 @@ def model_folder(model_path: str) -> str:
     """The packaged folder for ``builtin:quickstart``; other paths with ``~`` put in full; ids as they are."""
     if model_path == BUILTIN:
         return str(PACKAGED / "model")
-    return str(Path(model_path).expanduser()) if model_path.startswith("~") else model_path
+    if model_path.startswith("~"):
+        with contextlib.suppress(RuntimeError):  # the home of nobody known
+            return str(Path(model_path).expanduser())
+    return model_path
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -69,12 +77,21 @@ def survey_model(model_path: str, problems: Problems, *, trust_remote_code: bool
     trusted.
     """
     path = Path(model_folder(model_path))
-    if path.is_dir():
-        if not trust_remote_code:
-            _refuse_code(path, problems)
-        return _survey_folder(path, problems)
-    if path.is_file():
-        return _survey_gguf(path, problems)
+    try:
+        if path.is_dir():
+            if not trust_remote_code:
+                _refuse_code(path, problems)
+            return _survey_folder(path, problems)
+        if path.is_file():
+            return _survey_gguf(path, problems)
+    except OSError as error:
+        problems.add(
+            where="model_path",
+            value=model_path,
+            rule=f"it cannot be looked up: {error.strerror or error}",
+            remedy="check the path and its permissions",
+        )
+        return ModelSurvey()
     if model_path == BUILTIN or not (is_hub_id(model_path) or _is_plain_name(model_path)):
         problems.add(
             where="model_path",
@@ -102,7 +119,7 @@ def _survey_folder(folder: Path, problems: Problems) -> ModelSurvey:
     if config is None:
         return ModelSurvey()
     sizes = config.get("text_config", config) if isinstance(config.get("text_config"), dict) else config
-    return ModelSurvey(
+    survey = ModelSurvey(
         hidden_size=_first_int(sizes, "hidden_size", "n_embd", "d_model"),
         layers=_first_int(sizes, "num_hidden_layers", "n_layer", "num_layers"),
         vocab_size=_first_int(sizes, "vocab_size"),
@@ -110,6 +127,21 @@ def _survey_folder(folder: Path, problems: Problems) -> ModelSurvey:
         model_type=config["model_type"] if isinstance(config.get("model_type"), str) else None,
         has_chat_template=_has_chat_template(folder),
     )
+    _check_sizes(survey, folder / "config.json", problems)
+    return survey
+
+
+def _check_sizes(survey: ModelSurvey, file: Path, problems: Problems) -> None:
+    """The rules of thumb divide by them, and whatever loads the model fails on them."""
+    for name in _SIZES:
+        size = getattr(survey, name)
+        if size is not None and not 1 <= size < _LARGEST_SIZE:
+            problems.add(
+                where=str(file),
+                value=str(size),
+                rule=f"the model's {name} is a whole number from 1 to {_LARGEST_SIZE - 1}",
+                remedy="copy the model's files again",
+            )
 
 
 def _refuse_code(folder: Path, problems: Problems) -> None:
@@ -157,7 +189,7 @@ def _config_json(folder: Path, problems: Problems) -> dict[str, Any] | None:
 def _json_object(file: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -195,7 +227,7 @@ def _survey_gguf(file: Path, problems: Problems) -> ModelSurvey:
         )
         return ModelSurvey()
     kind = str(header.get("general.architecture", ""))
-    return ModelSurvey(
+    survey = ModelSurvey(
         hidden_size=_first_int(header, f"{kind}.embedding_length"),
         layers=_first_int(header, f"{kind}.block_count"),
         vocab_size=_first_int(header, f"{kind}.vocab_size", "tokenizer.ggml.tokens.length"),
@@ -203,3 +235,5 @@ def _survey_gguf(file: Path, problems: Problems) -> ModelSurvey:
         model_type=kind or None,
         has_chat_template="tokenizer.chat_template" in header,
     )
+    _check_sizes(survey, file, problems)
+    return survey

@@ -10,6 +10,7 @@ PROBLEM_LIMIT = 20
 """So many problems are told in full; the rest is a number."""
 
 _VALUE_CHARACTERS = 80
+_LOOKED_AT_CHARACTERS = 1000
 
 
 class Problems:
@@ -96,7 +97,8 @@ class _Tally:
 
 
 def shortened(value: object) -> str:
-    """The value on one line, cut to what a message can carry."""
+    """The value on one line, cut to what a message can carry, with nothing that no file can hold."""
     text = value if isinstance(value, str) else repr(value)
-    text = " ".join(text.split())
+    text = " ".join(text[:_LOOKED_AT_CHARACTERS].split())
+    text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= _VALUE_CHARACTERS else text[: _VALUE_CHARACTERS - 3] + "..."

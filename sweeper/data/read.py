@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,12 @@ from sweeper.data.problems import Problems
 from sweeper.data.tables import Row, dataset_rows, parquet_rows
 
 __all__ = ["Row", "read_rows", "rows_of"]
+
+_LONGEST_LINE_BYTES = 2**26
+"""A line of JSON that is longer is not parsed, which would take several times its size."""
+
+_GZIP = b"\x1f\x8b"
+_SPACE = re.compile(r"[\s,]*")
 
 _CSV_FIELD_CHARACTERS = 2**31 - 1
 """A field of a CSV may be this long; the module's own limit, 131,072, is shorter than some documents."""
@@ -94,7 +101,7 @@ def _json_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:
     data = _text_bytes(source, path, problems)
     if data is None:
         return
-    if data[:4096].lstrip()[:1] == b"[":
+    if data[:4096].lstrip()[:1] == b"[" and not _is_array_on_first_line(data):
         yield from _array_rows(source, data, problems)
         return
     if _is_one_object(data):
@@ -105,43 +112,76 @@ def _json_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:
             remedy="write an array of objects, or one object a line",
         )
         return
-    for number, line in enumerate(data.split(b"\n"), start=1):
+    for number, line in enumerate(_lines(data), start=1):
         if line and not line.isspace():
             fields = _object_of_line(line, f"{source.name}:{number}", problems)
             if fields is not None:
                 yield Row(fields, source.name, str(number))
 
 
+def _lines(data: bytes) -> Iterator[bytes]:
+    """One at a time, so that a file is not held twice."""
+    start = 0
+    while (end := data.find(b"\n", start)) >= 0:
+        yield data[start:end]
+        start = end + 1
+    yield data[start:]
+
+
+def _first_line(data: bytes) -> bytes:
+    return next((line for line in _lines(data) if line and not line.isspace()), b"")
+
+
+def _is_array_on_first_line(data: bytes) -> bool:
+    """Whether a whole array stands on a line of its own and rows follow: then it is a broken row."""
+    line = _first_line(data)
+    if len(line) > _LONGEST_LINE_BYTES or not data[data.find(line) + len(line) :].strip():
+        return False
+    return _value_of(line) is not None
+
+
 def _is_one_object(data: bytes) -> bool:
     """Whether the first line is no object by itself, and all lines together are one."""
-    try:
-        json.loads(data.lstrip().partition(b"\n")[0])
-    except (ValueError, RecursionError):
-        pass
-    else:
+    if len(data) > _LONGEST_LINE_BYTES or _value_of(_first_line(data)) is not None:
         return False
+    return isinstance(_value_of(data), dict)
+
+
+def _value_of(text: bytes) -> object:
+    """What JSON holds; None where it is none."""
     try:
-        return isinstance(json.loads(data), dict)
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return False
+        return None
 
 
 def _is_binary(data: bytes, source: Source, problems: Problems) -> bool:
-    if b"\0" not in data:
+    place = data.find(b"\0")
+    if data.startswith(_GZIP):
+        where, rule, remedy = source.name, "it is a binary file, packed by gzip", "let its name end with .gz"
+    elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and place >= 0:
+        where, rule, remedy = source.name, "it is UTF-16 text", "save it as UTF-8"
+    elif place >= 0:
+        where = f"{source.name}:{data.count(bytes((10,)), 0, place) + 1}"
+        rule = "it is a binary file, not text: it holds a byte 0x00"
+        remedy = "name a text file, or give a Parquet file its extension"
+    else:
         return False
-    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    problems.add(
-        where=source.name,
-        value="",
-        rule="it is UTF-16 text" if utf16 else "it is a binary file, not text",
-        remedy="save it as UTF-8" if utf16 else "name a text file, or give a Parquet file its extension",
-    )
+    problems.add(where=where, value="", rule=rule, remedy=remedy)
     return True
 
 
 def _object_of_line(line: bytes, where: str, problems: Problems) -> dict[str, Any] | None:
+    if len(line) > _LONGEST_LINE_BYTES:
+        problems.add_row(
+            where=where,
+            value=f"{len(line):,} bytes",
+            rule=f"a line has at most {_LONGEST_LINE_BYTES:,} bytes",
+            remedy="cut it, or split it into several rows",
+        )
+        return None
     try:
-        value = json.loads(line.decode("utf-8"))
+        value = json.loads(line.decode("utf-8"), object_pairs_hook=_once_each)
     except UnicodeDecodeError as error:
         problems.add_row(
             where=where,
@@ -164,6 +204,19 @@ def _object_of_line(line: bytes, where: str, problems: Problems) -> dict[str, An
         )
         return None
     return _object(value, where, problems)
+
+
+class _TwiceError(ValueError):
+    """A key stands twice in an object, and one of its values would be lost."""
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises: _TwiceError."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return fields
 
 
 def _object(value: object, where: str, problems: Problems) -> dict[str, Any] | None:
@@ -194,7 +247,7 @@ def _add_not_utf8(source: Source, data: bytes, error: UnicodeDecodeError, proble
 
 def _array_rows(source: Source, data: bytes, problems: Problems) -> Iterator[Row]:
     try:
-        items = json.loads(data.decode("utf-8"))
+        items = _items(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         _add_not_utf8(source, data, error, problems)
         return
@@ -203,16 +256,42 @@ def _array_rows(source: Source, data: bytes, problems: Problems) -> Iterator[Row
             where=f"{source.name}:{error.lineno}",
             value=_around(error.doc, error.pos),
             rule=f"the JSON array is broken: {error.msg.lower()} at column {error.colno}",
-            remedy="mend it there, or write one JSON object a line",
+            remedy="mend it there: no item can be left out of it; or write one JSON object a line",
         )
         return
     except (ValueError, RecursionError) as error:
         problems.add(where=source.name, value="", rule=f"not usable JSON: {error}", remedy="mend the file")
         return
     for number, item in enumerate(items, start=1):
-        fields = _object(item, f"{source.name}:item {number}", problems)
-        if fields is not None:
+        where = f"{source.name}:item {number}"
+        if isinstance(item, _TwiceError):
+            problems.add_row(where=where, value="", rule=str(item), remedy="keep one of the two")
+        elif (fields := _object(item, where, problems)) is not None:
             yield Row(fields, source.name, f"item {number}")
+
+
+def _items(text: str) -> list[object]:
+    """The items of an array; a _TwiceError in place of one with a key that stands twice.
+
+    Raises: ValueError, RecursionError.
+    """
+    try:
+        items = json.loads(text, object_pairs_hook=_once_each)
+    except _TwiceError:
+        json.loads(text)  # all else is right
+        return list(_one_by_one(text, text.index("[") + 1))
+    return items if isinstance(items, list) else [items]
+
+
+def _one_by_one(text: str, start: int) -> Iterator[object]:
+    decoders = json.JSONDecoder(object_pairs_hook=_once_each), json.JSONDecoder()
+    while text[start := _SPACE.match(text, start).end()] != "]":  # type: ignore[union-attr]  # it always matches
+        item: object
+        try:
+            item, start = decoders[0].raw_decode(text, start)
+        except _TwiceError as error:
+            item, start = error, decoders[1].raw_decode(text, start)[1]
+        yield item
 
 
 def _csv_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row]:

@@ -37,11 +37,13 @@ def parquet_rows(source: Source, path: Path, problems: Problems) -> Iterator[Row
 
     try:
         records = pyarrow.parquet.ParquetFile(path).read().to_pylist()
-    except (pyarrow.ArrowException, ValueError) as error:
+    except (pyarrow.ArrowException, ValueError, OSError, OverflowError, TypeError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # the system's: the file is away, or not for this person
         problems.add(
             where=source.name,
             value="",
-            rule=f"it is not a readable Parquet file: {error}",
+            rule=f"it is not a readable Parquet file: {' '.join(str(error).split())[:600]}",
             remedy="write it again, or give the file the extension of what it is",
         )
         return

@@ -84,7 +84,7 @@ def template_text(chat_template: str) -> str | None:
 
 
 def check_template(chat_template: str, problems: Problems) -> None:
-    """Adds to ``problems`` what keeps the template from being used. Its jinja is not looked at."""
+    """Adds to ``problems`` what keeps the template from being used; of a file's jinja only the syntax."""
     if chat_template == AUTO or chat_template in TEMPLATES:
         return
     if not chat_template.endswith(_EXTENSION):
@@ -100,13 +100,39 @@ def check_template(chat_template: str, problems: Problems) -> None:
         )
         return
     try:
-        _path(chat_template).read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        path = _path(chat_template)
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError("it is not a file")
+        text = path.read_bytes().decode("utf-8")
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the home of nobody known
         problems.add(
             where="chat_template",
             value=chat_template,
             rule=f"the file cannot be read: {getattr(error, 'strerror', None) or error}",
             remedy=f"check the path; relative ones start at {Path.cwd()}",
+        )
+        return
+    _check_syntax(chat_template, text, problems)
+
+
+def _check_syntax(chat_template: str, text: str, problems: Problems) -> None:
+    from jinja2 import Environment, TemplateSyntaxError
+
+    where, reason = chat_template, ""
+    try:
+        Environment(extensions=["jinja2.ext.loopcontrols"]).parse(text)
+    except TemplateSyntaxError as error:
+        if "unknown tag" in str(error.message):  # transformers has tags of its own
+            return
+        where, reason = f"{chat_template}:{error.lineno}", str(error.message)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; deep nesting
+        reason = str(error)
+    if reason:
+        problems.add(
+            where=where,
+            value="",
+            rule=f"the chat template is not jinja: {reason}",
+            remedy="mend the template",
         )
 
 

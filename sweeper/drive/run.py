@@ -27,6 +27,7 @@ from sweeper.spec import (
     require_open,
     secrets_of,
 )
+from sweeper.track import tracking_uri
 
 __all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
@@ -60,10 +61,14 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     check_storage(space)
     require_metrics(space)
     folder = SweepFolder(out or space.sweep_dir)
-    _refuse_existing(folder)
+    tracking_uri(space.settings, folder.root)  # refused before there is a folder
+    with _usable(folder):
+        _refuse_existing(folder)
     # On a server first: where it does not answer, or knows the name already, nothing is left behind.
     storage = space.settings.search.storage
     elsewhere = None if storage is None else _new_ledger(absolute_address(storage), space)
+    with _usable(folder):
+        folder.root.mkdir(parents=True, exist_ok=True)
     with (
         locked(folder),
         quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person,
@@ -135,6 +140,21 @@ def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
 def _resumable(away: LedgerAwayError, folder: SweepFolder) -> LedgerAwayError:
     remedy = f"what was committed is kept; when it answers again: `sweeper resume {folder.root}`"
     return LedgerAwayError(dataclasses.replace(problem, remedy=remedy) for problem in away.problems)
+
+
+@contextmanager
+def _usable(folder: SweepFolder) -> Iterator[None]:
+    try:
+        yield
+    except SweepFolderError:
+        raise  # it is an OSError, too
+    except OSError as error:
+        raise SweepFolderError.of(
+            where=str(folder.root),
+            value="",
+            rule=f"the sweep's folder cannot be made: {error.strerror or error}",
+            remedy="name another as checkpoint_path, or with --out",
+        ) from error
 
 
 def _refuse_existing(folder: SweepFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sweeper.spec import Choice, IntRange, LogUniform, Uniform
@@ -35,7 +36,7 @@ def configurations(space: Space, limit: int = LIMIT) -> list[Values] | None:
         longer: list[Values] = []
         for values in partial:
             if space.is_active(dimension, values):
-                longer.extend({**values, dimension.name: option} for option in options)
+                longer.extend({**values, dimension.name: option} for option in islice(options, limit + 1))
             else:
                 longer.append(values)
             if len(longer) > limit:

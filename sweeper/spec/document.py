@@ -6,14 +6,23 @@ up to a limit, so that a small file cannot become a huge tree.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
-from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+)
+from ruamel.yaml.nodes import ScalarNode
 
 from sweeper.errors import Problem, SpaceFileError
 from sweeper.redact import masked
@@ -21,8 +30,8 @@ from sweeper.spec.values import Scalar, text
 
 __all__ = ["Located", "parse_yaml", "read_document"]
 
-MAX_BYTES = 200_000
-MAX_NODES = 20_000
+MAX_BYTES = 120_000
+MAX_NODES = 10_000
 MAX_DEPTH = 32
 
 _CORE = "tag:yaml.org,2002:"
@@ -63,16 +72,18 @@ def read_document(path: Path) -> Located:
         SpaceFileError: no such file, not UTF-8, not YAML, not a mapping, a key twice, too large.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)  # no more: it may be a device, which never ends
     except FileNotFoundError:
         raise _error(str(path), "", "there is no such file", "check the path") from None
     except IsADirectoryError:
         raise _error(str(path), "", "is a folder", "name the space file inside it") from None
-    except OSError as error:
-        raise _error(str(path), "", f"cannot be read ({error.strerror})", "check its permissions") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _error(str(path), "", f"cannot be read ({reason})", "check its path and permissions") from None
     if len(content) > MAX_BYTES:
         rule = f"a space file has at most {MAX_BYTES:,} bytes"
-        raise _error(str(path), f"{len(content):,} bytes", rule, "is this the space file, or the data?")
+        raise _error(str(path), "", rule, "is this the space file, or the data?")
     root = parse_yaml(_decode(content, str(path)), str(path))
     if root is None:
         remedy = "begin with name, model_path and data_path"
@@ -94,9 +105,9 @@ def parse_yaml(source: str, place: str, *, positions: bool = True) -> Located | 
     Raises:
         SpaceFileError: with all keys given twice, or the first fault of the syntax.
     """
+    builder = _Builder(place, positions)
     try:
-        _check_depth(source, place, positions)
-        node = YAML(typ="safe", pure=True).compose(source)
+        tree = builder.document(source)
     except SpaceFileError:
         raise  # it is a ValueError, too
     except MarkedYAMLError as error:
@@ -104,85 +115,143 @@ def parse_yaml(source: str, place: str, *, positions: bool = True) -> Located | 
     except YAMLError as error:
         reason = str(error).splitlines()[0]
         raise _error(place, "", f"is not YAML ({reason})", "save it as plain UTF-8 text") from None
-    except ValueError as error:  # a directive or an escape that the parser itself trips over
+    except Exception as error:  # a directive or an escape that the parser itself trips over
         raise _error(place, "", f"is not YAML ({error})", "remove what is unusual in it") from None
-    if node is None:
-        return None
-    builder = _Builder(place, positions)
-    tree = builder.build(node, depth=0)
     if builder.problems:
         raise SpaceFileError(builder.problems)
     return tree
 
 
-def _check_depth(source: str, place: str, positions: bool) -> None:
-    """The composer recurses, and the scanner slows down with every level; events come one by one."""
-    depth = 0
-    for event in YAML(typ="safe", pure=True).parse(source):
-        if isinstance(event, CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_DEPTH:
-            raise _too_deep(_where(event.start_mark, place, positions))
-
-
 class _Builder:
-    """Composed nodes -> located values, counting them and collecting problems."""
+    """Parsed events -> located values, counting them and collecting problems.
+
+    From the events themselves, because ruamel's composer recurses before anybody has counted.
+    """
 
     def __init__(self, place: str, positions: bool) -> None:
         self.place = place
         self.positions = positions
         self.problems: list[Problem] = []
         self.nodes = 0
+        self.anchors: dict[str, tuple[Located, int]] = {}
+        """What stands at an anchor, and how many values that are."""
+        self.unfinished: dict[str, str] = {}
+        """The place of each anchor around the value at hand."""
 
-    def build(self, node: Any, depth: int, key_where: str = "") -> Located:
-        where = self.where(node.start_mark)
-        self.nodes += 1
-        if depth > MAX_DEPTH:
-            raise _too_deep(where)
-        if self.nodes > MAX_NODES:
-            rule = f"the file holds more than {MAX_NODES:,} values once its aliases are expanded"
-            raise _error(where, "", rule, "write fewer options or aliases")
-        if isinstance(node, MappingNode):
-            value: Any = self.mapping(node, depth)
-        elif isinstance(node, SequenceNode):
-            value = [self.build(child, depth + 1) for child in node.value]
+    def document(self, source: str) -> Located | None:
+        yaml = YAML(typ="safe", pure=True)
+        events = iter(yaml.parse(source))
+        self.resolver = yaml.resolver
+        tree: Located | None = None
+        for event in events:
+            if isinstance(event, DocumentStartEvent) and tree is not None:
+                where = self.where(event.start_mark)
+                raise _error(where, "---", "a space file is one document", "split the file")
+            if isinstance(event, NodeEvent):
+                tree = self.build(event, events, depth=0)
+        return tree
+
+    def build(self, event: Any, events: Iterator[Any], depth: int, key_where: str = "") -> Located:
+        where = self.where(event.start_mark)
+        if isinstance(event, AliasEvent):
+            return self.alias(event.anchor, where, key_where)
+        before = self.nodes
+        self.count(1, where)
+        is_scalar = isinstance(event, ScalarEvent)
+        if depth >= MAX_DEPTH and not is_scalar:
+            rule = f"values are nested deeper than {MAX_DEPTH}"
+            raise _error(where, "", rule, "write fewer levels")
+        if event.anchor:
+            self.unfinished[event.anchor] = where
+        if is_scalar:
+            value: Any = self.scalar(event, where)
         else:
-            value = self.scalar(node, where)
-        is_scalar = isinstance(node, ScalarNode)
-        return Located(
+            self.check_tag(event, where)
+            is_mapping = isinstance(event, MappingStartEvent)
+            value = self.mapping(events, depth) if is_mapping else self.sequence(events, depth)
+        located = Located(
             value=value,
             where=where,
             key_where=key_where or where,
-            quoted=is_scalar and node.style in ("'", '"'),
-            written=str(node.value) if is_scalar else "",
+            quoted=is_scalar and event.style in ("'", '"'),
+            written=event.value if is_scalar else "",
         )
+        if event.anchor:
+            self.unfinished.pop(event.anchor, None)
+            self.anchors[event.anchor] = located, self.nodes - before
+        return located
 
-    def mapping(self, node: Any, depth: int) -> dict[str, Located]:
+    def alias(self, name: str, where: str, key_where: str) -> Located:
+        if name in self.unfinished:
+            rule = f"*{name} stands inside of &{name}, and so is nested without end"
+            raise _error(self.unfinished[name], f"&{name}", rule, "write out what is meant")
+        if name not in self.anchors:
+            raise _error(where, f"*{name}", "an alias names an anchor above it", f"define it with &{name}")
+        located, nodes = self.anchors[name]
+        self.count(nodes, where)
+        return replace(located, key_where=key_where or located.where)
+
+    def count(self, nodes: int, where: str) -> None:
+        self.nodes += nodes
+        if self.nodes > MAX_NODES:
+            rule = f"the file holds more than {MAX_NODES:,} values once its aliases are expanded"
+            raise _error(where, "", rule, "write fewer options or aliases")
+
+    def sequence(self, events: Iterator[Any], depth: int) -> list[Located]:
+        items = []
+        while not isinstance(event := next(events), SequenceEndEvent):
+            items.append(self.build(event, events, depth + 1))
+        return items
+
+    def mapping(self, events: Iterator[Any], depth: int) -> dict[str, Located]:
         children: dict[str, Located] = {}
-        for key_node, value_node in node.value:
-            where = self.where(key_node.start_mark)
-            if not isinstance(key_node, ScalarNode):
+        while isinstance(event := next(events), NodeEvent):
+            where = self.where(event.start_mark)
+            key: str | None = event.value if isinstance(event, ScalarEvent) else None
+            if key is None or event.anchor:
+                self.build(event, events, depth + 1)
+            child = self.build(next(events), events, depth + 1, key_where=where)
+            if key is None:
                 self.add(where, "", "a key is a word", "write `key: value`")
-                continue
-            key = str(key_node.value)
-            if key in children:
+            elif key in children:
                 rule = f"the key stands twice, first at {children[key].key_where}"
                 self.add(where, key, rule, "remove one of the two")
-                continue
-            children[key] = self.build(value_node, depth + 1, key_where=where)
+            else:
+                children[key] = child
         return children
 
-    def scalar(self, node: Any, where: str) -> Scalar | None:
-        kind = str(node.tag or "").removeprefix(_CORE)
+    def scalar(self, event: Any, where: str) -> Scalar | None:
+        tag, value = str(event.tag or "!"), event.value
+        if tag == "!":
+            tag = str(self.resolver.resolve(ScalarNode, value, event.implicit))
+        kind = tag.removeprefix(_CORE)
         try:
-            return _scalar(kind, str(node.value))
+            scalar = _scalar(kind, value)
         except KeyError:
-            self.add(where, str(node.tag), "a value has no tag of its own here", "remove the tag")
+            self.refuse_tag(tag, where)
+            return None
         except ValueError:
-            self.add(where, str(node.value), f"is not a valid {kind}", "write it as a plain number or word")
-        return None
+            self.add(where, value, f"is not a valid {kind}", "write it as a plain number or word")
+            return None
+        if isinstance(scalar, str) and not scalar.isprintable():
+            self.check_text(scalar, where)
+        return scalar
+
+    def check_text(self, value: str, where: str) -> None:
+        """No name, path or address has one, and a file that is passed on should not hide any."""
+        kinds = {unicodedata.category(character) for character in value}
+        if "Cs" in kinds:
+            self.add(where, value, "a text holds half of a surrogate pair", "mend the \\u escape")
+        elif "Cc" in kinds:
+            rule = "a text here is one line, without control characters"
+            self.add(where, value, rule, "write it on one line, without | or >")
+
+    def check_tag(self, event: Any, where: str) -> None:
+        if event.tag and event.tag not in ("!", f"{_CORE}map", f"{_CORE}seq"):
+            self.refuse_tag(event.tag, where)
+
+    def refuse_tag(self, tag: str, where: str) -> None:
+        self.add(where, tag, "a value has no tag of its own here", "remove the tag")
 
     def add(self, where: str, value: str, rule: str, remedy: str) -> None:
         self.problems.append(Problem(where=where, value=value, rule=rule, remedy=remedy))
@@ -198,7 +267,7 @@ def _scalar(kind: str, value: str) -> Scalar | None:
     if kind == "null":
         return None
     if kind == "bool":
-        return value.lower() in ("true", "yes", "on", "y")
+        return _switch(value.lower())
     if kind == "int":
         digits = value.replace("_", "")
         if len(digits) > 18:  # more than a database or another library can hold
@@ -207,6 +276,13 @@ def _scalar(kind: str, value: str) -> Scalar | None:
     if kind == "float":
         return float(value.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
     raise KeyError(kind)
+
+
+def _switch(word: str) -> bool:
+    """The words of YAML 1.2, and of 1.1 for a file that says ``%YAML 1.1``."""
+    if word not in ("true", "yes", "on", "y", "false", "no", "off", "n"):
+        raise ValueError(word)
+    return word in ("true", "yes", "on", "y")
 
 
 def _decode(content: bytes, place: str) -> str:
@@ -225,22 +301,12 @@ def _syntax_problem(error: MarkedYAMLError, place: str, positions: bool) -> Prob
     reason = str(error.problem or "").strip()
     if "'\\t'" in reason:
         return Problem(where=where, value="a tab", rule="YAML is indented by spaces", remedy="use spaces")
-    if "undefined alias" in reason:
-        return Problem(
-            where=where, value=reason, rule="an alias names an anchor above it", remedy="define it with &name"
-        )
-    if "another document" in reason:
-        return Problem(where=where, value="---", rule="a space file is one document", remedy="split the file")
     remedy = "check colons, brackets, quotes and indentation here and on the line above"
     return Problem(where=where, value="", rule=f"is not YAML ({reason})", remedy=remedy)
 
 
 def _where(mark: Any, place: str, positions: bool) -> str:
     return f"{place}:{mark.line + 1}:{mark.column + 1}" if mark and positions else place
-
-
-def _too_deep(where: str) -> SpaceFileError:
-    return _error(where, "", f"values are nested deeper than {MAX_DEPTH}", "write fewer levels")
 
 
 def _error(where: str, value: str, rule: str, remedy: str) -> SpaceFileError:

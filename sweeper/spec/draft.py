@@ -15,6 +15,10 @@ from sweeper.spec.values import text
 __all__ = ["Draft", "draft_of"]
 
 
+_SUGGESTIONS = 100
+"""After so many problems no more keys are looked for that were meant: more than that are not printed."""
+
+
 @dataclass(kw_only=True)
 class Draft:
     """What a file says, field by field, before any rule of thumb is applied."""
@@ -95,7 +99,7 @@ class _Walk:
                 draft.opened[leaf.path] = opening
         elif leaf.path == "data_path":
             self.sources(node, leaf)
-        elif isinstance(node.value, dict) and not leaf.takes_mapping:
+        elif isinstance(node.value, dict) and (looks_open(node) or not leaf.takes_mapping):
             self._mapping_for_value(node, leaf)
         else:
             self.value(node, leaf)
@@ -134,7 +138,8 @@ class _Walk:
 
     def unknown_key(self, key: str, node: Located, branch: Branch, known: dict[str, str]) -> None:
         section = f"a key of {branch.path}" if branch.path else "a key of a space file"
-        remedy = _nearest_key(key, branch, known)
+        many = len(self.draft.problems) > _SUGGESTIONS
+        remedy = "remove it" if many else _nearest_key(key, branch, known)
         if key == "<<":
             remedy = "write the keys out: YAML 1.2 has no merge keys"
         place = Located(value=key, where=node.key_where)
@@ -184,7 +189,8 @@ def _known_keys(branch: Branch) -> dict[str, str]:
 def _nearest_key(key: str, branch: Branch, known: dict[str, str]) -> str:
     elsewhere = {path.rpartition(".")[2]: file_key(path) for path in leaves() if "." in path}
     if key in elsewhere:
-        return f"move it to {elsewhere[key]}"
+        near = closest(key, known)
+        return f"move it to {elsewhere[key]}" + (f", or did you mean {near}?" if near else "")
     if branch.path and key in {path for path in leaves() if "." not in path}:
         return "move it to the top of the file, outside any section"
     near = closest(key, known)

@@ -111,8 +111,12 @@ def read_ds_file(name: str, where: str) -> tuple[dict[str, Any] | None, Problem 
         where: the place in the space file that names it.
     """
     try:
-        content = Path(name).expanduser().read_bytes()
-    except (OSError, ValueError) as error:
+        path = Path(name).expanduser()
+        if path.exists() and not path.is_file():  # a device may never end, a pipe never begin
+            raise OSError(f"{name} is not a file")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the home of nobody known
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else "cannot be read"
         return None, Problem(where=where, value=name, rule=reason, remedy="check the path")
     try:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 __all__ = ["PATTERN", "duration_text", "parse_duration_s"]
 
-PATTERN = r"^(\d+(\.\d+)?\s*(d|h|min|m|s)\s*)+$"
+PATTERN = r"^([0-9]+(\.[0-9]+)?\s*(d|h|min|m|s)\s*)+$"
 """What a span of time looks like, as a JSON Schema pattern."""
 
 _SECONDS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}

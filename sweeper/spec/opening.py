@@ -96,7 +96,7 @@ def _choice(leaf: Leaf, node: Located, complain: Complain) -> Choice | None:
             node, f"{leaf.key}: a choice has at least one option", "name the options, or remove the field"
         )
         return None
-    options: list[Scalar] = []
+    options: dict[Scalar, None] = {}  # in order; a list would be searched for every option
     healthy = True
     for option in node.value:
         value = _valid(leaf, option, complain)
@@ -106,7 +106,7 @@ def _choice(leaf: Leaf, node: Located, complain: Complain) -> Choice | None:
             complain(option, "the option stands twice in the choice", "remove one of the two")
             healthy = False
         else:
-            options.append(value)
+            options[value] = None
     return Choice(tuple(options)) if healthy else None
 
 
@@ -159,6 +159,9 @@ def _whole_range(
     node: Located, low: float, high: float, step: Located | None, complain: Complain
 ) -> IntRange | None:
     width: Any = 1 if step is None else step.value
+    if high >= 10**18:  # more than a database can hold
+        complain(node, "the bounds of int have at most 18 digits", "lower them, or write log_uniform")
+        return None
     if low != int(low) or high != int(high):
         complain(node, "the bounds of int are whole numbers", "round them, or write uniform")
         return None

@@ -106,10 +106,8 @@ def points(open_value: OpenValue) -> tuple[Scalar, ...]:
     """Every value of a finite open value, and the two ends of a continuous or a very long one."""
     if isinstance(open_value, Choice):
         return open_value.options
-    if isinstance(open_value, IntRange):
-        whole = range(open_value.low, open_value.high + 1, open_value.step)
-        if len(whole) <= 4096:
-            return tuple(whole)
+    if isinstance(open_value, IntRange) and (open_value.high - open_value.low) // open_value.step < 4096:
+        return tuple(range(open_value.low, open_value.high + 1, open_value.step))
     return (open_value.low, open_value.high)
 
 
@@ -149,7 +147,7 @@ def _nearest_option(options: tuple[Scalar, ...], value: Scalar) -> Scalar:
         return options[0]
     aim, *candidates = numbers
     if min(numbers) > 0:
-        return min(candidates, key=lambda option: abs(math.log(option / aim)))
+        return min(candidates, key=lambda option: abs(math.log(option) - math.log(aim)))
     return min(candidates, key=lambda option: abs(option - aim))
 
 

@@ -77,8 +77,8 @@ def main() -> int:
             sweep += 1
     print(
         f"killed {tally.killed}, resumed {tally.resumed}, finished trials lost {tally.lost}, finished trials "
-        f"run again {tally.run_again}, orphans {tally.orphans}, evaluated steps repeated {tally.steps_repeated} "
-        f"(at most {tally.worst_repeat} by one kill, an evaluation interval is {interval}), sweeps with "
+        f"run again {tally.run_again}, orphans {tally.orphans}, evaluated steps repeated "
+        f"{tally.steps_repeated} (at most {tally.worst_repeat} by one kill, an evaluation interval is {interval}), sweeps with "
         f"another end {tally.wrong_ends}"
     )
     return 0 if tally.is_clean(interval) else 1

@@ -56,6 +56,11 @@ def test_packing_prefers_the_fullest_sequence_that_fits():
     assert [rows.tolist() for rows in packed] == [[0], [1, 2], [3, 4]]
 
 
+def test_a_sequence_without_a_limit_holds_every_row():
+    packed = sequences(split_of([10, 6, 4]), packing=True, max_seq_len=10**17)
+    assert [rows.tolist() for rows in packed] == [[0, 1, 2]]
+
+
 def test_packing_is_fast_for_many_rows():
     lengths = np.random.RandomState(0).randint(2, 2048, size=20_000).tolist()
     packed = sequences(split_of(lengths), packing=True, max_seq_len=4096)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import time
 from pathlib import Path
@@ -125,6 +126,17 @@ def test_a_gguf_file_written_by_the_package_is_read(tmp_path):
     header = read_gguf_header(tmp_path / "model.gguf")
     assert header["llama.embedding_length"] == 96
     assert header["tokenizer.ggml.tokens.length"] == 2
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "num_hidden_layers", "vocab_size", "n_positions"])
+@pytest.mark.parametrize("size", [0, -1, 10**300])
+def test_a_model_of_an_impossible_size_is_refused(name, size, make_config, write_jsonl, chat_model, tmp_path):
+    model = shutil.copytree(chat_model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config.pop("max_position_embeddings")
+    (model / "config.json").write_text(json.dumps({**config, name: size}))
+    with pytest.raises(ModelError, match="is a whole number from 1 to"):
+        gather_facts(make_config(model, write_jsonl(ROWS)))
 
 
 @pytest.mark.parametrize("length", [0, 3, 10, 30, 100])

@@ -207,6 +207,12 @@ def test_a_grid_of_too_many_configurations_is_refused(space_of):
         check_sampler(space)
 
 
+def test_a_range_longer_than_memory_is_searched_without_being_written_out(space_of):
+    space = space_of("\n  seed: {int: [0, 2147483647]}\n", "search.sampler=random")
+    assert configurations(space) is None
+    assert propose(space, [])
+
+
 def test_gp_without_scipy_says_what_to_install(space_of, monkeypatch):
     space = space_of(MIXED, "search.sampler=gp")
     check_sampler(space)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from spec_helpers import load_text, problems_of
+from spec_helpers import FACTS, load_text, problems_of
+
+from sweeper.errors import SpaceFileError, UserError
+from sweeper.spec import load_space
 
 FILES = {
     "an empty file": (b"", "s.yaml:1:1", "empty"),
@@ -37,8 +42,16 @@ def test_a_file_that_is_no_space_file_is_refused_at_its_place(fault, tmp_path):
 
 
 def test_aliases_are_expanded(tmp_path):
-    space = load_text(tmp_path, "training: {epochs: &few [1, 2], seed: *few}\nsearch: &s {trials: 3}\n")
+    text = "&t training: {epochs: &few [1, 2], seed: *few}\nsearch: &few {trials: 3}\ncheckpoint_path: *t\n"
+    space = load_text(tmp_path, text)
     assert [one.name for one in space.dimensions] == ["epochs", "seed"]
+    assert (space.settings.search.trials, space.settings.checkpoint_path) == (3, "training")
+    assert space.places["training.seed"] == f"{tmp_path}/s.yaml:4:23"
+
+
+def test_a_device_that_never_ends_is_refused():
+    with pytest.raises(SpaceFileError, match="at most"):
+        load_space(Path("/dev/zero"), gather=lambda settings: FACTS)
 
 
 def test_a_small_file_of_aliases_cannot_become_a_huge_tree(tmp_path):
@@ -46,3 +59,14 @@ def test_a_small_file_of_aliases_cannot_become_a_huge_tree(tmp_path):
     levels += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
     (one,) = problems_of(tmp_path, "\n".join(levels).encode())
     assert "once its aliases are expanded" in one.rule
+
+
+def test_what_is_printed_is_short_and_fit_for_a_terminal():
+    one = {"where": "a\u202e:1:1", "rule": "r\x1b[2J" * 9_000, "remedy": "\ud800\n"}
+    error = UserError([UserError.of(value="v\0" * 9_000, **one).problems[0]] * 60)
+    told = str(error)
+    assert told.replace("\n", "").isprintable()
+    assert told.startswith("a\\u202e:1:1: v\\x00v")
+    assert told.endswith("-> \\ud800\\n\nand 10 more problems")
+    assert len(told) < 50 * 10_000
+    assert len(error.problems) == 60

@@ -62,8 +62,13 @@ def _with_condition(tree: dict[str, Any]) -> dict[str, Any]:
     return {**tree, "training": {**tree["training"], "final_lr_ratio": ratio}}
 
 
-sources = st.text(min_size=1, max_size=5) | st.fixed_dictionaries(
-    {"path": st.text(min_size=1, max_size=5)},
+def one_line(**sizes: int) -> st.SearchStrategy[str]:
+    """Texts without control characters, which a space file refuses."""
+    return st.text(st.characters(exclude_categories=["Cs", "Cc"]), **sizes)
+
+
+sources = one_line(min_size=1, max_size=5) | st.fixed_dictionaries(
+    {"path": one_line(min_size=1, max_size=5)},
     optional={
         "weight": st.floats(0.001, 1000) | st.integers(1, 9),
         "format": st.sampled_from(["auto", "alpaca", "text"]),
@@ -72,8 +77,8 @@ sources = st.text(min_size=1, max_size=5) | st.fixed_dictionaries(
 spaces = st.fixed_dictionaries(
     {
         "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
-        "model_path": st.text(min_size=1, max_size=20),
-        "data_path": st.text(min_size=1, max_size=20) | sources | st.lists(sources, min_size=1, max_size=3),
+        "model_path": one_line(min_size=1, max_size=20),
+        "data_path": one_line(min_size=1, max_size=20) | sources | st.lists(sources, min_size=1, max_size=3),
     },
     optional={
         "training": training,

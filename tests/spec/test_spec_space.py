@@ -85,6 +85,11 @@ def test_the_default_is_the_rule_of_thumb_or_the_nearest_allowed_value(tmp_path)
     assert found["lora.rank"] == (8, True, 16)
 
 
+def test_the_nearest_of_options_beyond_all_measure_is_found(tmp_path):
+    space = load_text(tmp_path, "training: {adam_epsilon: [4.0e-323, 1.0e+300], lora: {alpha: [1.0e-322]}}")
+    assert [one.default for one in space.dimensions] == [1e300, 1e-322]
+
+
 def test_a_condition_switches_a_dimension_off_and_its_field_takes_the_rule(tmp_path):
     space = load_text(
         tmp_path,
