@@ -27,9 +27,11 @@ __all__ = ["STRUCK", "LogRedirect", "Redactor", "is_struck", "masked", "secrets_
 STRUCK = "***"
 """Stands where a secret was."""
 
-# Greedy up to the last "@", as a password may hold one.
-_USER_INFO = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^:/?#@]*):(?P<password>.*)@")
-_TOKEN_INFO = re.compile(r"(?P<scheme>https?://)(?P<token>[^:/?#@]+)@")
+# Greedy up to the last "@", as a password may hold one; bounded, as megabytes of text may be asked about.
+_USER_INFO = re.compile(
+    r"(?<![\w+.-])(?P<scheme>[A-Za-z][\w+.-]{0,40}://)(?P<user>[^:/?#@]{0,256}):(?P<password>.{0,2048})@"
+)
+_TOKEN_INFO = re.compile(r"(?P<scheme>https?://)(?P<token>[^:/?#@]{1,2048})@")
 _QUERY_SECRET = re.compile(
     r"(?P<key>[?&;](?:password|passwd|pwd|sslpassword|token)=)(?P<secret>[^&;#]+)", re.I
 )
@@ -47,8 +49,9 @@ _starters: list[subprocess.Popen[bytes]] = []
 
 def masked(uri: str) -> str:
     """An address with its password struck out: fit for a screen, a log or a file."""
-    uri = _USER_INFO.sub(rf"\g<scheme>\g<user>:{STRUCK}@", uri)
-    uri = _TOKEN_INFO.sub(rf"\g<scheme>{STRUCK}@", uri)
+    if "://" in uri and "@" in uri:
+        uri = _USER_INFO.sub(rf"\g<scheme>\g<user>:{STRUCK}@", uri)
+        uri = _TOKEN_INFO.sub(rf"\g<scheme>{STRUCK}@", uri)
     return _QUERY_SECRET.sub(rf"\g<key>{STRUCK}", uri)
 
 

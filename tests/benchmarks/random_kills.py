@@ -78,8 +78,8 @@ def main() -> int:
     print(
         f"killed {tally.killed}, resumed {tally.resumed}, finished trials lost {tally.lost}, finished trials "
         f"run again {tally.run_again}, orphans {tally.orphans}, evaluated steps repeated "
-        f"{tally.steps_repeated} (at most {tally.worst_repeat} by one kill, an evaluation interval is {interval}), sweeps with "
-        f"another end {tally.wrong_ends}"
+        f"{tally.steps_repeated} (at most {tally.worst_repeat} by one kill, an evaluation interval is "
+        f"{interval}), sweeps with another end {tally.wrong_ends}"
     )
     return 0 if tally.is_clean(interval) else 1
 
