@@ -15,6 +15,7 @@ __all__ = ["open_store"]
 
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """What kind of work this is, which the UI otherwise guesses and asks about."""
+_DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
 
 
 def open_store(uri: str, experiment: str, redact: Redactor) -> Recorder:
@@ -22,7 +23,7 @@ def open_store(uri: str, experiment: str, redact: Redactor) -> Recorder:
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         _create_database(file)
-    if file is None and "://" in uri and not uri.startswith(("http:", "https:", "databricks")):
+    if uri.startswith(_DATABASE_SERVERS):
         _knock(uri)
     from mlflow import MlflowClient
 

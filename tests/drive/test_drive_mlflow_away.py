@@ -107,7 +107,7 @@ def test_a_server_that_is_down_comes_up_is_killed_and_comes_back_has_everything_
     server, tmp_path, write_space
 ):
     """While the server starts, the driver is stopped, so that trials are left, however long that takes."""
-    space = write_space(tmp_path, search__trials=6, tracking={"mlflow_uri": server.uri})
+    space = write_space(tmp_path, search__trials=5, tracking={"mlflow_uri": server.uri})
     out = tmp_path / "sweep"
     sweep = Sweep("run", str(space), "--out", str(out))
 
@@ -123,7 +123,7 @@ def test_a_server_that_is_down_comes_up_is_killed_and_comes_back_has_everything_
         assert time.monotonic() < until
         time.sleep(0.2)
     server.kill()
-    sweep.wait_for("trial 4 starts")
+    sweep.wait_for("trial 3 starts")
     start_server()
     sweep.end()
     assert "warning" not in sweep.text
@@ -144,7 +144,7 @@ def is_there(uri: str, run: str) -> bool:
 def test_a_driver_and_a_server_that_are_killed_lose_nothing_once_the_sweep_is_resumed_and_synced(
     server, tmp_path, write_space
 ):
-    space = write_space(tmp_path, search__trials=5, tracking={"mlflow_uri": server.uri})
+    space = write_space(tmp_path, search__trials=4, tracking={"mlflow_uri": server.uri})
     out = tmp_path / "sweep"
     killed = Sweep("run", str(space), "--out", str(out))
     killed.wait_for("trial 1 starts")
@@ -160,7 +160,7 @@ def test_a_driver_and_a_server_that_are_killed_lose_nothing_once_the_sweep_is_re
     assert "cannot be reached" in warning and warning.endswith(f"sweeper sync {out}")
 
     server.start()
-    assert "5 trials" in sync_sweep(out)
+    assert "4 trials" in sync_sweep(out)
     assert_equal_to_ledger(server.uri, out)
     complete = mlflow_content(server.uri, "small")
     assert sync_sweep(out).endswith("; 0 were missing")

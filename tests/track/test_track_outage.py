@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import threading
 import time
@@ -312,3 +313,17 @@ def test_a_locked_database_is_away(tmp_path: Path) -> None:
         with pytest.raises(sqlalchemy.exc.OperationalError, match="locked") as caught, engine.begin() as work:
             work.execute(sqlalchemy.text("CREATE TABLE a (b INTEGER)"))
     assert judge(caught.value) is Verdict.AWAY
+
+
+def test_a_database_server_that_is_not_there_is_away_at_once(tmp_path: Path, space_file: Path) -> None:
+    """MLflow itself would try for a minute and a half, and answer nobody meanwhile."""
+    pytest.importorskip("psycopg")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        uri = f"postgresql+psycopg://me:verysecret@127.0.0.1:{closed.getsockname()[1]}/x"
+        tracker = Tracker(uri=uri, experiment="e", log_path=tmp_path / "mlflow.log")
+        tracker.sweep_started(name="s", params={}, tags={}, space_file=space_file)
+        began = time.monotonic()
+        (warning,) = tracker.close(60)
+        assert time.monotonic() - began < 30
+    assert "cannot be reached" in warning and "verysecret" not in warning
