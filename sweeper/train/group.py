@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class _Place(NamedTuple):
     pid: int
     address: str
     port: int
-    """Free when it was looked for."""
+    """Where it listens for other ranks."""
 
 
 class _Rank:
@@ -57,11 +58,8 @@ class _Rank:
         self._worker = RankWorker(rank, ranks, threads, accelerator, began=began)
 
     def place(self) -> _Place:
-        import os
-
-        from sweeper.train.worker import free_port
-
-        return _Place(socket.gethostname(), os.getpid(), ray.util.get_node_ip_address(), free_port())
+        address = ray.util.get_node_ip_address()
+        return _Place(socket.gethostname(), os.getpid(), address, self._worker.listen(address))
 
     def join(self, address: str, port: int) -> None:
         self._worker.join(address, port)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch documents it all the same
 
 from sweeper.data import TokenizedData, tokenized
 from sweeper.errors import TrialFailedError
@@ -31,18 +33,12 @@ from sweeper.train.processes import leave_mark
 from sweeper.train.replicas import Replicas
 from sweeper.train.trainer import Trainer
 
-__all__ = ["RankWorker", "free_port"]
+__all__ = ["RankWorker"]
 
 
+_LOOPBACK = "127.0.0.1"
 _GROWTH_GIB, _GROWTH_SHARE = 1.0, 0.25
 """So much more than after the first trial, the larger of the two, is too much."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on now; DeepSpeed's fixed default collides between trials."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 class RankWorker:
@@ -64,10 +60,20 @@ class RankWorker:
         self._generations: dict[tuple[object, ...], Generation] = {}
         self._trainer: Trainer | None = None
         self._pause_wanted = threading.Event()
+        self._listener: socket.socket | None = None
         self._after_first_gib: float | None = None
 
+    def listen(self, address: str) -> int:
+        """Where the ranks will meet, at this address and no other; returns the port.
+
+        The socket is kept until then: a port that was only looked for may be another's by the time.
+        """
+        self._listener = socket.create_server((address, 0))
+        return int(self._listener.getsockname()[1])
+
     def join(self, address: str, port: int) -> None:
-        """Meet the other ranks; nccl on CUDA, gloo on a CPU, as DeepSpeed's accelerator says.
+        """Meet the other ranks where rank 0 listens; nccl on CUDA, gloo on a CPU, as DeepSpeed's
+        accelerator says.
 
         It is called from the thread that will train: the number of threads is a setting of each thread.
         """
@@ -79,17 +85,21 @@ class RankWorker:
             "WORLD_SIZE": str(self.ranks),
             "LOCAL_RANK": "0",  # Ray shows each rank its own devices only
         }
+        if address == _LOOPBACK:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         import deepspeed
         from deepspeed.accelerator import get_accelerator
 
         # DeepSpeed calls collectives by their old names, which would fill the log line by line.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-        if get_accelerator().device_name() == "cpu":
+        is_cpu = get_accelerator().device_name() == "cpu"
+        if is_cpu:
             _without_shared_memory_op()
-        backend = get_accelerator().communication_backend_name()
-        deepspeed.init_distributed(
-            dist_backend="gloo" if get_accelerator().device_name() == "cpu" else backend, verbose=False
-        )
+        backend = "gloo" if is_cpu else get_accelerator().communication_backend_name()
+        socket_fd = self._listener.detach() if self._listener is not None and self.rank == 0 else None
+        store = TCPStore(address, port, self.ranks, is_master=self.rank == 0, master_listen_fd=socket_fd)
+        dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.ranks)
+        deepspeed.init_distributed(dist_backend=backend, verbose=False)
 
     def prepare(self, job: Job) -> Prepared:
         """Build the trial's engine. Raises UserError for data or model that cannot be used."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -177,10 +178,10 @@ def ours(
     config: Config, data: TokenizedData, arguments: argparse.Namespace, case: dict[str, Any]
 ) -> dict[str, Any]:
     from sweeper.train import Job
-    from sweeper.train.worker import RankWorker, free_port
+    from sweeper.train.worker import RankWorker
 
     worker = RankWorker(0, 1, arguments.threads, "cpu")
-    worker.join("127.0.0.1", free_port())
+    worker.join("127.0.0.1", worker.listen("127.0.0.1"))
     job = Job(
         config=config, cache_dir=arguments.work / "cache", data_dir=data.folder, log_file=Path("/dev/null")
     )
@@ -210,9 +211,9 @@ def trl(
     from sweeper.data import load_tokenizer
     from sweeper.train.ds_config import deepspeed_config
     from sweeper.train.feed import TrainingFeed
-    from sweeper.train.worker import free_port
 
-    os.environ["MASTER_PORT"] = str(free_port())
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
     without_shared_memory_op()
     side = case["trl"]
     times: list[float] = []

@@ -35,10 +35,10 @@ def main() -> int:
     parser.add_argument("--zero-stage", type=int, nargs="+", default=[0, 2, 3])
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     arguments = parser.parse_args()
-    from sweeper.train.worker import RankWorker, free_port
+    from sweeper.train.worker import RankWorker
 
     worker = RankWorker(0, 1, os.cpu_count() or 1, "cpu")
-    worker.join("127.0.0.1", free_port())
+    worker.join("127.0.0.1", worker.listen("127.0.0.1"))
     with tempfile.TemporaryDirectory() as folder:
         return max([measure(worker, stage, arguments, Path(folder)) for stage in arguments.zero_stage])
 

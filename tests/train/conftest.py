@@ -102,7 +102,7 @@ def rank(tmp_path_factory: pytest.TempPathFactory):
     patch = pytest.MonkeyPatch()
     patch.setattr(worker, "_append_output_to", lambda _: None)
     rank = worker.RankWorker(0, 1, 1, "cpu")
-    rank.join("127.0.0.1", worker.free_port())
+    rank.join("127.0.0.1", rank.listen("127.0.0.1"))
     yield rank
     rank.stop()
     patch.undo()

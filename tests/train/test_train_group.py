@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from sweeper.errors import TrialDivergedError, TrialFailedError, UserError
@@ -66,6 +69,19 @@ def test_a_metric_that_fails_in_a_rank_arrives_as_something_to_mend(pair, simple
     pair.prepare(job_of(simple_rows(evaluation, dp=2, per_device_batch_size=4), evaluate_untrained=True))
     with pytest.raises(UserError, match="faulty:score: raised ZeroDivisionError: division by zero"):
         pair.advance()
+
+
+def test_ranks_of_one_machine_listen_to_nobody_else():
+    program = """
+import psutil
+from sweeper.train.worker import RankWorker
+rank = RankWorker(0, 1, 1, "cpu")
+rank.join("127.0.0.1", rank.listen("127.0.0.1"))
+found = psutil.Process().net_connections("inet")
+print({one.laddr.ip for one in found if one.status == "LISTEN"})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "{'127.0.0.1'}"
 
 
 def test_an_error_in_a_rank_arrives_as_what_it_was(quick_config, job_of):
