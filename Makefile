@@ -9,7 +9,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/sweeper run search_spaces/quickstart.yaml
 
 test: $(VENV)/.installed-test check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -32,7 +32,8 @@ class Interrupts:
             signal.signal(number, handler)
 
     def ask_first(self, ask: Callable[[], None] | None) -> None:
-        """Call this at the first signal from now on; the second one interrupts. None takes it back."""
+        """Call this, in a thread of its own, at the first signal from now on; the second one interrupts.
+        None takes it back."""
         self._ask = ask
         for number in self._before:  # a library may have put its own handler in between
             signal.signal(number, self._handle)
@@ -41,4 +42,5 @@ class Interrupts:
         ask, self._ask = self._ask, None
         if ask is None:
             raise KeyboardInterrupt
-        ask()
+        # Not here: the signal may have come in the middle of a print or while a lock is held.
+        threading.Thread(target=ask, daemon=True).start()

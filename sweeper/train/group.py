@@ -173,14 +173,13 @@ class WorkerGroup:
         ranks = {reference: rank for rank, reference in enumerate(references)}
         waiting, pulses = list(references), _Pulses(self._actors if watched else [])
         while waiting:
+            if watched and self._pause_wanted():
+                pulses.want_pause()
             ready, waiting = ray.wait(waiting, num_returns=1, timeout=_LOOK_EVERY_S)
             if any(self._failure(ranks[one], one) for one in ready):
                 raise self._cause(ranks, waiting, ready)
-            if not ready and watched:
-                if self._pause_wanted():
-                    pulses.want_pause()
-                if (rank := pulses.silent(ranks[one] for one in waiting)) is not None:
-                    raise TrialLostError(self._lost(rank, f"has not answered for {HUNG_AFTER_S:g} s"))
+            if not ready and (rank := pulses.silent(ranks[one] for one in waiting)) is not None:
+                raise TrialLostError(self._lost(rank, f"has not answered for {HUNG_AFTER_S:g} s"))
         return cast(list[Any], ray.get(references))
 
     def _cause(self, ranks: dict[Any, int], waiting: list[Any], failed: list[Any]) -> TrialFailedError:
@@ -232,7 +231,7 @@ class _Pulses:
     def silent(self, ranks: Any) -> int | None:
         """A rank that has not answered for too long."""
         now = time.monotonic()
-        for rank in ranks:
+        for rank in ranks if self._actors else ():
             reference, since = self._asked.get(rank, (None, now))
             if reference is None or ray.wait([reference], timeout=0)[0]:
                 self._asked[rank] = (self._actors[rank].beat.remote(), now)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from sweeper.cli import app
 from sweeper.data import gather_facts
 from sweeper.drive import sync_sweep
+from sweeper.drive.lock import locked
 from sweeper.drive.mirror import Mirror
 from sweeper.drive.recorder import Recorder
 from sweeper.drive.stored import store_space, this_driver
@@ -154,7 +155,7 @@ def test_what_a_killed_driver_had_not_written_is_written_by_sync(begin):
 def test_a_sweep_at_work_is_not_synced(begin):
     _, folder, _, mirror, _ = begin()
     mirror.close(60)
-    with pytest.raises(SweepFolderError, match="another driver is at work"):
+    with locked(folder), pytest.raises(SweepFolderError, match="another driver is at work"):
         sync_sweep(folder.root)
 
 

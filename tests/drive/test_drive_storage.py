@@ -110,7 +110,7 @@ def test_a_sweep_that_loses_its_driver_and_its_database_twice_ends_as_an_undistu
         for line in driver.stdout:
             if "untrained model" in line:
                 driver.kill()
-    assert sweep_state(open_sweep(SweepFolder(out))[1]) == "interrupted"
+    assert sweep_state(open_sweep(SweepFolder(out))[1], SweepFolder(out)) == "interrupted"
 
     # The server goes away for good: a clear end, and everything that was committed is kept.
     def stop_afterwards(ledger, number, evaluation):
