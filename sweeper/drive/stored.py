@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from sweeper.drive.lock import is_locked
 from sweeper.errors import SweepFolderError
 from sweeper.redact import STRUCK, is_struck
@@ -116,12 +118,12 @@ def sweep_state(ledger: Ledger, folder: SweepFolder) -> str:
 
 def _stored_facts(folder: SweepFolder) -> Facts:
     try:
-        return Facts(**json.loads(folder.facts_file.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        return TypeAdapter(Facts).validate_json(folder.facts_file.read_bytes())
+    except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors
         raise SweepFolderError.of(
             where=str(folder.facts_file),
             value="",
-            rule=f"the sweep's facts cannot be read ({error})",
+            rule=f"the sweep's facts cannot be read ({str(error).splitlines()[0]})",
             remedy="restore the file, or start a new sweep",
         ) from error
 

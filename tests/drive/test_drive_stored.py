@@ -82,3 +82,11 @@ def test_a_file_named_from_one_folder_is_found_from_another(store, tmp_path, mon
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert study_url(stored_space(folder), folder) == f"sqlite:///{tmp_path}/ledgers.db"
+
+
+@pytest.mark.parametrize("damaged", ['{"train_rows": "many"}', "[]", "{", "\\xff"])
+def test_facts_that_were_damaged_are_told_as_such(store, damaged):
+    _, folder = store()
+    folder.facts_file.write_text(damaged)
+    with pytest.raises(SweepFolderError, match="facts cannot be read"):
+        stored_space(folder)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
-import time
 
 import pytest
 
 from sweeper.data import gather_facts
-from sweeper.drive import newest_sweep, open_sweep, resume_sweep, run_sweep, sweep_state, train_config
+from sweeper.drive import newest_sweep, open_sweep, run_sweep, sweep_state, train_config
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.search import TrialState
 from sweeper.spec import SweepFolder, load_space, require_closed
@@ -122,19 +119,6 @@ def test_a_folder_that_is_taken_is_refused_with_the_way_on(sweep, space_file):
 def test_training_refuses_what_is_open(space_file, tmp_path):
     with pytest.raises(SpaceFileError, match="lr"):
         train_config(space_file, output_dir=tmp_path / "model")
-
-
-def test_a_killed_sweep_resumes_to_the_trials_of_an_uninterrupted_one(sweep, space_file, tmp_path):
-    out = tmp_path / "killed"
-    command = [sys.executable, "-m", "sweeper", "run", str(space_file), "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
-        for line in driver.stdout:
-            if "trial 1 starts" in line:
-                break
-        time.sleep(0.3)
-        driver.kill()
-    assert sweep_state(open_sweep(SweepFolder(out))[1], SweepFolder(out)) == "interrupted"
-    assert facts_of(resume_sweep(out)) == facts_of(sweep)
 
 
 def test_a_diverged_trial_fails_with_its_reason_and_the_others_go_on(write_space, tmp_path):
