@@ -260,13 +260,13 @@ def test_odd_columns_of_a_parquet_file_are_bad_rows(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("a.jsonl", gzip.compress(b"a" * 99), "let its name end with .gz"),
-        ("a.csv", gzip.compress(b"a" * 99), "let its name end with .gz"),
+        ("a.jsonl", gzip.compress(b"a" * 99, mtime=0), "let its name end with .gz"),
+        ("a.csv", gzip.compress(b"a" * 99, mtime=0), "let its name end with .gz"),
         ("a.json", b"PAR1" + bytes(99), "give a Parquet file its extension"),
         ("a.jsonl", GOOD[0].encode() + b"\n" + b'{"question": "\0"}\n', "a.jsonl:2: it is a binary file"),
         ("a.jsonl", b"\x89PNG\r\n\x1a\n" + bytes(99), "a.jsonl:3: it is a binary file"),
-        ("a.jsonl.gz", gzip.compress(b"a" * 99)[:-12], "not whole gzip"),
-        ("a.jsonl.gz", gzip.compress(GOOD[0].encode())[:-4] + b"abcd", "not whole gzip"),
+        ("a.jsonl.gz", gzip.compress(b"a" * 99, mtime=0)[:-12], "not whole gzip"),
+        ("a.jsonl.gz", gzip.compress(GOOD[0].encode(), mtime=0)[:-4] + b"abcd", "not whole gzip"),
         ("a.parquet", GOOD[0].encode(), "not a readable Parquet file"),
         ("a.csv", b"", "holds no rows"),
         ("a.csv", b"\xef\xbb\xbf", "holds no rows"),
