@@ -155,6 +155,8 @@ def _raise_away(context: Any) -> None:
     """SQLAlchemy asks here what an error of the driver is to become."""
     if context.is_pre_ping:
         return  # a connection that has died in the pool; a new one is opened
+    if not isinstance(context.original_exception, Exception):
+        return  # somebody has interrupted it, which is no outage
     if context.is_disconnect or isinstance(context.sqlalchemy_exception, (OperationalError, InterfaceError)):
         raise _Away(_first_line(context.original_exception)) from None
 

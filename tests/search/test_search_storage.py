@@ -11,6 +11,7 @@ import time
 import pytest
 from postgres_server import ENCODED, PASSWORD
 from search_support import evaluation, sweep, train
+from sqlalchemy import event
 
 from sweeper.errors import LedgerAwayError, SpaceFileError, SweepFolderError
 from sweeper.search import Ledger, TrialState, check_storage, database, patience
@@ -210,3 +211,18 @@ def test_no_call_is_done_twice_when_the_answer_to_its_commit_is_lost(space_of, u
     )
     assert one == two
     assert [t.params for t in disturbed._study.trials] == [t.params for t in quiet._study.trials]
+
+
+def test_an_interrupt_in_the_middle_of_a_call_is_no_outage(space_of, tmp_path):
+    ledger = Ledger.create(f"sqlite:///{tmp_path / 'study.db'}", space_of())
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    engine = ledger._storage._backend.engine
+    event.listen(engine, "do_execute", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.note_sweep(state="running")
+    event.remove(engine, "do_execute", interrupt)
+    ledger.note_sweep(state="interrupted")
+    assert ledger.sweep_attributes()["state"] == "interrupted"
