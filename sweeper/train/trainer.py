@@ -65,12 +65,13 @@ class Trainer:
         reset_peak_memory()
 
     def advance(self) -> Progress:
-        """Train to the next evaluation and evaluate, or to a pause that was wanted.
+        """Train to the next evaluation and evaluate, or to a pause that was wanted: at once where all ranks
+        heard of it at the last evaluation.
 
         Raises TrialDivergedError, and what Generation.measure raises.
         """
         began, first = time.perf_counter(), self.step
-        self._checked, self._pausing = began, False
+        self._checked = began
         while self.step < self._pauses[0] and not self._pausing:
             self._optimizer_step()
             if len(self._pending) >= self._check_every:

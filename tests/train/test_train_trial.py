@@ -157,3 +157,13 @@ def test_a_precision_that_the_device_has_not_is_told_before_training(
         rank.prepare(job_of(quick_config(precision=precision)))
     (problem,) = told.value.problems
     assert (problem.where, problem.remedy) == ("deepspeed.precision", f"write precision: {instead}")
+
+
+def test_a_pause_is_heard_however_short_the_way_to_the_next_evaluation_is(rank, quick_config, job_of):
+    rank.prepare(job_of(quick_config(epochs=0.5)))
+    first = rank.advance()
+    rank.want_pause()
+    second, third = rank.advance(), rank.advance()
+    assert first.step < second.step and not second.done and not second.paused
+    assert third.paused and third.step == second.step
+    rank.stop()
