@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sweeper.errors import TrialFailedError, TrialLostError, TrialOutOfMemoryError
@@ -26,9 +27,6 @@ class Setback:
     """Whether the configuration was too large, and not only unlucky."""
     config: Config
     """What it goes on with."""
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 def recover(job: Job, error: TrialFailedError) -> tuple[Job, Setback]:
@@ -62,7 +60,7 @@ def _smaller(job: Job, error: TrialOutOfMemoryError) -> tuple[Job, Setback]:
     return again, Setback(reason=reason, out_of_memory=True, config=config)
 
 
-def _newest_state(job: Job) -> Any:
+def _newest_state(job: Job) -> Path | None:
     return None if job.checkpoints is None else newest_checkpoint(job.checkpoints)
 
 

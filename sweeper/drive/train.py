@@ -171,7 +171,7 @@ class _Run:
         except TrialFailedError as error:
             self.close()
             self._job, setback = recover(self._job, error)
-            self._say(str(setback))
+            self._say(setback.reason)
 
     def save_model(self, target: Path, merge_adapter: bool) -> None:
         assert self._group is not None
@@ -183,7 +183,7 @@ class _Run:
         job = self._job
         from sweeper.train.group import WorkerGroup
 
-        group = self._group = WorkerGroup(job.config, None, pause_wanted=self._shall_pause)
+        group = self._group = WorkerGroup(job.config, None, pause_wanted=job.pause_is_wanted)
         keeper, prepared = Keeper(job), group.prepare(job)
         for note in prepared.data_notes:
             self._say(f"data: {note}")
@@ -205,9 +205,6 @@ class _Run:
             keeper.keep_state(group, progress)
         except CheckpointError as error:
             self._say(f"warning: {error}")
-
-    def _shall_pause(self) -> bool:
-        return self._job.stop_file is not None and self._job.stop_file.exists()
 
     def _show(self, progress: Progress, total_steps: int) -> None:
         shown = ", ".join(f"{name} {progress.metrics[name]:.4f}" for name in self._shown)

@@ -111,12 +111,9 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
                 self._job.config,
                 get_current_placement_group(),
                 first_bundle=1,
-                pause_wanted=self._shall_pause,
+                pause_wanted=lambda: self._job.pause_is_wanted(),
             )
         return self._group
-
-    def _shall_pause(self) -> bool:
-        return self._job.stop_file is not None and self._job.stop_file.exists()
 
     def _guarded(self, step: Callable[[], Outcome]) -> Outcome:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,10 +11,10 @@ from sweeper.errors import SweeperError
 from sweeper.recommend.ranking import best_record, default_record, tokens_seen
 from sweeper.redact import is_struck
 from sweeper.search import TrialRecord, TrialState
-from sweeper.spec import dump_config, with_levers, write_whole
+from sweeper.spec import Config, dump_config, levers_of, with_levers, write_whole
 
 if TYPE_CHECKING:
-    from sweeper.spec import Config, Space, SweepFolder
+    from sweeper.spec import Space, SweepFolder
 
 __all__ = ["write_answer"]
 
@@ -57,15 +58,7 @@ def _as_trained(space: Space, record: TrialRecord) -> Config:
     config, ran = space.close(record.values), record.attributes.get("config")
     if ran is None:
         return config
-    training, memory = ran["training"], ran["deepspeed"]
-    return with_levers(
-        config,
-        per_device_batch_size=training["per_device_batch_size"],
-        gradient_accumulation_steps=training["gradient_accumulation_steps"],
-        gradient_checkpointing=memory["gradient_checkpointing"],
-        zero_stage=memory["zero_stage"],
-        offload=memory["offload"],
-    )
+    return with_levers(config, **asdict(levers_of(Config.model_validate(ran))))
 
 
 def _provenance(space: Space, trials: list[TrialRecord], best: TrialRecord) -> dict[str, Any]:

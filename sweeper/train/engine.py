@@ -50,6 +50,10 @@ class Job:
     best_so_far: float | None = None
     """The best final objective of the trials before; what a model has to beat to be kept."""
 
+    def pause_is_wanted(self) -> bool:
+        """Whether somebody has made the stop file."""
+        return self.stop_file is not None and self.stop_file.exists()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["die_with_parent", "kill", "leave_mark", "out_of_memory_kills", "reap"]
+__all__ = ["die_with_parent", "is_running", "kill", "leave_mark", "marked", "out_of_memory_kills", "reap"]
 
 _PR_SET_PDEATHSIG = 1
 _GONE_WITHIN_S = 10.0
@@ -28,14 +28,24 @@ def leave_mark(folder: Path) -> None:
     (folder / f"{socket.gethostname()}-{os.getpid()}").write_text(_started(os.getpid()))
 
 
+def marked(folder: Path) -> list[int]:
+    """The processes of this host that ``leave_mark`` named, whether they still run or not."""
+    return [int(mark.name.rpartition("-")[2]) for mark in folder.glob(f"{socket.gethostname()}-*")]
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process on this host, be it stopped; its remains are none."""
+    return _started(pid) != ""
+
+
 def reap(folder: Path) -> list[int]:
     """Kill the processes of this host that ``leave_mark`` named and that still run; returns their ids.
 
     A process that has got the number of one that is gone is left alone.
     """
     killed = []
-    for mark in folder.glob(f"{socket.gethostname()}-*"):
-        pid = int(mark.name.rpartition("-")[2])
+    for pid in marked(folder):
+        mark = folder / f"{socket.gethostname()}-{pid}"
         if _started(pid) == mark.read_text() != "":
             kill(pid)
             killed.append(pid)

@@ -28,6 +28,7 @@ from sweeper.quickstart import DATA_FILE
 from sweeper.search import TrialRecord
 from sweeper.spec import SweepFolder
 from sweeper.track import read_trials, tracking_uri
+from sweeper.train.processes import is_running, marked
 
 TRIALS, ROWS, EVALUATIONS = 4, 240, 4
 GONE_WITHIN_S = 15.0
@@ -98,7 +99,7 @@ def disturb(folder: SweepFolder, space: Path, after_s: list[float], tally: Tally
         process.send_signal(signal.SIGKILL)
         process.wait()
         tally.killed += 1
-        left = still_alive(ranks_of(folder))
+        left = still_alive(marked(folder.processes_dir))
         tally.orphans += len(left)
         trials = trials_of(folder)
         compare(finished, trials, tally)
@@ -198,22 +199,11 @@ def mlflow_agrees(folder: SweepFolder) -> bool:
     return len(tracked) == TRIALS and curves == wanted and all(one.status == "FINISHED" for one in tracked)
 
 
-def ranks_of(folder: SweepFolder) -> list[int]:
-    return [int(mark.name.rpartition("-")[2]) for mark in folder.processes_dir.glob("*")]
-
-
 def still_alive(pids: list[int]) -> list[int]:
     deadline = time.monotonic() + GONE_WITHIN_S
-    while (alive := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < deadline:
+    while (alive := [pid for pid in pids if is_running(pid)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     return alive
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":

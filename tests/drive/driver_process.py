@@ -6,11 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from sweeper.spec import SweepFolder
+from sweeper.drive import SweepResult
 
-__all__ = ["Driver", "eventually", "is_alive", "ranks_of"]
+__all__ = ["Driver", "eventually", "facts_of"]
 
 _WITHIN_S = 240
 
@@ -40,15 +39,12 @@ class Driver:
         return self.process.wait(timeout=_WITHIN_S)
 
 
-def ranks_of(folder: SweepFolder) -> list[int]:
-    return [int(mark.name.rpartition("-")[2]) for mark in folder.processes_dir.glob("*")]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+def facts_of(result: SweepResult) -> list[tuple[object, ...]]:
+    """What two equal sweeps have in common to the last bit."""
+    return [
+        (trial.number, trial.state, trial.values, [e.metrics["eval/loss"] for e in trial.evaluations])
+        for trial in result.trials
+    ]
 
 
 def eventually(holds: Callable[[], bool], within_s: float = 30) -> bool:

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from driver_process import Driver, eventually, is_alive, ranks_of
+from driver_process import Driver, eventually, facts_of
 
 from sweeper.data import gather_facts
 from sweeper.drive import open_sweep, resume_sweep, run_sweep, sweep_state
@@ -15,16 +15,9 @@ from sweeper.errors import SweepFolderError
 from sweeper.search import TrialState
 from sweeper.spec import SweepFolder, load_space
 from sweeper.track import read_trials, tracking_uri
+from sweeper.train.processes import is_running, marked
 
 TRIALS = 2
-
-
-def facts_of(result):
-    """What two equal sweeps have in common to the last bit."""
-    return [
-        (trial.number, trial.state, trial.values, [e.metrics["eval/loss"] for e in trial.evaluations])
-        for trial in result.trials
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +51,8 @@ def test_a_driver_that_is_killed_costs_nothing_and_leaves_nobody_behind(
         assert eventually(folder.space_file.exists, 60)
     driver.process.kill()
     driver.end()
-    ranks = ranks_of(folder)
-    assert eventually(lambda: not any(map(is_alive, ranks)))
+    ranks = marked(folder.processes_dir)
+    assert eventually(lambda: not any(map(is_running, ranks)))
     if MOMENTS[moment]:
         assert ranks
         assert sweep_state(open_sweep(folder)[1], folder) == "interrupted"
@@ -76,7 +69,7 @@ def test_a_driver_that_is_killed_costs_nothing_and_leaves_nobody_behind(
 def test_a_rank_that_is_killed_or_hangs_costs_a_retry_and_no_result(space_file, undisturbed, tmp_path):
     folder = SweepFolder(tmp_path / "sweep")
     driver = Driver("run", str(space_file), "--out", str(folder.root)).until("untrained model")
-    (rank,) = ranks_of(folder)
+    (rank,) = marked(folder.processes_dir)
     os.kill(rank, signal.SIGKILL)
     driver.until("retry 1 of 2")
     assert driver.end() == 0, driver.said
@@ -150,14 +143,14 @@ def test_the_first_signal_ends_a_sweep_with_its_states_written(space_file, undis
     assert "paused after step" in driver.said
     assert list(folder.trial_checkpoints(0).glob("step-*"))
     assert sweep_state(open_sweep(folder)[1], folder) == "interrupted"
-    assert not any(map(is_alive, ranks_of(folder)))
+    assert not any(map(is_running, marked(folder.processes_dir)))
     assert facts_of(resume_sweep(folder.root)) == facts_of(undisturbed)
 
 
 def test_the_second_signal_ends_it_at_once_and_it_can_be_resumed(space_file, undisturbed, tmp_path):
     folder = SweepFolder(tmp_path / "sweep")
     driver = Driver("run", str(space_file), "--out", str(folder.root)).until("untrained model")
-    (rank,) = ranks_of(folder)
+    (rank,) = marked(folder.processes_dir)
     os.kill(rank, signal.SIGSTOP)  # so that the first one would have to wait
     os.killpg(driver.process.pid, signal.SIGINT)  # as a terminal does
     driver.until("interrupt again to stop at once")
@@ -165,7 +158,7 @@ def test_the_second_signal_ends_it_at_once_and_it_can_be_resumed(space_file, und
     began = time.monotonic()
     assert driver.end() == 130, driver.said
     assert time.monotonic() - began < 25
-    assert eventually(lambda: not is_alive(rank))
+    assert eventually(lambda: not is_running(rank))
     assert facts_of(resume_sweep(folder.root)) == facts_of(undisturbed)
 
 

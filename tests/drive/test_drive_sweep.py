@@ -6,6 +6,7 @@ import json
 import statistics
 
 import pytest
+from driver_process import facts_of
 
 from sweeper.data import gather_facts
 from sweeper.drive import newest_sweep, open_sweep, run_sweep, sweep_state, train_config
@@ -15,14 +16,6 @@ from sweeper.spec import SweepFolder, load_space, require_closed
 from sweeper.track import read_trials, tracking_uri
 
 TRIALS = 4
-
-
-def facts_of(result):
-    """What two equal sweeps have in common to the last bit."""
-    return [
-        (trial.number, trial.state, trial.values, [e.metrics["eval/loss"] for e in trial.evaluations])
-        for trial in result.trials
-    ]
 
 
 @pytest.fixture(scope="module")

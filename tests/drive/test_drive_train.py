@@ -7,10 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from driver_process import Driver, is_alive, ranks_of
+from driver_process import Driver
 
 from sweeper.drive import train_config
 from sweeper.spec import SweepFolder
+from sweeper.train.processes import is_running, marked
 
 TRAINING = {
     "lr": 1e-3,
@@ -47,7 +48,7 @@ def test_the_same_command_goes_on_after_a_signal_and_ends_in_the_same_weights(
     driver.process.send_signal(signal.SIGTERM)
     assert driver.end() == 130, driver.said
     assert "the same command goes on" in driver.said and not target.exists()
-    assert not any(map(is_alive, ranks_of(SweepFolder(tmp_path / "model-train"))))
+    assert not any(map(is_running, marked(SweepFolder(tmp_path / "model-train").processes_dir)))
     again = Driver(*command).until("going on from step-")
     assert again.end() == 0, again.said
     assert weights(target) == undisturbed

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,15 +17,9 @@ from sweeper.train import group as group_module
 from sweeper.train import reap
 from sweeper.train.failures import Failure, last_lines, most_telling
 from sweeper.train.group import WorkerGroup
+from sweeper.train.processes import is_running
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 @pytest.fixture
@@ -70,7 +63,7 @@ def test_a_rank_that_is_killed_ends_the_group_with_its_name_and_last_words(
         group.advance()
     assert time.monotonic() - began < 20
     group.shut_down()
-    assert not any(map(is_alive, pids))
+    assert not any(map(is_running, pids))
 
 
 def test_a_rank_that_is_stopped_is_found_by_its_silence_and_ended(
@@ -85,7 +78,7 @@ def test_a_rank_that_is_stopped_is_found_by_its_silence_and_ended(
     with pytest.raises(TrialLostError, match=r"rank 1 .*has not answered for 4 s"):
         group.advance()
     group.shut_down()
-    assert not any(map(is_alive, pids))
+    assert not any(map(is_running, pids))
 
 
 def test_memory_that_runs_out_is_told_as_such_whichever_rank_meets_it(groups, quick_config, job_of):
