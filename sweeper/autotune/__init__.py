@@ -1,0 +1,8 @@
+"""How big and how fast: what fits, what is fastest, and what a sweep will cost.
+
+This door imports neither torch nor ray: the probes run in rank processes that the drive room starts.
+"""
+
+from sweeper.autotune.speed import Speed
+
+__all__ = ["Speed"]
