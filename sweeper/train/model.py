@@ -50,7 +50,8 @@ class ModelStore:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if config.training.lora:
             model = _with_adapters(model, config.training.lora, config)
-        return model
+        # What is loaded is ready to answer, without dropout and without gradient checkpointing.
+        return cast("PreTrainedModel", model.train())
 
 
 def _load(

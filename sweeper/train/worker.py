@@ -26,7 +26,7 @@ from sweeper.train.executor import Executor
 from sweeper.train.failures import rank_log
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
 from sweeper.train.generation import Generation
-from sweeper.train.memory import held_memory_gib, limit_memory
+from sweeper.train.memory import held_memory_gib, limit_memory, return_freed_memory
 from sweeper.train.model import ModelStore
 from sweeper.train.pipeline import Pipeline
 from sweeper.train.processes import leave_mark
@@ -100,6 +100,7 @@ class RankWorker:
         store = TCPStore(address, port, self.ranks, is_master=self.rank == 0, master_listen_fd=socket_fd)
         dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.ranks)
         deepspeed.init_distributed(dist_backend=backend, verbose=False)
+        return_freed_memory()
 
     def prepare(self, job: Job) -> Prepared:
         """Build the trial's engine. Raises UserError for data or model that cannot be used."""
