@@ -13,12 +13,12 @@ from deepspeed.accelerator import get_accelerator
 __all__ = ["held_memory_gib", "limit_memory", "peak_memory_gib", "reset_peak_memory", "return_freed_memory"]
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES = -3, 2**20
+_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES = -3, 2**18
 """M_MMAP_THRESHOLD of mallopt(3)."""
 
 
 def return_freed_memory() -> None:
-    """Have each tensor of 1 MiB and more in pages of its own on a CPU, which go back when it is freed.
+    """Have each tensor of 256 KiB and more in pages of its own on a CPU, which go back when it is freed.
 
     glibc raises that threshold up to 32 MiB as it goes, and keeps smaller tensors in a heap that later ones
     fit into badly: a step then needs what its tensors need and a fifth more. Elsewhere it does nothing.
