@@ -10,6 +10,7 @@ from typing import Literal
 from sweeper.data.examples import Examples, load_examples
 from sweeper.data.model import survey_model
 from sweeper.data.problems import Problems
+from sweeper.data.sizes import model_sizes
 from sweeper.data.templates import check_template
 from sweeper.errors import DataError, ModelError, Problem
 from sweeper.spec import Facts, Settings
@@ -49,6 +50,7 @@ def gather_facts(settings: Settings) -> Facts:
         vocab_size=survey.vocab_size,
         max_position_embeddings=survey.max_position_embeddings,
         model_type=survey.model_type,
+        sizes=model_sizes(settings.model_path),
         has_chat_template=survey.has_chat_template,
         rows_bad=examples.counts["rows_bad"],
         rows_without_answer=examples.counts["rows_without_answer"],

@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["GgufFormatError", "read_gguf_header"]
+__all__ = ["GgufFormatError", "read_gguf_header", "read_gguf_tensors"]
 
 Value = int | float | bool | str
 """A scalar of the header; of an array only its length is kept."""
@@ -36,6 +36,7 @@ _LONGEST_STRING_BYTES = 2**26
 _LONGEST_ARRAY_BYTES = 2**40
 _DEEPEST_ARRAY = 4
 _MOST_PAIRS = 2**16
+_MOST_TENSORS, _MOST_DIMENSIONS = 2**20, 8
 
 
 class GgufFormatError(ValueError):
@@ -48,19 +49,47 @@ def read_gguf_header(path: Path) -> dict[str, Value]:
     Raises: GgufFormatError; OSError where the file cannot be read.
     """
     with path.open("rb") as file:
-        if file.read(4) != _MAGIC:
-            raise GgufFormatError("it does not start with GGUF")
-        version = _number(file, "<I")
-        if version not in (2, 3):
-            raise GgufFormatError(f"its version is {version}, known are 2 and 3")
-        _number(file, "<Q")
-        pairs = _number(file, "<Q")
-        if pairs > _MOST_PAIRS:
-            raise GgufFormatError(f"it claims {pairs} metadata pairs")
-        header: dict[str, Value] = {}
-        for _ in range(int(pairs)):
-            _read_pair(file, header)
-        return header
+        return _read_header(file)[0]
+
+
+def read_gguf_tensors(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor, as torch would give it: a matrix has outputs first.
+
+    After the pairs of the header, each tensor has a name, uint32 dimensions, their uint64 sizes (the
+    fastest first), a uint32 type and a uint64 offset.
+
+    Raises: GgufFormatError; OSError where the file cannot be read.
+    """
+    with path.open("rb") as file:
+        _, count = _read_header(file)
+        if count > _MOST_TENSORS:
+            raise GgufFormatError(f"it claims {count} tensors")
+        tensors = {}
+        for _ in range(count):
+            name, dimensions = _string(file), int(_number(file, "<I"))
+            if dimensions > _MOST_DIMENSIONS:
+                raise GgufFormatError(f"it claims a tensor of {dimensions} dimensions")
+            sizes = [int(_number(file, "<Q")) for _ in range(dimensions)]
+            _number(file, "<I")
+            _number(file, "<Q")
+            tensors[name] = tuple(reversed(sizes))
+        return tensors
+
+
+def _read_header(file: BinaryIO) -> tuple[dict[str, Value], int]:
+    """The pairs, and how many tensors follow."""
+    if file.read(4) != _MAGIC:
+        raise GgufFormatError("it does not start with GGUF")
+    version = _number(file, "<I")
+    if version not in (2, 3):
+        raise GgufFormatError(f"its version is {version}, known are 2 and 3")
+    tensors, pairs = int(_number(file, "<Q")), _number(file, "<Q")
+    if pairs > _MOST_PAIRS:
+        raise GgufFormatError(f"it claims {pairs} metadata pairs")
+    header: dict[str, Value] = {}
+    for _ in range(int(pairs)):
+        _read_pair(file, header)
+    return header, tensors
 
 
 def _read_pair(file: BinaryIO, header: dict[str, Value]) -> None:

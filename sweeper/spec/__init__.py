@@ -24,7 +24,7 @@ from sweeper.spec.config import (
     Training,
 )
 from sweeper.spec.dump import dump_config
-from sweeper.spec.facts import Facts
+from sweeper.spec.facts import Facts, ModelSizes
 from sweeper.spec.files import write_whole
 from sweeper.spec.folder import SweepFolder
 from sweeper.spec.levers import TooLarge, fitted, levers_of, lighter, with_levers
@@ -53,6 +53,7 @@ __all__ = [
     "LogUniform",
     "Lora",
     "MetricFunction",
+    "ModelSizes",
     "Objective",
     "OpenValue",
     "Parallel",

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Facts"]
+__all__ = ["Facts", "ModelSizes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSizes:
+    """What memory follows from, read from the heads of a model's files."""
+
+    parameters: int
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    """Width inside of the MLP."""
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    gated: bool
+    """Whether the MLP multiplies two branches, as Llama's does."""
+    linear: Mapping[str, int] = field(default_factory=dict)
+    """Name of a linear module -> inputs + outputs of all of that name: an adapter of rank r has r times so
+    many parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +48,8 @@ class Facts:
     max_position_embeddings: int | None = None
     """Tokens that the model can tell apart by their position."""
     model_type: str | None = None
+    sizes: ModelSizes | None = None
+    """None where the model's files are not at hand."""
     has_chat_template: bool | None = None
     rows_bad: int = 0
     """Broken rows, left out."""
