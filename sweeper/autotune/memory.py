@@ -22,6 +22,8 @@ _ADAM_BYTES = 8
 """Two moments in fp32 (Kingma and Ba 2015, arXiv:1412.6980)."""
 _BUCKET_ELEMENTS = 500_000_000
 """DeepSpeed's default reduce_bucket_size: gradients on their way to other ranks."""
+_LIVE_PARAMETERS = 1_000_000_000
+"""DeepSpeed's default stage3_max_live_parameters."""
 _FIXED_CPU_GIB, _FIXED_CUDA_GIB = 0.065, 0.25
 """What no formula has: code and workspaces that are loaded with the first trial (measured on CPUs), and
 cuBLAS workspaces and small buffers on a GPU (not measured)."""
@@ -92,8 +94,9 @@ _UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED = (
     "libraries",
 )
 _STAYING = (_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED)
-_GRADIENTS, _BUCKETS, _ACTIVATIONS, _LOGITS, _LOST = (
+_GRADIENTS, _GATHERED, _BUCKETS, _ACTIVATIONS, _LOGITS, _LOST = (
     "gradients",
+    "gathered parameters",
     "communication buffers",
     "activations",
     "logits",
@@ -134,7 +137,8 @@ def _moments(config: Config, sizes: ModelSizes, work: Workload) -> dict[str, dic
     """Parts in GiB at each moment that may be the highest."""
     states = _states(config, sizes)
     gradients, buckets = _gradients(config, sizes)
-    moments = {"the first pass of a step": _pass(config, sizes, work.first, gradients=0.0)}
+    at_first = gradients if config.deepspeed.zero_stage == 3 else 0.0  # stage 3 keeps room for them
+    moments = {"the first pass of a step": _pass(config, sizes, work.first, gradients=at_first)}
     if work.later is not None:
         moments["a later pass of a step"] = _pass(config, sizes, work.later, gradients=gradients)
     moments["the optimizer's step"] = {_GRADIENTS: gradients, _BUCKETS: buckets}
@@ -157,8 +161,16 @@ def _pass(config: Config, sizes: ModelSizes, one: Pass, *, gradients: float) -> 
     if config.deepspeed.gradient_checkpointing:
         again = 1.5 * one.tokens * _layer_bytes(config, sizes) / _GIB
         if again > logits:
-            return {_GRADIENTS: gradients, _ACTIVATIONS: kept + again}
-    return {_GRADIENTS: gradients, _ACTIVATIONS: kept, _LOGITS: logits}
+            return {_GRADIENTS: gradients, _ACTIVATIONS: kept + again, _GATHERED: _gathered(config, sizes)}
+    return {_GRADIENTS: gradients, _ACTIVATIONS: kept, _LOGITS: logits, _GATHERED: _gathered(config, sizes)}
+
+
+def _gathered(config: Config, sizes: ModelSizes) -> float:
+    """GiB of parameters that ZeRO-3 has gathered from all ranks, or from itself, at one time."""
+    if config.deepspeed.zero_stage < 3:
+        return 0.0
+    held = min(sizes.parameters / config.parallel.tp, _LIVE_PARAMETERS)
+    return held * _BYTES[config.deepspeed.precision] / _GIB
 
 
 def _states(config: Config, sizes: ModelSizes) -> dict[str, float]:

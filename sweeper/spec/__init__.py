@@ -27,7 +27,17 @@ from sweeper.spec.dump import dump_config
 from sweeper.spec.facts import Facts, ModelSizes
 from sweeper.spec.files import write_whole
 from sweeper.spec.folder import SweepFolder
-from sweeper.spec.levers import TooLarge, fitted, levers_of, lighter, with_levers
+from sweeper.spec.levers import (
+    SYSTEM,
+    Levers,
+    TooLarge,
+    fitted,
+    levers_of,
+    lighter,
+    split_of,
+    with_levers,
+    with_system,
+)
 from sweeper.spec.load import load_space
 from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
 from sweeper.spec.plan import TRUSTED, Plan, make_plan, render
@@ -39,6 +49,7 @@ from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar,
 __all__ = [
     "EXACT_MATCH",
     "STAGED",
+    "SYSTEM",
     "TRUSTED",
     "Checkpoints",
     "Choice",
@@ -50,6 +61,7 @@ __all__ = [
     "Evaluation",
     "Facts",
     "IntRange",
+    "Levers",
     "LogUniform",
     "Lora",
     "MetricFunction",
@@ -87,7 +99,9 @@ __all__ = [
     "require_metrics",
     "require_open",
     "secrets_of",
+    "split_of",
     "with_levers",
+    "with_system",
     "write_secrets",
     "write_whole",
 ]

@@ -33,7 +33,7 @@ def complete(known: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """
     flat = dict(known)
     for path, leaf in leaves().items():
-        if path in flat or leaf.auto or leaf.required or _is_off(path, known):
+        if path in flat or leaf.ruled or leaf.required or _is_off(path, known):
             continue
         flat[path] = leaf.default
     _close_training(flat, facts)

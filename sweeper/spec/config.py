@@ -24,7 +24,7 @@ class _Mark:
 SEARCHABLE = _Mark("SEARCHABLE")
 """The field may be open: a list or a range instead of a value."""
 AUTO = _Mark("AUTO")
-"""The field may be ``auto``, and is when absent: the rules of thumb close it."""
+"""The field may be ``auto``; where it has no default it is when absent, and the rules of thumb close it."""
 
 
 class Words:
@@ -90,7 +90,7 @@ class Training(Section):
     """The most tokens that a row or a packed sequence has."""
     overlong: Literal["truncate", "drop"] = "truncate"
     """What becomes of a longer row: its end is cut off, or all of it is left out."""
-    packing: bool = False
+    packing: Annotated[bool, AUTO] = False
     """Several rows in one sequence, none attending to another."""
     lora: Lora | Literal[False] = False
     """Adapters, or false for full fine-tuning."""
@@ -102,9 +102,9 @@ class Deepspeed(Section):
     """How one trial uses memory."""
 
     zero_stage: Annotated[Literal[0, 1, 2, 3], SEARCHABLE, AUTO]
-    offload: Annotated[Literal["none", "optimizer", "all"], SEARCHABLE] = "none"
+    offload: Annotated[Literal["none", "optimizer", "all"], SEARCHABLE, AUTO] = "none"
     """What ZeRO keeps in the host's memory: nothing, optimizer states, or parameters as well."""
-    gradient_checkpointing: Annotated[bool, SEARCHABLE] = False
+    gradient_checkpointing: Annotated[bool, SEARCHABLE, AUTO] = False
     precision: Annotated[Literal["bf16", "fp16", "fp32"], AUTO]
     config: Place | dict[str, Any] | None = None
     """A DeepSpeed JSON file of your own, for what sweeper does not decide; or its content, which stands

@@ -62,6 +62,11 @@ class Leaf:
     def auto(self) -> bool:
         return AUTO in self.info.metadata
 
+    @cached_property
+    def ruled(self) -> bool:
+        """Whether a rule of thumb closes the field when it is absent."""
+        return self.auto and self.info.is_required()
+
     @property
     def required(self) -> bool:
         return self.info.is_required() and not self.auto

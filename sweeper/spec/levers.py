@@ -14,7 +14,29 @@ from typing import Any, Literal
 
 from sweeper.spec.config import Config
 
-__all__ = ["Levers", "TooLarge", "fitted", "levers_of", "lighter", "shape_of", "with_levers"]
+__all__ = [
+    "SYSTEM",
+    "Levers",
+    "TooLarge",
+    "fitted",
+    "levers_of",
+    "lighter",
+    "shape_of",
+    "split_of",
+    "with_levers",
+    "with_system",
+]
+
+SYSTEM = frozenset(
+    {
+        "training.per_device_batch_size",
+        "training.packing",
+        "deepspeed.zero_stage",
+        "deepspeed.gradient_checkpointing",
+        "deepspeed.offload",
+    }
+)
+"""Paths of the fields for which ``auto`` means: whatever is fastest and fits."""
 
 _OFFLOADS = ("none", "optimizer", "all")
 
@@ -96,6 +118,28 @@ def with_levers(config: Config, **changes: Any) -> Config:
             "deepspeed": config.deepspeed.model_copy(update=memory),
         }
     )
+
+
+def split_of(config: Config, most_rows: int) -> tuple[int, int]:
+    """Micro-batch and accumulation of the same global batch: the most rows that divide a rank's share of it
+    and are no more than ``most_rows``."""
+    of_a_rank = config.training.global_batch_size // config.parallel.dp
+    rows = max(n for n in range(1, min(most_rows, of_a_rank) + 1) if of_a_rank % n == 0)
+    return rows, of_a_rank // rows
+
+
+def with_system(config: Config, levers: Levers, measured: frozenset[str]) -> Config:
+    """The configuration as fast as was measured, in those of the fields (paths) that were left to it; its
+    global batch is what it was, to the row."""
+    changes: dict[str, Any] = {
+        name: getattr(levers, name)
+        for name in ("gradient_checkpointing", "zero_stage", "offload")
+        if f"deepspeed.{name}" in measured
+    }
+    if "training.per_device_batch_size" in measured:
+        rows, accumulation = split_of(config, levers.per_device_batch_size)
+        changes |= {"per_device_batch_size": rows, "gradient_accumulation_steps": accumulation}
+    return with_levers(config, **changes)
 
 
 def lighter(config: Config) -> Config | None:

@@ -20,6 +20,7 @@ from sweeper.spec.draft import Draft, draft_of
 from sweeper.spec.ds_file import DS_CONFIG, ds_config_problems, read_ds_file
 from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, nested, short_name
+from sweeper.spec.levers import SYSTEM
 from sweeper.spec.metrics import better, metric_names
 from sweeper.spec.opening import Opening
 from sweeper.spec.overrides import apply_overrides
@@ -133,6 +134,7 @@ def _looked_through(
         source=path,
         decided=frozenset(closed) - frozenset(draft.closed),
         places=draft.places,
+        measured=frozenset(draft.autos) & SYSTEM,
         provenance=draft.provenance,
     )
     return space, [*draft.problems, *_combination_problems(space), *ds_config_problems(space)]
@@ -176,7 +178,7 @@ def _with_defaults(draft: Draft) -> dict[str, Any]:
         written["training.lora"] = False
     for path, leaf in leaves().items():
         off = path.startswith("training.lora.") and not draft.has_lora
-        if not (path in written or path in draft.opened or leaf.auto or leaf.required or off):
+        if not (path in written or path in draft.opened or leaf.ruled or leaf.required or off):
             written[path] = leaf.default
     return written
 
@@ -222,7 +224,7 @@ def _closed(
         except BatchContradiction:
             most_ranks = usual  # reported with the combinations of open values
     closed = {path: value for path, value in written.items() if path not in opened}
-    autos = frozenset(path for path, leaf in leaves().items() if leaf.auto and path not in written) - opened
+    autos = frozenset(path for path, leaf in leaves().items() if leaf.ruled and path not in written) - opened
     for path in leaves():
         if path in autos and not follows_per_trial(path, opened, autos):
             closed[path] = most_ranks[path]
@@ -237,8 +239,8 @@ def _dimension(
     usual: Mapping[str, Any],
     facts: Facts,
 ) -> Dimension:
-    rule = usual[path] if leaves()[path].auto else leaves()[path].default
-    if conditions and leaves()[path].auto:
+    rule = usual[path] if leaves()[path].ruled else leaves()[path].default
+    if conditions and leaves()[path].ruled:
         with contextlib.suppress(BatchContradiction):  # reported with the combinations of open values
             rule = complete({**closed, **dict(conditions)}, facts)[path]
     default = nearest(opening.open_value, rule)

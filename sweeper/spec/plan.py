@@ -253,9 +253,11 @@ def _is_unused(space: Space, path: str) -> bool:
 
 
 def _origin(space: Space, path: str) -> str:
+    if path in space.measured:
+        return "until it is measured"
     if path not in space.decided:
         return "file"
-    return "rule" if path in leaves() and leaves()[path].auto else "default"
+    return "rule" if path in leaves() and leaves()[path].ruled else "default"
 
 
 def _grid_size(space: Space) -> int | None:

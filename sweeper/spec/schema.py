@@ -77,7 +77,7 @@ def _field(leaf: Leaf) -> dict[str, Any]:
     closed = _closed(leaf)
     forms = [closed]
     if leaf.auto:
-        forms.append({"const": "auto", "description": "Decided by a rule of thumb."})
+        forms.append({"const": "auto", "description": "Decided by a rule of thumb, or measured."})
     if leaf.searchable:
         forms += _open_forms(leaf, closed)
     return forms[0] if len(forms) == 1 else {"anyOf": forms}
@@ -89,7 +89,7 @@ def _closed(leaf: Leaf) -> dict[str, Any]:
     schema = leaf.adapter.json_schema()
     if leaf.path == "data_path":
         schema = _inlined(schema, schema.pop("$defs"))
-    if not leaf.auto and not leaf.required and leaf.default is not None:
+    if not leaf.ruled and not leaf.required and leaf.default is not None:
         schema["default"] = leaf.default
     return schema
 

@@ -62,6 +62,9 @@ class Space:
     """Those of the closed paths that a rule of thumb or a default decided."""
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Path -> ``file:line:column`` of its value."""
+    measured: frozenset[str] = frozenset()
+    """Those of the closed paths that were written ``auto`` and are settled by measuring before the first
+    trial; until then they have the value of the rule of thumb."""
     provenance: Mapping[str, Any] | None = field(default=None, compare=False)
     """Where the file comes from, if a sweep wrote it."""
 
@@ -193,7 +196,7 @@ class Space:
                 assert isinstance(form, dict)
                 form["when"] = dict(one.when)
             written[one.path] = form
-        for path in self.following():
+        for path in (*self.following(), *self.measured):
             written[path] = "auto"
         tree = file_tree(struck_out(written))
         if not self.dimensions and self.provenance is not None:
@@ -206,7 +209,7 @@ class Space:
         return tuple(
             path
             for path, leaf in leaves().items()
-            if leaf.auto and path not in self.closed and path not in opened
+            if leaf.ruled and path not in self.closed and path not in opened
         )
 
     def _with_parents(self, names: set[str]) -> set[str]:
