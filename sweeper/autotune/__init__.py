@@ -3,6 +3,7 @@
 This door imports neither torch nor ray: the probes run in rank processes that the drive room starts.
 """
 
+from sweeper.autotune.lr_range import STEPS, Bracket, LrRange, is_lost, read_range, tried_range
 from sweeper.autotune.speed import Speed
 
-__all__ = ["Speed"]
+__all__ = ["STEPS", "Bracket", "LrRange", "Speed", "is_lost", "read_range", "tried_range"]

@@ -30,6 +30,7 @@ from sweeper.spec.folder import SweepFolder
 from sweeper.spec.levers import TooLarge, fitted, levers_of, lighter, with_levers
 from sweeper.spec.load import load_space
 from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
+from sweeper.spec.opening import RangeTest
 from sweeper.spec.plan import TRUSTED, Plan, make_plan, render
 from sweeper.spec.schema import json_schema
 from sweeper.spec.secrets import read_secrets, secrets_of, write_secrets
@@ -57,6 +58,7 @@ __all__ = [
     "OpenValue",
     "Parallel",
     "Plan",
+    "RangeTest",
     "Resources",
     "Scalar",
     "Scheduler",
