@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sweeper.autotune.lr_range import Bracket
+from sweeper.autotune.lr_range import Bracket, LrRange
 from sweeper.spec import LogUniform, OpenValue, Scalar
-from sweeper.spec.values import points, text
+from sweeper.spec.values import describe, points, text
 
-__all__ = ["compared", "lr_span", "narrowed", "suggested"]
+__all__ = ["compared", "lr_span", "settled", "suggested"]
 
 _TINY = 2.0
 """A range whose ends differ by less than this factor leaves nothing to search."""
@@ -17,10 +17,22 @@ def suggested(bracket: Bracket) -> LogUniform:
     return LogUniform(_two_digits(bracket.low), _two_digits(bracket.high))
 
 
-def narrowed(asked: LogUniform, found: LogUniform) -> LogUniform | None:
-    """What both ranges have in common; None where that is nothing, or next to nothing."""
-    low, high = max(asked.low, found.low), min(asked.high, found.high)
-    return LogUniform(low, high) if high >= low * _TINY else None
+def settled(asked: LogUniform, found: LrRange, *, within: bool) -> tuple[LogUniform, str]:
+    """The range that a sweep is to search, and why, as a sentence without a full stop.
+
+    ``within`` keeps it inside ``asked``. A test that shows nothing to go by leaves ``asked`` as it is.
+    """
+    kept = f"warning: lr is searched over {describe(asked)}, as it was:"
+    if found.bracket is None:
+        return asked, f"{kept} {found.finding}"
+    useful = suggested(found.bracket)
+    low, high = (max(asked.low, useful.low), min(asked.high, useful.high)) if within else _ends(useful)
+    if high >= low * _TINY:
+        return LogUniform(
+            low, high
+        ), f"lr is searched over {describe(LogUniform(low, high))}: {found.finding}"
+    little = "has next to nothing in common with it" if within else "is too narrow to search"
+    return asked, f"{kept} the range that the test found, {describe(useful)}, {little}"
 
 
 def lr_span(value: OpenValue | Scalar) -> tuple[float, float]:
@@ -44,6 +56,10 @@ def compared(asked: tuple[float, float], found: LogUniform) -> str:
     high_end = f"too high at its high end (above {text(found.high)} the loss rises again)"
     faults = [low_end] * (low < found.low) + [high_end] * (high > found.high)
     return f"{said} is {' and '.join(faults)}"
+
+
+def _ends(value: LogUniform) -> tuple[float, float]:
+    return value.low, value.high
 
 
 def _two_digits(number: float) -> float:

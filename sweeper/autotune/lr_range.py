@@ -173,7 +173,9 @@ def _in_words(lrs: Sequence[float], bracket: Bracket | None, diverged_at: float 
     lost = "" if diverged_at is None else f"{diverged_at:.1e}"
     if bracket is None:
         if lost:
-            return f"the held-out loss never fell clearly below the untrained model's before lr {lost} lost it"
+            return (
+                f"the held-out loss never fell clearly below the untrained model's before lr {lost} lost it"
+            )
         return f"the held-out loss never fell clearly below the untrained model's, up to lr {lrs[-1]:.1e}"
     start = f"falls from lr {bracket.low:.1e} on"
     if bracket.low <= lrs[0]:
@@ -182,4 +184,4 @@ def _in_words(lrs: Sequence[float], bracket: Bracket | None, diverged_at: float 
     if diverged_at is None and bracket.high >= lrs[-1]:
         end = f"still falls at the highest lr tried, {lrs[-1]:.1e}"
     said = f"the held-out loss {start}, fastest at {bracket.steepest:.1e}, and {end}"
-    return f"{said}; lr {lost} loses it" if lost else said
+    return f"{said}; from lr {lost} on it is lost" if lost else said

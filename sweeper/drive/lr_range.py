@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, TextIO
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from sweeper.autotune import STEPS, LrRange, is_lost, read_range, tried_range
-from sweeper.data import prepared_folder
+from sweeper.autotune import STEPS, LrRange, is_lost, lr_picture, lr_span, read_range, settled, tried_range
+from sweeper.data import gather_facts, prepared_folder
 from sweeper.drive.cluster import ray_for
+from sweeper.drive.interrupts import Interrupts
+from sweeper.drive.lock import locked, usable
+from sweeper.drive.quiet import quiet
 from sweeper.drive.recovery import recover
-from sweeper.errors import TrialDivergedError, TrialFailedError
-from sweeper.spec import Config, Evaluation, Objective, SweepFolder
+from sweeper.errors import SweepInterruptedError, TrialDivergedError, TrialFailedError
+from sweeper.spec import (
+    TRUSTED,
+    Config,
+    Evaluation,
+    LogUniform,
+    Objective,
+    Space,
+    SweepFolder,
+    load_space,
+    require_hardware,
+    rule_of_thumb_lr,
+    secrets_of,
+    write_whole,
+)
 from sweeper.train import Job, reap
 
 if TYPE_CHECKING:
     from sweeper.train.group import WorkerGroup
 
-__all__ = ["measure"]
+__all__ = ["LrRangeResult", "find_lr_range", "with_tested_range"]
 
 _LEAST_ROWS = 32
 """So many held-out rows are looked at after each step, or as many as a step trains on if those are more: a
@@ -29,19 +49,95 @@ third of the step's own cost at most."""
 _TOLD_EVERY_STEPS = 20
 
 
-def measure(config: Config, practice: float, folder: SweepFolder, person: TextIO) -> LrRange:
-    """Train ``config`` for a moment, with a rate that rises from far below ``practice`` to far above it.
+@dataclass(frozen=True, kw_only=True)
+class LrRangeResult:
+    """A finished test."""
 
-    Nothing stays of the model. The caller holds the folder's lock and sees to interrupts.
+    found: LrRange
+    asked: tuple[float, float]
+    """The lowest and the highest lr that the file has; equal where it has one only."""
+    folder: SweepFolder
+    """Where its picture and its numbers are."""
+
+
+def find_lr_range(
+    space_file: Path, *, overrides: Sequence[str] = (), out: Path | None = None
+) -> LrRangeResult:
+    """Test which learning rates are of use for a file, open or closed.
+
+    What is open has its default in the test. The folder (default: the sweep's own name with -lr-range)
+    may hold an earlier test, which is replaced.
 
     Raises:
-        UserError: data or model cannot be used.
+        UserError: the file, the model, the data or the folder need mending.
         TrialFailedError: it cannot be trained, whatever the rate.
+        SweepInterruptedError: nothing of the test is kept.
+    """
+    space = load_space(space_file, overrides=overrides, gather=gather_facts)
+    require_hardware(space)
+    folder = SweepFolder(out or space.sweep_dir.with_name(f"{space.sweep_dir.name}-lr-range"))
+    return LrRangeResult(found=_tested(space, folder), asked=_asked(space), folder=folder)
+
+
+def with_tested_range(space: Space, folder: SweepFolder) -> Space:
+    """The space with the range of lr that the test which it asks for has found, or narrowed.
+
+    Raises what find_lr_range does.
+    """
+    lr, wish = space.dimension("lr"), space.range_test
+    assert lr is not None and wish is not None and isinstance(lr.open_value, LogUniform)
+    found = _tested(space, folder)
+    chosen, said = settled(lr.open_value, found, within=wish.within is not None)
+    Console(highlight=False).print(f"LR range test: {said}", soft_wrap=True, markup=False)
+    return space.with_lr_range(chosen)
+
+
+def _tested(space: Space, folder: SweepFolder) -> LrRange:
+    with usable(folder):
+        folder.root.mkdir(parents=True, exist_ok=True)
+    secrets = secrets_of(space.settings).values()
+    with locked(folder), quiet(folder.logs_dir / "driver.log", *secrets) as person:
+        console = Console(file=person, highlight=False)
+        if space.settings.trust_remote_code:
+            console.print(TRUSTED, soft_wrap=True)
+        try:
+            found = _measured(space, folder, console)
+        except KeyboardInterrupt as interrupt:
+            told = "interrupted in the LR range test, of which nothing is kept: give the same command again"
+            raise SweepInterruptedError(told) from interrupt
+        with usable(folder):
+            _write(space, found, folder)
+        return found
+
+
+def _asked(space: Space) -> tuple[float, float]:
+    lr = space.dimension("lr")
+    return lr_span(space.closed["training.lr"] if lr is None else lr.open_value)
+
+
+def _write(space: Space, found: LrRange, folder: SweepFolder) -> None:
+    asked = _asked(space)
+    numbers = {"name": space.name, "asked": asked, **asdict(found)}
+    numbers["losses"] = [loss if math.isfinite(loss) else None for loss in found.losses]
+    write_whole(folder.lr_range_file, json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+    by_rule = space.range_test is not None and space.range_test.within is None
+    whose = "range of lr: auto" if by_rule else "lr in the file"
+    write_whole(folder.lr_range_picture, lr_picture(found, name=space.name, asked=asked, whose=whose))
+
+
+def _measured(space: Space, folder: SweepFolder, console: Console) -> LrRange:
+    """Train for a moment, with a rate that rises from far below the rule of thumb to far above it.
+
+    Nothing stays of the model.
     """
     reap(folder.processes_dir)
-    low, high = tried_range(practice)
-    with ray_for(config, places=1), closing(_Test(_rising(config, low, high), folder, person)) as test:
-        return test.to_the_end()
+    config = space.close(space.default_values())
+    low, high = tried_range(rule_of_thumb_lr(space.facts.hidden_size, lora=bool(config.training.lora)))
+    console.print(f"LR range test: {STEPS} steps, lr from {low:.1e} to {high:.1e}", soft_wrap=True)
+    with Interrupts() as interrupts, ray_for(config, places=1):
+        interrupts.ask_first(None)  # Ray has put a handler of its own in between
+        with closing(_Test(_rising(config, low, high), folder, console)) as test:
+            return test.to_the_end()
 
 
 def _rising(config: Config, low: float, high: float) -> Config:
@@ -62,7 +158,7 @@ def _rising(config: Config, low: float, high: float) -> Config:
 class _Test:
     """The run, begun again where its processes are lost."""
 
-    def __init__(self, config: Config, folder: SweepFolder, person: TextIO) -> None:
+    def __init__(self, config: Config, folder: SweepFolder, console: Console) -> None:
         cache_dir = folder.cache_dir.absolute()
         self._job = Job(
             config=config,
@@ -74,7 +170,7 @@ class _Test:
             held_out_rows=max(config.training.global_batch_size, _LEAST_ROWS),
             processes=folder.processes_dir.absolute(),
         )
-        self._console = Console(file=person, highlight=False)
+        self._console = console
         self._group: WorkerGroup | None = None
         columns = (
             TextColumn("lr range test"),
@@ -87,13 +183,19 @@ class _Test:
 
     def to_the_end(self) -> LrRange:
         with self._bar:
-            while True:
-                try:
-                    return self._measured()
-                except TrialFailedError as error:
-                    self.close()
-                    self._job, setback = recover(self._job, error)
-                    self._say(setback.reason)
+            while (found := self._attempt()) is None:
+                pass
+            return found
+
+    def _attempt(self) -> LrRange | None:
+        """None where the processes were lost, or too large: the job is another one then."""
+        try:
+            return self._measured()
+        except TrialFailedError as error:
+            self.close()
+            self._job, setback = recover(self._job, error)
+            self._say(setback.reason)
+            return None
 
     def close(self) -> None:
         if self._group is not None:

@@ -10,7 +10,16 @@ from sweeper.spec.document import Located
 from sweeper.spec.fields import Leaf, closest
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, text
 
-__all__ = ["FORMS", "LR", "RANGE_TEST", "Opening", "RangeTest", "looks_open", "read_opening", "read_range_test"]
+__all__ = [
+    "FORMS",
+    "LR",
+    "RANGE_TEST",
+    "Opening",
+    "RangeTest",
+    "looks_open",
+    "read_opening",
+    "read_range_test",
+]
 
 FORMS = ("choice", "uniform", "log_uniform", "int")
 _KEYS = (*FORMS, "step", "when")

@@ -167,9 +167,7 @@ class Space:
         """The same, searching lr over the range that a test has found: none is to be done any more."""
         return replace(
             self,
-            dimensions=tuple(
-                one.over(found) if one.path == LR else one for one in self.dimensions
-            ),
+            dimensions=tuple(one.over(found) if one.path == LR else one for one in self.dimensions),
             range_test=None,
         )
 

@@ -118,9 +118,7 @@ class EvaluationFeed:
         most_rows: int | None = None,
     ) -> None:
         chosen = _spread(data.eval.rows, most_rows)
-        groups = [
-            chosen[group] for group in _held_out_groups(data.eval.lengths[chosen], max_seq_len, layout)
-        ]
+        groups = [chosen[group] for group in _held_out_groups(data.eval.lengths[chosen], max_seq_len, layout)]
         rounds = -(-len(groups) // dp)
         self.batches: list[tuple[DeviceBatch, bool]] = []
         """Each batch and whether it counts."""
