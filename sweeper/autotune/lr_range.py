@@ -26,7 +26,7 @@ HIGHEST_LR = 10.0
 
 _FALL_SHARE = 0.1
 """The fall has begun where this share of the whole fall is reached."""
-_CLEAR_NOISE, _CLEAR_SHARE = 3.0, 1e-3
+_CLEAR_NOISE, _CLEAR_SHARE = 4.0, 1e-3
 """A fall is one of more than so many standard deviations of the noise, and than this share of the loss."""
 _LOST_FALL, _LOST_SHARE, _LOST_STEPS = 0.5, 0.1, 5
 """A loss is lost that for so many steps stays above its lowest by this share of the whole fall, and by that
@@ -138,8 +138,9 @@ def _smoothed(losses: Curve, untrained: float) -> Curve:
 
 
 def _windows(values: Curve, width: int) -> Curve:
-    """Shape (steps, width): each value and its neighbours, the ends repeated."""
-    padded = np.pad(values, width // 2, mode="edge")
+    """Shape (steps, width): each value and its neighbours, mirrored at the ends: repeated, the last value
+    would outvote its neighbours in a median."""
+    padded = np.pad(values, width // 2, mode="reflect")
     return np.lib.stride_tricks.sliding_window_view(padded, width)
 
 
@@ -154,7 +155,7 @@ def _noise(losses: Curve) -> float:
 
 def _bracket(lrs: Curve, curve: Curve, untrained: float, noise: float) -> Bracket | None:
     """None where there is no clear fall below the untrained model's loss."""
-    if len(curve) < 2:
+    if len(curve) < _MEDIAN:
         return None
     high = int(np.argmin(curve))
     fall = untrained - float(curve[high])
@@ -181,7 +182,7 @@ def _in_words(lrs: Sequence[float], bracket: Bracket | None, diverged_at: float 
     if bracket.low <= lrs[0]:
         start = f"already falls at the lowest lr tried, {lrs[0]:.1e}"
     end = f"stops falling at lr {bracket.high:.1e}"
-    if diverged_at is None and bracket.high >= lrs[-1]:
+    if diverged_at is None and bracket.high >= lrs[-min(_MEDIAN // 2 + 1, len(lrs))]:
         end = f"still falls at the highest lr tried, {lrs[-1]:.1e}"
     said = f"the held-out loss {start}, fastest at {bracket.steepest:.1e}, and {end}"
     return f"{said}; from lr {lost} on it is lost" if lost else said

@@ -14,7 +14,7 @@ from sweeper.spec import Config
 from sweeper.train.attention import Layout
 from sweeper.train.loss import DeviceBatch, device_batch
 
-__all__ = ["EvaluationFeed", "TrainingFeed", "data_rank", "evaluation_steps"]
+__all__ = ["EvaluationFeed", "TrainingFeed", "data_rank", "evaluation_steps", "spread"]
 
 _PADDED_EVALUATION_ROWS = 8
 """Rows of one held-out batch for a model that cannot take rows one after another."""
@@ -117,7 +117,7 @@ class EvaluationFeed:
         device: torch.device | str,
         most_rows: int | None = None,
     ) -> None:
-        chosen = _spread(data.eval.rows, most_rows)
+        chosen = spread(data.eval.rows, most_rows)
         groups = [chosen[group] for group in _held_out_groups(data.eval.lengths[chosen], max_seq_len, layout)]
         rounds = -(-len(groups) // dp)
         self.batches: list[tuple[DeviceBatch, bool]] = []
@@ -128,7 +128,7 @@ class EvaluationFeed:
             self.batches.append((batch, index < len(groups)))
 
 
-def _spread(rows: int, most: int | None) -> np.ndarray[Any, Any]:
+def spread(rows: int, most: int | None) -> np.ndarray[Any, Any]:
     """Indices of ``most`` rows, evenly spaced: rows of one source often stand together."""
     count = rows if most is None else min(rows, most)
     return np.arange(count) * rows // count
