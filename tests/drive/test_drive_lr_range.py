@@ -33,6 +33,10 @@ def sweep(tmp_path_factory, write_space):
         search__trials=2,
         search__sampler="random",
         checkpoints={"model": "none"},
+        resources={
+            "max_concurrent": 1,
+            "cpus_per_rank": 1,
+        },  # two threads wait for each other on a busy machine
     )
     return run_sweep(file, out=folder / "sweep")
 
