@@ -20,7 +20,7 @@ from sweeper.redact import without_secrets
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sweeper.drive import SweepResult
+    from sweeper.drive import LrRangeResult, SweepResult
 
 __all__ = ["app", "main"]
 
@@ -85,6 +85,18 @@ def run(
     chosen += [f"search.trials={trials}"] if trials is not None else []
     chosen += [f"search.time_budget={time_budget}"] if time_budget is not None else []
     _print_result(run_sweep(file, overrides=chosen, out=out))
+
+
+@app.command()
+def lr_range(
+    file: SpaceFile,
+    out: Annotated[Path | None, typer.Option(help="A folder (default: sweeps/<name>-lr-range).")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Find the useful learning rates of FILE in one short run, and draw them."""
+    from sweeper.drive import find_lr_range
+
+    _print_lr_range(find_lr_range(file, overrides=overrides or (), out=out))
 
 
 @app.command()
@@ -184,6 +196,28 @@ def _print_result(result: SweepResult) -> None:
     console.print(f"best configuration: {result.folder.best_config}")
     if (model := result.folder.trial_model(result.best.number)).is_dir():
         console.print(f"its trained model:  {model}")
+
+
+def _print_lr_range(result: LrRangeResult) -> None:
+    from rich.table import Table
+
+    from sweeper.autotune import compared, suggested
+
+    console, found = _console(), result.found
+    console.print(f"{found.finding}.", soft_wrap=True)
+    if found.bracket is None:
+        console.print("warning: this says nothing about the file's lr", style="yellow", soft_wrap=True)
+    else:
+        useful = suggested(found.bracket)
+        lost = "never" if found.diverged_at is None else f"{found.diverged_at:.1e}"
+        table = Table("loss falls from", "fastest at", "stops falling at", "is lost from")
+        table.add_row(f"{useful.low:.1e}", f"{found.bracket.steepest:.1e}", f"{useful.high:.1e}", lost)
+        console.print(table)
+        console.print(f"{compared(result.asked, useful)}.", soft_wrap=True)
+        line = f"lr: {{log_uniform: [{useful.low:.1e}, {useful.high:.1e}]}}"
+        console.print(f"to search this range, write under training:   {line}", soft_wrap=True, markup=False)
+    console.print(f"picture: {result.folder.lr_range_picture}", soft_wrap=True)
+    console.print(f"numbers: {result.folder.lr_range_file}", soft_wrap=True)
 
 
 def _console() -> Console:

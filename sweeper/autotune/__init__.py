@@ -3,6 +3,22 @@
 This door imports neither torch nor ray: the probes run in rank processes that the drive room starts.
 """
 
+from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
+from sweeper.autotune.lr_picture import lr_picture
+from sweeper.autotune.lr_range import STEPS, Bracket, LrRange, is_lost, read_range, tried_range
 from sweeper.autotune.speed import Speed
 
-__all__ = ["Speed"]
+__all__ = [
+    "STEPS",
+    "Bracket",
+    "LrRange",
+    "Speed",
+    "compared",
+    "is_lost",
+    "lr_picture",
+    "lr_span",
+    "read_range",
+    "settled",
+    "suggested",
+    "tried_range",
+]

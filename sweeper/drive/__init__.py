@@ -3,14 +3,17 @@
 Importing this needs neither ray nor torch.
 """
 
+from sweeper.drive.lr_range import LrRangeResult, find_lr_range
 from sweeper.drive.run import SweepResult, resume_sweep, run_sweep
 from sweeper.drive.stored import newest_sweep, open_sweep, sweep_state
 from sweeper.drive.sync import sync_sweep
 from sweeper.drive.train import TrainResult, train_config
 
 __all__ = [
+    "LrRangeResult",
     "SweepResult",
     "TrainResult",
+    "find_lr_range",
     "newest_sweep",
     "open_sweep",
     "resume_sweep",

@@ -1,4 +1,4 @@
-"""One driver at a time: a lock that the kernel takes back when its holder dies."""
+"""A sweep's folder for one driver at a time: a lock that the kernel takes back when its holder dies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from sweeper.errors import SweepFolderError
 from sweeper.spec import SweepFolder
 
-__all__ = ["is_locked", "locked"]
+__all__ = ["is_locked", "locked", "usable"]
 
 _PATIENCE_S = 2.0
 """``is_locked`` holds the lock for a moment: no reason to be refused."""
@@ -47,3 +47,19 @@ def is_locked(folder: SweepFolder) -> bool:
         return True
     except OSError:  # somebody else's folder, which may only be read
         return False
+
+
+@contextmanager
+def usable(folder: SweepFolder) -> Iterator[None]:
+    """Raises SweepFolderError where the folder cannot be made or written."""
+    try:
+        yield
+    except SweepFolderError:
+        raise  # it is an OSError, too
+    except OSError as error:
+        raise SweepFolderError.of(
+            where=str(folder.root),
+            value="",
+            rule=f"the sweep's folder cannot be made: {error.strerror or error}",
+            remedy="name another as checkpoint_path, or with --out",
+        ) from error

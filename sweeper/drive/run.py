@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from sweeper.data import gather_facts
-from sweeper.drive.lock import locked
+from sweeper.drive.lock import locked, usable
+from sweeper.drive.lr_range import with_tested_range
 from sweeper.drive.quiet import quiet
 from sweeper.drive.stored import store_space, stored_space, study_url, this_driver
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
@@ -62,12 +63,15 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     require_metrics(space)
     folder = SweepFolder(out or space.sweep_dir)
     tracking_uri(space.settings, folder.root)  # refused before there is a folder
-    with _usable(folder):
+    with usable(folder):
         _refuse_existing(folder)
-    # On a server first: where it does not answer, or knows the name already, nothing is left behind.
     storage = space.settings.search.storage
+    if space.range_test is not None:
+        _refuse_taken(storage, space)
+        space = with_tested_range(space, folder)
+    # On a server first: where it does not answer, or knows the name already, nothing is left behind.
     elsewhere = None if storage is None else _new_ledger(absolute_address(storage), space)
-    with _usable(folder):
+    with usable(folder):
         folder.root.mkdir(parents=True, exist_ok=True)
     with (
         locked(folder),
@@ -91,6 +95,12 @@ def resume_sweep(root: Path) -> SweepResult:
         ledger = Ledger.open(url, space) if Ledger.exists(url, space) else _new_ledger(url, space)
         with quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person:
             return _conduct(space, folder, ledger, person)
+
+
+def _refuse_taken(storage: str | None, space: Space) -> None:
+    """A server that does not answer, or knows the name already, is to say so before anything is trained."""
+    if storage is not None and Ledger.exists(absolute_address(storage), space):
+        Ledger.create(absolute_address(storage), space)
 
 
 def _new_ledger(url: str, space: Space) -> Ledger:
@@ -142,21 +152,6 @@ def _resumable(away: LedgerAwayError, folder: SweepFolder) -> LedgerAwayError:
     return LedgerAwayError(dataclasses.replace(problem, remedy=remedy) for problem in away.problems)
 
 
-@contextmanager
-def _usable(folder: SweepFolder) -> Iterator[None]:
-    try:
-        yield
-    except SweepFolderError:
-        raise  # it is an OSError, too
-    except OSError as error:
-        raise SweepFolderError.of(
-            where=str(folder.root),
-            value="",
-            rule=f"the sweep's folder cannot be made: {error.strerror or error}",
-            remedy="name another as checkpoint_path, or with --out",
-        ) from error
-
-
 def _refuse_existing(folder: SweepFolder) -> None:
     if not folder.root.exists() or (
         folder.root.is_dir() and not set(folder.root.iterdir()) - _debris(folder)
@@ -173,4 +168,5 @@ def _refuse_existing(folder: SweepFolder) -> None:
 
 def _debris(folder: SweepFolder) -> set[Path]:
     """What a driver leaves that died before it had stored what was asked."""
-    return {folder.lock_file, folder.logs_dir, folder.facts_file}
+    tested = {folder.cache_dir, folder.lr_range_file, folder.lr_range_picture}
+    return {folder.lock_file, folder.logs_dir, folder.facts_file, *tested}

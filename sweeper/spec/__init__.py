@@ -40,7 +40,9 @@ from sweeper.spec.levers import (
 )
 from sweeper.spec.load import load_space
 from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
+from sweeper.spec.opening import RangeTest
 from sweeper.spec.plan import TRUSTED, Plan, make_plan, render
+from sweeper.spec.rules import lr as rule_of_thumb_lr
 from sweeper.spec.schema import json_schema
 from sweeper.spec.secrets import read_secrets, secrets_of, write_secrets
 from sweeper.spec.space import Dimension, Space, require_closed, require_hardware, require_open
@@ -70,6 +72,7 @@ __all__ = [
     "OpenValue",
     "Parallel",
     "Plan",
+    "RangeTest",
     "Resources",
     "Scalar",
     "Scheduler",
@@ -98,6 +101,7 @@ __all__ = [
     "require_hardware",
     "require_metrics",
     "require_open",
+    "rule_of_thumb_lr",
     "secrets_of",
     "split_of",
     "with_levers",

@@ -8,7 +8,7 @@ from typing import Any
 from sweeper.errors import Problem
 from sweeper.spec.document import Located
 from sweeper.spec.fields import Branch, Leaf, branches, closest, file_key, leaves
-from sweeper.spec.opening import Opening, looks_open, read_opening
+from sweeper.spec.opening import RANGE_TEST, Opening, RangeTest, looks_open, read_opening, read_range_test
 from sweeper.spec.sources import read_sources
 from sweeper.spec.values import text
 
@@ -30,6 +30,8 @@ class Draft:
     opened: dict[str, Opening] = field(default_factory=dict)
     autos: set[str] = field(default_factory=set)
     """Paths written ``auto``."""
+    range_test: RangeTest | None = None
+    """Of the lr, which is then among ``autos`` or ``opened`` as well."""
     places: dict[str, str] = field(default_factory=dict)
     """Path -> where its value stands."""
     shown: dict[str, str] = field(default_factory=dict)
@@ -93,6 +95,8 @@ class _Walk:
         draft.places[leaf.path], draft.shown[leaf.path] = node.where, node.shown()
         if node.value == "auto" and leaf.auto:
             draft.autos.add(leaf.path)
+        elif leaf.searchable and isinstance(node.value, dict) and RANGE_TEST in node.value:
+            self.range_test(node, leaf)
         elif leaf.searchable and looks_open(node) and not (leaf.takes_list and isinstance(node.value, list)):
             opening = read_opening(leaf, node, draft.complain)
             if opening:
@@ -103,6 +107,16 @@ class _Walk:
             self._mapping_for_value(node, leaf)
         else:
             self.value(node, leaf)
+
+    def range_test(self, node: Located, leaf: Leaf) -> None:
+        draft = self.draft
+        draft.range_test = read_range_test(leaf, node, draft.complain)
+        if draft.range_test is None:
+            return
+        if draft.range_test.within is None:
+            draft.autos.add(leaf.path)
+        else:
+            draft.opened[leaf.path] = Opening(open_value=draft.range_test.within)
 
     def sources(self, node: Located, leaf: Leaf) -> None:
         if isinstance(node.value, dict) and looks_open(node):

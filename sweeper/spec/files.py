@@ -8,8 +8,8 @@ from pathlib import Path
 __all__ = ["write_whole"]
 
 
-def write_whole(path: Path, text: str, *, private: bool = False) -> None:
-    """Replace a text file in one step; its folder is made when it is missing.
+def write_whole(path: Path, content: str | bytes, *, private: bool = False) -> None:
+    """Replace a file in one step; text is written as UTF-8; its folder is made when it is missing.
 
     A ``private`` file can be read by its owner only, and could at no moment by anybody else.
     """
@@ -18,8 +18,8 @@ def write_whole(path: Path, text: str, *, private: bool = False) -> None:
     draft.unlink(missing_ok=True)
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123
-            file.write(text)
+        with open(descriptor, "wb") as file:  # noqa: PTH123
+            file.write(content.encode() if isinstance(content, str) else content)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

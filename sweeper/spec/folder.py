@@ -87,6 +87,16 @@ class SweepFolder:
         return self.root / "facts.json"
 
     @property
+    def lr_range_file(self) -> Path:
+        """What the LR range test measured and found, as JSON."""
+        return self.root / "lr-range.json"
+
+    @property
+    def lr_range_picture(self) -> Path:
+        """The same, drawn."""
+        return self.root / "lr-range.png"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

@@ -22,7 +22,7 @@ from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, nested, short_name
 from sweeper.spec.levers import SYSTEM
 from sweeper.spec.metrics import better, metric_names
-from sweeper.spec.opening import Opening
+from sweeper.spec.opening import LR, Opening
 from sweeper.spec.overrides import apply_overrides
 from sweeper.spec.space import Dimension, Space
 from sweeper.spec.values import nearest, points, text
@@ -135,6 +135,7 @@ def _looked_through(
         decided=frozenset(closed) - frozenset(draft.closed),
         places=draft.places,
         measured=frozenset(draft.autos) & SYSTEM,
+        range_test=draft.range_test,
         provenance=draft.provenance,
     )
     return space, [*draft.problems, *_combination_problems(space), *ds_config_problems(space)]
@@ -142,9 +143,9 @@ def _looked_through(
 
 def _open_the_lr(draft: Draft, facts: Facts) -> None:
     """``lr: auto`` is a range; an absent lr is the practice itself."""
-    if "training.lr" in draft.autos:
+    if LR in draft.autos:
         practice = rules.lr(facts.hidden_size, lora=draft.has_lora)
-        draft.opened["training.lr"] = Opening(open_value=rules.lr_range(practice))
+        draft.opened[LR] = Opening(open_value=rules.lr_range(practice))
 
 
 def _check_batch_is_not_overdetermined(draft: Draft) -> None:

@@ -10,10 +10,20 @@ from sweeper.spec.document import Located
 from sweeper.spec.fields import Leaf, closest
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, text
 
-__all__ = ["FORMS", "Opening", "looks_open", "read_opening"]
+__all__ = [
+    "FORMS",
+    "LR",
+    "RANGE_TEST",
+    "Opening",
+    "RangeTest",
+    "looks_open",
+    "read_opening",
+    "read_range_test",
+]
 
 FORMS = ("choice", "uniform", "log_uniform", "int")
 _KEYS = (*FORMS, "step", "when")
+LR, RANGE_TEST = "training.lr", "range_test"
 
 Complain = Callable[[Located, str, str], None]
 """Called with the faulty value, the rule and the remedy."""
@@ -27,10 +37,18 @@ class Opening:
     when: dict[str, Located] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RangeTest:
+    """``lr: {range_test: true}``: a short run of rising lr is to find the range."""
+
+    within: LogUniform | None
+    """The range that it is to narrow; None: that of ``lr: auto`` until there is a better one."""
+
+
 def looks_open(node: Located) -> bool:
     """Whether a value is written in one of the open forms."""
     if isinstance(node.value, dict):
-        return any(form in node.value for form in FORMS)
+        return any(form in node.value for form in (*FORMS, RANGE_TEST))
     return isinstance(node.value, list)
 
 
@@ -55,6 +73,28 @@ def read_opening(leaf: Leaf, node: Located, complain: Complain) -> Opening | Non
     if open_value is None or when is None or not healthy:
         return None
     return Opening(open_value=open_value, when=when)
+
+
+def read_range_test(leaf: Leaf, node: Located, complain: Complain) -> RangeTest | None:
+    """What a mapping with the key ``range_test`` asks for; None after a complaint."""
+    keys = _mapping(node)
+    if leaf.path != LR:
+        complain(node, f"{leaf.key} has no range test: it raises the lr alone", f"take {RANGE_TEST} out")
+        return None
+    healthy, asked = True, keys[RANGE_TEST]
+    if asked.value is not True:
+        remedy = "take it out, and write lr: auto or a range" if asked.value is False else "write true"
+        complain(asked, f"{RANGE_TEST} is true or left out", remedy)
+        healthy = False
+    for key in keys.keys() - {RANGE_TEST, "log_uniform"}:
+        place = Located(value=key, where=keys[key].key_where)
+        rule = f"beside {RANGE_TEST} there is log_uniform: [lo, hi], or nothing"
+        complain(place, rule, f"take it out, or take {RANGE_TEST} out")
+        healthy = False
+    if "log_uniform" not in keys:
+        return RangeTest(within=None) if healthy else None
+    within = _range(leaf, "log_uniform", keys["log_uniform"], None, complain)
+    return RangeTest(within=within) if healthy and isinstance(within, LogUniform) else None
 
 
 def _check_keys(node: Located, form: str, complain: Complain) -> bool:

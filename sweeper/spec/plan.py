@@ -282,6 +282,9 @@ def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
     notes = [TRUSTED] if space.settings.trust_remote_code else []
     notes += [f"{problem.rule}: {problem.remedy}" for problem in hardware_problems(space)]
     notes += _left_out(facts)
+    if space.range_test is not None:
+        how = "replaces" if space.range_test.within is None else "narrows"
+        notes.append(f"before its first trial, `sweeper run` does an LR range test, which {how} lr's range")
     if search.sampler == "grid" and trials < search.trials:
         notes.append(f"the grid has {trials} configurations, fewer than search.trials ({search.trials})")
     if space.settings.objective.evaluations > steps.low:

@@ -10,6 +10,7 @@ from typing import Any
 from sweeper.spec import config
 from sweeper.spec.duration import PATTERN
 from sweeper.spec.fields import Branch, Leaf, branches, leaves
+from sweeper.spec.opening import LR, RANGE_TEST
 
 __all__ = ["json_schema"]
 
@@ -126,7 +127,9 @@ def _open_forms(leaf: Leaf, closed: dict[str, Any]) -> list[dict[str, Any]]:
         forms.append(_form("int", _pair(bound), step={"type": "integer", "minimum": 1}))
     if leaf.kind == "number":
         forms.append(_form("uniform", _pair(value)))
-        forms.append(_form("log_uniform", _pair({"allOf": [value, {"exclusiveMinimum": 0}]})))
+        log_range = _pair({"allOf": [value, {"exclusiveMinimum": 0}]})
+        forms.append(_form("log_uniform", log_range))
+        forms += [_range_test(log_range)] if leaf.path == LR else []
     return forms
 
 
@@ -140,6 +143,16 @@ def _form(name: str, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
         "additionalProperties": False,
         "required": [name],
         "properties": {name: schema, **more, "when": {"$ref": "#/$defs/when"}},
+    }
+
+
+def _range_test(log_range: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "The range is found, or narrowed, by a short run of rising learning rate.",
+        "additionalProperties": False,
+        "required": [RANGE_TEST],
+        "properties": {RANGE_TEST: {"const": True}, "log_uniform": log_range},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from sweeper.spec.config import Config, Settings
 from sweeper.spec.dump import file_tree
 from sweeper.spec.facts import Facts
 from sweeper.spec.fields import closest, leaves, nested, short_name
+from sweeper.spec.opening import LR, RANGE_TEST, RangeTest
 from sweeper.spec.secrets import struck_out
-from sweeper.spec.values import OpenValue, Scalar, Values, as_tree, points, text
+from sweeper.spec.values import LogUniform, OpenValue, Scalar, Values, as_tree, nearest, points, text
 
 __all__ = ["Dimension", "Space", "require_closed", "require_open"]
 
@@ -45,6 +46,12 @@ class Dimension:
     rule_of_thumb: Scalar
     """What the field would be if it were left out."""
 
+    def over(self, open_value: OpenValue) -> Dimension:
+        """The same dimension with other values."""
+        default = nearest(open_value, self.rule_of_thumb)
+        clipped = default != self.rule_of_thumb
+        return replace(self, open_value=open_value, default=default, default_clipped=clipped)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
@@ -57,6 +64,8 @@ class Space:
     facts: Facts
     closed: Mapping[str, Any]
     """Path -> value of every field that is the same for all trials, written or decided."""
+    range_test: RangeTest | None = None
+    """Whether an LR range test is still to find, or to narrow, the range of lr."""
     source: Path = field(compare=False)
     decided: frozenset[str] = field(default=frozenset(), compare=False)
     """Those of the closed paths that a rule of thumb or a default decided."""
@@ -157,6 +166,14 @@ class Space:
         where = self.places.get(path) or self.places.get(path.partition(".")[0]) or str(self.source)
         return Problem(where=where, value=value, rule=contradiction.rule, remedy=contradiction.remedy)
 
+    def with_lr_range(self, found: LogUniform) -> Space:
+        """The same, searching lr over the range that a test has found: none is to be done any more."""
+        return replace(
+            self,
+            dimensions=tuple(one.over(found) if one.path == LR else one for one in self.dimensions),
+            range_test=None,
+        )
+
     def combinations(self, paths: Collection[str]) -> Iterator[Values]:
         """Every combination of the open values of these fields, and of what they depend on.
 
@@ -196,6 +213,9 @@ class Space:
                 assert isinstance(form, dict)
                 form["when"] = dict(one.when)
             written[one.path] = form
+        if self.range_test is not None:
+            within = {} if self.range_test.within is None else written[LR]
+            written[LR] = {**within, RANGE_TEST: True}
         for path in (*self.following(), *self.measured):
             written[path] = "auto"
         tree = file_tree(struck_out(written))

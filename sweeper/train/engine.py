@@ -47,6 +47,11 @@ class Job:
     """While there is such a file, ``advance`` pauses soon."""
     retries: int = 0
     """How often the trial was begun again after its processes were lost."""
+    steps: int | None = None
+    """Train so many optimizer steps, whatever the configuration says of epochs; the rows repeat where they
+    are fewer. None: as many as the epochs have."""
+    held_out_rows: int | None = None
+    """Evaluate on so many held-out rows at most, evenly spread over all of them. None: on each."""
     best_so_far: float | None = None
     """The best final objective of the trials before; what a model has to beat to be kept."""
 

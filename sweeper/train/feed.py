@@ -14,7 +14,7 @@ from sweeper.spec import Config
 from sweeper.train.attention import Layout
 from sweeper.train.loss import DeviceBatch, device_batch
 
-__all__ = ["EvaluationFeed", "TrainingFeed", "data_rank", "evaluation_steps"]
+__all__ = ["EvaluationFeed", "TrainingFeed", "data_rank", "evaluation_steps", "spread"]
 
 _PADDED_EVALUATION_ROWS = 8
 """Rows of one held-out batch for a model that cannot take rows one after another."""
@@ -48,8 +48,16 @@ class TrainingFeed:
 
     @classmethod
     def of(
-        cls, config: Config, data: TokenizedData, data_rank: int, layout: Layout, device: torch.device | str
+        cls,
+        config: Config,
+        data: TokenizedData,
+        data_rank: int,
+        layout: Layout,
+        device: torch.device | str,
+        *,
+        steps: int | None = None,
     ) -> TrainingFeed:
+        """``steps`` optimizer steps, or as many as the configuration's epochs have."""
         training = config.training
         bins = sequences(data.train, packing=training.packing, max_seq_len=training.max_seq_len)
         lengths, completion_tokens = data.train.lengths, data.train.completion_tokens
@@ -57,7 +65,7 @@ class TrainingFeed:
         completions = np.array([completion_tokens[rows].sum() for rows in bins], dtype=np.int64)
         plan = batch_plan(
             sequences=len(bins),
-            epochs=training.epochs,
+            epochs=training.epochs if steps is None else steps * training.global_batch_size / len(bins),
             per_device_batch_size=training.per_device_batch_size,
             accumulation=training.gradient_accumulation_steps,
             dp=config.parallel.dp,
@@ -107,8 +115,10 @@ class EvaluationFeed:
         dp: int,
         layout: Layout,
         device: torch.device | str,
+        most_rows: int | None = None,
     ) -> None:
-        groups = _held_out_groups(data.eval.lengths, max_seq_len, layout)
+        chosen = spread(data.eval.rows, most_rows)
+        groups = [chosen[group] for group in _held_out_groups(data.eval.lengths[chosen], max_seq_len, layout)]
         rounds = -(-len(groups) // dp)
         self.batches: list[tuple[DeviceBatch, bool]] = []
         """Each batch and whether it counts."""
@@ -116,6 +126,12 @@ class EvaluationFeed:
             rows = groups[min(index, len(groups) - 1)]
             batch = device_batch(data.eval, rows, layout=layout, pad_id=data.pad_id, device=device)
             self.batches.append((batch, index < len(groups)))
+
+
+def spread(rows: int, most: int | None) -> np.ndarray[Any, Any]:
+    """Indices of ``most`` rows, evenly spaced: rows of one source often stand together."""
+    count = rows if most is None else min(rows, most)
+    return np.arange(count) * rows // count
 
 
 def _held_out_groups(

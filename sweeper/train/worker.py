@@ -120,14 +120,14 @@ class RankWorker:
         self._models = self._models or ModelStore(job.cache_dir)
         model = self._models.fresh(config)
         layout = layout_of(model)
-        feed = TrainingFeed.of(config, data, data_rank(config, self.rank), layout, device)
+        feed = TrainingFeed.of(config, data, data_rank(config, self.rank), layout, device, steps=job.steps)
         executor = _executor(config, model, feed, device)
         self._trainer = Trainer(
             config,
             model,
             executor,
             feed,
-            self._evaluation(config, data, layout, device),
+            self._evaluation(config, data, layout, device, job.held_out_rows),
             self._generation(config, data, job.modules_dir),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
@@ -189,8 +189,10 @@ class RankWorker:
             raise TrialFailedError("no trial is prepared on this rank")
         return self._trainer
 
-    def _evaluation(self, config: Config, data: TokenizedData, layout: Layout, device: str) -> EvaluationFeed:
-        key = (data.fingerprint, config.training.max_seq_len, layout, config.parallel)
+    def _evaluation(
+        self, config: Config, data: TokenizedData, layout: Layout, device: str, most_rows: int | None
+    ) -> EvaluationFeed:
+        key = (data.fingerprint, config.training.max_seq_len, layout, config.parallel, most_rows)
         if key not in self._evaluations:
             self._evaluations[key] = EvaluationFeed(
                 data,
@@ -199,6 +201,7 @@ class RankWorker:
                 dp=config.parallel.dp,
                 layout=layout,
                 device=device,
+                most_rows=most_rows,
             )
         return self._evaluations[key]
 

@@ -37,7 +37,13 @@ def _field(values: list[Any], *more: st.SearchStrategy[Any]) -> st.SearchStrateg
 training = st.fixed_dictionaries(
     {},
     optional={
-        "lr": _field([1e-5, 3e-4], _range(1e-7, 1.0), st.just("auto")),
+        "lr": _field(
+            [1e-5, 3e-4],
+            _range(1e-7, 1.0),
+            st.sampled_from(
+                ["auto", {"range_test": True}, {"log_uniform": [1e-5, 1e-3], "range_test": True}]
+            ),
+        ),
         "scheduler": _field(list(get_args(Scheduler)), st.just("auto")),
         "warmup_ratio": _field([0, 0.03, 0.1], _range(1e-6, 0.5)),
         "decay_ratio": _field([0.1, 0.5], _range(0.01, 0.5), st.just("auto")),
@@ -170,7 +176,19 @@ junk = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["choice", "uniform", "log_uniform", "int", "step", "when", "lr", "rank", "path", "weight"]
+                [
+                    "choice",
+                    "uniform",
+                    "log_uniform",
+                    "int",
+                    "step",
+                    "when",
+                    "range_test",
+                    "lr",
+                    "rank",
+                    "path",
+                    "weight",
+                ]
             ),
             inner,
             max_size=3,

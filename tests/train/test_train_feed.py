@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.train.feed import evaluation_steps
+from sweeper.train.feed import evaluation_steps, spread
 
 token_counts = st.lists(st.integers(1, 500), min_size=1, max_size=200)
 
@@ -28,3 +28,12 @@ def test_each_is_the_first_step_at_or_past_its_share_of_the_tokens(counts, asked
         wanted = after[-1] * share / asked
         assert after[step - 1] >= wanted - 1e-6
         assert step == 1 or after[step - 2] < wanted
+
+
+@given(st.integers(1, 200), st.integers(1, 250))
+def test_a_part_of_the_held_out_rows_is_spread_over_all_of_them(rows, most):
+    chosen = spread(rows, most)
+    assert len(chosen) == min(rows, most) == len(set(chosen.tolist()))
+    assert chosen[0] == 0 and chosen[-1] < rows
+    assert np.ptp(np.diff([*chosen, rows])) <= 1
+    assert spread(rows, None).tolist() == list(range(rows))

@@ -1,0 +1,236 @@
+"""The LR range test: one short run of rising learning rate, for `sweeper lr-range` and before a sweep."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from sweeper.autotune import STEPS, LrRange, is_lost, lr_picture, lr_span, read_range, settled, tried_range
+from sweeper.data import gather_facts, prepared_folder
+from sweeper.drive.cluster import ray_for
+from sweeper.drive.interrupts import Interrupts
+from sweeper.drive.lock import locked, usable
+from sweeper.drive.quiet import quiet
+from sweeper.drive.recovery import recover
+from sweeper.errors import SweepInterruptedError, TrialDivergedError, TrialFailedError
+from sweeper.spec import (
+    TRUSTED,
+    Config,
+    Evaluation,
+    LogUniform,
+    Objective,
+    Space,
+    SweepFolder,
+    load_space,
+    require_hardware,
+    rule_of_thumb_lr,
+    secrets_of,
+    write_whole,
+)
+from sweeper.train import Job, reap
+
+if TYPE_CHECKING:
+    from sweeper.train.group import WorkerGroup
+
+__all__ = ["LrRangeResult", "find_lr_range", "with_tested_range"]
+
+_LEAST_ROWS = 32
+"""So many held-out rows are looked at after each step, or as many as a step trains on if those are more: a
+third of the step's own cost at most."""
+_TOLD_EVERY_STEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrRangeResult:
+    """A finished test."""
+
+    found: LrRange
+    asked: tuple[float, float]
+    """The lowest and the highest lr that the file has; equal where it has one only."""
+    folder: SweepFolder
+    """Where its picture and its numbers are."""
+
+
+def find_lr_range(
+    space_file: Path, *, overrides: Sequence[str] = (), out: Path | None = None
+) -> LrRangeResult:
+    """Test which learning rates are of use for a file, open or closed.
+
+    What is open has its default in the test. The folder (default: the sweep's own name with -lr-range)
+    may hold an earlier test, which is replaced.
+
+    Raises:
+        UserError: the file, the model, the data or the folder need mending.
+        TrialFailedError: it cannot be trained, whatever the rate.
+        SweepInterruptedError: nothing of the test is kept.
+    """
+    space = load_space(space_file, overrides=overrides, gather=gather_facts)
+    require_hardware(space)
+    folder = SweepFolder(out or space.sweep_dir.with_name(f"{space.sweep_dir.name}-lr-range"))
+    return LrRangeResult(found=_tested(space, folder), asked=_asked(space), folder=folder)
+
+
+def with_tested_range(space: Space, folder: SweepFolder) -> Space:
+    """The space with the range of lr that the test which it asks for has found, or narrowed.
+
+    Raises what find_lr_range does.
+    """
+    lr, wish = space.dimension("lr"), space.range_test
+    assert lr is not None and wish is not None and isinstance(lr.open_value, LogUniform)
+    found = _tested(space, folder)
+    chosen, said = settled(lr.open_value, found, within=wish.within is not None)
+    Console(highlight=False).print(f"LR range test: {said}", soft_wrap=True, markup=False)
+    return space.with_lr_range(chosen)
+
+
+def _tested(space: Space, folder: SweepFolder) -> LrRange:
+    with usable(folder):
+        folder.root.mkdir(parents=True, exist_ok=True)
+    secrets = secrets_of(space.settings).values()
+    with locked(folder), quiet(folder.logs_dir / "driver.log", *secrets) as person:
+        console = Console(file=person, highlight=False)
+        if space.settings.trust_remote_code:
+            console.print(TRUSTED, soft_wrap=True)
+        try:
+            found = _measured(space, folder, console)
+        except KeyboardInterrupt as interrupt:
+            told = "interrupted in the LR range test, of which nothing is kept: give the same command again"
+            raise SweepInterruptedError(told) from interrupt
+        with usable(folder):
+            _write(space, found, folder)
+        return found
+
+
+def _asked(space: Space) -> tuple[float, float]:
+    lr = space.dimension("lr")
+    return lr_span(space.closed["training.lr"] if lr is None else lr.open_value)
+
+
+def _write(space: Space, found: LrRange, folder: SweepFolder) -> None:
+    asked = _asked(space)
+    numbers = {"name": space.name, "asked": asked, **asdict(found)}
+    numbers["losses"] = [loss if math.isfinite(loss) else None for loss in found.losses]
+    write_whole(folder.lr_range_file, json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+    by_rule = space.range_test is not None and space.range_test.within is None
+    whose = "range of lr: auto" if by_rule else "lr in the file"
+    write_whole(folder.lr_range_picture, lr_picture(found, name=space.name, asked=asked, whose=whose))
+
+
+def _measured(space: Space, folder: SweepFolder, console: Console) -> LrRange:
+    """Train for a moment, with a rate that rises from far below the rule of thumb to far above it.
+
+    Nothing stays of the model.
+    """
+    reap(folder.processes_dir)
+    config = space.close(space.default_values())
+    low, high = tried_range(rule_of_thumb_lr(space.facts.hidden_size, lora=bool(config.training.lora)))
+    console.print(f"LR range test: {STEPS} steps, lr from {low:.1e} to {high:.1e}", soft_wrap=True)
+    with Interrupts() as interrupts, ray_for(config, places=1):
+        interrupts.ask_first(None)  # Ray has put a handler of its own in between
+        with closing(_Test(_rising(config, low, high), folder, console)) as test:
+            return test.to_the_end()
+
+
+def _rising(config: Config, low: float, high: float) -> Config:
+    """An exponential schedule whose end lies above its start, which no space file can ask for.
+
+    Only ``eval/loss`` is measured, after every step: nobody's own metric, and no generated answers.
+    """
+    changes = {"lr": low, "scheduler": "exponential", "final_lr_ratio": high / low, "warmup_ratio": 0.0}
+    return config.model_copy(
+        update={
+            "training": config.training.model_copy(update=changes),
+            "objective": Objective(evaluations=1000),  # more than there are steps: one after each
+            "evaluation": Evaluation(),
+        }
+    )
+
+
+class _Test:
+    """The run, begun again where its processes are lost."""
+
+    def __init__(self, config: Config, folder: SweepFolder, console: Console) -> None:
+        cache_dir = folder.cache_dir.absolute()
+        self._job = Job(
+            config=config,
+            cache_dir=cache_dir,
+            data_dir=prepared_folder(config, cache_dir),
+            log_file=(folder.logs_dir / "lr-range.log").absolute(),
+            evaluate_untrained=True,
+            steps=STEPS,
+            held_out_rows=max(config.training.global_batch_size, _LEAST_ROWS),
+            processes=folder.processes_dir.absolute(),
+        )
+        self._console = console
+        self._group: WorkerGroup | None = None
+        columns = (
+            TextColumn("lr range test"),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+        )
+        self._bar = ProgressBar(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task("starting the workers", total=STEPS)
+
+    def to_the_end(self) -> LrRange:
+        with self._bar:
+            while (found := self._attempt()) is None:
+                pass
+            return found
+
+    def _attempt(self) -> LrRange | None:
+        """None where the processes were lost, or too large: the job is another one then."""
+        try:
+            return self._measured()
+        except TrialFailedError as error:
+            self.close()
+            self._job, setback = recover(self._job, error)
+            self._say(setback.reason)
+            return None
+
+    def close(self) -> None:
+        if self._group is not None:
+            self._group.shut_down()
+            self._group = None
+
+    def _measured(self) -> LrRange:
+        from sweeper.train.group import WorkerGroup
+
+        group = self._group = WorkerGroup(self._job.config, None)
+        group.prepare(self._job)
+        untrained = group.advance().metrics["eval/loss"]
+        lrs: list[float] = []
+        losses: list[float] = []
+        while len(lrs) < STEPS and not is_lost(losses, untrained):
+            try:
+                progress = group.advance()
+            except TrialDivergedError:  # a result: the rates above need not be tried
+                lrs.append(self._lr(len(lrs)))
+                losses.append(float("nan"))
+                break
+            lrs += [step.lr for step in progress.steps]
+            losses += [progress.metrics["eval/loss"]] * len(progress.steps)
+            self._show(lrs, losses)
+        return read_range(lrs, losses, untrained=untrained)
+
+    def _lr(self, step: int) -> float:
+        training = self._job.config.training
+        return float(training.lr * training.final_lr_ratio ** (step / STEPS))
+
+    def _show(self, lrs: Sequence[float], losses: Sequence[float]) -> None:
+        shown = f"lr {lrs[-1]:.1e}, held-out loss {losses[-1]:.4f}"
+        self._bar.update(self._task, completed=len(lrs), description=shown)
+        if not self._console.is_terminal and len(lrs) % _TOLD_EVERY_STEPS == 0:
+            self._say(f"step {len(lrs)}/{STEPS}: {shown}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False)
