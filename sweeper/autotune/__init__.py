@@ -3,6 +3,7 @@
 This door imports neither torch nor ray: the probes run in rank processes that the drive room starts.
 """
 
+from sweeper.autotune.cost import Limit, SweepCost, limit_of, sweep_cost, trial_tokens
 from sweeper.autotune.speed import Speed
 
-__all__ = ["Speed"]
+__all__ = ["Limit", "Speed", "SweepCost", "limit_of", "sweep_cost", "trial_tokens"]

@@ -9,12 +9,14 @@ from sweeper.data.cache import TokenizedData, TokenizedSplit
 from sweeper.data.facts import gather_facts
 from sweeper.data.model import model_folder
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
+from sweeper.data.sample import LengthSample, sample_lengths
 from sweeper.data.tokenizer import load_tokenizer, untrusted
 from sweeper.data.weights import model_fingerprint, sampled_hash
 
 __all__ = [
     "NO_LOSS",
     "Batch",
+    "LengthSample",
     "TokenizedData",
     "TokenizedSplit",
     "arrange",
@@ -27,6 +29,7 @@ __all__ = [
     "model_folder",
     "prepare",
     "prepared_folder",
+    "sample_lengths",
     "sampled_hash",
     "sequences",
     "tokenized",

@@ -24,15 +24,17 @@ from sweeper.spec.config import (
     Training,
 )
 from sweeper.spec.dump import dump_config
+from sweeper.spec.duration import duration_text
 from sweeper.spec.facts import Facts
 from sweeper.spec.files import write_whole
 from sweeper.spec.folder import SweepFolder
 from sweeper.spec.levers import TooLarge, fitted, levers_of, lighter, with_levers
 from sweeper.spec.load import load_space
 from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
-from sweeper.spec.plan import TRUSTED, Plan, make_plan, render
+from sweeper.spec.plan import TRUSTED, Plan, count_trials, make_plan, render
 from sweeper.spec.schema import json_schema
 from sweeper.spec.secrets import read_secrets, secrets_of, write_secrets
+from sweeper.spec.sizes import TrialSize, size_of, trial_sizes
 from sweeper.spec.space import Dimension, Space, require_closed, require_hardware, require_open
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 
@@ -68,9 +70,12 @@ __all__ = [
     "TooLarge",
     "Tracking",
     "Training",
+    "TrialSize",
     "Uniform",
     "Values",
+    "count_trials",
     "dump_config",
+    "duration_text",
     "fitted",
     "json_schema",
     "levers_of",
@@ -86,6 +91,8 @@ __all__ = [
     "require_metrics",
     "require_open",
     "secrets_of",
+    "size_of",
+    "trial_sizes",
     "with_levers",
     "write_secrets",
     "write_whole",
