@@ -3,7 +3,26 @@
 This door imports neither torch nor ray: the probes run in rank processes that the drive room starts.
 """
 
-from sweeper.autotune.cost import Limit, SweepCost, limit_of, sweep_cost, trial_tokens
+from sweeper.autotune.cost import (
+    Limit,
+    SweepCost,
+    cost_line,
+    cost_rows,
+    lengths_of,
+    limit_of,
+    sweep_cost,
+    trial_tokens,
+)
 from sweeper.autotune.speed import Speed
 
-__all__ = ["Limit", "Speed", "SweepCost", "limit_of", "sweep_cost", "trial_tokens"]
+__all__ = [
+    "Limit",
+    "Speed",
+    "SweepCost",
+    "cost_line",
+    "cost_rows",
+    "lengths_of",
+    "limit_of",
+    "sweep_cost",
+    "trial_tokens",
+]

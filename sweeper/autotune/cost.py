@@ -12,10 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeper.autotune.speed import Speed
-from sweeper.data import LengthSample, best_fit
+from sweeper.data import Examples, LengthSample, best_fit, sample_lengths
 from sweeper.spec import Space, TrialSize, count_trials, duration_text, trial_sizes
 
-__all__ = ["Limit", "SweepCost", "TrialCost", "limit_of", "price_per_hour", "sweep_cost", "trial_tokens"]
+__all__ = [
+    "Limit",
+    "SweepCost",
+    "TrialCost",
+    "cost_line",
+    "cost_rows",
+    "lengths_of",
+    "limit_of",
+    "price_per_hour",
+    "sweep_cost",
+    "trial_tokens",
+]
 
 _HOUR_S = 3600.0
 _PACKED_ROWS = 4096
@@ -63,7 +74,7 @@ class SweepCost:
     speed: Speed | None
     price_per_hour: float | None
     """Of everything that the sweep holds while it runs."""
-    gpus: float
+    gpus: int
     """GPUs held; 0 where ranks train on the CPU."""
     limit: Limit | None
     answers: bool
@@ -132,22 +143,24 @@ class SweepCost:
         told = [f"{_count(self.tokens)} tokens", f"hours: {hours}" if self.seconds is None else hours]
         told += [f"cost {money[0][1]}"] if money else []
         told += [value for _, value in self._budget()]
-        return f"the sweep trains on about {', '.join(told)}"
+        return f"the sweep trains on about {'; '.join(told)}"
 
     def _hours(self, file: str) -> list[tuple[str, str]]:
         if self.seconds is None:
             return [("hours", f"not measured yet; `sweeper autotune {file}` measures it")]
         low, high = _ends([one.seconds for one in self.each if one.seconds is not None])
         each = _time(low) if _time(low) == _time(high) else f"{_time(low)} to {_time(high)}"
-        answers = ", generated answers not counted" if self.answers else ""
-        said = f"{_time(self.seconds)} at most, if no trial is stopped early ({each} per trial{answers})"
-        return [("hours", said)]
+        said = [f"about {_time(self.seconds)} if no trial is stopped early", f"{each} per trial"]
+        if self.rank_hours and max(one.ranks for one in self.each) > 1:
+            said.append(f"{self.rank_hours:,.2g} rank-hours")
+        said += ["time for generated answers not counted"] if self.answers else []
+        return [("hours", ", ".join(said))]
 
     def _money(self) -> list[tuple[str, str]]:
         if self.money is None or self.price_per_hour is None:
             return []
-        what = f"{self.gpus:g} GPU{'s' * (self.gpus != 1)}" if self.gpus else "this machine"
-        return [("cost", f"{self.money:,.2f} at most, {self.price_per_hour:,.4g} an hour for {what}")]
+        what = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" if self.gpus else "this machine"
+        return [("cost", f"about {self.money:,.2f}, at {self.price_per_hour:,.4g} an hour for {what}")]
 
     def _budget(self) -> list[tuple[str, str]]:
         if self.fitting is None or self.fitting >= self.trials:
@@ -155,6 +168,35 @@ class SweepCost:
         if not self.fitting:
             return [("budget", f"not even one trial fits into {self.limit}: the first will be stopped")]
         return [("budget", f"about {self.fitting} of {self.trials} trials fit into {self.limit}")]
+
+
+def lengths_of(space: Space, examples: Examples | None = None) -> LengthSample | None:
+    """See ``sample_lengths``; ``examples`` are the space's rows, if they were read already."""
+    return sample_lengths(
+        space.settings,
+        max_seq_len=space.closed["training.max_seq_len"],
+        overlong=space.closed["training.overlong"],
+        examples=examples,
+    )
+
+
+def cost_rows(space: Space, sample: LengthSample | None, speed: Speed | None) -> list[tuple[str, str]]:
+    """What is known of the sweep's cost, as labels and values."""
+    if sample is None:
+        return [("tokens", _unknown(space))]
+    return sweep_cost(space, sample, speed).rows(str(space.source))
+
+
+def cost_line(space: Space, sample: LengthSample | None, speed: Speed | None) -> str:
+    """The same in one line."""
+    if sample is None:
+        return f"tokens of the sweep: {_unknown(space)}"
+    return sweep_cost(space, sample, speed).line(str(space.source))
+
+
+def _unknown(space: Space) -> str:
+    most = max(one.rows for one in trial_sizes(space)) * space.closed["training.max_seq_len"]
+    return f"unknown before the rows are tokenized; {_count(most)} per trial at most"
 
 
 def sweep_cost(space: Space, sample: LengthSample, speed: Speed | None) -> SweepCost:
@@ -187,7 +229,7 @@ def trial_tokens(size: TrialSize, sample: LengthSample, *, packing: bool) -> flo
 def price_per_hour(space: Space) -> float | None:
     """Of all that the sweep holds while it runs: the GPUs of all trials side by side, or the machine."""
     price = space.closed["resources.price_per_gpu_hour"]
-    return None if price is None else price * (_gpus(space) or 1)
+    return None if price is None else float(price) * (_gpus(space) or 1)
 
 
 def limit_of(space: Space) -> Limit | None:
@@ -213,12 +255,13 @@ def _trial_cost(space: Space, size: TrialSize, sample: LengthSample, speed: Spee
     return TrialCost(tokens=tokens, evaluated_tokens=evaluated, ranks=size.ranks, seconds=seconds)
 
 
-def _gpus(space: Space) -> float:
+def _gpus(space: Space) -> int:
     """GPUs that the sweep holds: of the largest trial, in all places, whole ones."""
     closed = space.closed
     ranks = max(one.ranks for one in trial_sizes(space))
     places = min(closed["resources.max_concurrent"], count_trials(space))
-    return math.ceil(places * ranks * closed["resources.gpus_per_rank"] - 1e-9)
+    gpus: float = places * ranks * closed["resources.gpus_per_rank"]
+    return math.ceil(gpus - 1e-9)
 
 
 def _mean(numbers: Sequence[float]) -> float:

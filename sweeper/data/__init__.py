@@ -6,6 +6,7 @@ that use them.
 
 from sweeper.data.batches import NO_LOSS, Batch, arrange, batch_plan, best_fit, collate, sequences
 from sweeper.data.cache import TokenizedData, TokenizedSplit
+from sweeper.data.examples import Examples
 from sweeper.data.facts import gather_facts
 from sweeper.data.model import model_folder
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
@@ -16,6 +17,7 @@ from sweeper.data.weights import model_fingerprint, sampled_hash
 __all__ = [
     "NO_LOSS",
     "Batch",
+    "Examples",
     "LengthSample",
     "TokenizedData",
     "TokenizedSplit",
