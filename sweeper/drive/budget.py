@@ -46,9 +46,7 @@ class Forecast:
     A pure function of the ledger's records, so that a resumed sweep knows what the one before it knew.
     """
 
-    def __init__(
-        self, space: Space, *, speed: Speed | None = None, sample: LengthSample | None = None
-    ) -> None:
+    def __init__(self, space: Space, speed: Speed | None, sample: LengthSample | None) -> None:
         self._space, self._speed, self._sample = space, speed, sample
         self._packing: bool = space.closed["training.packing"]
 
@@ -64,7 +62,7 @@ class Forecast:
     def next_evaluation_s(self, record: TrialRecord, config: Config, records: Sequence[TrialRecord]) -> float:
         """Seconds from an evaluation of a running trial to its next one."""
         done = record.evaluations[-1].tokens
-        total = record.attributes.get("total_tokens", done)
+        total: int = record.attributes.get("total_tokens", done)
         share = min(total / self._evaluations(config), total - done)
         pace, rest_s = self._pace(config, records)
         assert pace is not None  # it has evaluated
@@ -107,7 +105,9 @@ class Forecast:
     def _start_s(self, records: Sequence[TrialRecord]) -> float | None:
         """From one trial's end to the next one's first step in the same place; until that was seen, a cold
         start stands for it."""
-        starts = [one.attributes["startup_s"] for one in records if "startup_s" in one.attributes]
+        starts: list[float] = [
+            one.attributes["startup_s"] for one in records if "startup_s" in one.attributes
+        ]
         places = self._space.closed["resources.max_concurrent"]
         if self._speed is not None and len(starts) <= places:
             return self._speed.cold_start_s if len(records) < places else self._speed.warm_start_s

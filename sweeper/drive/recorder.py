@@ -70,7 +70,7 @@ class Recorder:
         self._spent_before_s = float(attributes.get(_SPENT, 0.0))
         self._too_large = [TooLarge.from_dict(one) for one in attributes.get(_TOO_LARGE, [])]
         self._began = self._counted = clock()
-        self._budget = Budget(space, Forecast(space, speed=speed, sample=sample), self._spent_s)
+        self._budget = Budget(space, Forecast(space, speed, sample), self._spent_s)
         self._configs: dict[int, Config] = {}
         self._measures_untrained: int | None = None
         self.stopping = False
