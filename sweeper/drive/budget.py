@@ -77,12 +77,18 @@ class Forecast:
         return tokens / self._evaluations(config) * pace + rest_s
 
     def _pace(self, config: Config, records: Sequence[TrialRecord]) -> tuple[float | None, float | None]:
-        """Seconds for one training token, and for an evaluation with everything around it."""
+        """Seconds for one training token, and for an evaluation with everything around it.
+
+        First intervals count only where nothing better is known: a new process takes its first steps slowly.
+        """
         found = sorted(self._intervals(records), key=lambda one: one.time_s)
-        alike = [one for one in found if one.shape == _shape(config)]
-        chosen = (alike or found)[-_RECENT:]
+        later = [one for one in found if one.rest_s is not None]
+        if not later and self._speed is not None:
+            return 1 / self._speed.tokens_per_s, None
+        alike = [one for one in later if one.shape == _shape(config)]
+        chosen = (alike or later or found)[-_RECENT:]
         if not chosen:
-            return (None if self._speed is None else 1 / self._speed.tokens_per_s), None
+            return None, None
         rests = [one.rest_s for one in chosen if one.rest_s is not None]
         pace = sum(one.trained_s for one in chosen) / sum(one.tokens for one in chosen)
         return pace, statistics.fmean(rests) if rests else None
@@ -105,23 +111,23 @@ class Forecast:
     def _start_s(self, records: Sequence[TrialRecord]) -> float | None:
         """From one trial's end to the next one's first step in the same place; until that was seen, a cold
         start stands for it."""
-        starts: list[float] = [
-            one.attributes["startup_s"] for one in records if "startup_s" in one.attributes
-        ]
+        seen = [one.attributes for one in records if "startup_s" in one.attributes]
         places = self._space.closed["resources.max_concurrent"]
-        if self._speed is not None and len(starts) <= places:
+        if self._speed is not None and len(seen) <= places:
             return self._speed.cold_start_s if len(records) < places else self._speed.warm_start_s
-        return statistics.median_low(starts) if starts else None
+        return float(statistics.median_low(one["startup_s"] for one in seen)) if seen else None
 
     def _trial_tokens(self, config: Config, records: Sequence[TrialRecord]) -> float | None:
         """Of the rows that trials were seen to have, else of those of the sample."""
         seen = [one for one in records if one.attributes.get("total_tokens")]
-        size = size_of(config, self._space.facts.train_rows)
         if seen:
-            tokens = sum(one.attributes["total_tokens"] for one in seen)
+            tokens: int = sum(one.attributes["total_tokens"] for one in seen)
             units = sum(self._units(self._config(one)) for one in seen)
             return self._units(config) * tokens / units
-        return None if self._sample is None else trial_tokens(size, self._sample, packing=self._packing)
+        if self._sample is None:
+            return None
+        size = size_of(config, self._space.facts.train_rows)
+        return trial_tokens(size, self._sample, packing=self._packing)
 
     def _units(self, config: Config) -> float:
         """What tokens are in proportion to; how many sequences packed rows fill is not known here."""
@@ -188,9 +194,11 @@ class Budget:
         return expected_s
 
     def ends_here(self, record: TrialRecord, config: Config, records: Sequence[TrialRecord]) -> bool:
-        """Whether a trial that was just evaluated cannot reach its next evaluation within the tolerance."""
-        if self.limit is None:
-            return False
+        """Whether a trial that was just evaluated cannot reach its next evaluation within the tolerance.
+
+        Its first evaluation tells little of the next: there the pause decides, unless the time is up."""
+        if self.limit is None or (len(record.evaluations) < 2 and self._spent_s() < self.limit.seconds):
+            return self.pauses
         next_s = self._forecast.next_evaluation_s(record, config, records)
         return self.pauses or self._spent_s() + next_s > self.limit.seconds * (1 + TOLERANCE)
 
