@@ -22,9 +22,9 @@ TOLERANCE = 0.05
 _RECENT = 32
 """So many evaluations tell how fast trials are now: enough to level out noise, few enough to notice that
 the machine has become busier."""
-_PAUSE_S = 6.0
-"""From the wish to pause to the pause: a second until it is looked for, and five until ranks compare notes
-(see ``CHECK_EVERY_S`` of the trainer)."""
+_PAUSE_S = 3.0
+"""From the wish to pause to the pause: a second until it is looked for, one until ranks compare notes (see
+``CHECK_EVERY_S`` of the trainer), one to spare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +206,7 @@ class Budget:
         """Whether it is time for the running trials to pause; true once, from then on ``pauses`` is."""
         if self.limit is None or self.pauses:
             return False
-        # Of a budget of minutes the way to the pause is more than half of the tolerance.
-        ahead_s = min(_PAUSE_S, TOLERANCE / 2 * self.limit.seconds)
+        ahead_s = min(_PAUSE_S, TOLERANCE * self.limit.seconds)  # never before the budget itself is spent
         self.pauses = self._spent_s() >= self.limit.seconds * (1 + TOLERANCE) - ahead_s
         self.is_full = self.is_full or self.pauses
         return self.pauses
