@@ -51,15 +51,19 @@ class Format(str, Enum):
 @app.command()
 def validate(file: SpaceFile, overrides: Overrides = None) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
-    from sweeper.data import gather_facts
+    from sweeper.autotune import cost_rows, lengths_of
+    from sweeper.data import Examples, gather_facts
     from sweeper.search import check_sampler, check_storage
     from sweeper.spec import load_space, make_plan, render, require_metrics
 
-    space = load_space(file, overrides=overrides or (), gather=gather_facts)
+    examples: list[Examples] = []
+    space = load_space(
+        file, overrides=overrides or (), gather=lambda settings: gather_facts(settings, examples.append)
+    )
     check_sampler(space)
     check_storage(space)
     require_metrics(space)
-    _console().print(render(make_plan(space)))
+    _console().print(render(make_plan(space), cost_rows(space, lengths_of(space, *examples), None)))
 
 
 @app.command()
@@ -189,6 +193,7 @@ def _print_result(result: SweepResult) -> None:
     console = _console()
     console.print(results_table(result.space, result.trials))
     console.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
+    console.print(result.ended, soft_wrap=True)
     for warning in result.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if result.best is None:

@@ -71,6 +71,19 @@ def test_validate_prints_the_resolved_plan(call):
         assert part in out
 
 
+def test_validate_says_tokens_before_anything_was_tokenized_and_what_is_not_known(call):
+    status, out, _ = call("validate", QUICKSTART, "--set", "resources.price_per_gpu_hour=2")
+    assert status == 0
+    assert "about 44,200 to 135,000 per trial" in out
+    assert "not measured yet; `sweeper autotune" in out
+
+
+def test_validate_goes_on_without_a_tokenizer_at_hand(call):
+    status, out, _ = call("validate", QUICKSTART, "--set", "model_path=org/model")
+    assert status == 0
+    assert "unknown before the rows are tokenized; 776,000 per trial at most" in out
+
+
 def test_schema_prints_json(call):
     status, out, _ = call("schema")
     assert status == 0

@@ -6,15 +6,19 @@ that use them.
 
 from sweeper.data.batches import NO_LOSS, Batch, arrange, batch_plan, best_fit, collate, sequences
 from sweeper.data.cache import TokenizedData, TokenizedSplit
+from sweeper.data.examples import Examples
 from sweeper.data.facts import gather_facts
 from sweeper.data.model import model_folder
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
+from sweeper.data.sample import LengthSample, sample_lengths
 from sweeper.data.tokenizer import load_tokenizer, untrusted
 from sweeper.data.weights import model_fingerprint, sampled_hash
 
 __all__ = [
     "NO_LOSS",
     "Batch",
+    "Examples",
+    "LengthSample",
     "TokenizedData",
     "TokenizedSplit",
     "arrange",
@@ -27,6 +31,7 @@ __all__ = [
     "model_folder",
     "prepare",
     "prepared_folder",
+    "sample_lengths",
     "sampled_hash",
     "sequences",
     "tokenized",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +19,14 @@ from sweeper.spec import Facts, Settings
 __all__ = ["count_cpus", "count_gpus", "gather_facts"]
 
 
-def gather_facts(settings: Settings) -> Facts:
+def gather_facts(settings: Settings, keep: Callable[[Examples], object] | None = None) -> Facts:
     """Surveys the data, the model and the machine that the settings name.
 
     The row counts are those of ``prepare`` before rows are tokenized: broken rows, rows without an
     answer and training rows equal to a held-out row are left out already, and weights are applied;
     rows that are too long or that the chat template refuses are still there.
+
+    ``keep`` is given the rows, for whoever needs them as well.
 
     Raises: DataError where (also) the data is wrong, ModelError where only the model is; each with
     all problems of both.
@@ -37,6 +40,8 @@ def gather_facts(settings: Settings) -> Facts:
     if len(model_problems):
         raise ModelError(model_problems.told())
     assert examples is not None
+    if keep is not None:
+        keep(examples)
     gpus = count_gpus()
     accelerator: Literal["cuda", "cpu"] = "cuda" if gpus else "cpu"
     return Facts(

@@ -9,6 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from sweeper.autotune import Speed
+from sweeper.data import LengthSample
+from sweeper.drive.budget import Budget, Forecast
 from sweeper.drive.recovery import Setback
 from sweeper.drive.steps import append_steps
 from sweeper.drive.trainable import Outcome
@@ -52,8 +55,11 @@ class Recorder:
         listeners: Sequence[Listener],
         *,
         data_dir: Path,
+        speed: Speed | None = None,
+        sample: LengthSample | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not."""
         self._space, self._ledger, self._folder = space, ledger, folder
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
         self._data_dir = data_dir
@@ -64,6 +70,7 @@ class Recorder:
         self._spent_before_s = float(attributes.get(_SPENT, 0.0))
         self._too_large = [TooLarge.from_dict(one) for one in attributes.get(_TOO_LARGE, [])]
         self._began = self._counted = clock()
+        self._budget = Budget(space, Forecast(space, speed, sample), self._spent_s)
         self._configs: dict[int, Config] = {}
         self._measures_untrained: int | None = None
         self.stopping = False
@@ -75,11 +82,17 @@ class Recorder:
     def is_over(self) -> bool:
         """Whether no further trial may start."""
         enough = not self._unfinished and self._asked() >= self._space.settings.search.trials
-        return enough or self.stopping or self._time_is_up()
+        return enough or self.stopping or self._budget.is_spent()
 
     def next_job(self) -> tuple[int, Job] | None:
-        """The next trial's number and job, or None when the space has no further configuration."""
-        record = self._unfinished.pop(0) if self._unfinished else self._ledger.ask()
+        """The next trial's number and job, or None when the space has no further configuration, or none that
+        fits into the budget."""
+        before = list(self._records.values())
+        record = (
+            self._unfinished.pop(0)
+            if self._unfinished
+            else self._ledger.ask(lambda values: self._budget.fits(values, before))
+        )
         if record is None:
             return None
         number, asked = record.number, self._space.close(record.values)
@@ -88,6 +101,8 @@ class Recorder:
         self._note_config(number, config)
         for listener in self._listeners:
             listener.trial_started(number, record, asked)
+        if not before and (warning := self._budget.warning(asked)):
+            self._take_warning(number, warning)
         job = Job(
             config=config,
             cache_dir=self._folder.cache_dir.absolute(),
@@ -107,8 +122,7 @@ class Recorder:
     def ask_to_stop(self) -> None:
         """No further trial starts, and those that run write their states and pause."""
         self.stopping = True
-        with suppress(OSError):  # a disk without room: then they stop after their next evaluation
-            self._folder.stop_file.touch()
+        self._touch_stop_file()
 
     def fail(self, problem: Exception) -> None:
         """The sweep cannot go on."""
@@ -116,9 +130,21 @@ class Recorder:
         self.ask_to_stop()
 
     def count_time(self) -> None:
-        """Commit now and then what was spent, so that a driver that is killed has not worked for nothing."""
+        """Called all the time: commits now and then what was spent, so that a driver that is killed has not
+        worked for nothing, and has the running trials pause when the budget is used up."""
         if self._clock() - self._counted > _COUNT_EVERY_S:
             self._commit_time()
+        if self._budget.must_pause():
+            self._touch_stop_file()
+
+    def conclude(self) -> None:
+        """Commit what was spent in all, and why there is no further trial."""
+        self._commit_time()
+        self._ledger.note_sweep(ended=self._budget.ending(self._asked(), self._space.settings.search.trials))
+
+    def _touch_stop_file(self) -> None:
+        with suppress(OSError):  # a disk without room: then trials stop after their next evaluation
+            self._folder.stop_file.touch()
 
     # What the scheduler and Ray report -------------------------------------------------------
 
@@ -224,7 +250,7 @@ class Recorder:
             listener.progressed(number, progress)
         self._commit_time()
         if progress.paused:
-            return False
+            return self._take_pause(number)
         if progress.done:
             return self._finish(number, TrialState.COMPLETE, None)
         if progress.tokens == 0 or self.stopping:
@@ -232,10 +258,17 @@ class Recorder:
         reason = self._reason_to_stop(number)
         return True if reason is None else self._finish(number, TrialState.PRUNED, reason)
 
+    def _take_pause(self, number: int) -> bool:
+        """By somebody's wish the trial goes on later; for the budget's sake it has ended."""
+        if self._budget.pauses and not self.stopping:
+            return self._finish(number, TrialState.PRUNED, self._budget.reason)
+        return False
+
     def _reason_to_stop(self, number: int) -> str | None:
-        if self._time_is_up():
-            return "the time budget is spent"
-        return self._stopper.decide(number, list(self._records.values()), self._ledger.untrained)
+        records = list(self._records.values())
+        if self._budget.ends_here(self._records[number], self._configs[number], records):
+            return self._budget.reason
+        return self._stopper.decide(number, records, self._ledger.untrained)
 
     def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
         self._ledger.finish(number, state, reason)
@@ -260,10 +293,6 @@ class Recorder:
 
     def _refresh(self, number: int) -> None:
         self._records[number] = self._ledger.trial(number)
-
-    def _time_is_up(self) -> bool:
-        budget_s = self._space.settings.search.time_budget_s
-        return budget_s is not None and self._spent_s() > budget_s
 
     def _spent_s(self) -> float:
         return self._spent_before_s + self._clock() - self._began

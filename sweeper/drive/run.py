@@ -44,6 +44,8 @@ class SweepResult:
     """The trial with the best objective; none when no trial was completed."""
     untrained: float | None
     """The objective of the model before any training."""
+    ended: str
+    """Why no further trial was begun."""
     warnings: tuple[str, ...]
     """What went wrong beside the trials, such as MLflow being away."""
 
@@ -124,6 +126,7 @@ def _conduct(space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) 
         trials=tuple(ledger.trials()),
         best=ledger.best(),
         untrained=ledger.untrained,
+        ended=str(ledger.sweep_attributes()["ended"]),
         warnings=tuple(warnings),
     )
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from sweeper.data import model_fingerprint, prepared_folder
+from sweeper.autotune import Speed, cost_line, lengths_of
+from sweeper.data import LengthSample, model_fingerprint, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.mirror import Mirror
@@ -38,8 +39,17 @@ def versions() -> dict[str, str]:
 class Session:
     """Lives from the first trial's start to the answer; ``search`` and then ``conclude``."""
 
-    def __init__(self, space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) -> None:
-        self._space, self._folder, self._ledger = space, folder, ledger
+    def __init__(
+        self,
+        space: Space,
+        folder: SweepFolder,
+        ledger: Ledger,
+        person: TextIO,
+        *,
+        speed: Speed | None = None,
+    ) -> None:
+        """``speed`` is how fast a trial is, where that was measured before."""
+        self._space, self._folder, self._ledger, self._speed = space, folder, ledger, speed
         self._typical = space.close(space.default_values())
         finished = [record for record in ledger.trials() if record.state.is_finished]
         self._view = ProgressView(space, person, finished=finished)
@@ -59,7 +69,9 @@ class Session:
         with self._view, self._tracked(), Interrupts() as interrupts:
             if orphans := reap(self._folder.processes_dir):
                 self._view.say(f"ended {len(orphans)} processes of an earlier driver")
-            recorder = self._recorder()
+            sample = lengths_of(self._space)
+            self._view.say(cost_line(self._space, sample, self._speed))
+            recorder = self._recorder(sample)
             self._view.say("starting Ray")
             with ray_for(self._typical, places=places):
                 self._view.say("starting the workers")
@@ -70,6 +82,7 @@ class Session:
                 raise _to_mend(recorder.problem, self._folder)
             if recorder.stopping:
                 raise KeyboardInterrupt
+            recorder.conclude()
 
     def _ask_to_stop(self, recorder: Recorder) -> None:
         recorder.ask_to_stop()
@@ -83,7 +96,7 @@ class Session:
         self._mirror.conclude("finished")
         return self._mirror.close(_TRACKING_PATIENCE_S)
 
-    def _recorder(self) -> Recorder:
+    def _recorder(self, sample: LengthSample | None) -> Recorder:
         data_dir = prepared_folder(self._typical, self._folder.cache_dir.absolute())
         model = model_fingerprint(self._typical.model_path)
         self._fingerprints = {"data": data_dir.name, "model": model}
@@ -96,6 +109,8 @@ class Session:
             make_stopper(self._space),
             [self._view, self._mirror.listener],
             data_dir=data_dir,
+            speed=self._speed,
+            sample=sample,
         )
 
     def _tags(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ anything else         what the driver noted
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpaceFileError, SweepFolderError
@@ -114,23 +114,24 @@ class Ledger:
             ) from error
         return cls(storage, study, space)
 
-    def ask(self) -> TrialRecord | None:
+    def ask(self, accept: Callable[[Values], bool] = lambda _: True) -> TrialRecord | None:
         """Starts the next trial: first the rules of thumb, then what the sampler proposes.
 
-        None: the search has no further configuration, because each one of a discrete space was asked.
+        None: the search has no further configuration, because each one of a discrete space was asked; or
+        ``accept`` refuses the next one. Nothing is committed then, and the same will be proposed again.
 
         Raises:
             SpaceFileError: the open values are not those that this sweep began with.
         """
         self._check_dimensions()
         records = self.trials()
-        if not records:
-            self._enqueue(self._space.default_values(), is_default=True)
-        elif not any(record.state is TrialState.WAITING for record in records):
-            values = propose(self._space, records)
-            if values is None:
-                return None
-            self._enqueue(values)
+        waiting = next((record for record in records if record.state is TrialState.WAITING), None)
+        if waiting is not None:
+            return self._start_next() if accept(waiting.values) else None
+        values = propose(self._space, records) if records else self._space.default_values()
+        if values is None or not accept(values):
+            return None
+        self._enqueue(values, is_default=not records)
         return self._start_next()
 
     def report(self, number: int, evaluation: Evaluation) -> None:

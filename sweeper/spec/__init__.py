@@ -24,6 +24,7 @@ from sweeper.spec.config import (
     Training,
 )
 from sweeper.spec.dump import dump_config
+from sweeper.spec.duration import duration_text
 from sweeper.spec.facts import Facts, ModelSizes
 from sweeper.spec.files import write_whole
 from sweeper.spec.folder import SweepFolder
@@ -41,10 +42,11 @@ from sweeper.spec.levers import (
 from sweeper.spec.load import load_space
 from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
 from sweeper.spec.opening import RangeTest
-from sweeper.spec.plan import TRUSTED, Plan, make_plan, render
+from sweeper.spec.plan import TRUSTED, Plan, count_trials, make_plan, render
 from sweeper.spec.rules import lr as rule_of_thumb_lr
 from sweeper.spec.schema import json_schema
 from sweeper.spec.secrets import read_secrets, secrets_of, write_secrets
+from sweeper.spec.sizes import TrialSize, size_of, trial_sizes
 from sweeper.spec.space import Dimension, Space, require_closed, require_hardware, require_open
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 
@@ -84,9 +86,12 @@ __all__ = [
     "TooLarge",
     "Tracking",
     "Training",
+    "TrialSize",
     "Uniform",
     "Values",
+    "count_trials",
     "dump_config",
+    "duration_text",
     "fitted",
     "json_schema",
     "levers_of",
@@ -103,7 +108,9 @@ __all__ = [
     "require_open",
     "rule_of_thumb_lr",
     "secrets_of",
+    "size_of",
     "split_of",
+    "trial_sizes",
     "with_levers",
     "with_system",
     "write_secrets",

@@ -60,6 +60,7 @@ def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]
         *_objective(flat),
         *_evaluation(flat),
         *_length(flat, facts),
+        *_cost(flat),
         *_rows(flat, facts),
     ]
 
@@ -209,6 +210,14 @@ def _length(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]:
         return []
     rule = f"the model tells at most {limit} positions apart (max_position_embeddings), not {length}"
     return [Contradiction(path="training.max_seq_len", rule=rule, remedy=f"write max_seq_len: {limit}")]
+
+
+def _cost(flat: Mapping[str, Any]) -> list[Contradiction]:
+    if flat["search.cost_budget"] is None or flat["resources.price_per_gpu_hour"] is not None:
+        return []
+    rule = "what a sweep costs is not known without a price: resources.price_per_gpu_hour is missing"
+    remedy = "write price_per_gpu_hour under resources, or use search.time_budget"
+    return [Contradiction(path="search.cost_budget", rule=rule, remedy=remedy)]
 
 
 def _rows(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]:

@@ -166,7 +166,11 @@ class Search(Section):
     stopper: Literal["auto", "asha", "median", "none"] = "auto"
     trials: Annotated[int, Field(ge=1)] = 16
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
-    """Written ``time_budget: 2h`` in a space file."""
+    """Written ``time_budget: 2h`` in a space file. Kept within 5 %: a trial that cannot end in time is not
+    begun, and one that turns out too slow for it is stopped."""
+    cost_budget: Annotated[float, Field(gt=0)] | None = None
+    """Money that the sweep may cost, in the currency of ``resources.price_per_gpu_hour``; kept like
+    ``time_budget``."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     storage: Place | None = None
     """The ledger's database: ``postgresql://user@host/database``, ``mysql+pymysql://...`` or
@@ -185,6 +189,9 @@ class Resources(Section):
     memory_limit_gib: Annotated[float, Field(gt=0)] | None = None
     """A rank may have so much: of its device, or of the host's memory where it trains on a CPU. None: all
     that there is."""
+    price_per_gpu_hour: Annotated[float, Field(gt=0)] | None = None
+    """What one GPU costs for one hour, in any currency; where ranks train on the CPU, what the whole machine
+    costs for one hour. Paid for are the GPUs of all trials side by side for as long as the sweep runs."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
     """How often a trial begins again from its last state when one of its processes has died or hangs. What
     does not fit into memory is made smaller instead, and is not counted here."""

@@ -268,7 +268,7 @@ def _combination_problems(space: Space) -> list[Problem]:
                 if kind in problems or _is_of_another_group(one.path, group):
                     continue
                 problem = space.problem(one, flat)
-                if open_in_group and values:
+                if open_in_group and values and one.path.startswith(TRIAL_SECTIONS):
                     chosen = ", ".join(f"{name}: {text(value)}" for name, value in values.items())
                     problem = replace(problem, rule=f"{problem.rule} (with {chosen})")
                 problems[kind] = problem

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.spec.batch import optimizer_steps
-from sweeper.spec.checks import GROUPS
-from sweeper.spec.config import Parallel
 from sweeper.spec.duration import duration_text
 from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
 from sweeper.spec.metrics import metric_name
+from sweeper.spec.sizes import trial_sizes
 from sweeper.spec.space import Dimension, Space, hardware_problems
 from sweeper.spec.values import Choice, IntRange, describe, points, text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["TRUSTED", "FixedValue", "Plan", "Span", "make_plan", "render"]
+__all__ = ["TRUSTED", "FixedValue", "Plan", "Span", "count_trials", "make_plan", "render"]
 
 TRUSTED = "Python code that comes with the model is run, with all your rights (trust_remote_code: true)"
 
@@ -135,13 +134,9 @@ class Plan:
 def make_plan(space: Space) -> Plan:
     """Works a sweep out; trains and reads nothing."""
     closed, search = space.closed, space.settings.search
-    extents = [_extent(space, flat) for flat in _trials(space)]
-    batches, steps, rows, ranks = (Span(low=min(one), high=max(one)) for one in zip(*extents, strict=True))
-    trials = (
-        min(search.trials, _grid_size(space) or search.trials) if search.sampler == "grid" else search.trials
-    )
-    if not space.dimensions:
-        trials = 1
+    sizes = trial_sizes(space)
+    steps, ranks = _span(one.steps for one in sizes), _span(one.ranks for one in sizes)
+    rows, trials = _span(one.rows for one in sizes), count_trials(space)
     objective = space.settings.objective
     return Plan(
         name=space.name,
@@ -150,7 +145,7 @@ def make_plan(space: Space) -> Plan:
         fixed=_fixed(space),
         train_rows=space.facts.train_rows,
         eval_rows=space.facts.eval_rows,
-        global_batch=batches,
+        global_batch=_span(one.global_batch for one in sizes),
         steps=steps,
         rows_per_trial=rows,
         max_tokens_per_trial=rows.high * closed["training.max_seq_len"],
@@ -171,14 +166,29 @@ def make_plan(space: Space) -> Plan:
     )
 
 
-def render(plan: Plan) -> RenderableType:
-    """The plan as tables for a terminal."""
+def count_trials(space: Space) -> int:
+    """How many trials a sweep has, if nothing ends it earlier; 1 where nothing is open."""
+    search = space.settings.search
+    if not space.dimensions:
+        return 1
+    if search.sampler == "grid":
+        return min(search.trials, _grid_size(space) or search.trials)
+    return search.trials
+
+
+def _span(numbers: Iterable[int]) -> Span:
+    found = list(numbers)
+    return Span(low=min(found), high=max(found))
+
+
+def render(plan: Plan, more: Sequence[tuple[str, str]] = ()) -> RenderableType:
+    """The plan as tables for a terminal; ``more`` are labels and values below those of the summary."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     summary = Table.grid(padding=(0, 2))
-    for label, value in plan.summary():
+    for label, value in [*plan.summary(), *more]:
         summary.add_row(Text(label, style="dim"), Text(value))
     opened = Table("open", "values", "starts at", title_justify="left", expand=False)
     for name, values, extra in map(_dimension_texts, plan.dimensions):
@@ -201,29 +211,9 @@ def _dimension_texts(one: Dimension) -> tuple[str, str, str]:
     return one.name, describe(one.open_value), start
 
 
-def _trials(space: Space) -> list[dict[str, object]]:
-    """Every field's value for every combination that changes how much is trained."""
-    return [space.attempt(values)[0] for values in space.combinations(GROUPS[2])]
-
-
-def _extent(space: Space, flat: dict[str, object]) -> tuple[int, int, int, int]:
-    """Global batch, steps, rows and ranks of one trial."""
-    batch, epochs = flat["training.global_batch_size"], flat["training.epochs"]
-    ranks = Parallel.model_validate({name: flat[f"parallel.{name}"] for name in ("dp", "pp", "tp")}).ranks
-    if not (isinstance(batch, int) and isinstance(epochs, (int, float))):
-        raise TypeError("a loaded space has whole batch sizes")
-    steps = optimizer_steps(rows=space.facts.train_rows, epochs=epochs, global_batch=batch)
-    return batch, steps, steps * batch, ranks
-
-
 def _unused_rows(space: Space) -> Span:
     """Rows of a trial's last, unfinished global batch."""
-    rest = []
-    for flat in _trials(space):
-        _, _, rows, _ = _extent(space, flat)
-        epochs = flat["training.epochs"]
-        assert isinstance(epochs, (int, float))
-        rest.append(round(space.facts.train_rows * epochs) - rows)
+    rest = [round(space.facts.train_rows * one.epochs) - one.rows for one in trial_sizes(space)]
     return Span(low=min(rest), high=max(rest))
 
 

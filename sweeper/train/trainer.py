@@ -23,7 +23,7 @@ from sweeper.train.optimizer import schedule_of
 
 __all__ = ["Trainer"]
 
-CHECK_EVERY_STEPS, CHECK_EVERY_S = 20, 5.0
+CHECK_EVERY_STEPS, CHECK_EVERY_S = 20, 1.0
 """Losses cross from the device to the host, are checked, and a wish to pause is heard, after so many
 steps or so many seconds, whichever comes first."""
 

@@ -69,9 +69,17 @@ def make_recorder(tmp_path, write_space):
 PREPARED = Prepared(total_steps=10, total_tokens=1000, ds_config={"zero_optimization": {"stage": 0}})
 
 
-def outcome(number: int, tokens: int, loss: float, *, done: bool = False, prepared: Prepared | None = None):
+def outcome(
+    number: int,
+    tokens: int,
+    loss: float,
+    *,
+    seconds: float = 1.0,
+    done: bool = False,
+    prepared: Prepared | None = None,
+):
     progress = Progress(
-        step=tokens // 100, tokens=tokens, seconds=1.0, metrics={"eval/loss": loss}, done=done
+        step=tokens // 100, tokens=tokens, seconds=seconds, metrics={"eval/loss": loss}, done=done
     )
     return Outcome(number=number, prepared=prepared, progress=progress)
 
@@ -157,7 +165,7 @@ def test_a_spent_time_budget_starts_nothing_and_stops_at_the_next_evaluation(mak
     number, _ = recorder.next_job()
     clock.now = 61.0
     assert recorder.is_over()
-    assert not recorder.record(outcome(number, 500, 1.0, prepared=PREPARED))
+    assert not recorder.record(outcome(number, 500, 1.0, seconds=61.0, prepared=PREPARED))
     assert ledger.trial(number).state is TrialState.PRUNED
     assert "time budget" in ledger.trial(number).reason
 

@@ -261,6 +261,16 @@ def test_a_longer_budget_or_another_sampler_goes_on(space_of, url):
     assert Ledger.open(url, space_of(DISCRETE, "search.trials=99", "search.sampler=random")).ask().number == 1
 
 
+def test_what_is_refused_is_not_committed_and_proposed_again(space_of, url):
+    ledger = Ledger.create(url, space_of())
+    train(ledger, ledger.ask(), 3.0)
+    refused = []
+    assert ledger.ask(lambda values: bool(refused.append(values))) is None
+    assert len(ledger.trials()) == 1
+    again = Ledger.open(url, space_of()).ask()
+    assert (again.number, dict(again.values)) == (1, dict(refused[0]))
+
+
 def test_a_reader_in_another_process_sees_each_commit(space_of, url):
     space = space_of()
     ledger = Ledger.create(url, space)

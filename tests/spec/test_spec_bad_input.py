@@ -110,6 +110,13 @@ CASES = {
     "true for lora": ("training: {lora: true}\n", "4:18", "false or a mapping", "rank: 16"),
     "a time without unit": ("search: {time_budget: 90}\n", "4:23", "span of time", "90s, 90m or 90h"),
     "a time of nothing": ("search: {time_budget: 0s}\n", "4:23", "span of time", "span of time"),
+    "a cost without a price": (
+        "training: {scheduler: [linear, cosine]}\nsearch: {cost_budget: 5}\n",
+        "5:23",
+        "without a price",
+        "price_per_gpu_hour under resources",
+    ),
+    "a price of nothing": ("resources: {price_per_gpu_hour: 0}\n", "4:33", "a number > 0", "a number > 0"),
     "provenance that is none": ("provenance: 3\n", "4:13", "a mapping", "remove it"),
     "a condition on nothing known": (
         "training: {epochs: {choice: [1, 2], when: {schedulr: linear}}}\n",

@@ -85,6 +85,7 @@ spaces = st.fixed_dictionaries(
         "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
         "model_path": one_line(min_size=1, max_size=20),
         "data_path": one_line(min_size=1, max_size=20) | sources | st.lists(sources, min_size=1, max_size=3),
+        "resources": st.just({"price_per_gpu_hour": 2.5}),
     },
     optional={
         "training": training,
@@ -102,6 +103,7 @@ spaces = st.fixed_dictionaries(
             optional={
                 "trials": st.integers(1, 99),
                 "time_budget": st.sampled_from(["90s", "2h", "1h30m", "1.5d"]),
+                "cost_budget": st.floats(0.01, 1e6) | st.integers(1, 99),
             },
         ),
     },
