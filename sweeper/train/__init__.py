@@ -4,6 +4,7 @@ This door imports neither torch nor ray; the trainer lives in rank processes.
 """
 
 from sweeper.train.engine import STARTUP, Engine, Job, Prepared, Progress, StepMetrics
+from sweeper.train.probed import Probed, StepTime
 from sweeper.train.processes import reap
 from sweeper.train.retention import Keeper, discard, newest_checkpoint
 from sweeper.train.schedules import lr_multiplier, warmup_steps
@@ -14,8 +15,10 @@ __all__ = [
     "Job",
     "Keeper",
     "Prepared",
+    "Probed",
     "Progress",
     "StepMetrics",
+    "StepTime",
     "discard",
     "lr_multiplier",
     "newest_checkpoint",

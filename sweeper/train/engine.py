@@ -72,6 +72,8 @@ class Prepared:
     """The DeepSpeed configuration exactly as used."""
     data_notes: tuple[str, ...] = ()
     """What became of the rows, in sentences for a person."""
+    idle_memory_gib: float = 0.0
+    """What ``perf/peak_memory_gib`` counts that is not the trial's: the process before it had a model."""
 
 
 @dataclass(frozen=True, kw_only=True)

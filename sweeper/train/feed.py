@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,8 @@ class TrainingFeed:
     """int64 [steps]: real tokens seen by all ranks after each step."""
     completion_tokens: np.ndarray[Any, Any]
     """int64 [steps]: tokens that carry loss in each global batch."""
+    on_pass: Callable[[], None] | None = None
+    """Called when a forward pass gets its rows."""
 
     @classmethod
     def of(
@@ -56,6 +58,7 @@ class TrainingFeed:
         device: torch.device | str,
         *,
         steps: int | None = None,
+        on_pass: Callable[[], None] | None = None,
     ) -> TrainingFeed:
         """``steps`` optimizer steps, or as many as the configuration's epochs have."""
         training = config.training
@@ -80,6 +83,7 @@ class TrainingFeed:
             device=device,
             tokens_after=np.cumsum(tokens[plan].sum(axis=(1, 2, 3))),
             completion_tokens=completions[plan].sum(axis=(1, 2, 3)),
+            on_pass=on_pass,
         )
 
     @property
@@ -92,10 +96,23 @@ class TrainingFeed:
 
     def micro_batches(self, step: int) -> Iterator[DeviceBatch]:
         for micro in self.plan[step, :, self.data_rank]:
+            if self.on_pass is not None:
+                self.on_pass()
             rows = np.concatenate([self.bins[i] for i in micro])
             yield device_batch(
                 self.data.train, rows, layout=self.layout, pad_id=self.data.pad_id, device=self.device
             )
+
+    def largest_passes(self, steps: int) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Tokens and completion tokens of each pass of the first steps, on the rank that has most."""
+        split = self.data.train
+        lengths = np.array([split.lengths[rows].sum() for rows in self.bins])
+        completions = np.array([split.completion_tokens[rows].sum() for rows in self.bins])
+        plan = self.plan[:steps]
+        each = (one[plan].sum(axis=3).max(axis=2) for one in (lengths, completions))
+        return tuple(
+            tuple((int(t), int(c)) for t, c in zip(*step, strict=True)) for step in zip(*each, strict=True)
+        )
 
 
 class EvaluationFeed:
@@ -119,6 +136,8 @@ class EvaluationFeed:
     ) -> None:
         chosen = spread(data.eval.rows, most_rows)
         groups = [chosen[group] for group in _held_out_groups(data.eval.lengths[chosen], max_seq_len, layout)]
+        self.tokens = int(data.eval.lengths[chosen].sum())
+        """Of all ranks together."""
         rounds = -(-len(groups) // dp)
         self.batches: list[tuple[DeviceBatch, bool]] = []
         """Each batch and whether it counts."""
@@ -126,6 +145,13 @@ class EvaluationFeed:
             rows = groups[min(index, len(groups) - 1)]
             batch = device_batch(data.eval, rows, layout=layout, pad_id=data.pad_id, device=device)
             self.batches.append((batch, index < len(groups)))
+
+    def largest_pass(self) -> tuple[int, int]:
+        """Tokens, and positions with loss, of the largest batch."""
+        return (
+            max(batch.input_ids.numel() for batch, _ in self.batches),
+            max(batch.targets.numel() for batch, _ in self.batches),
+        )
 
 
 def spread(rows: int, most: int | None) -> np.ndarray[Any, Any]:

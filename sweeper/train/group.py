@@ -17,6 +17,7 @@ from sweeper.errors import TrialFailedError, TrialLostError
 from sweeper.spec import Config
 from sweeper.train.engine import Job, Prepared, Progress
 from sweeper.train.failures import Failure, last_lines, most_telling, ran_out_of_memory
+from sweeper.train.probed import Probed
 from sweeper.train.processes import die_with_parent, kill, out_of_memory_kills
 
 __all__ = ["HUNG_AFTER_S", "WorkerGroup", "rank_bundles"]
@@ -78,6 +79,7 @@ class _Rank:
             "advance": self._worker.advance,
             "checkpoint": self._worker.checkpoint,
             "save_model": self._worker.save_model,
+            "probe": self._worker.probe,
             "stop": self._worker.stop,
             "grown": self._worker.grown,
         }
@@ -137,6 +139,11 @@ class WorkerGroup:
     def prepare(self, job: Job) -> Prepared:
         self._log_file = job.log_file
         return cast(Prepared, self._all("prepare", job))
+
+    def probe(self, job: Job) -> Probed:
+        """A few optimizer steps, measured; the processes stay warm. Raises what the others raise."""
+        self._log_file = job.log_file
+        return cast(Probed, self._all("probe", job))
 
     def advance(self) -> Progress:
         return cast(Progress, self._all("advance"))

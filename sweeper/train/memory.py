@@ -10,7 +10,15 @@ from pathlib import Path
 import torch
 from deepspeed.accelerator import get_accelerator
 
-__all__ = ["held_memory_gib", "limit_memory", "peak_memory_gib", "reset_peak_memory", "return_freed_memory"]
+__all__ = [
+    "capacity_gib",
+    "held_memory_gib",
+    "idle_memory_gib",
+    "limit_memory",
+    "peak_memory_gib",
+    "reset_peak_memory",
+    "return_freed_memory",
+]
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _M_MMAP_THRESHOLD, _OWN_PAGES_BYTES = -3, 2**18
@@ -64,6 +72,35 @@ def held_memory_gib() -> float:
     accelerator = get_accelerator()
     device = 0.0 if accelerator.device_name() == "cpu" else float(accelerator.memory_allocated()) / 2**30
     return _status_gib("VmRSS:") + device
+
+
+def idle_memory_gib() -> float:
+    """What ``peak_memory_gib`` would say of a process without a model: nothing, of a GPU."""
+    return _status_gib("VmRSS:") if get_accelerator().device_name() == "cpu" else 0.0
+
+
+def capacity_gib() -> float:
+    """GiB that this process may hold in all: its limit, else what its device has, else, on a CPU, what the
+    host has left and what the process holds already."""
+    accelerator = get_accelerator()
+    if accelerator.device_name() != "cpu":
+        return float(accelerator.total_memory()) / 2**30
+    return _status_gib("VmRSS:") + _available_gib()
+
+
+def _available_gib() -> float:
+    """Of the host, or of the control group (version 2) that the process is in, whichever has less."""
+    host = next(
+        int(line.split()[1]) / 2**20
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable:")
+    )
+    with suppress(OSError, ValueError, StopIteration):
+        group = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::")
+        folder = Path("/sys/fs/cgroup") / group[3:].lstrip("/")
+        limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+        return min(host, (limit - used) / 2**30)
+    return host
 
 
 def peak_memory_gib() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import socket
@@ -26,9 +27,11 @@ from sweeper.train.executor import Executor
 from sweeper.train.failures import rank_log
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
 from sweeper.train.generation import Generation
-from sweeper.train.memory import held_memory_gib, limit_memory, return_freed_memory
+from sweeper.train.memory import held_memory_gib, idle_memory_gib, limit_memory, return_freed_memory
 from sweeper.train.model import ModelStore
 from sweeper.train.pipeline import Pipeline
+from sweeper.train.probe import MOST_STEPS, PassClock, probe
+from sweeper.train.probed import Probed
 from sweeper.train.processes import leave_mark
 from sweeper.train.replicas import Replicas
 from sweeper.train.trainer import Trainer
@@ -62,6 +65,8 @@ class RankWorker:
         self._pause_wanted = threading.Event()
         self._listener: socket.socket | None = None
         self._after_first_gib: float | None = None
+        self._idle_gib = 0.0
+        self._clock: PassClock | None = None
 
     def listen(self, address: str) -> int:
         """Where the ranks will meet, at this address and no other; returns the port.
@@ -101,6 +106,7 @@ class RankWorker:
         dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.ranks)
         deepspeed.init_distributed(dist_backend=backend, verbose=False)
         return_freed_memory()
+        self._idle_gib = idle_memory_gib()
 
     def prepare(self, job: Job) -> Prepared:
         """Build the trial's engine. Raises UserError for data or model that cannot be used."""
@@ -120,7 +126,8 @@ class RankWorker:
         self._models = self._models or ModelStore(job.cache_dir)
         model = self._models.fresh(config)
         layout = layout_of(model)
-        feed = TrainingFeed.of(config, data, data_rank(config, self.rank), layout, device, steps=job.steps)
+        rank, on_pass = data_rank(config, self.rank), None if self._clock is None else self._clock.tick
+        feed = TrainingFeed.of(config, data, rank, layout, device, steps=job.steps, on_pass=on_pass)
         executor = _executor(config, model, feed, device)
         self._trainer = Trainer(
             config,
@@ -140,6 +147,7 @@ class RankWorker:
             total_tokens=feed.total_tokens,
             ds_config=executor.ds_config,
             data_notes=_data_notes(data),
+            idle_memory_gib=self._idle_gib,
         )
 
     def advance(self) -> Progress:
@@ -153,6 +161,22 @@ class RankWorker:
         if starting and trainer.first_step_began is not None:
             progress.metrics[STARTUP] = trainer.first_step_began - self._trial_waited_since
         return progress
+
+    def probe(self, job: Job) -> Probed:
+        """Train a few optimizer steps of the job's configuration, and say how fast and how large it was.
+
+        The job is of a few steps. Raises UserError as ``prepare`` does.
+        """
+        self._clock = PassClock()
+        try:
+            self.prepare(dataclasses.replace(job, steps=1 + MOST_STEPS))
+            trainer, clock = self._running(), self._clock
+            return probe(
+                trainer._executor, trainer._feed, trainer._evaluation, clock, idle_gib=self._idle_gib
+            )
+        finally:
+            self._clock = None
+            self.stop()
 
     def want_pause(self) -> None:
         """Have ``advance`` return soon. May be called from another thread while there is a trial."""

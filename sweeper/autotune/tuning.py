@@ -1,0 +1,78 @@
+"""What a tuning found: the fastest system configuration of a shape, and everything that was measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sweeper.autotune.memory import Calibration
+from sweeper.autotune.speed import Speed
+from sweeper.spec import Config, Levers
+
+__all__ = ["ProbeRecord", "Tuning"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRecord:
+    """One candidate that was tried."""
+
+    levers: Levers
+    """Micro-batch and accumulation are those of the whole global batch."""
+    tokens_per_s: float | None
+    """Real training tokens of the whole global batch; None where it did not fit after all."""
+    spread: float
+    """(highest - lowest) / median over the measured steps."""
+    pass_tokens: float
+    """Real tokens of one forward pass of one rank, on average."""
+    predicted_gib: float | None
+    """Peak of a rank over its idle process; None where the model's sizes are not known."""
+    measured_gib: float | None
+    seconds: float
+    """What the probe took in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """The answer for one shape."""
+
+    shape: str
+    """What it holds for, as JSON."""
+    hardware: str
+    global_batch_size: int
+    """Rows of one optimizer step that it was measured for."""
+    data: str
+    """Fingerprint of the rows that it was measured with."""
+    levers: Levers
+    pass_tokens: float
+    speed: Speed
+    probes: tuple[ProbeRecord, ...]
+    calibration: Calibration
+    idle_gib: float
+    """Of a rank's process without a model."""
+    capacity_gib: float
+    """What a rank may hold in all."""
+    seconds: float
+    """What the tuning took, the workers' start included."""
+    made_s: float
+    """When it was made, in seconds since the epoch."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> Tuning:
+        """Raises TypeError, KeyError for what another version wrote."""
+        nested = {
+            "levers": Levers(**tree["levers"]),
+            "speed": Speed(**tree["speed"]),
+            "calibration": Calibration(**tree["calibration"]),
+            "probes": tuple(
+                ProbeRecord(**{**one, "levers": Levers(**one["levers"])}) for one in tree["probes"]
+            ),
+        }
+        return cls(**{**tree, **nested})
+
+
+def rows_of(config: Config, tuning: Tuning, mean_row_tokens: float) -> int:
+    """The micro-batch that makes passes as full as the tuning's, for other rows than it was measured with."""
+    return max(1, round(tuning.pass_tokens / mean_row_tokens))

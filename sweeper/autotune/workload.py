@@ -1,0 +1,73 @@
+"""The passes of a configuration that need most memory, from the lengths of the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sweeper.autotune.memory import Pass, Workload
+from sweeper.data import TokenizedData, arrange, batch_plan, best_fit, sequences
+from sweeper.spec import Config
+
+__all__ = ["PassLengths", "pass_lengths", "probed_workload", "workload_of"]
+
+Counts = np.ndarray[Any, Any]
+PassLengths = tuple[Counts, Counts]
+"""Two int64 [optimizer steps, passes, dp]: tokens of each forward pass, and those with loss."""
+
+_NOTHING = Pass(tokens=0, completion_tokens=0)
+_MOST_STEPS = 2_000
+"""Of a longer run the first steps are looked at: their rows are drawn at random."""
+
+
+def pass_lengths(config: Config, data: TokenizedData) -> PassLengths:
+    """As the trainer deals the rows out, without padding between them."""
+    training, split = config.training, data.train
+    rows = sequences(split, packing=training.packing, max_seq_len=training.max_seq_len)
+    tokens = np.array([split.lengths[one].sum() for one in rows], dtype=np.int64)
+    completions = np.array([split.completion_tokens[one].sum() for one in rows], dtype=np.int64)
+    most = _MOST_STEPS * training.global_batch_size / len(rows)
+    plan = batch_plan(
+        sequences=len(rows),
+        epochs=min(training.epochs, most),
+        per_device_batch_size=training.per_device_batch_size,
+        accumulation=training.gradient_accumulation_steps,
+        dp=config.parallel.dp,
+        seed=training.seed,
+    )
+    dealt = arrange(plan, tokens, alike=False)
+    return tokens[dealt].sum(axis=3), completions[dealt].sum(axis=3)
+
+
+def workload_of(config: Config, data: TokenizedData) -> Workload:
+    """Raises DataError where the rows do not fill one global batch."""
+    tokens, completions = pass_lengths(config, data)
+    held_out = best_fit(data.eval.lengths, max(config.training.max_seq_len, int(data.eval.lengths.max())))
+    return Workload(
+        first=_largest(tokens[:, :1], completions[:, :1]),
+        later=_largest(tokens[:, 1:], completions[:, 1:]) if tokens.shape[1] > 1 else None,
+        held_out=Pass(
+            tokens=max(int(data.eval.lengths[rows].sum()) for rows in held_out),
+            completion_tokens=max(int(data.eval.completion_tokens[rows].sum()) for rows in held_out),
+        ),
+    )
+
+
+def probed_workload(
+    passes: tuple[tuple[tuple[int, int], ...], ...], held_out: tuple[int, int]
+) -> Workload:
+    """That of the steps of a probe: [optimizer step][pass], tokens and completion tokens."""
+    counts = np.array(passes, dtype=np.int64)
+    return Workload(
+        first=_largest(counts[:, :1, 0], counts[:, :1, 1]),
+        later=_largest(counts[:, 1:, 0], counts[:, 1:, 1]) if counts.shape[1] > 1 else None,
+        held_out=Pass(tokens=held_out[0], completion_tokens=held_out[1]),
+    )
+
+
+def _largest(tokens: Counts, completions: Counts) -> Pass:
+    """The most of either, which need not come from the same pass: they nearly do."""
+    if not tokens.size:
+        return _NOTHING
+    return Pass(tokens=int(tokens.max()), completion_tokens=int(completions.max()))

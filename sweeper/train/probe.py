@@ -1,0 +1,86 @@
+"""A few steady optimizer steps of one configuration, timed, and the memory that they took."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+
+from sweeper.train.executor import Executor
+from sweeper.train.feed import EvaluationFeed, TrainingFeed
+from sweeper.train.memory import capacity_gib, peak_memory_gib
+from sweeper.train.probed import Probed, StepTime
+
+__all__ = ["MOST_STEPS", "PassClock", "probe"]
+
+WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 6
+"""The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made."""
+MEASURE_S = 8.0
+"""After so long no further step is begun, once there are LEAST_STEPS."""
+
+
+@dataclass
+class PassClock:
+    """Told when a forward pass gets its rows; waits for the device, which only a probe may."""
+
+    ticks: list[float] = field(default_factory=list)
+
+    def tick(self) -> None:
+        get_accelerator().synchronize()
+        self.ticks.append(time.perf_counter())
+
+
+def probe(
+    executor: Executor, feed: TrainingFeed, evaluation: EvaluationFeed, clock: PassClock, *, idle_gib: float
+) -> Probed:
+    """Train on the first steps of a feed whose passes tell the clock, and evaluate once.
+
+    Every rank of the trial calls it; each returns the same but its own times.
+    """
+    warm_up = [_timed(executor, feed, clock, step) for step in range(WARM_UP_STEPS)]
+    wanted = _agreed(max(LEAST_STEPS, min(MOST_STEPS, int(MEASURE_S / warm_up[-1].seconds))))
+    last = min(feed.steps, WARM_UP_STEPS + wanted)
+    steps = [_timed(executor, feed, clock, step) for step in range(WARM_UP_STEPS, last)] or warm_up
+    began = time.perf_counter()
+    executor.evaluate(evaluation)
+    evaluated_s = time.perf_counter() - began
+    idle, peak, capacity = _highest(idle_gib), _highest(peak_memory_gib()), -_highest(-capacity_gib())
+    return Probed(
+        steps=tuple(steps),
+        passes=feed.largest_passes(last),
+        held_out=evaluation.largest_pass(),
+        evaluated_tokens_per_s=evaluation.tokens / evaluated_s,
+        idle_gib=idle,
+        peak_gib=peak,
+        capacity_gib=capacity,
+    )
+
+
+def _timed(executor: Executor, feed: TrainingFeed, clock: PassClock, step: int) -> StepTime:
+    clock.ticks.clear()
+    began = time.perf_counter()
+    executor.optimizer_step(step)
+    get_accelerator().synchronize()
+    ended = time.perf_counter()
+    ticks = [*clock.ticks, ended]
+    passes = tuple(later - earlier for earlier, later in pairwise(ticks))
+    before = int(feed.tokens_after[step - 1]) if step else 0
+    return StepTime(tokens=int(feed.tokens_after[step]) - before, seconds=ended - began, passes_s=passes)
+
+
+def _agreed(count: int) -> int:
+    """The fewest that any rank wants: all do the same."""
+    return int(-_highest(-count))
+
+
+def _highest(value: float) -> float:
+    """The highest of all ranks."""
+    if dist.get_world_size() == 1:
+        return value
+    told = torch.tensor([value], dtype=torch.double, device=get_accelerator().current_device_name())
+    dist.all_reduce(told, op=dist.ReduceOp.MAX)
+    return float(told.item())

@@ -1,0 +1,40 @@
+"""What a probe of one configuration measured; no torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Probed", "StepTime"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """One optimizer step, on the rank that answers."""
+
+    tokens: int
+    """Real tokens of all ranks."""
+    seconds: float
+    """Until all ranks had moved their weights."""
+    passes_s: tuple[float, ...]
+    """Each forward and backward pass; the last one with the optimizer's work. Empty in a pipeline, where
+    passes overlap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """A few optimizer steps of one configuration."""
+
+    steps: tuple[StepTime, ...]
+    """Those after the warm-up."""
+    passes: tuple[tuple[tuple[int, int], ...], ...]
+    """[optimizer step, the warm-up included][pass]: tokens and completion tokens, of the rank with most."""
+    held_out: tuple[int, int]
+    """The same of the largest pass of an evaluation."""
+    evaluated_tokens_per_s: float
+    """Of all ranks, evaluating."""
+    idle_gib: float
+    """What the process held before it had a model."""
+    peak_gib: float
+    """The highest of all ranks, the idle process included."""
+    capacity_gib: float
+    """What a rank may hold in all: of its device, or of the host, with what it holds already."""
