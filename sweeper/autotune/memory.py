@@ -9,11 +9,12 @@ fused kind, which saves no matrix of scores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sweeper.spec import Config, ModelSizes
 
-__all__ = ["Calibration", "Memory", "Pass", "Workload", "predict", "trainable_parameters"]
+__all__ = ["Calibration", "Memory", "Pass", "Workload", "calibrated", "predict", "trainable_parameters"]
 
 _GIB = 2**30
 _FP32 = 4
@@ -102,6 +103,13 @@ _GRADIENTS, _GATHERED, _BUCKETS, _ACTIVATIONS, _LOGITS, _LOST = (
     "logits",
     "fragmentation",
 )
+
+
+def calibrated(points: Sequence[tuple[Memory, float]]) -> Calibration:
+    """What probes make of the arithmetic: each a prediction and the peak that was measured, GiB."""
+    passing = sum(memory.passing_gib for memory, _ in points)
+    taken = sum(measured - memory.states_gib for memory, measured in points)
+    return Calibration(passing=min(max(taken / passing, 0.5), 2.0)) if passing else Calibration()
 
 
 def trainable_parameters(config: Config, sizes: ModelSizes) -> int:

@@ -54,9 +54,7 @@ def workload_of(config: Config, data: TokenizedData) -> Workload:
     )
 
 
-def probed_workload(
-    passes: tuple[tuple[tuple[int, int], ...], ...], held_out: tuple[int, int]
-) -> Workload:
+def probed_workload(passes: tuple[tuple[tuple[int, int], ...], ...], held_out: tuple[int, int]) -> Workload:
     """That of the steps of a probe: [optimizer step][pass], tokens and completion tokens."""
     counts = np.array(passes, dtype=np.int64)
     return Workload(

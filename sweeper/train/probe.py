@@ -35,12 +35,19 @@ class PassClock:
 
 
 def probe(
-    executor: Executor, feed: TrainingFeed, evaluation: EvaluationFeed, clock: PassClock, *, idle_gib: float
+    executor: Executor,
+    feed: TrainingFeed,
+    evaluation: EvaluationFeed,
+    clock: PassClock,
+    *,
+    called_s: float,
+    idle_gib: float,
 ) -> Probed:
     """Train on the first steps of a feed whose passes tell the clock, and evaluate once.
 
     Every rank of the trial calls it; each returns the same but its own times.
     """
+    startup_s = time.perf_counter() - called_s
     warm_up = [_timed(executor, feed, clock, step) for step in range(WARM_UP_STEPS)]
     wanted = _agreed(max(LEAST_STEPS, min(MOST_STEPS, int(MEASURE_S / warm_up[-1].seconds))))
     last = min(feed.steps, WARM_UP_STEPS + wanted)
@@ -54,6 +61,7 @@ def probe(
         passes=feed.largest_passes(last),
         held_out=evaluation.largest_pass(),
         evaluated_tokens_per_s=evaluation.tokens / evaluated_s,
+        startup_s=startup_s,
         idle_gib=idle,
         peak_gib=peak,
         capacity_gib=capacity,

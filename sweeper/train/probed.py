@@ -32,6 +32,8 @@ class Probed:
     """The same of the largest pass of an evaluation."""
     evaluated_tokens_per_s: float
     """Of all ranks, evaluating."""
+    startup_s: float
+    """From the call to the first optimizer step, in a process that was there."""
     idle_gib: float
     """What the process held before it had a model."""
     peak_gib: float

@@ -20,6 +20,8 @@ from sweeper.train.generation import Generation
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
 from sweeper.train.model import merged, save_model_folder
 from sweeper.train.optimizer import schedule_of
+from sweeper.train.probe import PassClock, probe
+from sweeper.train.probed import Probed
 
 __all__ = ["Trainer"]
 
@@ -162,6 +164,12 @@ class Trainer:
             "perf/step_s": trained_s / steps,
             "perf/peak_memory_gib": peak_memory_gib(),
         }
+
+    def probe(self, clock: PassClock, *, called_s: float, idle_gib: float) -> Probed:
+        """Measure a few steps instead of training; ``called_s`` is when it was asked for (perf_counter)."""
+        return probe(
+            self._executor, self._feed, self._evaluation, clock, called_s=called_s, idle_gib=idle_gib
+        )
 
     def checkpoint(self, folder: Path) -> None:
         """Write the whole state into a new folder; every rank takes part."""

@@ -30,7 +30,7 @@ from sweeper.train.generation import Generation
 from sweeper.train.memory import held_memory_gib, idle_memory_gib, limit_memory, return_freed_memory
 from sweeper.train.model import ModelStore
 from sweeper.train.pipeline import Pipeline
-from sweeper.train.probe import MOST_STEPS, PassClock, probe
+from sweeper.train.probe import MOST_STEPS, PassClock
 from sweeper.train.probed import Probed
 from sweeper.train.processes import leave_mark
 from sweeper.train.replicas import Replicas
@@ -167,13 +167,10 @@ class RankWorker:
 
         The job is of a few steps. Raises UserError as ``prepare`` does.
         """
-        self._clock = PassClock()
+        self._clock, called_s = PassClock(), time.perf_counter()
         try:
             self.prepare(dataclasses.replace(job, steps=1 + MOST_STEPS))
-            trainer, clock = self._running(), self._clock
-            return probe(
-                trainer._executor, trainer._feed, trainer._evaluation, clock, idle_gib=self._idle_gib
-            )
+            return self._running().probe(self._clock, called_s=called_s, idle_gib=self._idle_gib)
         finally:
             self._clock = None
             self.stop()
