@@ -104,6 +104,21 @@ def lr_range(
 
 
 @app.command()
+def autotune(
+    file: SpaceFile,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is known.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Find the fastest micro-batch, ZeRO stage, checkpointing and offload that fit, at one global batch."""
+    from sweeper.autotune import tuning_tables
+    from sweeper.drive import autotune_file
+
+    space, tunings = autotune_file(file, overrides=overrides or (), fresh=fresh)
+    for table in tuning_tables(space, tunings):
+        _console().print(table)
+
+
+@app.command()
 def resume(directory: SweepDir) -> None:
     """Go on with a sweep that was interrupted; finished trials are kept."""
     from sweeper.drive import resume_sweep

@@ -13,30 +13,57 @@ from sweeper.autotune.cost import (
     sweep_cost,
     trial_tokens,
 )
+from sweeper.autotune.lookup import known_speed, left_to_measuring, reusable, shapes_of, tuning_for
 from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
 from sweeper.autotune.lr_range import STEPS, Bracket, LrRange, is_lost, read_range, tried_range
+from sweeper.autotune.memory import Calibration, Memory, Pass, Workload, predict
 from sweeper.autotune.speed import Speed
+from sweeper.autotune.store import hardware_text, shape_text, write_tuning
+from sweeper.autotune.tables import batch_arithmetic, memory_text, tuning_tables
+from sweeper.autotune.tuner import Tuner
+from sweeper.autotune.tuning import ProbeRecord, Tuning
+from sweeper.autotune.workload import workload_of
 
 __all__ = [
     "STEPS",
     "Bracket",
+    "Calibration",
     "Limit",
     "LrRange",
+    "Memory",
+    "Pass",
+    "ProbeRecord",
     "Speed",
     "SweepCost",
+    "Tuner",
+    "Tuning",
+    "Workload",
+    "batch_arithmetic",
     "compared",
     "cost_line",
     "cost_rows",
+    "hardware_text",
     "is_lost",
+    "known_speed",
+    "left_to_measuring",
     "lengths_of",
     "limit_of",
     "lr_picture",
     "lr_span",
+    "memory_text",
+    "predict",
     "read_range",
+    "reusable",
     "settled",
+    "shape_text",
+    "shapes_of",
     "suggested",
     "sweep_cost",
     "trial_tokens",
     "tried_range",
+    "tuning_for",
+    "tuning_tables",
+    "workload_of",
+    "write_tuning",
 ]

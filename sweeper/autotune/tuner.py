@@ -13,7 +13,7 @@ from sweeper.autotune.tuning import ProbeRecord
 from sweeper.autotune.workload import pass_lengths, probed_workload, workload_of
 from sweeper.data import TokenizedData
 from sweeper.errors import TrialOutOfMemoryError, UserError
-from sweeper.spec import Config, ModelSizes
+from sweeper.spec import Config, Levers, ModelSizes
 from sweeper.train import Probed
 
 __all__ = ["PROBES", "Tuner"]
@@ -36,6 +36,8 @@ class Tuner:
     room_gib: float
     """What a rank may take on top of its idle process."""
     probe: Callable[[Config], Probed]
+    start: Levers | None = None
+    """What is probed first, where it fits; None: what promises most."""
     say: Callable[[str], None] = lambda _: None
     calibration: Calibration = field(default_factory=Calibration)
     records: list[ProbeRecord] = field(default_factory=list)
@@ -50,7 +52,7 @@ class Tuner:
 
         Raises: UserError where nothing fits.
         """
-        candidate = first_probe(self._candidates(), self.room_gib)
+        candidate = self._first()
         if candidate is None:
             raise self._too_small()
         while candidate is not None and len(self.records) < PROBES:
@@ -59,6 +61,11 @@ class Tuner:
         if self._best() is None:
             raise self._too_small()
         return self._lightest_of_the_fastest()
+
+    def _first(self) -> Candidate | None:
+        candidates = self._candidates()
+        wanted = [one for one in candidates if one.levers == self.start and one.fits(self.room_gib)]
+        return wanted[0] if wanted else first_probe(candidates, self.room_gib)
 
     def _measure(self, candidate: Candidate) -> None:
         began = time.monotonic()

@@ -7,7 +7,7 @@ from typing import Any
 
 from sweeper.autotune.memory import Calibration
 from sweeper.autotune.speed import Speed
-from sweeper.spec import Config, Levers
+from sweeper.spec import Levers
 
 __all__ = ["ProbeRecord", "Tuning"]
 
@@ -49,8 +49,8 @@ class Tuning:
     calibration: Calibration
     idle_gib: float
     """Of a rank's process without a model."""
-    capacity_gib: float
-    """What a rank may hold in all."""
+    room_gib: float
+    """What a rank could take on top of that."""
     seconds: float
     """What the tuning took, the workers' start included."""
     made_s: float
@@ -71,8 +71,3 @@ class Tuning:
             ),
         }
         return cls(**{**tree, **nested})
-
-
-def rows_of(config: Config, tuning: Tuning, mean_row_tokens: float) -> int:
-    """The micro-batch that makes passes as full as the tuning's, for other rows than it was measured with."""
-    return max(1, round(tuning.pass_tokens / mean_row_tokens))

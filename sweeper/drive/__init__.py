@@ -8,11 +8,13 @@ from sweeper.drive.run import SweepResult, resume_sweep, run_sweep
 from sweeper.drive.stored import newest_sweep, open_sweep, sweep_state
 from sweeper.drive.sync import sync_sweep
 from sweeper.drive.train import TrainResult, train_config
+from sweeper.drive.tuning import autotune_file
 
 __all__ = [
     "LrRangeResult",
     "SweepResult",
     "TrainResult",
+    "autotune_file",
     "find_lr_range",
     "newest_sweep",
     "open_sweep",

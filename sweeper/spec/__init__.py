@@ -4,7 +4,7 @@ A space file is a training configuration in which some values are still open; a 
 one with nothing open. Neither torch nor any other heavy library is imported here.
 """
 
-from sweeper.spec.checks import STAGED
+from sweeper.spec.checks import GROUPS, STAGED
 from sweeper.spec.config import (
     Checkpoints,
     Config,
@@ -52,6 +52,7 @@ from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar,
 
 __all__ = [
     "EXACT_MATCH",
+    "GROUPS",
     "STAGED",
     "SYSTEM",
     "TRUSTED",

@@ -80,6 +80,7 @@ class _Rank:
             "checkpoint": self._worker.checkpoint,
             "save_model": self._worker.save_model,
             "probe": self._worker.probe,
+            "room": self._worker.room,
             "stop": self._worker.stop,
             "grown": self._worker.grown,
         }
@@ -139,6 +140,11 @@ class WorkerGroup:
     def prepare(self, job: Job) -> Prepared:
         self._log_file = job.log_file
         return cast(Prepared, self._all("prepare", job))
+
+    def room(self) -> tuple[float, float]:
+        """GiB of an idle rank, the most of all; and for all on a rank's device, the least."""
+        idle, capacity = zip(*self._each("call", "room"), strict=True)
+        return max(idle), min(capacity)
 
     def probe(self, job: Job) -> Probed:
         """A few optimizer steps, measured; the processes stay warm. Raises what the others raise."""

@@ -80,12 +80,11 @@ def idle_memory_gib() -> float:
 
 
 def capacity_gib() -> float:
-    """GiB that this process may hold in all: its limit, else what its device has, else, on a CPU, what the
-    host has left and what the process holds already."""
+    """GiB for all that lies on this process's device: what a GPU has, or what a CPU's host has left."""
     accelerator = get_accelerator()
     if accelerator.device_name() != "cpu":
         return float(accelerator.total_memory()) / 2**30
-    return _status_gib("VmRSS:") + _available_gib()
+    return _available_gib()
 
 
 def _available_gib() -> float:

@@ -12,7 +12,7 @@ from deepspeed.accelerator import get_accelerator
 
 from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
-from sweeper.train.memory import capacity_gib, peak_memory_gib
+from sweeper.train.memory import peak_memory_gib
 from sweeper.train.probed import Probed, StepTime
 
 __all__ = ["MOST_STEPS", "PassClock", "probe"]
@@ -55,7 +55,7 @@ def probe(
     began = time.perf_counter()
     executor.evaluate(evaluation)
     evaluated_s = time.perf_counter() - began
-    idle, peak, capacity = _highest(idle_gib), _highest(peak_memory_gib()), -_highest(-capacity_gib())
+    idle, peak = _highest(idle_gib), _highest(peak_memory_gib())
     return Probed(
         steps=tuple(steps),
         passes=feed.largest_passes(last),
@@ -64,7 +64,6 @@ def probe(
         startup_s=startup_s,
         idle_gib=idle,
         peak_gib=peak,
-        capacity_gib=capacity,
     )
 
 

@@ -38,5 +38,3 @@ class Probed:
     """What the process held before it had a model."""
     peak_gib: float
     """The highest of all ranks, the idle process included."""
-    capacity_gib: float
-    """What a rank may hold in all: of its device, or of the host, with what it holds already."""

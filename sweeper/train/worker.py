@@ -27,7 +27,13 @@ from sweeper.train.executor import Executor
 from sweeper.train.failures import rank_log
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
 from sweeper.train.generation import Generation
-from sweeper.train.memory import held_memory_gib, idle_memory_gib, limit_memory, return_freed_memory
+from sweeper.train.memory import (
+    capacity_gib,
+    held_memory_gib,
+    idle_memory_gib,
+    limit_memory,
+    return_freed_memory,
+)
 from sweeper.train.model import ModelStore
 from sweeper.train.pipeline import Pipeline
 from sweeper.train.probe import MOST_STEPS, PassClock
@@ -161,6 +167,10 @@ class RankWorker:
         if starting and trainer.first_step_began is not None:
             progress.metrics[STARTUP] = trainer.first_step_began - self._trial_waited_since
         return progress
+
+    def room(self) -> tuple[float, float]:
+        """GiB that the process held before it had a model, and that there are for all on its device."""
+        return self._idle_gib, capacity_gib()
 
     def probe(self, job: Job) -> Probed:
         """Train a few optimizer steps of the job's configuration, and say how fast and how large it was.

@@ -1,0 +1,89 @@
+"""Which shapes a space has, and what is known of them already."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sweeper.autotune.memory import predict
+from sweeper.autotune.speed import Speed
+from sweeper.autotune.store import hardware_text, read_tuning, shape_text
+from sweeper.autotune.tuning import Tuning
+from sweeper.autotune.workload import pass_lengths, workload_of
+from sweeper.data import TokenizedData
+from sweeper.spec import GROUPS, SYSTEM, Config, ModelSizes, Space, levers_of, split_of, with_levers
+
+__all__ = ["known_speed", "left_to_measuring", "reusable", "shapes_of", "tuning_for"]
+
+
+def left_to_measuring(space: Space) -> frozenset[str]:
+    """Paths of the system's fields that are written ``auto``; where none is, those that are not written."""
+    return space.measured or SYSTEM & space.decided
+
+
+def shapes_of(space: Space) -> list[Config]:
+    """One configuration for each number of replicas: that with the largest global batch and adapters."""
+    largest: dict[int, Config] = {}
+    for values in space.combinations({*GROUPS[2], "training.lora.rank"}):
+        config = space.close(values)
+        dp, batch = config.parallel.dp, config.training.global_batch_size
+        rank = config.training.lora.rank if config.training.lora else 0
+        before = largest.get(dp)
+        if before is None or (batch, rank) > _size(before):
+            largest[dp] = config
+    return list(largest.values())
+
+
+def reusable(
+    config: Config, measured: frozenset[str], sizes: ModelSizes | None, data: TokenizedData
+) -> tuple[Tuning | None, str]:
+    """A tuning that was made before and holds here; else None, and why it is measured again, if there is one.
+
+    For other rows the micro-batch becomes as many rows as make passes as full as before.
+    """
+    found = read_tuning(shape_text(config, measured))
+    if found is None:
+        return None, ""
+    if found.hardware != hardware_text():
+        return None, f"the known tuning of this shape was measured on other hardware ({found.hardware})"
+    of_a_rank = config.training.global_batch_size // config.parallel.dp
+    rows_then = found.levers.per_device_batch_size * found.levers.gradient_accumulation_steps
+    if found.levers.per_device_batch_size == rows_then < of_a_rank:
+        return None, "the known tuning of this shape was measured with a smaller global batch"
+    if found.data == data.fingerprint:
+        return found, ""
+    tokens, _ = pass_lengths(config, data)
+    mean_row = float(tokens.mean()) / config.training.per_device_batch_size
+    rows, passes = split_of(config, max(1, round(found.pass_tokens / mean_row)))
+    levers = dataclasses.replace(found.levers, per_device_batch_size=rows, gradient_accumulation_steps=passes)
+    if sizes is not None:
+        changed = with_levers(config, **dataclasses.asdict(levers))
+        need = predict(changed, sizes, workload_of(changed, data), found.calibration)
+        if need.total_gib > found.room_gib:
+            return None, "with these rows the known tuning of this shape would not fit"
+    return dataclasses.replace(found, levers=levers, data=data.fingerprint), ""
+
+
+def tuning_for(config: Config, tunings: tuple[Tuning, ...], measured: frozenset[str]) -> Tuning | None:
+    """That of the configuration's shape."""
+    shape = shape_text(config, measured)
+    return next((one for one in tunings if one.shape == shape), None)
+
+
+def known_speed(space: Space) -> Speed | None:
+    """How fast a trial of the space is on this hardware, where that was measured before."""
+    measured = left_to_measuring(space)
+    for config in shapes_of(space):
+        found = read_tuning(shape_text(config, measured))
+        if found is None or found.hardware != hardware_text():
+            continue
+        if space.measured:
+            return found.speed
+        same = [one for one in found.probes if one.levers == levers_of(config) and one.tokens_per_s]
+        if same and same[0].tokens_per_s:
+            return dataclasses.replace(found.speed, tokens_per_s=same[0].tokens_per_s, spread=same[0].spread)
+    return None
+
+
+def _size(config: Config) -> tuple[int, int]:
+    lora = config.training.lora
+    return config.training.global_batch_size, lora.rank if lora else 0

@@ -1,0 +1,226 @@
+"""Before the quality search: the fastest system configuration of each shape, found again or measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from sweeper.autotune import (
+    Speed,
+    Tuner,
+    Tuning,
+    hardware_text,
+    left_to_measuring,
+    reusable,
+    shape_text,
+    shapes_of,
+    write_tuning,
+)
+from sweeper.data import TokenizedData, gather_facts, prepared_folder, tokenized
+from sweeper.drive.cluster import ray_for
+from sweeper.drive.interrupts import Interrupts
+from sweeper.drive.lock import locked, usable
+from sweeper.drive.quiet import quiet
+from sweeper.errors import SweepInterruptedError, TrialFailedError
+from sweeper.spec import (
+    Config,
+    Levers,
+    Space,
+    SweepFolder,
+    levers_of,
+    load_space,
+    require_hardware,
+    secrets_of,
+)
+from sweeper.train import Job, Probed, reap
+
+if TYPE_CHECKING:
+    from sweeper.train.group import WorkerGroup
+
+__all__ = ["autotune_file", "settle"]
+
+Say = Callable[[str], None]
+
+
+def autotune_file(
+    space_file: Path, *, overrides: Sequence[str] = (), fresh: bool = False
+) -> tuple[Space, tuple[Tuning, ...]]:
+    """Find the fastest system configuration for a file that fits, open or closed.
+
+    Raises what ``settle`` does, and SweepInterruptedError.
+    """
+    space = load_space(space_file, overrides=overrides, gather=gather_facts)
+    require_hardware(space)
+    scratch = SweepFolder(space.sweep_dir.with_name(f"{space.sweep_dir.name}-autotune"))
+    with usable(scratch):
+        scratch.root.mkdir(parents=True, exist_ok=True)
+    secrets = secrets_of(space.settings).values()
+    with locked(scratch), quiet(scratch.logs_dir / "driver.log", *secrets) as person:
+        console = Console(file=person, highlight=False)
+        reap(scratch.processes_dir)
+        config = space.close(space.default_values())
+        try:
+            with Interrupts() as interrupts, ray_for(config, places=1):
+                interrupts.ask_first(None)  # Ray has put a handler of its own in between
+                tunings = settle(
+                    space,
+                    left_to_measuring(space),
+                    scratch,
+                    lambda text: console.print(text, soft_wrap=True, markup=False),
+                    fresh=fresh,
+                )
+        except KeyboardInterrupt as interrupt:
+            raise SweepInterruptedError("interrupted; give the same command again") from interrupt
+    return space, tunings
+
+
+def settle(
+    space: Space, measured: frozenset[str], folder: SweepFolder, say: Say, *, fresh: bool = False
+) -> tuple[Tuning, ...]:
+    """One tuning for each shape of the space; Ray is running.
+
+    Args:
+        measured: paths of the fields that may change.
+        folder: where tokenized rows, logs and the marks of processes lie.
+        fresh: measure again what is known.
+
+    Raises:
+        UserError: nothing fits, or something of data or model is to be mended.
+        TrialFailedError: the processes were lost, and not for want of memory.
+    """
+    return tuple(_one(space, config, measured, folder, say, fresh) for config in shapes_of(space))
+
+
+def _one(
+    space: Space, config: Config, measured: frozenset[str], folder: SweepFolder, say: Say, fresh: bool
+) -> Tuning:
+    data = tokenized(config, prepared_folder(config, folder.cache_dir.absolute()))
+    known, why = (None, "") if fresh else reusable(config, measured, space.facts.sizes, data)
+    if known is not None:
+        say(f"autotune: known, {_answer(known, config)}")
+        return known
+    say(f"autotune: {why}: measuring" if why else "autotune: measuring, once for this shape")
+    bench = _Bench(config, folder)
+    try:
+        tuning = _measured(space, config, measured, data, bench, say)
+    finally:
+        bench.close()
+    file = write_tuning(tuning)
+    say(f"autotune: {_answer(tuning, config)} ({len(tuning.probes)} probes, {tuning.seconds:.0f} s, {file})")
+    return tuning
+
+
+def _measured(
+    space: Space, config: Config, measured: frozenset[str], data: TokenizedData, bench: _Bench, say: Say
+) -> Tuning:
+    began = time.monotonic()
+    idle_gib, room_gib = bench.room()
+    tuner = Tuner(
+        config=config,
+        measured=measured,
+        sizes=space.facts.sizes,
+        data=data,
+        room_gib=room_gib,
+        probe=bench.probe,
+        start=None if space.measured else levers_of(config),
+        say=lambda text: say(f"autotune: {text}"),
+    )
+    best = tuner.search()
+    assert best.tokens_per_s is not None
+    first, last = tuner.probed[0], tuner.probed[-1]
+    return Tuning(
+        shape=shape_text(config, measured),
+        hardware=hardware_text(),
+        global_batch_size=config.training.global_batch_size,
+        data=data.fingerprint,
+        levers=best.levers,
+        pass_tokens=best.pass_tokens,
+        speed=Speed(
+            tokens_per_s=best.tokens_per_s,
+            spread=best.spread,
+            evaluated_tokens_per_s=max(one.evaluated_tokens_per_s for one in tuner.probed),
+            cold_start_s=bench.started_s + first.startup_s,
+            warm_start_s=last.startup_s,
+        ),
+        probes=tuple(tuner.records),
+        calibration=tuner.calibration,
+        idle_gib=idle_gib,
+        room_gib=room_gib,
+        seconds=time.monotonic() - began,
+        made_s=time.time(),
+    )
+
+
+class _Bench:
+    """The warm processes that probes run in; new ones where one did not fit."""
+
+    def __init__(self, config: Config, folder: SweepFolder) -> None:
+        self._config, self._folder = config, folder
+        self._data_dir = prepared_folder(config, folder.cache_dir.absolute())
+        began = time.monotonic()
+        self._group: WorkerGroup | None = _new_group(config)
+        self.started_s = time.monotonic() - began
+        """What it took to have the processes."""
+        self._limit_gib = config.resources.memory_limit_gib
+
+    def room(self) -> tuple[float, float]:
+        """GiB of an idle rank, and what a rank may take on top of it while all places are at work."""
+        assert self._group is not None
+        resources = self._config.resources
+        idle, capacity = self._group.room()
+        if resources.gpus_per_rank:
+            room = capacity * min(1.0, resources.gpus_per_rank) - idle
+        else:
+            room = capacity / (self._config.parallel.ranks * resources.max_concurrent)
+        if resources.memory_limit_gib is not None:
+            room = min(room, resources.memory_limit_gib - idle)
+        # A probe that takes more is told so by the allocator, before the kernel would end something.
+        self._limit_gib = idle + room
+        return idle, room
+
+    def probe(self, config: Config) -> Probed:
+        """Raises what WorkerGroup does; after that the next probe has new processes."""
+        limited = config.resources.model_copy(update={"memory_limit_gib": self._limit_gib})
+        job = Job(
+            config=config.model_copy(update={"resources": limited}),
+            cache_dir=self._folder.cache_dir.absolute(),
+            data_dir=self._data_dir,
+            log_file=(self._folder.logs_dir / "autotune.log").absolute(),
+            processes=self._folder.processes_dir.absolute(),
+            held_out_rows=32,
+        )
+        self._group = self._group or _new_group(self._config)
+        try:
+            return self._group.probe(job)
+        except TrialFailedError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._group is not None:
+            self._group.shut_down()
+            self._group = None
+
+
+def _new_group(config: Config) -> WorkerGroup:
+    from sweeper.train.group import WorkerGroup
+
+    return WorkerGroup(config, None)
+
+
+def _answer(tuning: Tuning, config: Config) -> str:
+    speed = tuning.speed
+    return (
+        f"{_words(tuning.levers)}: {speed.tokens_per_s:,.0f} tokens/s (spread {speed.spread:.0%}), "
+        f"global batch {config.training.global_batch_size} kept"
+    )
+
+
+def _words(levers: Levers) -> str:
+    each = dataclasses.asdict(levers)
+    return ", ".join(f"{name} {str(value).lower()}" for name, value in each.items())
