@@ -203,12 +203,14 @@ def ui(
 
 
 def _print_result(result: SweepResult) -> None:
-    from sweeper.recommend import results_table, summary_line
+    from sweeper.recommend import memory_line, results_table, summary_line
 
     console = _console()
     console.print(results_table(result.space, result.trials))
     console.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
     console.print(result.ended, soft_wrap=True)
+    if memory := memory_line(result.trials):
+        console.print(memory, soft_wrap=True)
     for warning in result.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if result.best is None:

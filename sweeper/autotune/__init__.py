@@ -13,7 +13,8 @@ from sweeper.autotune.cost import (
     sweep_cost,
     trial_tokens,
 )
-from sweeper.autotune.lookup import known_speed, left_to_measuring, reusable, shapes_of, tuning_for
+from sweeper.autotune.expected import PeakForecast
+from sweeper.autotune.lookup import known_speed, left_to_measuring, reusable, shapes_of, tuned
 from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
 from sweeper.autotune.lr_range import STEPS, Bracket, LrRange, is_lost, read_range, tried_range
@@ -33,6 +34,7 @@ __all__ = [
     "LrRange",
     "Memory",
     "Pass",
+    "PeakForecast",
     "ProbeRecord",
     "Speed",
     "SweepCost",
@@ -62,7 +64,7 @@ __all__ = [
     "sweep_cost",
     "trial_tokens",
     "tried_range",
-    "tuning_for",
+    "tuned",
     "tuning_tables",
     "workload_of",
     "write_tuning",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from sweeper.autotune.memory import predict
 from sweeper.autotune.speed import Speed
@@ -10,9 +11,19 @@ from sweeper.autotune.store import hardware_text, read_tuning, shape_text
 from sweeper.autotune.tuning import Tuning
 from sweeper.autotune.workload import pass_lengths, workload_of
 from sweeper.data import TokenizedData
-from sweeper.spec import GROUPS, SYSTEM, Config, ModelSizes, Space, levers_of, split_of, with_levers
+from sweeper.spec import (
+    GROUPS,
+    SYSTEM,
+    Config,
+    ModelSizes,
+    Space,
+    levers_of,
+    split_of,
+    with_levers,
+    with_system,
+)
 
-__all__ = ["known_speed", "left_to_measuring", "reusable", "shapes_of", "tuning_for"]
+__all__ = ["known_speed", "left_to_measuring", "reusable", "shapes_of", "tuned"]
 
 
 def left_to_measuring(space: Space) -> frozenset[str]:
@@ -63,10 +74,10 @@ def reusable(
     return dataclasses.replace(found, levers=levers, data=data.fingerprint), ""
 
 
-def tuning_for(config: Config, tunings: tuple[Tuning, ...], measured: frozenset[str]) -> Tuning | None:
-    """That of the configuration's shape."""
-    shape = shape_text(config, measured)
-    return next((one for one in tunings if one.shape == shape), None)
+def tuned(config: Config, tunings: Sequence[Tuning], measured: frozenset[str]) -> Config:
+    """The configuration as fast as its shape was measured to be, in those fields that were left to it."""
+    found = next((one for one in tunings if one.shape == shape_text(config, measured)), None)
+    return config if found is None else with_system(config, found.levers, measured)
 
 
 def known_speed(space: Space) -> Speed | None:

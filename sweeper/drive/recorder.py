@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from sweeper.autotune import Speed
+from sweeper.autotune import PeakForecast, Speed, Tuning, tuned
 from sweeper.data import LengthSample
 from sweeper.drive.budget import Budget, Forecast
 from sweeper.drive.recovery import Setback
@@ -57,12 +57,13 @@ class Recorder:
         data_dir: Path,
         speed: Speed | None = None,
         sample: LengthSample | None = None,
+        tunings: tuple[Tuning, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not."""
         self._space, self._ledger, self._folder = space, ledger, folder
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
-        self._data_dir = data_dir
+        self._data_dir, self._tunings = data_dir, tunings
         self._records = {record.number: record for record in ledger.trials()}
         self._unfinished = [r for r in self._records.values() if r.state is TrialState.RUNNING]
         """Trials whose driver ended while they ran: they come first, under their own numbers."""
@@ -71,6 +72,7 @@ class Recorder:
         self._too_large = [TooLarge.from_dict(one) for one in attributes.get(_TOO_LARGE, [])]
         self._began = self._counted = clock()
         self._budget = Budget(space, Forecast(space, speed, sample), self._spent_s)
+        self._peaks = PeakForecast(space.facts.sizes, data_dir, tunings)
         self._configs: dict[int, Config] = {}
         self._measures_untrained: int | None = None
         self.stopping = False
@@ -96,7 +98,7 @@ class Recorder:
         if record is None:
             return None
         number, asked = record.number, self._space.close(record.values)
-        config = fitted(asked, self._too_large)
+        config = fitted(tuned(asked, self._tunings, self._space.measured), self._too_large)
         self._records[number] = record
         self._note_config(number, config)
         for listener in self._listeners:
@@ -195,6 +197,11 @@ class Recorder:
 
     def _take_prepared(self, number: int, prepared: Prepared) -> None:
         self._ledger.note(number, total_tokens=prepared.total_tokens, total_steps=prepared.total_steps)
+        if (memory := self._peaks.of(self._configs[number])) is not None:
+            predicted = prepared.idle_memory_gib + memory.total_gib
+            self._ledger.note(
+                number, predicted_memory_gib=predicted, idle_memory_gib=prepared.idle_memory_gib
+            )
         self._refresh(number)
         text = json.dumps(prepared.ds_config, indent=2) + "\n"
         write_whole(self._folder.trial_ds_config(number), text)

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from sweeper.autotune import Speed, cost_line, lengths_of
+from sweeper.autotune import Speed, Tuning, cost_line, known_speed, lengths_of
 from sweeper.data import LengthSample, model_fingerprint, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.mirror import Mirror
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
+from sweeper.drive.tuning import settle
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.recommend import write_answer, write_results
 from sweeper.search import Ledger, make_stopper
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Session", "versions"]
 
 _VERSIONED = ("sweeper", "torch", "deepspeed", "transformers", "peft", "ray", "optuna", "mlflow")
+_TUNINGS = "tunings"
+"""What the ledger keeps of autotuning, so that resuming goes on with the same."""
 _TRACKING_PATIENCE_S, _INTERRUPTED_PATIENCE_S = 600.0, 5.0
 """How long the end of a sweep waits at most for an MLflow that makes progress, and how long an end that
 is not the usual one does; the ledger has everything already."""
@@ -39,17 +42,8 @@ def versions() -> dict[str, str]:
 class Session:
     """Lives from the first trial's start to the answer; ``search`` and then ``conclude``."""
 
-    def __init__(
-        self,
-        space: Space,
-        folder: SweepFolder,
-        ledger: Ledger,
-        person: TextIO,
-        *,
-        speed: Speed | None = None,
-    ) -> None:
-        """``speed`` is how fast a trial is, where that was measured before."""
-        self._space, self._folder, self._ledger, self._speed = space, folder, ledger, speed
+    def __init__(self, space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) -> None:
+        self._space, self._folder, self._ledger = space, folder, ledger
         self._typical = space.close(space.default_values())
         finished = [record for record in ledger.trials() if record.state.is_finished]
         self._view = ProgressView(space, person, finished=finished)
@@ -69,11 +63,14 @@ class Session:
         with self._view, self._tracked(), Interrupts() as interrupts:
             if orphans := reap(self._folder.processes_dir):
                 self._view.say(f"ended {len(orphans)} processes of an earlier driver")
-            sample = lengths_of(self._space)
-            self._view.say(cost_line(self._space, sample, self._speed))
-            recorder = self._recorder(sample)
             self._view.say("starting Ray")
             with ray_for(self._typical, places=places):
+                interrupts.ask_first(None)  # Ray has put a handler of its own in between
+                tunings = self._settled()
+                speed = tunings[0].speed if tunings else known_speed(self._space)
+                sample = lengths_of(self._space)
+                self._view.say(cost_line(self._space, sample, speed))
+                recorder = self._recorder(sample, tunings, speed)
                 self._view.say("starting the workers")
                 interrupts.ask_first(lambda: self._ask_to_stop(recorder))
                 self._tuner(recorder, places).fit()
@@ -96,7 +93,19 @@ class Session:
         self._mirror.conclude("finished")
         return self._mirror.close(_TRACKING_PATIENCE_S)
 
-    def _recorder(self, sample: LengthSample | None) -> Recorder:
+    def _settled(self) -> tuple[Tuning, ...]:
+        """What the file leaves to measuring, as the ledger has it, or measured now."""
+        if not self._space.measured:
+            return ()
+        if noted := self._ledger.sweep_attributes().get(_TUNINGS):
+            return tuple(map(Tuning.from_dict, noted))
+        tunings = settle(self._space, self._space.measured, self._folder, self._view.say)
+        self._ledger.note_sweep(**{_TUNINGS: [one.to_dict() for one in tunings]})
+        return tunings
+
+    def _recorder(
+        self, sample: LengthSample | None, tunings: tuple[Tuning, ...], speed: Speed | None
+    ) -> Recorder:
         data_dir = prepared_folder(self._typical, self._folder.cache_dir.absolute())
         model = model_fingerprint(self._typical.model_path)
         self._fingerprints = {"data": data_dir.name, "model": model}
@@ -109,8 +118,9 @@ class Session:
             make_stopper(self._space),
             [self._view, self._mirror.listener],
             data_dir=data_dir,
-            speed=self._speed,
+            speed=speed,
             sample=sample,
+            tunings=tunings,
         )
 
     def _tags(self) -> dict[str, str]:

@@ -151,7 +151,7 @@ def _measured(
         calibration=tuner.calibration,
         idle_gib=idle_gib,
         room_gib=room_gib,
-        seconds=time.monotonic() - began,
+        seconds=bench.started_s + time.monotonic() - began,
         made_s=time.time(),
     )
 

@@ -5,6 +5,7 @@ Reads trial records only; nothing here trains, tracks or decides what is tried n
 
 from sweeper.recommend.answer import write_answer
 from sweeper.recommend.export import EXPORT_FORMATS, export
+from sweeper.recommend.peaks import memory_line
 from sweeper.recommend.ranking import ResultRow, best_record, default_record, improvement, result_rows
 from sweeper.recommend.status import sweep_status
 from sweeper.recommend.table import (
@@ -27,6 +28,7 @@ __all__ = [
     "default_record",
     "export",
     "improvement",
+    "memory_line",
     "result_rows",
     "results_csv",
     "results_markdown",

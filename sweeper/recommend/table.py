@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sweeper.recommend.peaks import memory_line, peak_of
 from sweeper.recommend.ranking import ResultRow, best_record, default_record, improvement, result_rows
 from sweeper.search import TrialRecord, TrialState
 from sweeper.spec import write_whole
@@ -56,7 +57,7 @@ _SHORT_NAMES = {
 
 def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, Scalar | None]]:
     """One plain mapping per trial with full precision, the best first; all have the same keys."""
-    names = _names(space)
+    names, peaks = _names(space), {record.number: peak_of(record) for record in trials}
     return [
         {
             "rank": row.rank,
@@ -70,6 +71,8 @@ def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, 
             **{name: row.values.get(name) for name in names},
             "tokens": row.tokens,
             "seconds": None if row.seconds is None else round(row.seconds, 3),
+            "peak_memory_gib": peaks[row.trial].measured_gib,
+            "predicted_memory_gib": peaks[row.trial].predicted_gib,
             "reason": row.reason,
         }
         for row in result_rows(space, trials)
@@ -92,7 +95,8 @@ def results_markdown(space: Space, trials: Sequence[TrialRecord]) -> str:
     header = _header(space)
     lines = [summary_line(space, trials), "", _markdown_row(header), "|" + " --- |" * len(header)]
     lines += [_markdown_row(_cells(space, row)) for row in result_rows(space, trials)]
-    return "\n".join(lines) + "\n"
+    memory = memory_line(trials)
+    return "\n".join([*lines, *(["", memory] if memory else [])]) + "\n"
 
 
 def results_table(space: Space, trials: Sequence[TrialRecord]) -> Table:

@@ -40,7 +40,14 @@ from sweeper.spec.levers import (
     with_system,
 )
 from sweeper.spec.load import load_space
-from sweeper.spec.metrics import EXACT_MATCH, MetricFunction, load_metric, metric_name, require_metrics
+from sweeper.spec.metrics import (
+    EXACT_MATCH,
+    PEAK_MEMORY,
+    MetricFunction,
+    load_metric,
+    metric_name,
+    require_metrics,
+)
 from sweeper.spec.opening import RangeTest
 from sweeper.spec.plan import TRUSTED, Plan, count_trials, make_plan, render
 from sweeper.spec.rules import lr as rule_of_thumb_lr
@@ -53,6 +60,7 @@ from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar,
 __all__ = [
     "EXACT_MATCH",
     "GROUPS",
+    "PEAK_MEMORY",
     "STAGED",
     "SYSTEM",
     "TRUSTED",

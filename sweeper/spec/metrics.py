@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXACT_MATCH",
+    "PEAK_MEMORY",
     "MetricFunction",
     "better",
     "load_metric",
@@ -28,6 +29,9 @@ __all__ = [
 
 EXACT_MATCH = "exact_match"
 """The entry of ``evaluation.metrics`` that needs no function of the user's own."""
+
+PEAK_MEMORY = "perf/peak_memory_gib"
+"""The highest memory of a rank so far, GiB; on a CPU that of its whole process."""
 
 MetricFunction = Callable[[list[str], list[str], list[str]], Any]
 """Prompts, generations and references, one of each for a row, to a number."""

@@ -17,7 +17,7 @@ from sweeper.train.probed import Probed, StepTime
 
 __all__ = ["MOST_STEPS", "PassClock", "probe"]
 
-WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 6
+WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 24
 """The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made."""
 MEASURE_S = 8.0
 """After so long no further step is begun, once there are LEAST_STEPS."""

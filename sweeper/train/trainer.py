@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from sweeper.spec import Config
+from sweeper.spec import PEAK_MEMORY, Config
 from sweeper.train.checkpoint import Place, restore, run_hash, save, together
 from sweeper.train.divergence import Divergence
 from sweeper.train.engine import Progress, StepMetrics
@@ -162,7 +162,7 @@ class Trainer:
         return {
             "perf/tokens_per_s": (self._tokens(self.step) - self._tokens(first)) / trained_s,
             "perf/step_s": trained_s / steps,
-            "perf/peak_memory_gib": peak_memory_gib(),
+            PEAK_MEMORY: peak_memory_gib(),
         }
 
     def probe(self, clock: PassClock, *, called_s: float, idle_gib: float) -> Probed:
