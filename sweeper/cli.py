@@ -51,7 +51,7 @@ class Format(str, Enum):
 @app.command()
 def validate(file: SpaceFile, overrides: Overrides = None) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
-    from sweeper.autotune import cost_rows, lengths_of
+    from sweeper.autotune import cost_rows, known_speed, lengths_of, system_rows
     from sweeper.data import Examples, gather_facts
     from sweeper.search import check_sampler, check_storage
     from sweeper.spec import load_space, make_plan, render, require_metrics
@@ -63,7 +63,9 @@ def validate(file: SpaceFile, overrides: Overrides = None) -> None:
     check_sampler(space)
     check_storage(space)
     require_metrics(space)
-    _console().print(render(make_plan(space), cost_rows(space, lengths_of(space, *examples), None)))
+    sample = lengths_of(space, *examples)
+    more = cost_rows(space, sample, known_speed(space)) + system_rows(space, sample)
+    _console().print(render(make_plan(space), more))
 
 
 @app.command()

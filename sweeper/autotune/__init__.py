@@ -21,7 +21,7 @@ from sweeper.autotune.lr_range import STEPS, Bracket, LrRange, is_lost, read_ran
 from sweeper.autotune.memory import Calibration, Memory, Pass, Workload, predict
 from sweeper.autotune.speed import Speed
 from sweeper.autotune.store import hardware_text, shape_text, write_tuning
-from sweeper.autotune.tables import batch_arithmetic, memory_text, tuning_tables
+from sweeper.autotune.tables import batch_arithmetic, memory_text, system_rows, tuning_tables
 from sweeper.autotune.tuner import Tuner
 from sweeper.autotune.tuning import ProbeRecord, Tuning
 from sweeper.autotune.workload import workload_of
@@ -62,6 +62,7 @@ __all__ = [
     "shapes_of",
     "suggested",
     "sweep_cost",
+    "system_rows",
     "trial_tokens",
     "tried_range",
     "tuned",

@@ -23,7 +23,7 @@ from sweeper.spec import (
     with_system,
 )
 
-__all__ = ["known_speed", "left_to_measuring", "reusable", "shapes_of", "tuned"]
+__all__ = ["known_speed", "known_tunings", "left_to_measuring", "reusable", "shapes_of", "tuned"]
 
 
 def left_to_measuring(space: Space) -> frozenset[str]:
@@ -78,6 +78,13 @@ def tuned(config: Config, tunings: Sequence[Tuning], measured: frozenset[str]) -
     """The configuration as fast as its shape was measured to be, in those fields that were left to it."""
     found = next((one for one in tunings if one.shape == shape_text(config, measured)), None)
     return config if found is None else with_system(config, found.levers, measured)
+
+
+def known_tunings(space: Space) -> tuple[Tuning, ...]:
+    """Those of the space's shapes that were made before on this hardware."""
+    measured = left_to_measuring(space)
+    found = (read_tuning(shape_text(config, measured)) for config in shapes_of(space))
+    return tuple(one for one in found if one is not None and one.hardware == hardware_text())
 
 
 def known_speed(space: Space) -> Speed | None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sweeper.autotune.lookup import shapes_of
-from sweeper.autotune.memory import Memory
+from sweeper.autotune.lookup import known_tunings, shapes_of, tuned
+from sweeper.autotune.memory import Memory, predict
 from sweeper.autotune.tuning import ProbeRecord, Tuning
+from sweeper.autotune.workload import sampled_workload
+from sweeper.data import LengthSample
 from sweeper.spec import GROUPS, Space, split_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["batch_arithmetic", "memory_text", "tuning_tables"]
+__all__ = ["batch_arithmetic", "memory_text", "system_rows", "tuning_tables"]
 
 _MOST_LINES = 8
 
@@ -52,6 +54,26 @@ def batch_arithmetic(space: Space, tunings: tuple[Tuning, ...]) -> list[str]:
     each = list(dict.fromkeys(lines))
     more = len(each) - _MOST_LINES
     return each[:_MOST_LINES] + ([f"... and {more} more"] if more > 0 else [])
+
+
+def system_rows(space: Space, sample: LengthSample | None) -> list[tuple[str, str]]:
+    """What ``validate`` says of memory and of how global batches are made, as labels and values."""
+    tunings = known_tunings(space) if space.measured else ()
+    rows = [("memory", _memory(space, sample, tunings))]
+    if not space.measured:
+        return rows
+    known = "as measured before" if tunings else "until it is measured: `run` does, before its first trial"
+    return [*rows, ("batches", "\n".join([*batch_arithmetic(space, tunings), f"({known})"]))]
+
+
+def _memory(space: Space, sample: LengthSample | None, tunings: tuple[Tuning, ...]) -> str:
+    sizes, config = space.facts.sizes, space.close(space.default_values())
+    if sizes is None or sample is None:
+        return "unknown before the model and the rows are at hand"
+    config = tuned(config, tunings, space.measured)
+    calibration = tunings[0].calibration if tunings else None
+    memory = predict(config, sizes, sampled_workload(config, sample), calibration)
+    return f"about {memory_text(memory)} (a rank of the default trial, over its idle process)"
 
 
 def memory_text(memory: Memory) -> str:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from sweeper.autotune.memory import Pass, Workload
-from sweeper.data import TokenizedData, arrange, batch_plan, best_fit, sequences
+from sweeper.data import LengthSample, TokenizedData, arrange, batch_plan, best_fit, sequences
 from sweeper.spec import Config
 
-__all__ = ["PassLengths", "pass_lengths", "probed_workload", "workload_of"]
+__all__ = ["PassLengths", "pass_lengths", "probed_workload", "sampled_workload", "workload_of"]
 
 Counts = np.ndarray[Any, Any]
 PassLengths = tuple[Counts, Counts]
 """Two int64 [optimizer steps, passes, dp]: tokens of each forward pass, and those with loss."""
 
 _NOTHING = Pass(tokens=0, completion_tokens=0)
+_SAMPLED_STEPS = 64
 _MOST_STEPS = 2_000
 """Of a longer run the first steps are looked at: their rows are drawn at random."""
 
@@ -51,6 +53,30 @@ def workload_of(config: Config, data: TokenizedData) -> Workload:
             tokens=max(int(data.eval.lengths[rows].sum()) for rows in held_out),
             completion_tokens=max(int(data.eval.completion_tokens[rows].sum()) for rows in held_out),
         ),
+    )
+
+
+def sampled_workload(config: Config, sample: LengthSample) -> Workload:
+    """An estimate from a few rows, before anything is tokenized: steps of rows drawn from the sample.
+
+    Packed passes are taken for full.
+    """
+    training, dp = config.training, config.parallel.dp
+    shape = (training.gradient_accumulation_steps, dp, training.per_device_batch_size)
+    mean, share = sample.max_seq_len, float(sample.completion_tokens.sum() / sample.lengths.sum())
+    held_out = min(sample.max_seq_len, max(1, round(sample.eval_tokens)))
+    of_evaluation = Pass(tokens=held_out, completion_tokens=round(held_out * share))
+    if training.packing:
+        full = Pass(tokens=mean * shape[2], completion_tokens=round(mean * shape[2] * share))
+        return Workload(first=full, later=full if shape[0] > 1 else None, held_out=of_evaluation)
+    rows = math.prod(shape)
+    drawn = np.random.RandomState(0).randint(len(sample.lengths), size=(_SAMPLED_STEPS, rows))
+    dealt = arrange(drawn.reshape(_SAMPLED_STEPS, *shape), sample.lengths, alike=False)
+    tokens, completions = sample.lengths[dealt].sum(axis=3), sample.completion_tokens[dealt].sum(axis=3)
+    return Workload(
+        first=_largest(tokens[:, :1], completions[:, :1]),
+        later=_largest(tokens[:, 1:], completions[:, 1:]) if shape[0] > 1 else None,
+        held_out=of_evaluation,
     )
 
 
