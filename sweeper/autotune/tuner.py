@@ -157,7 +157,7 @@ class Tuner:
             said = (
                 f"; the lightest way ({_words(lightest)}) needs {lightest.memory.total_gib:.2f} GiB: {said}"
             )
-            least = f"a machine with {lightest.memory.total_gib / ROOM:.1f} GiB free for each rank, or "
+            least = f"a machine with {lightest.memory.total_gib / ROOM:.2f} GiB free for each rank, or "
         return UserError.of(
             where="resources",
             value="",
