@@ -3,13 +3,15 @@
     pip install -e '.[benchmark]'
     python tests/benchmarks/deepspeed_autotuner.py --global-batch 16 --max-micro-batch 8 --zero-stages 0 1
 
-It runs ``deepspeed --autotuning run`` on ``plain_deepspeed_sft.py`` (fp32, gloo, one process), with every
+It runs ``deepspeed --autotuning tune`` on ``plain_deepspeed_sft.py`` (fp32, gloo, one process), with every
 micro-batch at the same global batch: powers of two that divide it, accumulation making up the rest. Then
 it trains with the configuration that was chosen and measures real (non-padding) tokens per second, which
-compares with ``perf/tokens_per_s``. Prints a table and one JSON line.
+compares with ``perf/tokens_per_s``. Prints a table and one JSON line; exits with 1 without an optimum.
 
-Its own samples per second are no such measure: it multiplies the time of an optimizer step by the
-accumulation, and one of the steps it times runs under its profiler.
+``tune`` and not ``run``: the latter starts its choice with the experiment's configuration, autotuning
+section and all, so that the training ends itself after the steps that are timed. Its own samples per
+second are no measure of ours: they take the time of a whole optimizer step, accumulated rows or not,
+for each micro-batch, and one of the timed steps runs under a profiler.
 """
 
 from __future__ import annotations
@@ -38,10 +40,9 @@ USER_SCRIPT = Path(__file__).with_name("plain_deepspeed_sft.py")
 FIRST_TIMED_STEP = 3
 """The Autotuner's default."""
 MEASURED_STEPS = 20
+"""Of the training with its choice; the first two are left out."""
 ANY_STEPS = 1_000_000
 """An experiment ends itself when it has timed its steps."""
-PROFILE = "profile_model_info"
-"""Its first run, which finds out how large the model is."""
 
 Outcome = Literal["optimum", "no optimal config", "time limit", "crash"]
 
@@ -76,7 +77,7 @@ class AutotunerResult:
     tokens_per_s: float | None
     """Real (non-padding) tokens of the optimum, measured in a run of its own without profiler."""
     detail: str
-    """The last line of the log where the outcome is a crash, or of the optimum's run where that failed."""
+    """How the log ends where the outcome is a crash, or where the optimum's own run failed."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -90,25 +91,12 @@ def main() -> int:
     parser.add_argument("--global-batch", type=int, default=16, help="rows of an optimizer step")
     parser.add_argument("--max-micro-batch", type=int, default=16)
     parser.add_argument("--zero-stages", type=int, nargs="+", default=[0, 1, 2, 3])
-    parser.add_argument(
-        "--steps", type=int, default=3, help="optimizer steps that an experiment is timed over"
-    )
+    parser.add_argument("--steps", type=int, default=3, help="steps that an experiment is timed over")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--time-limit-min", type=float, default=30.0)
-    parser.add_argument("--log", type=Path, help="where all output goes; default: a file that is not kept")
-    arguments = parser.parse_args()
-    result = run_autotuner(
-        arguments.model,
-        data=arguments.data,
-        max_seq_len=arguments.max_seq_len,
-        global_batch=arguments.global_batch,
-        max_micro_batch=arguments.max_micro_batch,
-        zero_stages=arguments.zero_stages,
-        steps=arguments.steps,
-        threads=arguments.threads,
-        time_limit_s=60 * arguments.time_limit_min,
-        log_file=arguments.log,
-    )
+    parser.add_argument("--time-limit-s", type=float, default=1800.0)
+    parser.add_argument("--log-file", type=Path, help="all output; default: a file that is not kept")
+    arguments = vars(parser.parse_args())
+    result = run_autotuner(arguments.pop("model"), **arguments)
     print(table(result))
     print(json.dumps(result.to_dict()))
     return 0 if result.outcome == "optimum" else 1
@@ -118,42 +106,43 @@ def run_autotuner(
     model: Path,
     *,
     data: Path = DATA_FILE,
-    max_seq_len: int = 128,
-    global_batch: int = 16,
-    max_micro_batch: int = 16,
+    max_seq_len: int,
+    global_batch: int,
+    max_micro_batch: int,
     zero_stages: Sequence[int] = (0, 1, 2, 3),
     steps: int = 3,
-    threads: int = 1,
+    threads: int,
     time_limit_s: float = 1800.0,
     log_file: Path | None = None,
 ) -> AutotunerResult:
     """Tunes within ``time_limit_s``, then measures what was chosen (within the same limit again).
 
-    ``steps`` are the optimizer steps that an experiment is timed over; all output is appended to
-    ``log_file``, which must not lie in a folder that is removed meanwhile."""
+    ``steps`` are the optimizer steps that an experiment is timed over, ``threads`` those of torch. All
+    output goes to ``log_file``, which is begun anew."""
     with tempfile.TemporaryDirectory(prefix="ds-autotuner-") as name:
         work = Path(name)
         log = (log_file or work / "log.txt").resolve()
-        script = [str(USER_SCRIPT), "--model", str(model.resolve()), "--data", str(data.resolve())]
-        script += ["--max-seq-len", str(max_seq_len), "--threads", str(threads)]
-        config = work / "ds_config.json"
+        log.write_bytes(b"")
+        config, report = work / "ds_config.json", work / "report.json"
         micro_batches = micro_batches_of(global_batch, max_micro_batch)
         config.write_text(json.dumps(user_config(work, global_batch, micro_batches, zero_stages, steps)))
         environment = environment_of(work)
-        tuned = [*script, "--steps", str(ANY_STEPS), "--deepspeed_config", str(config)]
-        began = time.time()
-        status = run_group(
-            ["--autotuning", "tune", *launcher(), *tuned], work, environment, log, time_limit_s
-        )
-        result = read_result(work, log, status, time.time() - began)
+
+        def deepspeed(options: list[str], ds_config: Path, script_options: list[str]) -> int | None:
+            script = [str(USER_SCRIPT), "--model", str(model.resolve()), "--data", str(data.resolve())]
+            script += ["--max-seq-len", str(max_seq_len), "--threads", str(threads), *script_options]
+            command = [*options, *launcher(), *script, "--deepspeed_config", str(ds_config)]
+            return run_group(command, work, environment, log, time_limit_s)
+
+        began = time.monotonic()
+        status = deepspeed(["--autotuning", "tune"], config, ["--steps", str(ANY_STEPS)])
+        result = read_result(work, log, status, time.monotonic() - began)
         if result.outcome != "optimum":
             return result
-        report = work / "report.json"
-        chosen = ["--deepspeed_config", str(work / "results" / "ds_config_optimal.json")]
-        chosen += ["--steps", str(MEASURED_STEPS), "--report", str(report)]
-        status = run_group([*launcher(), *script, *chosen], work, environment, log, time_limit_s)
+        measured = ["--steps", str(MEASURED_STEPS), "--report", str(report)]
+        status = deepspeed([], work / "results" / "ds_config_optimal.json", measured)
         if status != 0 or not report.is_file():
-            return replace(result, detail=f"the optimum does not train: {ending(log, status)}")
+            return replace(result, detail=f"the chosen configuration was not measured: {last_line(log)}")
         return replace(result, tokens_per_s=json.loads(report.read_text())["tokens_per_s"])
 
 
@@ -204,7 +193,7 @@ def environment_of(work: Path) -> dict[str, str]:
 
 
 def launcher() -> list[str]:
-    """One process; experiments count ports upwards from the first."""
+    """Options for one process; experiments count ports upwards from the first."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     return ["--include", "localhost:0", "--master_port", str(port)]
@@ -219,10 +208,10 @@ def run_group(
             ["deepspeed", *arguments],
             cwd=work,
             env=environment,
+            start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
         try:
             return process.wait(timeout=time_limit_s)
@@ -240,12 +229,10 @@ def read_result(work: Path, log: Path, status: int | None, wall_s: float) -> Aut
     times = times_of(log)
     folders = [results / name for name in times if (results / name / "exp.json").is_file()]
     experiments = tuple(experiment(folder, times[folder.name]) for folder in folders)
-    optimum = optimum_of(results / "ds_config_optimal.json", experiments)
-    outcome: Outcome = "optimum" if optimum else "no optimal config"
-    if status is None:
-        outcome = "time limit"
-    elif status != 0:
-        outcome = "crash"
+    best = re.search(r"(\S+) is the optimal setup after tuning", log.read_text(errors="replace"))
+    optimum = next((one for one in experiments if best and one.name == best[1]), None)
+    tuned: Outcome = "optimum" if optimum else "no optimal config"
+    outcome: Outcome = "time limit" if status is None else "crash" if status else tuned
     return AutotunerResult(
         outcome=outcome,
         wall_s=wall_s,
@@ -253,7 +240,7 @@ def read_result(work: Path, log: Path, status: int | None, wall_s: float) -> Aut
         errors=sum(bool(one.error) for one in experiments),
         optimum=optimum,
         tokens_per_s=None,
-        detail=ending(log, status) if outcome == "crash" else "",
+        detail=last_line(log) if outcome == "crash" else "",
     )
 
 
@@ -286,46 +273,26 @@ def experiment(folder: Path, wall_s: float | None) -> Experiment:
     )
 
 
-def optimum_of(file: Path, experiments: Sequence[Experiment]) -> Experiment | None:
-    if not file.is_file():
-        return None
-    config = json.loads(file.read_text())
-    stage, rows = config["zero_optimization"]["stage"], config["train_micro_batch_size_per_gpu"]
-    tuned = (one for one in experiments if one.name != PROFILE)
-    return next((one for one in tuned if (one.zero_stage, one.micro_batch) == (stage, rows)), None)
-
-
-def ending(log: Path, status: int | None) -> str:
-    return "time limit" if status is None else f"exit status {status}: {last_line(log)}"
-
-
 def last_line(file: Path) -> str:
     lines = file.read_text(errors="replace").strip().splitlines() if file.is_file() else []
     return lines[-1].strip() if lines else "no output"
 
 
 def table(result: AutotunerResult) -> str:
-    lines = [
-        f"{'experiment':24} {'ZeRO':>4} {'rows x accumulation':>19} {'wall s':>7} {'its samples/s':>13}  error"
-    ]
+    row = "{:24} {:>4} {:>19} {:>7} {:>13}  {}"
+    lines = [row.format("experiment", "ZeRO", "rows x accumulation", "wall s", "its samples/s", "error")]
     for one in result.experiments:
         batch = f"{one.micro_batch} x {one.accumulation}"
         wall = "ended" if one.wall_s is None else f"{one.wall_s:.0f}"
         speed = "" if one.samples_per_s is None else f"{one.samples_per_s:.1f}"
-        lines.append(f"{one.name:24} {one.zero_stage:4} {batch:>19} {wall:>7} {speed:>13}  {one.error}")
-    lines.append(
-        f"{result.outcome} after {result.wall_s:.0f} s: {len(result.experiments)} experiments, {result.errors} failed"
-    )
-    if result.optimum is not None:
-        speed = "not measured" if result.tokens_per_s is None else f"{result.tokens_per_s:.0f} real tokens/s"
-        lines.append(f"its choice: {result.optimum.name}, {speed}")
-    return "\n".join([*lines, *([result.detail] if result.detail else [])])
-
-
-def _end(*_: object) -> None:
-    sys.exit(143)
+        lines.append(row.format(one.name, one.zero_stage, batch, wall, speed, one.error))
+    ran = f"{len(result.experiments)} experiments, {result.errors} failed"
+    lines.append(f"{result.outcome} after {result.wall_s:.0f} s: {ran}")
+    if result.optimum is not None and result.tokens_per_s is not None:
+        lines.append(f"its choice: {result.optimum.name}, {result.tokens_per_s:.0f} real tokens/s")
+    return "\n".join([*lines, *filter(None, [result.detail])])
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _end)  # so that what was started ends as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends as well
     sys.exit(main())
