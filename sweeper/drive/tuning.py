@@ -180,6 +180,7 @@ class _Bench:
         if resources.memory_limit_gib is not None:
             room = min(room, resources.memory_limit_gib - idle)
         # A probe that takes more is told so by the allocator, before the kernel would end something.
+        room = max(room, 0.0)
         self._limit_gib = idle + room
         return idle, room
 

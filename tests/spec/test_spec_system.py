@@ -44,9 +44,7 @@ def test_an_open_field_is_searched_and_not_measured(tmp_path):
 
 
 def test_a_global_batch_that_ranks_cannot_share_names_the_nearest_that_they_can(tmp_path):
-    text = (
-        "training: {lr: auto, global_batch_size: 10, per_device_batch_size: auto}\nparallel: {dp: 4}\n"
-    )
+    text = "training: {lr: auto, global_batch_size: 10, per_device_batch_size: auto}\nparallel: {dp: 4}\n"
     with pytest.raises(SpaceFileError, match="the nearest global_batch_size is 8 or 12"):
         space_of(tmp_path, text)
 

@@ -28,11 +28,9 @@ def test_a_probe_times_each_pass_of_steady_steps(probed):
 
 def test_a_probe_measures_memory_over_the_idle_process(probed, quick_config):
     config = quick_config(per_device_batch_size=8, gradient_accumulation_steps=2)
-    memory = predict(
-        config, model_sizes(config.model_path), probed_workload(probed.passes, probed.held_out)
-    )
+    memory = predict(config, model_sizes(config.model_path), probed_workload(probed.passes, probed.held_out))
     taken = probed.peak_gib - probed.idle_gib
-    assert 0 < taken
+    assert taken > 0
     assert memory.total_gib == pytest.approx(taken, abs=0.08)  # GiB: the process is far larger than the model
 
 
