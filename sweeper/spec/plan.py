@@ -285,8 +285,8 @@ def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
         notes.append(f"{unused} rows at the end of a trial fill no global batch and are left out")
     if "training.packing" in space.measured:
         notes.append(
-            "packing: auto is false: rows of a micro-batch stand in one sequence without padding in any case, "
-            "and packed sequences would change how many rows an optimizer step learns from"
+            "packing: auto is false: rows of a micro-batch have no padding between them in any case, and "
+            "packed sequences would change how many rows an optimizer step learns from"
         )
     if closed["training.packing"]:
         notes.append("packing puts several rows into one sequence, so there are fewer steps than shown")

@@ -1,4 +1,4 @@
-"""The tuner's proposals, on machines whose speed is a formula: the process boundary is the only thing faked."""
+"""The tuner's proposals, on machines whose speed is a formula; nothing else is faked."""
 
 from __future__ import annotations
 
