@@ -14,7 +14,7 @@ from sweeper.autotune.cost import (
     trial_tokens,
 )
 from sweeper.autotune.expected import PeakForecast
-from sweeper.autotune.lookup import known_speed, left_to_measuring, reusable, shapes_of, tuned
+from sweeper.autotune.lookup import known_speed, known_tunings, left_to_measuring, reusable, shapes_of, tuned
 from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
 from sweeper.autotune.lr_range import STEPS, Bracket, LrRange, is_lost, read_range, tried_range
@@ -48,6 +48,7 @@ __all__ = [
     "hardware_text",
     "is_lost",
     "known_speed",
+    "known_tunings",
     "left_to_measuring",
     "lengths_of",
     "limit_of",

@@ -14,7 +14,18 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from sweeper.autotune import STEPS, LrRange, is_lost, lr_picture, lr_span, read_range, settled, tried_range
+from sweeper.autotune import (
+    STEPS,
+    LrRange,
+    is_lost,
+    known_tunings,
+    lr_picture,
+    lr_span,
+    read_range,
+    settled,
+    tried_range,
+    tuned,
+)
 from sweeper.data import gather_facts, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
@@ -131,7 +142,7 @@ def _measured(space: Space, folder: SweepFolder, console: Console) -> LrRange:
     Nothing stays of the model.
     """
     reap(folder.processes_dir)
-    config = space.close(space.default_values())
+    config = tuned(space.close(space.default_values()), known_tunings(space), space.measured)
     low, high = tried_range(rule_of_thumb_lr(space.facts.hidden_size, lora=bool(config.training.lora)))
     console.print(f"LR range test: {STEPS} steps, lr from {low:.1e} to {high:.1e}", soft_wrap=True)
     with Interrupts() as interrupts, ray_for(config, places=1):

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from sweeper.autotune import known_tunings, tuned
 from sweeper.data import gather_facts, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
@@ -76,7 +77,7 @@ def train_config(
     require_closed(space)
     require_hardware(space)
     require_metrics(space)
-    config = space.close({})
+    config = tuned(space.close({}), known_tunings(space), space.measured)
     if merge_adapter and not config.training.lora:
         raise UserError.of(
             where="--merge-adapter",
