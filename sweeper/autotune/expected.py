@@ -9,6 +9,7 @@ from sweeper.autotune.memory import Calibration, Memory, Workload, predict
 from sweeper.autotune.tuning import Tuning
 from sweeper.autotune.workload import workload_of
 from sweeper.data import TokenizedData
+from sweeper.errors import DataError
 from sweeper.spec import Config, ModelSizes
 
 __all__ = ["PeakForecast"]
@@ -24,10 +25,13 @@ class PeakForecast:
 
     def of(self, config: Config) -> Memory | None:
         """The peak of one rank over its idle process; None where sizes or rows are not known here."""
-        if self._sizes is None or not self._data_dir.is_dir():
+        if self._sizes is None:
             return None
         training = config.training
         split = (training.per_device_batch_size, training.gradient_accumulation_steps, config.parallel.dp)
         if split not in self._works:
-            self._works[split] = workload_of(config, TokenizedData.open(self._data_dir))
+            try:
+                self._works[split] = workload_of(config, TokenizedData.open(self._data_dir))
+            except DataError:  # the rows lie where the ranks are, and not here
+                return None
         return predict(config, self._sizes, self._works[split], self._calibration)
