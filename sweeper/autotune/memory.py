@@ -135,7 +135,7 @@ def calibrated(points: Iterable[tuple[Memory, float]]) -> Calibration:
     ss, sp, pp = 1 / _STATES_DEVIATION**2, 0.0, 1 / _PASSING_DEVIATION**2
     rs = rp = 0.0
     for memory, measured_gib in points:
-        scale = 1 / (measured_gib * _MEASURING_DEVIATION)
+        scale = 1 / (memory.total_gib * _MEASURING_DEVIATION)
         states, passing = memory.states_gib * scale, memory.passing_gib * scale
         rest = (measured_gib - memory.total_gib) * scale
         ss, sp, pp = ss + states * states, sp + states * passing, pp + passing * passing

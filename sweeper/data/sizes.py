@@ -53,7 +53,7 @@ def model_sizes(model_path: str) -> ModelSizes | None:
 
 
 def _of_folder(folder: Path) -> ModelSizes | None:
-    config = json.loads((folder / "config.json").read_bytes())
+    config = _mapping(json.loads((folder / "config.json").read_bytes()))
     sizes = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     shapes: dict[str, tuple[int, ...]] = {}
     for file in sorted(folder.glob("*.safetensors")):
@@ -100,7 +100,7 @@ def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
         (length,) = struct.unpack("<Q", stream.read(8))
         if length > _LONGEST_HEAD_BYTES:
             raise ValueError(length)
-        head = json.loads(stream.read(length))
+        head = _mapping(json.loads(stream.read(length)))
     return {name: tuple(one["shape"]) for name, one in head.items() if name != "__metadata__"}
 
 
@@ -138,6 +138,12 @@ def _first(mapping: Mapping[str, Any], *keys: str, default: int | None = None) -
     if default is None:
         raise KeyError(keys)
     return default
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(value)
+    return value
 
 
 def _activation(config: Mapping[str, Any]) -> str:

@@ -20,8 +20,9 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,24 +85,24 @@ def main() -> int:
     parser.add_argument("--only", default="", help="ways whose name has this in it")
     parser.add_argument("--png", type=Path, help="draw predicted over measured peaks into this file")
     parser.add_argument("--side-by-side", type=int, default=1, help="trials at a time")
+    parser.add_argument("--peaks", type=Path, help="JSON file of measured peaks: read, and added to")
     parser.add_argument("--trial", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trial is not None:
         _run_rank(**options.trial)
         return 0
     shapes = [
-        Shape(model=model, rows=rows, settings=settings)
-        for model, *both, settings in WAYS
-        for rows in both
+        Shape(model=model, rows=rows, settings=settings) for model, *both, settings in WAYS for rows in both
     ]
     shapes = [shape for shape in shapes if options.only in shape.way]
+    peaks = Peaks(options.peaks)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_rows(folder / "rows.jsonl")
+        write_rows(folder / "rows.jsonl")
         for model in {shape.model for shape in shapes}:
-            _write_model(model, folder / model)
+            write_model(model, folder / model)
         with ThreadPoolExecutor(options.side_by_side) as pool:
-            points = list(pool.map(lambda shape: _point(shape, folder), shapes))
+            points = list(pool.map(lambda shape: measured_point(shape, folder, peaks), shapes))
     return _report(shapes, points, options.png)
 
 
@@ -119,9 +120,26 @@ class Point:
         return max(each, key=lambda memory: memory.total_gib)
 
 
-def _point(shape: Shape, folder: Path) -> Point:
+class Peaks:
+    """Measured peaks that outlive this process, GiB: a change of the arithmetic needs no new trials."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file, self._lock = file, threading.Lock()
+        self._known: dict[str, float] = json.loads(file.read_text()) if file and file.exists() else {}
+
+    def of(self, name: str, measure: Callable[[], float]) -> float:
+        if name not in self._known:
+            measured_gib = measure()
+            with self._lock:
+                self._known[name] = measured_gib
+                if self._file is not None:
+                    self._file.write_text(json.dumps(self._known, indent=1))
+        return self._known[name]
+
+
+def measured_point(shape: Shape, folder: Path, peaks: Peaks) -> Point:
     config = _config(shape, folder)
-    measured_gib = _measure(config, folder)
+    measured_gib = peaks.of(f"{shape.way} m={shape.rows}", lambda: _measure(config, folder))
     sizes, works = model_sizes(config.model_path), list(_workloads(config, folder))
     assert sizes is not None
     point = Point(config=config, sizes=sizes, works=works, measured_gib=measured_gib)
@@ -252,7 +270,7 @@ def _run_rank(folder: str, rank: int) -> None:
     os._exit(0)  # nothing of torch's own clean-up is measured
 
 
-def _write_rows(file: Path) -> None:
+def write_rows(file: Path) -> None:
     """Questions and answers of 60 to 320 words."""
     chosen = random.Random(0)
     words = " ".join(json.loads(line)["completion"] for line in DATA_FILE.read_text().splitlines()).split()
@@ -263,7 +281,7 @@ def _write_rows(file: Path) -> None:
             stream.write(json.dumps({"prompt": prompt, "completion": completion}) + "\n")
 
 
-def _write_model(name: str, folder: Path) -> None:
+def write_model(name: str, folder: Path) -> None:
     """A random model of this kind, with the packaged model's tokenizer."""
     import torch
     import transformers as hf
@@ -313,7 +331,9 @@ def _report(shapes: list[Shape], points: list[Point], png: Path | None) -> int:
         drawn.append((point.measured_gib, predicted.total_gib, again))
         print(line)
     worst, worst_calibrated = (max(map(abs, some), default=0.0) for some in (errors, calibrated_errors))
-    print(f"{len(errors)} shapes: at most {worst:.1%} off, {np.mean(np.abs(errors)):.1%} on average;", end=" ")
+    print(
+        f"{len(errors)} shapes: at most {worst:.1%} off, {np.mean(np.abs(errors)):.1%} on average;", end=" "
+    )
     print(f"{len(calibrated_errors)} calibrated: at most {worst_calibrated:.1%} off,", end=" ")
     print(f"{np.mean(np.abs(calibrated_errors or [0.0])):.1%} on average")
     if png is not None:
