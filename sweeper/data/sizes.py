@@ -19,8 +19,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _LONGEST_HEAD_BYTES = 2**27
 _GATES = ("gate_proj", "gate_up_proj", "ffn_gate", ".w1.", ".w3.")
-_BUFFERS = (".attn.bias", ".attn.masked_bias", ".inv_freq")
-"""Ends of names that older checkpoints have beside parameters: causal masks, and rotary frequencies."""
+_MASKS, _FREQUENCIES = (".attn.bias", ".attn.masked_bias"), ".inv_freq"
+"""Ends of names that older checkpoints have beside parameters. A bias has one dimension, a mask has not."""
 _HEAD_NORMS = ("q_norm", "k_norm")
 _NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "token_embd")
 """Parts of names of matrices that ``all-linear`` leaves alone."""
@@ -109,8 +109,9 @@ def _parameters(shapes: Shapes, *, tied: bool) -> dict[str, tuple[int, ...]]:
     return {
         name: shape
         for name, shape in shapes.items()
-        if not (len(shape) != 1 and name.endswith(_BUFFERS) or name.endswith(".inv_freq"))
-        and not (tied and name.endswith("lm_head.weight"))
+        if not name.endswith(_FREQUENCIES)
+        and not (name.endswith(_MASKS) and len(shape) != 1)
+        and not (name.endswith("lm_head.weight") and tied)
     }
 
 
