@@ -23,9 +23,19 @@ _ADAM_BYTES = 8
 """Two moments in fp32 (Kingma and Ba 2015, arXiv:1412.6980)."""
 _SUB_GROUP = 1_000_000_000
 """DeepSpeed's default sub_group_size: so many elements stage 3 steps at a time (zero/config.py)."""
-_FIXED_CPU_GIB, _FIXED_LORA_GIB, _FIXED_CUDA_GIB = 0.065, 0.018, 0.25
-"""What no formula has: code and workspaces that come with the first trial, more of it with peft (both
-measured on CPUs), and cuBLAS workspaces and small buffers on a GPU (an allowance, not measured)."""
+_FIRST_TRIAL_GIB = 0.046
+"""What no formula has: code and workspaces that come with the first trial of a process (measured on CPUs;
+it is what is left after a step over the arithmetic of four models)."""
+_ZERO_GIB = 0.044
+"""ZeRO imports DeepSpeed's Muon optimizer, and with it torch's compiler, with its first reduction
+(zero/stage_1_and_2.py: average_tensor; measured: the import alone)."""
+_PEFT_GIB = 0.018
+"""Importing peft (measured)."""
+_PASS_KERNELS_GIB, _ROW_KERNELS_GIB = 0.0065, 0.0035
+"""oneDNN generates code for each size of matrix product in half precision, and keeps it: so much for each
+number of tokens that a pass has, and, through attention, for each that a row has (measured on CPUs)."""
+_CUDA_GIB = 0.25
+"""cuBLAS workspaces and small buffers on a GPU (an allowance, not measured)."""
 _FRAGMENTATION = {"cpu": 0.02, "cuda": 0.05}
 """Share of what passes that is lost between tensors. On a CPU they have pages of their own (measured); for
 torch's CUDA allocator it is an allowance."""
@@ -41,7 +51,8 @@ _UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED = (
     "optimizer states",
     "libraries",
 )
-_STAYING = (_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED)
+_KERNELS = "generated code"
+_STAYING = (_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED, _KERNELS)
 _GRADIENTS, _GATHERED, _BUFFERS, _ACTIVATIONS, _LOGITS, _LOST = (
     "gradients",
     "gathered parameters",
@@ -77,6 +88,10 @@ class Workload:
     """Of the others; None without accumulation."""
     held_out: Pass
     """Of an evaluation."""
+    pass_lengths: float = 4
+    row_lengths: float = 16
+    """How many different numbers of tokens its passes and its rows have, of those trained on, with a third of
+    those held out, which have no backward pass. They count in half precision on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +132,7 @@ def predict(
 ) -> Memory:
     """The peak of one rank, at the moment of a trial when it is highest."""
     share, by = Share(config, sizes), calibration or Calibration()
-    states = _states(share)
+    states = _states(share) | {_KERNELS: _kernels(share, work)}
     lost = _FRAGMENTATION["cuda" if share.on_gpu else "cpu"]
     moments = [
         _scaled(states | parts | {_LOST: lost * sum(parts.values())}, moment, by)
@@ -166,9 +181,6 @@ def _states(share: Share) -> Parts:
     own, and so has ZeRO in fp32, which steps on a flat copy (zero/stage_1_and_2.py, zero/stage3.py,
     fp16/unfused_optimizer.py).
     """
-    fixed_gib = _FIXED_CUDA_GIB if share.on_gpu else _FIXED_CPU_GIB
-    if share.has_adapters and not share.on_gpu:
-        fixed_gib += _FIXED_LORA_GIB
     has_master = share.stage >= 1 or share.half
     states = 0.0 if share.offloads("optimizer") else share.owned
     return {
@@ -176,8 +188,21 @@ def _states(share: Share) -> Parts:
         _PARAMETERS: 0.0 if share.offloads("all") else share.partitioned * share.width,
         _MASTER: states * _FP32 * has_master,
         _ADAM: states * _ADAM_BYTES,
-        _FIXED: fixed_gib * GIB,
+        _FIXED: _fixed_gib(share) * GIB,
     }
+
+
+def _fixed_gib(share: Share) -> float:
+    if share.on_gpu:
+        return _CUDA_GIB
+    return _FIRST_TRIAL_GIB + _ZERO_GIB * (share.stage >= 1) + _PEFT_GIB * share.has_adapters
+
+
+def _kernels(share: Share, work: Workload) -> float:
+    """Bytes."""
+    if share.on_gpu or not share.half:
+        return 0.0
+    return (_PASS_KERNELS_GIB * work.pass_lengths + _ROW_KERNELS_GIB * work.row_lengths) * GIB
 
 
 def _moments(share: Share, work: Workload) -> Iterator[tuple[str, Parts]]:

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ import numpy as np
 import yaml
 
 from sweeper.autotune.memory import Calibration, Memory, Pass, Workload, calibrated, predict
-from sweeper.data import gather_facts, prepared_folder, tokenized
+from sweeper.data import TokenizedSplit, gather_facts, prepared_folder, tokenized
 from sweeper.data.sizes import model_sizes
 from sweeper.quickstart import DATA_FILE, MODEL_DIR
 from sweeper.spec import Config, ModelSizes, load_space
@@ -186,25 +186,45 @@ def _workloads(config: Config, folder: Path) -> Iterator[Workload]:
     data = tokenized(config, prepared_folder(config, folder / "cache"))
     for rank in range(config.parallel.dp):
         feed = TrainingFeed.of(config, data, rank, "row_wise", "cpu", steps=STEPS)
-        passes = []
-        for micro in feed.plan[STEPS - 1, :, rank]:
-            rows = np.concatenate([feed.bins[index] for index in micro])
-            lengths = data.train.lengths[rows].astype(np.int64)
-            passes.append(
-                Pass(
-                    tokens=int(lengths.sum()),
-                    completion_tokens=int(data.train.completion_tokens[rows].sum()),
-                    squared_tokens=int((lengths**2).sum()),
-                )
-            )
         held_out = EvaluationFeed(
             data, max_seq_len=512, data_rank=rank, dp=config.parallel.dp, layout="row_wise", device="cpu"
         )
-        largest = Pass(
-            tokens=max(batch.input_ids.numel() for batch, _ in held_out.batches),
-            completion_tokens=max(batch.targets.numel() for batch, _ in held_out.batches),
+        micros = [
+            np.concatenate([feed.bins[index] for index in micro])
+            for micro in feed.plan[:, :, rank].reshape(-1, feed.plan.shape[-1])
+        ]
+        first, later = (_pass_of(data.train, rows) for rows in micros[-ACCUMULATION:])
+        lengths = data.train.lengths
+        evaluated = [batch.attention["row_lengths"] for batch, _ in held_out.batches]
+        yield Workload(
+            first=first,
+            later=later,
+            held_out=Pass(
+                tokens=max(batch.input_ids.numel() for batch, _ in held_out.batches),
+                completion_tokens=max(batch.targets.numel() for batch, _ in held_out.batches),
+            ),
+            pass_lengths=_different(
+                (int(lengths[rows].sum()) for rows in micros), (sum(rows) for rows in evaluated)
+            ),
+            row_lengths=_different(
+                (int(one) for rows in micros for one in lengths[rows]),
+                (one for rows in evaluated for one in rows),
+            ),
         )
-        yield Workload(first=passes[0], later=passes[1], held_out=largest)
+
+
+def _pass_of(split: TokenizedSplit, rows: np.ndarray[Any, Any]) -> Pass:
+    lengths = split.lengths[rows].astype(np.int64)
+    return Pass(
+        tokens=int(lengths.sum()),
+        completion_tokens=int(split.completion_tokens[rows].sum()),
+        squared_tokens=int((lengths**2).sum()),
+    )
+
+
+def _different(trained: Iterable[int], held_out: Iterable[int]) -> float:
+    first = set(trained)
+    return len(first) + len(set(held_out) - first) / 3
 
 
 def _measure(config: Config, folder: Path) -> float:
@@ -245,7 +265,7 @@ def _run_rank(folder: str, rank: int) -> None:
         port = worker.listen("127.0.0.1")
         draft = here / "port.draft"
         draft.write_text(str(port))
-        os.replace(draft, port_file)
+        draft.replace(port_file)
     else:
         while not port_file.exists():
             time.sleep(0.1)
@@ -331,14 +351,16 @@ def _report(shapes: list[Shape], points: list[Point], png: Path | None) -> int:
         drawn.append((point.measured_gib, predicted.total_gib, again))
         print(line)
     worst, worst_calibrated = (max(map(abs, some), default=0.0) for some in (errors, calibrated_errors))
-    print(
-        f"{len(errors)} shapes: at most {worst:.1%} off, {np.mean(np.abs(errors)):.1%} on average;", end=" "
-    )
-    print(f"{len(calibrated_errors)} calibrated: at most {worst_calibrated:.1%} off,", end=" ")
-    print(f"{np.mean(np.abs(calibrated_errors or [0.0])):.1%} on average")
+    print(f"{len(errors)} shapes: {_summary(errors)}")
+    print(f"{len(calibrated_errors)} calibrated: {_summary(calibrated_errors)}")
     if png is not None:
         _draw(drawn, png)
     return 0 if worst <= UNCALIBRATED and worst_calibrated <= CALIBRATED else 1
+
+
+def _summary(errors: list[float]) -> str:
+    sizes = np.abs(errors or [0.0])
+    return f"at most {sizes.max():.1%} off, {sizes.mean():.1%} on average"
 
 
 def _draw(points: list[tuple[float, float, float | None]], png: Path) -> None:
