@@ -199,7 +199,7 @@ def _fixed_gib(share: Share) -> float:
 
 
 def _kernels(share: Share, work: Workload) -> float:
-    """Bytes."""
+    """Bytes of code that a CPU has for matrix products in half precision."""
     if share.on_gpu or not share.half:
         return 0.0
     return (_PASS_KERNELS_GIB * work.pass_lengths + _ROW_KERNELS_GIB * work.row_lengths) * GIB
@@ -284,15 +284,12 @@ def _end(share: Share, gradients: float) -> Parts:
     send a flat copy.
     """
     width, matrix = share.width, share.output_matrix * share.width
-    copy = min(share.trained, share.bucket_limit) * width
-    if share.stage == 0:
-        buffers = copy if share.dp > 1 else 0.0
-        return {_GRADIENTS: share.trained * width + matrix, _BUFFERS: max(buffers - matrix, 0.0)}
-    bucket = share.bucket * width
-    if share.stage == 1:
-        # On a CPU the gradients move page by page, and are freed as they do.
-        moved = 0.0 if share.on_gpu else min(copy, bucket)
-        return {_GRADIENTS: share.trained * width - moved, _BUFFERS: bucket + moved * (copy > 0)}
+    trained, bucket = share.trained * width, share.bucket * width
+    copy = min(trained, share.bucket_limit * width)
+    if share.stage == 0:  # the embedding's own is gone when the others are sent
+        return {_GRADIENTS: trained, _BUFFERS: max(matrix, copy if share.dp > 1 else 0.0)}
+    if share.stage == 1:  # gradients that are in the bucket are nowhere else
+        return {_GRADIENTS: trained, _BUFFERS: bucket}
     return {_GRADIENTS: gradients, _BUFFERS: bucket + copy}
 
 
@@ -317,6 +314,7 @@ def _evaluation(share: Share, one: Pass) -> Parts:
     """Nothing is saved: one layer at work, and the logits and log-probabilities in fp32."""
     logits = one.completion_tokens * share.sizes.vocab_size
     return _always(share) | {
+        _GRADIENTS: _kept_gradients(share) if share.stage == 3 else 0.0,
         _ACTIVATIONS: one.tokens * working_bytes(share),
         _LOGITS: 2.0 * logits * _FP32 + (logits * share.width if share.half else 0.0),
     }

@@ -119,7 +119,8 @@ class Share:
     @property
     def layers_in_flight(self) -> int:
         """Layers whose activations are kept. A pipeline's first stage has begun as many passes as there are
-        stages, or as the step has, before it ends one (Narayanan et al. 2021, arXiv:2104.04473)."""
+        stages, or as the step has, before it ends one (Narayanan et al. 2021, arXiv:2104.04473). Logits are
+        the last stage's; no rank has more than both."""
         pp = self.config.parallel.pp
         passes = min(pp, self.config.training.gradient_accumulation_steps)
         return -(-self.sizes.layers // pp) * passes
