@@ -58,6 +58,7 @@ class Shape:
 
 
 WAYS: tuple[tuple[str, int, int, dict[str, Any]], ...] = (
+    ("llama-small", 4, 16, {"zero_stage": 2}),
     ("llama", 3, 12, {}),
     ("llama", 4, 16, {"gradient_checkpointing": True}),
     ("llama", 3, 10, {"zero_stage": 1}),
@@ -311,6 +312,10 @@ def write_model(name: str, folder: Path) -> None:
         "llama": lambda: hf.LlamaConfig(
             vocab_size=8192, hidden_size=384, intermediate_size=1024, num_hidden_layers=8,
             num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=True, **common,
+        ),
+        "llama-small": lambda: hf.LlamaConfig(
+            vocab_size=8192, hidden_size=256, intermediate_size=704, num_hidden_layers=4,
+            num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, **common,
         ),
         "llama-wide": lambda: hf.LlamaConfig(
             vocab_size=24576, hidden_size=512, intermediate_size=1408, num_hidden_layers=8,
