@@ -234,7 +234,8 @@ def _pass(name: str, share: Share, one: Pass, gradients: float) -> Iterator[tupl
        gradient and that of the logits, in fp32 (``log_softmax`` and ``nll_loss`` in derivatives.yaml).
     2. The output matrix: the gradients of the logits and of the matrix.
     3. The last layer: what its backward pass works with; with checkpointing all that it saves, anew.
-    4. The end: all gradients, and how they travel.
+    4. The embedding: its gradient beside the others.
+    5. The end: all gradients, and how they travel.
     """
     always = _always(share)
     saved = one.tokens * kept_bytes(share) * share.layers_in_flight
@@ -255,6 +256,7 @@ def _pass(name: str, share: Share, one: Pass, gradients: float) -> Iterator[tupl
         begun | {_ACTIVATIONS: saved, _LOGITS: float(logits * share.width)},
     )
     yield f"{name}, at its last layer", begun | {_ACTIVATIONS: saved + in_layer}
+    yield f"{name}, at its embedding", always | _embedding(share, gradients)
     yield f"{name}, at its end", always | _end(share, gradients)
 
 
@@ -275,20 +277,34 @@ def _always(share: Share) -> Parts:
     }
 
 
-def _end(share: Share, gradients: float) -> Parts:
-    """The end of a backward pass.
+def _embedding(share: Share, gradients: float) -> Parts:
+    """The embedding's gradient is as large as the embedding (embedding_dense_backward). Where the output
+    matrix is the same, that matrix's gradient has waited, and autograd adds both into a third. Stages 2 and
+    3 have all others in their bucket."""
+    matrix, trained = share.output_matrix * share.width, share.trained * share.width
+    at_once = matrix * (3 if share.sizes.tied else 1)
+    bucket = share.bucket * share.width
+    if share.stage < 2:
+        others = 0.0 if gradients else trained - matrix
+        used = bucket if share.stage == 1 and share.on_gpu else 0.0
+        return {_GRADIENTS: gradients + others + at_once, _BUFFERS: used}
+    used = bucket if share.stage == 3 or share.on_gpu else max(bucket - matrix, 0.0)
+    return {_GRADIENTS: gradients + at_once, _BUFFERS: used}
 
-    The gradient of the embedding is there beside the others for a moment. Stages 1 and 2 move gradients
-    into a bucket, of which they send a flat copy (zero/stage_1_and_2.py: allreduce_bucket), whether there
-    are other ranks or not; stage 3 a reordered one (comm/coalesced_collectives.py); without ZeRO, ranks
-    send a flat copy.
+
+def _end(share: Share, gradients: float) -> Parts:
+    """The end of a backward pass: how gradients travel.
+
+    Stages 1 and 2 move them into a bucket, of which stage 2 sends a flat copy
+    (zero/stage_1_and_2.py: allreduce_bucket), whether there are other ranks or not; stage 3 a reordered one
+    (comm/coalesced_collectives.py); without ZeRO, ranks send a flat copy.
     """
-    width, matrix = share.width, share.output_matrix * share.width
+    width = share.width
     trained, bucket = share.trained * width, share.bucket * width
     copy = min(trained, share.bucket_limit * width)
-    if share.stage == 0:  # the embedding's own is gone when the others are sent
-        return {_GRADIENTS: trained, _BUFFERS: max(matrix, copy if share.dp > 1 else 0.0)}
-    if share.stage == 1:  # gradients that are in the bucket are nowhere else
+    if share.stage == 0:
+        return {_GRADIENTS: trained, _BUFFERS: copy if share.dp > 1 else 0.0}
+    if share.stage == 1:  # a flat copy is made once gradients are nowhere but in the bucket
         return {_GRADIENTS: trained, _BUFFERS: bucket}
     return {_GRADIENTS: gradients, _BUFFERS: bucket + copy}
 

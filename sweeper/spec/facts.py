@@ -24,6 +24,8 @@ class ModelSizes:
     vocab_size: int
     gated: bool
     """Whether the MLP multiplies two branches, as Llama's does."""
+    tied: bool = False
+    """Whether the output matrix is the embedding."""
     activation: str = ""
     """The MLP's activation function, by its name in transformers; empty where it is not known."""
     head_norms: bool = False

@@ -34,7 +34,7 @@ SEVEN_B = ModelSizes(
 )
 SMALL = replace(
     SEVEN_B, parameters=20_000_000, layers=6, hidden_size=384, intermediate_size=1024, heads=6, kv_heads=2,
-    head_dim=64, vocab_size=8000,
+    head_dim=64, vocab_size=8000, tied=True,
 )  # fmt: skip
 NOTHING = Pass(tokens=0, completion_tokens=0)
 IDLE = Workload(first=NOTHING, later=None, held_out=NOTHING)

@@ -50,7 +50,9 @@ def test_a_folder_tells_as_many_parameters_as_the_model_has(kind, shard_size, tm
     model = make_model(kind)
     model.save_pretrained(tmp_path, max_shard_size=shard_size)
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard_size == "30KB")
-    assert sizes_of(tmp_path).parameters == count(model)
+    sizes = sizes_of(tmp_path)
+    assert sizes.parameters == count(model)
+    assert sizes.tied == (kind != "llama")
 
 
 def test_a_folder_tells_the_widths_of_a_layer(tmp_path):
@@ -136,7 +138,7 @@ def test_a_gguf_file_tells_the_same(tied, tmp_path, quick_config):
     pytest.importorskip("gguf")
     parameters = write_gguf(tmp_path / "model.gguf", tied=tied)
     sizes = sizes_of(tmp_path / "model.gguf")
-    assert sizes.parameters == parameters
+    assert (sizes.parameters, sizes.tied) == (parameters, tied)
     assert (sizes.layers, sizes.hidden_size, sizes.intermediate_size, sizes.vocab_size) == (2, 32, 80, 96)
     assert (sizes.heads, sizes.kv_heads, sizes.head_dim, sizes.gated) == (4, 2, 8, True)
     adapters = quick_config(lora={"rank": 4, "targets": "q_proj,down_proj"})
