@@ -22,6 +22,7 @@ _GATES = ("gate_proj", "gate_up_proj", "ffn_gate", ".w1.", ".w3.")
 _MASKS, _FREQUENCIES = (".attn.bias", ".attn.masked_bias"), ".inv_freq"
 """Ends of names that older checkpoints have beside parameters. A bias has one dimension, a mask has not."""
 _OUTPUTS = ("lm_head.weight", "embed_out.weight", "output.weight")
+"""Whole names of output matrices; lm_head may be part of something larger."""
 _HEAD_NORMS = ("q_norm", "k_norm")
 _NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "token_embd")
 """Parts of names of matrices that ``all-linear`` leaves alone."""
@@ -126,7 +127,7 @@ def _sizes(shapes: Shapes, **sizes: Any) -> ModelSizes:
     return ModelSizes(
         parameters=sum(math.prod(shape) for shape in shapes.values()),
         gated=any(gate in name for name in shapes for gate in _GATES),
-        tied=not any(name.endswith(_OUTPUTS) for name in shapes),
+        tied=not any(name in _OUTPUTS or name.endswith(".lm_head.weight") for name in shapes),
         linear=linear,
         head_norms=any(norm in name for name in shapes for norm in _HEAD_NORMS),
         **sizes,
