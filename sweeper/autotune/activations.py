@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from sweeper.autotune.share import Share, adapted_modules
 
-__all__ = ["kept_bytes", "layer_bytes", "score_bytes", "working_bytes"]
+__all__ = ["keeps_scores", "kept_bytes", "layer_bytes", "score_bytes", "working_bytes"]
 
 _FP32 = 4
 _INTO_ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value")
@@ -40,7 +40,7 @@ def score_bytes(share: Share, squared_tokens: int) -> float:
     Without a fused kind, torch's scaled_dot_product_attention saves the softmax, the dropout's mask and their
     product in fp32 (_scaled_dot_product_attention_math).
     """
-    if not _keeps_scores(share):
+    if not keeps_scores(share):
         return 0.0
     return 3.0 * _FP32 * squared_tokens * share.sizes.heads / share.config.parallel.tp
 
@@ -66,7 +66,8 @@ def _widths(share: Share) -> tuple[float, float]:
     return sizes.heads * sizes.head_dim / tp, sizes.kv_heads * sizes.head_dim / tp
 
 
-def _keeps_scores(share: Share) -> bool:
+def keeps_scores(share: Share) -> bool:
+    """Whether training has no fused kind of attention."""
     return share.sizes.attention_dropout > 0 and not share.on_gpu
 
 
@@ -85,7 +86,7 @@ def _attention(share: Share) -> float:
     """Queries, keys, values and the output, and the logarithm of each head's sum in fp32. Without the fused
     kind, queries and keys are scaled into copies, in fp32, and so are values in half precision."""
     (query, key), width = _widths(share), share.width
-    if _keeps_scores(share):
+    if keeps_scores(share):
         return _FP32 * (query + 2 * key) + (0 if share.half else _FP32 * (query + key))
     return width * (2 * query + 2 * key) + _FP32 * share.sizes.heads / share.config.parallel.tp
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from sweeper.autotune.activations import kept_bytes, layer_bytes, score_bytes, working_bytes
+from sweeper.autotune.activations import keeps_scores, kept_bytes, layer_bytes, score_bytes, working_bytes
 from sweeper.autotune.share import GIB, Share, trainable_parameters
 from sweeper.spec import Config, ModelSizes
 
@@ -199,10 +199,12 @@ def _fixed_gib(share: Share) -> float:
 
 
 def _kernels(share: Share, work: Workload) -> float:
-    """Bytes of code that a CPU has for matrix products in half precision."""
+    """Bytes of code that a CPU has for matrix products in half precision. Attention that keeps scores
+    computes in fp32."""
     if share.on_gpu or not share.half:
         return 0.0
-    return (_PASS_KERNELS_GIB * work.pass_lengths + _ROW_KERNELS_GIB * work.row_lengths) * GIB
+    rows = 0.0 if keeps_scores(share) else work.row_lengths
+    return (_PASS_KERNELS_GIB * work.pass_lengths + _ROW_KERNELS_GIB * rows) * GIB
 
 
 def _moments(share: Share, work: Workload) -> Iterator[tuple[str, Parts]]:
@@ -234,7 +236,8 @@ def _pass(name: str, share: Share, one: Pass, gradients: float) -> Iterator[tupl
        gradient and that of the logits, in fp32 (``log_softmax`` and ``nll_loss`` in derivatives.yaml).
     2. The output matrix: the gradients of the logits and of the matrix.
     3. The last layer: what its backward pass works with; with checkpointing all that it saves, anew.
-    4. The embedding: its gradient beside the others.
+    4. The embedding: its gradient beside the others. Of what stage 3 gathered it is the last; parameters go
+       when no module will use them again (zero/partitioned_param_coordinator.py: __params_to_release).
     5. The end: all gradients, and how they travel.
     """
     always = _always(share)
@@ -256,8 +259,9 @@ def _pass(name: str, share: Share, one: Pass, gradients: float) -> Iterator[tupl
         begun | {_ACTIVATIONS: saved, _LOGITS: float(logits * share.width)},
     )
     yield f"{name}, at its last layer", begun | {_ACTIVATIONS: saved + in_layer}
-    yield f"{name}, at its embedding", always | _embedding(share, gradients)
-    yield f"{name}, at its end", always | _end(share, gradients)
+    last = always | {_GATHERED: min(always[_GATHERED], float(share.embedding * share.width))}
+    yield f"{name}, at its embedding", last | _embedding(share, gradients)
+    yield f"{name}, at its end", last | _end(share, gradients)
 
 
 def _squared(share: Share, one: Pass) -> int:
@@ -297,7 +301,8 @@ def _end(share: Share, gradients: float) -> Parts:
 
     Stages 1 and 2 move them into a bucket, of which stage 2 sends a flat copy
     (zero/stage_1_and_2.py: allreduce_bucket), whether there are other ranks or not; stage 3 a reordered one
-    (comm/coalesced_collectives.py); without ZeRO, ranks send a flat copy.
+    (comm/coalesced_collectives.py), which gloo, a CPU's backend, copies once more (torch's
+    ProcessGroupGloo::reduce_scatter_tensor_coalesced); without ZeRO, ranks send a flat copy.
     """
     width = share.width
     trained, bucket = share.trained * width, share.bucket * width
@@ -306,7 +311,8 @@ def _end(share: Share, gradients: float) -> Parts:
         return {_GRADIENTS: trained, _BUFFERS: copy if share.dp > 1 else 0.0}
     if share.stage == 1:  # a flat copy is made once gradients are nowhere but in the bucket
         return {_GRADIENTS: trained, _BUFFERS: bucket}
-    return {_GRADIENTS: gradients, _BUFFERS: bucket + copy}
+    copies = 2 if share.stage == 3 and not share.on_gpu else 1
+    return {_GRADIENTS: gradients, _BUFFERS: bucket + copies * copy}
 
 
 def _step(share: Share) -> Parts:

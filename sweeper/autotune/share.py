@@ -112,9 +112,14 @@ class Share:
         return self.trained / (self.dp if shared else 1)
 
     @property
+    def embedding(self) -> int:
+        """The embedding's; the output's matrix is as large."""
+        return self.sizes.vocab_size * self.sizes.hidden_size
+
+    @property
     def output_matrix(self) -> int:
-        """The output's, or as large, the embedding's, where it is trained."""
-        return 0 if self.has_adapters else self.sizes.vocab_size * self.sizes.hidden_size
+        """The output's, or the embedding's, where it is trained."""
+        return 0 if self.has_adapters else self.embedding
 
     @property
     def layers_in_flight(self) -> int:
