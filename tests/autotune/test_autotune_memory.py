@@ -198,6 +198,26 @@ def test_tensor_and_pipeline_ranks_hold_a_share(changes, sizes, first, ranks):
         assert part.states_gib <= whole.states_gib * (1 + 1e-9)
 
 
+@given(changes=settings, sizes=models, first=tokens, more=st.floats(0, 500))
+def test_more_lengths_count_in_half_precision_on_a_cpu_alone(changes, sizes, first, more):
+    config, work = config_of(**changes), work_of(first)
+    few = predict(config, sizes, work).total_gib
+    many = predict(config, sizes, replace(work, pass_lengths=work.pass_lengths + more)).total_gib
+    if changes["gpu"] or changes["precision"] == "fp32":
+        assert many == few
+    else:
+        assert many == pytest.approx(few + 0.0065 * more)
+
+
+def test_a_tied_embedding_has_three_gradients_of_its_size_at_once():
+    one = Workload(first=one_pass(1), later=one_pass(1), held_out=NOTHING)
+    tied, apart = (predict(config_of(), replace(SMALL, tied=tied), one) for tied in (True, False))
+    assert tied.moment == apart.moment == "a later pass of a step, at its embedding"
+    matrix = 4 * SMALL.vocab_size * SMALL.hidden_size
+    assert in_bytes(apart, "gradients") == 4 * SMALL.parameters + matrix
+    assert in_bytes(tied, "gradients") == 4 * SMALL.parameters + 3 * matrix
+
+
 @given(
     states=st.floats(0.97, 1.03), passing=st.floats(0.8, 1.25),
     sizes=st.lists(st.tuples(st.floats(0.5, 50), st.floats(0.1, 50)), min_size=2, max_size=5),
