@@ -212,7 +212,7 @@ def test_more_lengths_count_in_half_precision_on_a_cpu_alone(changes, sizes, fir
 def test_a_tied_embedding_has_three_gradients_of_its_size_at_once():
     one = Workload(first=one_pass(1), later=one_pass(1), held_out=NOTHING)
     tied, apart = (predict(config_of(), replace(SMALL, tied=tied), one) for tied in (True, False))
-    assert tied.moment == apart.moment == "a later pass of a step, at its embedding"
+    assert tied.moment == "a later pass of a step, at its embedding"
     matrix = 4 * SMALL.vocab_size * SMALL.hidden_size
     assert in_bytes(apart, "gradients") == 4 * SMALL.parameters + matrix
     assert in_bytes(tied, "gradients") == 4 * SMALL.parameters + 3 * matrix
