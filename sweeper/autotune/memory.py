@@ -1,36 +1,69 @@
-"""How much memory a rank needs, by part: arithmetic, from the model's sizes and the largest forward pass.
+"""How much memory a rank needs, by part: arithmetic, from the model's sizes and the largest forward passes.
 
-Model states are those of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054, section 3), as DeepSpeed 0.19
-lays them out with an optimizer that is given to it. Activations are what autograd saves: each operation's
-inputs or outputs that its derivative needs (torch's ``derivatives.yaml``), counted over one layer as
-transformers writes it; Korthikanti et al. 2022 (arXiv:2205.05198) count GPT's that way. Attention is the
-fused kind, which saves no matrix of scores.
+Model states are those of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054, section 3); what travels between
+ranks, and when it is copied, is read from DeepSpeed 0.19 (the files are named where they are used, below
+``deepspeed/runtime``). What a forward pass keeps is in ``sweeper.autotune.activations``.
+
+The peak is that of the highest of several moments of a trial. A moment is a name and its parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from sweeper.autotune.activations import keeps_scores, kept_bytes, layer_bytes, score_bytes, working_bytes
+from sweeper.autotune.share import GIB, Share, trainable_parameters
 from sweeper.spec import Config, ModelSizes
 
 __all__ = ["Calibration", "Memory", "Pass", "Workload", "calibrated", "predict", "trainable_parameters"]
 
-_GIB = 2**30
 _FP32 = 4
-_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 _ADAM_BYTES = 8
 """Two moments in fp32 (Kingma and Ba 2015, arXiv:1412.6980)."""
-_BUCKET_ELEMENTS = 500_000_000
-"""DeepSpeed's default reduce_bucket_size: gradients on their way to other ranks."""
-_LIVE_PARAMETERS = 1_000_000_000
-"""DeepSpeed's default stage3_max_live_parameters."""
-_FIXED_CPU_GIB, _FIXED_CUDA_GIB = 0.065, 0.25
-"""What no formula has: code and workspaces that are loaded with the first trial (measured on CPUs), and
-cuBLAS workspaces and small buffers on a GPU (not measured)."""
+_SUB_GROUP = 1_000_000_000
+"""DeepSpeed's default sub_group_size: so many elements stage 3 steps at a time (zero/config.py)."""
+_FIRST_TRIAL_GIB = 0.046
+"""What no formula has: code and workspaces that come with the first trial of a process (measured on CPUs;
+it is what is left after a step over the arithmetic of four models)."""
+_ZERO_GIB = 0.044
+"""ZeRO imports DeepSpeed's Muon optimizer, and with it torch's compiler, with its first reduction
+(zero/stage_1_and_2.py: average_tensor; measured: the import alone)."""
+_PEFT_GIB = 0.018
+"""Importing peft (measured)."""
+_PASS_KERNELS_GIB, _ROW_KERNELS_GIB = 0.0065, 0.0035
+"""oneDNN generates code for each size of matrix product in half precision, and keeps it: so much for each
+number of tokens that a pass has, and, through attention, for each that a row has (measured on CPUs)."""
+_CUDA_GIB = 0.25
+"""cuBLAS workspaces and small buffers on a GPU (an allowance, not measured)."""
 _FRAGMENTATION = {"cpu": 0.02, "cuda": 0.05}
-"""Share of the tensors' memory that is lost between them. On a CPU they have pages of their own (measured);
-for torch's CUDA allocator it is an allowance."""
+"""Share of what passes that is lost between tensors. On a CPU they have pages of their own (measured); for
+torch's CUDA allocator it is an allowance."""
+_STATES_DEVIATION, _PASSING_DEVIATION, _MEASURING_DEVIATION = 0.01, 0.1, 0.003
+"""How far off the arithmetic is expected to be, and a measured peak, as shares: what lets one measured point
+say most about what passes, which is known less well, and little about the states."""
+_CALIBRATION_RANGE = (0.5, 2.0)
+
+_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED = (
+    "untrained copy",
+    "parameters",
+    "fp32 weights",
+    "optimizer states",
+    "libraries",
+)
+_KERNELS = "generated code"
+_STAYING = (_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED, _KERNELS)
+_GRADIENTS, _GATHERED, _BUFFERS, _ACTIVATIONS, _LOGITS, _LOST = (
+    "gradients",
+    "gathered parameters",
+    "communication buffers",
+    "activations",
+    "logits",
+    "fragmentation",
+)
+
+Parts = dict[str, float]
+"""Bytes by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +73,9 @@ class Pass:
     tokens: int
     completion_tokens: int
     """Those that have logits."""
+    squared_tokens: int | None = None
+    """Sum of the squared lengths of its rows, for attention that keeps scores. None: not known, as if
+    all rows were of the longest length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +88,10 @@ class Workload:
     """Of the others; None without accumulation."""
     held_out: Pass
     """Of an evaluation."""
+    pass_lengths: float = 4
+    row_lengths: float = 16
+    """How many different numbers of tokens its passes and its rows have, of those trained on, with a third of
+    those held out, which have no backward pass. They count in half precision on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,160 +127,216 @@ class Memory:
         return self.total_gib - self.states_gib
 
 
-_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED = (
-    "untrained copy",
-    "parameters",
-    "fp32 weights",
-    "optimizer states",
-    "libraries",
-)
-_STAYING = (_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED)
-_GRADIENTS, _GATHERED, _BUCKETS, _ACTIVATIONS, _LOGITS, _LOST = (
-    "gradients",
-    "gathered parameters",
-    "communication buffers",
-    "activations",
-    "logits",
-    "fragmentation",
-)
-
-
-def calibrated(points: Sequence[tuple[Memory, float]]) -> Calibration:
-    """What probes make of the arithmetic: each a prediction and the peak that was measured, GiB."""
-    passing = sum(memory.passing_gib for memory, _ in points)
-    taken = sum(measured - memory.states_gib for memory, measured in points)
-    return Calibration(passing=min(max(taken / passing, 0.5), 2.0)) if passing else Calibration()
-
-
-def trainable_parameters(config: Config, sizes: ModelSizes) -> int:
-    """All, or those of the adapters: rank x (inputs + outputs) of each adapted matrix."""
-    lora = config.training.lora
-    if not lora:
-        return sizes.parameters
-    wanted = lora.targets.split(",") if isinstance(lora.targets, str) else lora.targets
-    names = [name.strip() for name in wanted]
-    return lora.rank * sum(n for name, n in sizes.linear.items() if names == ["all-linear"] or name in names)
-
-
 def predict(
     config: Config, sizes: ModelSizes, work: Workload, calibration: Calibration | None = None
 ) -> Memory:
     """The peak of one rank, at the moment of a trial when it is highest."""
+    share, by = Share(config, sizes), calibration or Calibration()
+    states = _states(share) | {_KERNELS: _kernels(share, work)}
+    lost = _FRAGMENTATION["cuda" if share.on_gpu else "cpu"]
     moments = [
-        Memory(parts={name: gib for name, gib in parts.items() if gib > 0}, moment=moment)
-        for moment, parts in _moments(config, sizes, work).items()
+        _scaled(states | parts | {_LOST: lost * sum(parts.values())}, moment, by)
+        for moment, parts in _moments(share, work)
     ]
-    scaled = [_calibrated(one, calibration or Calibration()) for one in moments]
-    return max(scaled, key=lambda one: one.total_gib)
+    return max(moments, key=lambda one: one.total_gib)
 
 
-def _calibrated(memory: Memory, by: Calibration) -> Memory:
-    parts = {
-        name: gib * (by.states if name in _STAYING else by.passing) for name, gib in memory.parts.items()
-    }
-    return Memory(parts=parts, moment=memory.moment)
+def calibrated(points: Iterable[tuple[Memory, float]]) -> Calibration:
+    """The two factors that bring predictions closest to the measured peaks (GiB) of the same trials.
 
-
-def _moments(config: Config, sizes: ModelSizes, work: Workload) -> dict[str, dict[str, float]]:
-    """Parts in GiB at each moment that may be the highest."""
-    states = _states(config, sizes)
-    gradients, buckets = _gradients(config, sizes)
-    at_first = gradients if config.deepspeed.zero_stage == 3 else 0.0  # stage 3 keeps room for them
-    moments = {"the first pass of a step": _pass(config, sizes, work.first, gradients=at_first)}
-    if work.later is not None:
-        moments["a later pass of a step"] = _pass(config, sizes, work.later, gradients=gradients)
-    moments["the optimizer's step"] = {_GRADIENTS: gradients, _BUCKETS: buckets}
-    moments["an evaluation"] = {
-        _ACTIVATIONS: work.held_out.tokens * _layer_bytes(config, sizes) / 2 / _GIB,
-        _LOGITS: _logits(sizes, work.held_out),
-    }
-    lost = _FRAGMENTATION["cuda" if config.resources.gpus_per_rank else "cpu"]
-    return {
-        moment: {**states, **parts, _LOST: lost * sum(parts.values())} for moment, parts in moments.items()
-    }
-
-
-def _pass(config: Config, sizes: ModelSizes, one: Pass, *, gradients: float) -> dict[str, float]:
-    """At the start of its backward pass, when all layers have saved what they save; with checkpointing it
-    may be higher when the first of them is computed anew, and its gradients are there as well."""
-    layers = -(-sizes.layers // config.parallel.pp)
-    kept = one.tokens * _kept_bytes(config, sizes) * layers / _GIB
-    logits = _logits(sizes, one)
-    if config.deepspeed.gradient_checkpointing:
-        again = 1.5 * one.tokens * _layer_bytes(config, sizes) / _GIB
-        if again > logits:
-            return {_GRADIENTS: gradients, _ACTIVATIONS: kept + again, _GATHERED: _gathered(config, sizes)}
-    return {_GRADIENTS: gradients, _ACTIVATIONS: kept, _LOGITS: logits, _GATHERED: _gathered(config, sizes)}
-
-
-def _gathered(config: Config, sizes: ModelSizes) -> float:
-    """GiB of parameters that ZeRO-3 has gathered from all ranks, or from itself, at one time."""
-    if config.deepspeed.zero_stage < 3:
-        return 0.0
-    held = min(sizes.parameters / config.parallel.tp, _LIVE_PARAMETERS)
-    return held * _BYTES[config.deepspeed.precision] / _GIB
-
-
-def _states(config: Config, sizes: ModelSizes) -> dict[str, float]:
-    """What stays from step to step."""
-    memory, dp = config.deepspeed, config.parallel.dp
-    on_cpu = not config.resources.gpus_per_rank
-    held = sizes.parameters / (config.parallel.tp * config.parallel.pp)
-    trained = trainable_parameters(config, sizes) / (config.parallel.tp * config.parallel.pp)
-    stage, width = memory.zero_stage, _BYTES[memory.precision]
-    share = dp if stage >= 1 else 1
-    offloaded = not on_cpu and memory.offload != "none"
-    master = trained * _FP32 / share if stage >= 1 or width < _FP32 else 0.0
-    adam = trained * _ADAM_BYTES / share
-    parameters = held * width / (dp if stage == 3 else 1)
-    return {
-        _UNTRAINED: sizes.parameters * width / _GIB if on_cpu else 0.0,
-        _PARAMETERS: 0.0 if not on_cpu and memory.offload == "all" else parameters / _GIB,
-        _MASTER: 0.0 if offloaded else master / _GIB,
-        _ADAM: 0.0 if offloaded else adam / _GIB,
-        _FIXED: _FIXED_CPU_GIB if on_cpu else _FIXED_CUDA_GIB,
-    }
-
-
-def _gradients(config: Config, sizes: ModelSizes) -> tuple[float, float]:
-    """GiB of gradients, and of the buffers in which they travel."""
-    memory, dp = config.deepspeed, config.parallel.dp
-    trained = trainable_parameters(config, sizes) / (config.parallel.tp * config.parallel.pp)
-    width = _BYTES[memory.precision]
-    share = dp if memory.zero_stage >= 2 else 1
-    bucket = min(trained, _BUCKET_ELEMENTS) * width if dp > 1 or memory.zero_stage >= 2 else 0.0
-    return trained * width / share / _GIB, bucket / _GIB
-
-
-def _layer_bytes(config: Config, sizes: ModelSizes) -> float:
-    """What one layer saves for its backward pass, bytes for each token.
-
-    Llama: both norms save their input, the normalized input and the output (in half precision the first in
-    fp32); the rotated queries and keys, the values, the attention's output, and it once more as the
-    projection's input; and the MLP its gate, the gate's activation, its other branch and their product.
-    GPT-2: norms save input and output, the MLP's tanh form of GELU saves five values of its width, and
-    dropout saves its masks.
+    Least squares of relative errors, drawn towards 1 as far as the expected deviations say: one point, or
+    several that are alike, moves mostly what passes, and no point leaves both at 1.
     """
-    width = _BYTES[config.deepspeed.precision]
-    h, f = sizes.hidden_size, sizes.intermediate_size
-    q, kv = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
-    if not sizes.gated:
-        return float(width * (6 * h + 3 * q + 2 * kv + 5 * f))
-    norms = 2 * (3 * h * width if width == _FP32 else (_FP32 + 2 * width) * h)
-    return float(norms + width * (3 * q + 2 * kv + 4 * f)) + _adapter_bytes(config, sizes)
+    ss, sp, pp = 1 / _STATES_DEVIATION**2, 0.0, 1 / _PASSING_DEVIATION**2
+    rs = rp = 0.0
+    for memory, measured_gib in points:
+        scale = 1 / (memory.total_gib * _MEASURING_DEVIATION)
+        states, passing = memory.states_gib * scale, memory.passing_gib * scale
+        rest = (measured_gib - memory.total_gib) * scale
+        ss, sp, pp = ss + states * states, sp + states * passing, pp + passing * passing
+        rs, rp = rs + states * rest, rp + passing * rest
+    determinant = ss * pp - sp * sp  # positive: both deviations are finite
+    low, high = _CALIBRATION_RANGE
+    return Calibration(
+        states=min(max(1 + (rs * pp - rp * sp) / determinant, low), high),
+        passing=min(max(1 + (rp * ss - rs * sp) / determinant, low), high),
+    )
 
 
-def _adapter_bytes(config: Config, sizes: ModelSizes) -> float:
-    return 0.0
+def _scaled(parts: Parts, moment: str, by: Calibration) -> Memory:
+    return Memory(
+        parts={
+            name: size / GIB * (by.states if name in _STAYING else by.passing)
+            for name, size in parts.items()
+            if size > 0
+        },
+        moment=moment,
+    )
 
 
-def _kept_bytes(config: Config, sizes: ModelSizes) -> float:
-    """What one layer keeps between its forward and its backward pass: with checkpointing its input."""
-    if config.deepspeed.gradient_checkpointing:
-        return float(sizes.hidden_size * _BYTES[config.deepspeed.precision])
-    return _layer_bytes(config, sizes)
+def _states(share: Share) -> Parts:
+    """What stays from step to step, bytes.
+
+    Each process keeps the untrained model in the host's memory. Half precision has fp32 weights beside its
+    own, and so has ZeRO in fp32, which steps on a flat copy (zero/stage_1_and_2.py, zero/stage3.py,
+    fp16/unfused_optimizer.py).
+    """
+    has_master = share.stage >= 1 or share.half
+    states = 0.0 if share.offloads("optimizer") else share.owned
+    return {
+        _UNTRAINED: 0.0 if share.on_gpu else share.sizes.parameters * share.width,
+        _PARAMETERS: 0.0 if share.offloads("all") else share.partitioned * share.width,
+        _MASTER: states * _FP32 * has_master,
+        _ADAM: states * _ADAM_BYTES,
+        _FIXED: _fixed_gib(share) * GIB,
+    }
 
 
-def _logits(sizes: ModelSizes, one: Pass) -> float:
-    """GiB in fp32: the log-probabilities, their gradient and the gradient of the logits."""
-    return 3 * one.completion_tokens * sizes.vocab_size * _FP32 / _GIB
+def _fixed_gib(share: Share) -> float:
+    if share.on_gpu:
+        return _CUDA_GIB
+    return _FIRST_TRIAL_GIB + _ZERO_GIB * (share.stage >= 1) + _PEFT_GIB * share.has_adapters
+
+
+def _kernels(share: Share, work: Workload) -> float:
+    """Bytes of code that a CPU has for matrix products in half precision. Attention that keeps scores
+    computes in fp32."""
+    if share.on_gpu or not share.half:
+        return 0.0
+    rows = 0.0 if keeps_scores(share) else work.row_lengths
+    return (_PASS_KERNELS_GIB * work.pass_lengths + _ROW_KERNELS_GIB * rows) * GIB
+
+
+def _moments(share: Share, work: Workload) -> Iterator[tuple[str, Parts]]:
+    """Every moment that may be the highest, and what it has on top of the states, bytes."""
+    kept = _kept_gradients(share)
+    yield from _pass("the first pass of a step", share, work.first, kept if share.stage == 3 else 0.0)
+    if work.later is not None:
+        yield from _pass("a later pass of a step", share, work.later, kept)
+    yield "the optimizer's step", _step(share)
+    yield "an evaluation", _evaluation(share, work.held_out)
+
+
+def _kept_gradients(share: Share) -> float:
+    """Bytes of gradients between the passes of one step.
+
+    They have the model's own precision (engine.py: grad_accum_dtype). Stages 0 and 1 keep all of them until
+    the last pass; stage 2 its partition; stage 3 a buffer of that size at all times. With offload, stages 2
+    and 3 keep theirs in the host's memory.
+    """
+    if share.offloads("optimizer") and share.stage >= 2:
+        return 0.0
+    return (share.owned if share.stage >= 2 else share.trained) * share.width
+
+
+def _pass(name: str, share: Share, one: Pass, gradients: float) -> Iterator[tuple[str, Parts]]:
+    """The heights of one forward and backward pass that finds so many bytes of gradients.
+
+    1. The loss: every layer has saved what it saves, and cross-entropy has the log-probabilities, their
+       gradient and that of the logits, in fp32 (``log_softmax`` and ``nll_loss`` in derivatives.yaml).
+    2. The output matrix: the gradients of the logits and of the matrix.
+    3. The last layer: what its backward pass works with; with checkpointing all that it saves, anew.
+    4. The embedding: its gradient beside the others. Of what stage 3 gathered it is the last; parameters go
+       when no module will use them again (zero/partitioned_param_coordinator.py: __params_to_release).
+    5. The end: all gradients, and how they travel.
+    """
+    always = _always(share)
+    saved = one.tokens * kept_bytes(share) * share.layers_in_flight
+    saved += score_bytes(share, _squared(share, one)) * share.layers_in_flight * (not share.recomputes)
+    matrix = share.output_matrix * share.width
+    bucket = share.bucket * share.width if share.stage in (1, 2) and share.on_gpu else 0.0
+    logits = one.completion_tokens * share.sizes.vocab_size
+    in_layer = one.tokens * working_bytes(share)
+    if share.recomputes:
+        in_layer += one.tokens * layer_bytes(share) + score_bytes(share, _squared(share, one))
+    begun = always | {_GRADIENTS: gradients + matrix, _BUFFERS: always[_BUFFERS] + bucket}
+    yield (
+        f"{name}, at its loss",
+        always | {_GRADIENTS: gradients, _ACTIVATIONS: saved, _LOGITS: 3.0 * logits * _FP32},
+    )
+    yield (
+        f"{name}, at its output matrix",
+        begun | {_ACTIVATIONS: saved, _LOGITS: float(logits * share.width)},
+    )
+    yield f"{name}, at its last layer", begun | {_ACTIVATIONS: saved + in_layer}
+    last = always | {_GATHERED: min(always[_GATHERED], float(share.embedding * share.width))}
+    yield f"{name}, at its embedding", last | _embedding(share, gradients)
+    yield f"{name}, at its end", last | _end(share, gradients)
+
+
+def _squared(share: Share, one: Pass) -> int:
+    longest = min(share.config.training.max_seq_len, one.tokens)
+    return one.tokens * longest if one.squared_tokens is None else one.squared_tokens
+
+
+def _always(share: Share) -> Parts:
+    """What stage 3 has around a pass: gathered parameters, and a bucket that it never frees
+    (zero/stage3.py: contiguous_gradients). A CPU has only those pages of it that were written to."""
+    if share.stage < 3:
+        return {_GATHERED: 0.0, _BUFFERS: 0.0}
+    prefetched = share.prefetched * share.width
+    return {
+        _GATHERED: share.gathered * share.width,
+        _BUFFERS: share.bucket * share.width + (prefetched if share.on_gpu else 0.0),
+    }
+
+
+def _embedding(share: Share, gradients: float) -> Parts:
+    """The embedding's gradient is as large as the embedding (embedding_dense_backward). Where the output
+    matrix is the same, that matrix's gradient has waited, and autograd adds both into a third. Stages 2 and
+    3 have all others in their bucket."""
+    matrix, trained = share.output_matrix * share.width, share.trained * share.width
+    at_once = matrix * (3 if share.sizes.tied else 1)
+    bucket = share.bucket * share.width
+    if share.stage < 2:
+        others = 0.0 if gradients else trained - matrix
+        used = bucket if share.stage == 1 and share.on_gpu else 0.0
+        return {_GRADIENTS: gradients + others + at_once, _BUFFERS: used}
+    used = bucket if share.stage == 3 or share.on_gpu else max(bucket - matrix, 0.0)
+    return {_GRADIENTS: gradients + at_once, _BUFFERS: used}
+
+
+def _end(share: Share, gradients: float) -> Parts:
+    """The end of a backward pass: how gradients travel.
+
+    Stages 1 and 2 move them into a bucket, of which stage 2 sends a flat copy
+    (zero/stage_1_and_2.py: allreduce_bucket), whether there are other ranks or not; stage 3 a reordered one
+    (comm/coalesced_collectives.py), which gloo, a CPU's backend, copies once more (torch's
+    ProcessGroupGloo::reduce_scatter_tensor_coalesced); without ZeRO, ranks send a flat copy.
+    """
+    width = share.width
+    trained, bucket = share.trained * width, share.bucket * width
+    copy = min(trained, share.bucket_limit * width)
+    if share.stage == 0:
+        return {_GRADIENTS: trained, _BUFFERS: copy if share.dp > 1 else 0.0}
+    if share.stage == 1:  # a flat copy is made once gradients are nowhere but in the bucket
+        return {_GRADIENTS: trained, _BUFFERS: bucket}
+    copies = 2 if share.stage == 3 and not share.on_gpu else 1
+    return {_GRADIENTS: gradients, _BUFFERS: bucket + copies * copy}
+
+
+def _step(share: Share) -> Parts:
+    """The optimizer's step. Without ZeRO in half precision there are fp32 gradients beside the others
+    (fp16/unfused_optimizer.py: step); with ZeRO the partition's gradients are flattened, and converted
+    before that copy is freed (zero/stage_1_and_2.py: step). Offload does all this on the host."""
+    always = {_BUFFERS: _always(share)[_BUFFERS]}
+    if share.offloads("optimizer"):
+        return always
+    converted = _FP32 * share.half
+    if share.stage == 0:
+        return {_GRADIENTS: share.trained * (share.width + converted)}
+    at_once = min(share.owned, _SUB_GROUP) if share.stage == 3 else share.owned
+    return {
+        _GRADIENTS: share.owned * share.width + at_once * converted,
+        _BUFFERS: always[_BUFFERS] + at_once * share.width,
+    }
+
+
+def _evaluation(share: Share, one: Pass) -> Parts:
+    """Nothing is saved: one layer at work, and the logits and log-probabilities in fp32."""
+    logits = one.completion_tokens * share.sizes.vocab_size
+    return _always(share) | {
+        _GRADIENTS: _kept_gradients(share) if share.stage == 3 else 0.0,
+        _ACTIVATIONS: one.tokens * working_bytes(share),
+        _LOGITS: 2.0 * logits * _FP32 + (logits * share.width if share.half else 0.0),
+    }

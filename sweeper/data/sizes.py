@@ -19,6 +19,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _LONGEST_HEAD_BYTES = 2**27
 _GATES = ("gate_proj", "gate_up_proj", "ffn_gate", ".w1.", ".w3.")
+_MASKS, _FREQUENCIES = (".attn.bias", ".attn.masked_bias"), ".inv_freq"
+"""Ends of names that older checkpoints have beside parameters. A bias has one dimension, a mask has not."""
+_OUTPUTS = ("lm_head.weight", "embed_out.weight", "output.weight")
+"""Whole names of output matrices; lm_head may be part of something larger."""
+_HEAD_NORMS = ("q_norm", "k_norm")
 _NOT_ADAPTED = ("embed", "wte", "wpe", "lm_head", "token_embd")
 """Parts of names of matrices that ``all-linear`` leaves alone."""
 _OF_GGUF = {
@@ -50,11 +55,12 @@ def model_sizes(model_path: str) -> ModelSizes | None:
 
 
 def _of_folder(folder: Path) -> ModelSizes | None:
-    config = json.loads((folder / "config.json").read_bytes())
+    config = _mapping(json.loads((folder / "config.json").read_bytes()))
     sizes = config["text_config"] if isinstance(config.get("text_config"), dict) else config
     shapes: dict[str, tuple[int, ...]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         shapes |= _shapes_in(file)
+    shapes = _parameters(shapes, tied=bool(config.get("tie_word_embeddings")))
     if not shapes:
         return None
     hidden = _first(sizes, "hidden_size", "n_embd", "d_model")
@@ -68,6 +74,9 @@ def _of_folder(folder: Path) -> ModelSizes | None:
         kv_heads=_first(sizes, "num_key_value_heads", default=heads),
         head_dim=_first(sizes, "head_dim", default=hidden // heads),
         vocab_size=_first(sizes, "vocab_size"),
+        activation=_activation(sizes),
+        dropout=_rate(sizes, "resid_pdrop", "hidden_dropout", "residual_dropout", "dropout"),
+        attention_dropout=_rate(sizes, "attn_pdrop", "attention_dropout"),
     )
 
 
@@ -93,11 +102,22 @@ def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
         (length,) = struct.unpack("<Q", stream.read(8))
         if length > _LONGEST_HEAD_BYTES:
             raise ValueError(length)
-        head = json.loads(stream.read(length))
+        head = _mapping(json.loads(stream.read(length)))
     return {name: tuple(one["shape"]) for name, one in head.items() if name != "__metadata__"}
 
 
-def _sizes(shapes: Shapes, **sizes: int) -> ModelSizes:
+def _parameters(shapes: Shapes, *, tied: bool) -> dict[str, tuple[int, ...]]:
+    """Without buffers, and without an output matrix that is the embedding once more."""
+    return {
+        name: shape
+        for name, shape in shapes.items()
+        if not name.endswith(_FREQUENCIES)
+        and not (name.endswith(_MASKS) and len(shape) != 1)
+        and not (name.endswith("lm_head.weight") and tied)
+    }
+
+
+def _sizes(shapes: Shapes, **sizes: Any) -> ModelSizes:
     linear: dict[str, int] = {}
     for name, shape in shapes.items():
         if len(shape) == 2 and name.count(".") > 1 and not any(one in name for one in _NOT_ADAPTED):
@@ -107,7 +127,9 @@ def _sizes(shapes: Shapes, **sizes: int) -> ModelSizes:
     return ModelSizes(
         parameters=sum(math.prod(shape) for shape in shapes.values()),
         gated=any(gate in name for name in shapes for gate in _GATES),
+        tied=not any(name in _OUTPUTS or name.endswith(".lm_head.weight") for name in shapes),
         linear=linear,
+        head_norms=any(norm in name for name in shapes for norm in _HEAD_NORMS),
         **sizes,
     )
 
@@ -120,3 +142,19 @@ def _first(mapping: Mapping[str, Any], *keys: str, default: int | None = None) -
     if default is None:
         raise KeyError(keys)
     return default
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(value)
+    return value
+
+
+def _activation(config: Mapping[str, Any]) -> str:
+    names = (config.get(key) for key in ("hidden_act", "activation_function", "hidden_activation"))
+    return next((name for name in names if isinstance(name, str)), "")
+
+
+def _rate(config: Mapping[str, Any], *keys: str) -> float:
+    values = (config.get(key) for key in keys)
+    return next((float(value) for value in values if isinstance(value, (int, float))), 0.0)

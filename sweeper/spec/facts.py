@@ -24,6 +24,16 @@ class ModelSizes:
     vocab_size: int
     gated: bool
     """Whether the MLP multiplies two branches, as Llama's does."""
+    tied: bool = False
+    """Whether the output matrix is the embedding."""
+    activation: str = ""
+    """The MLP's activation function, by its name in transformers; empty where it is not known."""
+    head_norms: bool = False
+    """Whether queries and keys are normalized, as Qwen3's are."""
+    dropout: float = 0.0
+    """Of the hidden states, in training."""
+    attention_dropout: float = 0.0
+    """Of the attention's scores, in training."""
     linear: Mapping[str, int] = field(default_factory=dict)
     """Name of a linear module -> inputs + outputs of all of that name: an adapter of rank r has r times so
     many parameters."""
