@@ -20,8 +20,8 @@ __all__ = [
     "Tried",
     "beside",
     "known_places",
-    "most_that_fit",
     "next_count",
+    "places_fit",
     "places_shape",
     "write_places",
 ]
@@ -107,23 +107,21 @@ def next_count(tried: Sequence[Tried], most: int, *, devices: int = 1) -> int | 
     return min(2 * last.places, most)
 
 
-def most_that_fit(tried: Tried, *, ranks: int, free_gib: float, on_one_device: int | None = None) -> int:
-    """How many places memory has room for, by what one place took.
+def places_fit(
+    places: int, tried: Tried, *, ranks: int, free_gib: float, on_one_device: int | None = None
+) -> bool:
+    """Whether memory has room for so many places, by what a rank took before.
 
     Args:
         ranks: processes of a place.
         free_gib: of the host, while the processes of one place are there and idle; or a GPU's whole memory.
         on_one_device: ranks that share a GPU at most; None: all are in the host's memory.
     """
-    room = free_gib * ROOM
     if on_one_device is None:
-        more = (room - ranks * tried.taken_gib) / (ranks * (tried.idle_gib + tried.taken_gib))
-        return max(1, 1 + int(max(more, 0.0)))
-    if min(ranks, on_one_device) * tried.taken_gib > room:
-        return 1
-    there = int(room / tried.taken_gib) if tried.taken_gib else on_one_device
-    # With a device full of them, further places go to the next one.
-    return 2**31 if there >= on_one_device else max(1, there // ranks)
+        needed = ranks * (places * tried.taken_gib + (places - 1) * tried.idle_gib)
+    else:
+        needed = min(places * ranks, on_one_device) * tried.taken_gib
+    return needed <= free_gib * ROOM
 
 
 def places_shape(config: Config, data: str) -> str:
@@ -135,9 +133,7 @@ def places_shape(config: Config, data: str) -> str:
     """
     tree = json.loads(shape_text(config, frozenset()))
     batch = config.training.global_batch_size
-    return json.dumps(
-        {**tree, "global_batch_size": batch, "data": data, "asked": "places"}, sort_keys=True
-    )
+    return json.dumps({**tree, "global_batch_size": batch, "data": data, "asked": "places"}, sort_keys=True)
 
 
 def known_places(shape: str) -> Places | None:
