@@ -104,7 +104,7 @@ class Session:
         return tunings
 
     def _shared_out(self, tunings: tuple[Tuning, ...]) -> tuple[tuple[Tuning, ...], Speed | None]:
-        """Settle how many trials run side by side, where that is left to measuring; the tunings as they hold."""
+        """Settle how many trials run side by side, if that is to be measured; the tunings as they hold then."""
         speed = tunings[0].speed if tunings else known_speed(self._space)
         if not self._space.shared:
             return tunings, speed
