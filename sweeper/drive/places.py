@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sweeper.autotune import (
     Places,
+    Speed,
     Tried,
     Tuning,
+    beside,
     few_passes,
     known_places,
+    known_speed,
     next_count,
     places_fit,
     places_shape,
@@ -26,13 +29,17 @@ from sweeper.autotune import (
 )
 from sweeper.data import prepared_folder, tokenized
 from sweeper.errors import TrialOutOfMemoryError
+from sweeper.search import Ledger
 from sweeper.spec import Config, Resources, Space, SweepFolder, most_places, with_places
 from sweeper.train import Job, Probed
 
 if TYPE_CHECKING:
     from sweeper.train.group import WorkerGroup
 
-__all__ = ["roomiest", "settle_places"]
+__all__ = ["roomiest", "settle_places", "shared_out"]
+
+_PLACES = "places"
+"""What the ledger keeps, so that resuming goes on with the same."""
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -44,6 +51,25 @@ def roomiest(space: Space) -> tuple[Config, int]:
         space = with_places(space, most_places(space))
     config = space.close(space.default_values())
     return config, config.resources.max_concurrent
+
+
+def shared_out(
+    space: Space, tunings: tuple[Tuning, ...], ledger: Ledger, folder: SweepFolder, say: Say
+) -> tuple[Space, tuple[Tuning, ...], Speed | None]:
+    """The space with as many trials side by side as the ledger has it, or as are measured now to be fastest;
+    the tunings, and the speed of a trial, as they hold then.
+
+    Where the space leaves nothing of it to measuring, all is as it is. Raises what settle_places does.
+    """
+    speed = tunings[0].speed if tunings else known_speed(space)
+    if not space.shared:
+        return space, tunings, speed
+    if noted := ledger.sweep_attributes().get(_PLACES):
+        places = Places.from_dict(noted)
+    else:
+        places = settle_places(space, tunings, space.measured, folder, say)
+        ledger.note_sweep(**{_PLACES: places.to_dict()})
+    return with_places(space, places.taken.places), *beside(tunings, places, speed)
 
 
 def settle_places(

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from sweeper.autotune import Places, Speed, Tuning, beside, cost_line, known_speed, lengths_of
+from sweeper.autotune import Speed, Tuning, cost_line, lengths_of
 from sweeper.data import LengthSample, model_fingerprint, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.mirror import Mirror
-from sweeper.drive.places import roomiest, settle_places
+from sweeper.drive.places import roomiest, shared_out
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
 from sweeper.drive.tuning import settle
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.recommend import write_answer, write_results
 from sweeper.search import Ledger, make_stopper
-from sweeper.spec import Space, SweepFolder, with_places
+from sweeper.spec import Space, SweepFolder
 from sweeper.train import reap
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Session", "versions"]
 
 _VERSIONED = ("sweeper", "torch", "deepspeed", "transformers", "peft", "ray", "optuna", "mlflow")
-_TUNINGS, _PLACES = "tunings", "places"
+_TUNINGS = "tunings"
 """What the ledger keeps of autotuning, so that resuming goes on with the same."""
 _TRACKING_PATIENCE_S, _INTERRUPTED_PATIENCE_S = 600.0, 5.0
 """How long the end of a sweep waits at most for an MLflow that makes progress, and how long an end that
@@ -67,7 +67,10 @@ class Session:
             self._view.say("starting Ray")
             with ray_for(config, places=places):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
-                tunings, speed = self._shared_out(self._settled())
+                self._space, tunings, speed = shared_out(
+                    self._space, self._settled(), self._ledger, self._folder, self._view.say
+                )
+                self._typical = self._space.close(self._space.default_values())
                 sample = lengths_of(self._space)
                 self._view.say(cost_line(self._space, sample, speed))
                 recorder = self._recorder(sample, tunings, speed)
@@ -102,21 +105,6 @@ class Session:
         tunings = settle(self._space, self._space.measured, self._folder, self._view.say)
         self._ledger.note_sweep(**{_TUNINGS: [one.to_dict() for one in tunings]})
         return tunings
-
-    def _shared_out(self, tunings: tuple[Tuning, ...]) -> tuple[tuple[Tuning, ...], Speed | None]:
-        """Settle how many trials run side by side, if that is to be measured; the tunings as they hold then."""
-        speed = tunings[0].speed if tunings else known_speed(self._space)
-        if not self._space.shared:
-            return tunings, speed
-        if noted := self._ledger.sweep_attributes().get(_PLACES):
-            places = Places.from_dict(noted)
-        else:
-            measured = self._space.measured
-            places = settle_places(self._space, tunings, measured, self._folder, self._view.say)
-            self._ledger.note_sweep(**{_PLACES: places.to_dict()})
-        self._space = with_places(self._space, places.taken.places)
-        self._typical = self._space.close(self._space.default_values())
-        return beside(tunings, places, speed)
 
     def _recorder(
         self, sample: LengthSample | None, tunings: tuple[Tuning, ...], speed: Speed | None
