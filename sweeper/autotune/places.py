@@ -20,8 +20,8 @@ __all__ = [
     "Tried",
     "beside",
     "known_places",
+    "most_that_fit",
     "next_count",
-    "places_fit",
     "places_shape",
     "write_places",
 ]
@@ -107,21 +107,25 @@ def next_count(tried: Sequence[Tried], most: int, *, devices: int = 1) -> int | 
     return min(2 * last.places, most)
 
 
-def places_fit(
-    places: int, tried: Tried, *, ranks: int, free_gib: float, on_one_device: int | None = None
-) -> bool:
-    """Whether memory has room for so many places, by what a rank took before.
+def most_that_fit(
+    count: int, last: Tried, *, ranks: int, free_gib: float, on_one_device: int | None = None
+) -> int | None:
+    """How many of so many places memory has room for, by what a rank took before; None where that is no more
+    than were tried last.
 
     Args:
         ranks: processes of a place.
         free_gib: of the host, while the processes of one place are there and idle; or a GPU's whole memory.
         on_one_device: ranks that share a GPU at most; None: all are in the host's memory.
     """
-    if on_one_device is None:
-        needed = ranks * (places * tried.taken_gib + (places - 1) * tried.idle_gib)
-    else:
-        needed = min(places * ranks, on_one_device) * tried.taken_gib
-    return needed <= free_gib * ROOM
+
+    def needed_gib(places: int) -> float:
+        if on_one_device is not None:
+            return min(places * ranks, on_one_device) * last.taken_gib
+        return ranks * (places * last.taken_gib + (places - 1) * last.idle_gib)
+
+    more = range(count, last.places, -1)
+    return next((places for places in more if needed_gib(places) <= free_gib * ROOM), None)
 
 
 def places_shape(config: Config, data: str) -> str:

@@ -19,8 +19,8 @@ from sweeper.autotune import (
     few_passes,
     known_places,
     known_speed,
+    most_that_fit,
     next_count,
-    places_fit,
     places_shape,
     shapes_of,
     step_rates,
@@ -30,7 +30,7 @@ from sweeper.autotune import (
 from sweeper.data import prepared_folder, tokenized
 from sweeper.errors import TrialOutOfMemoryError
 from sweeper.search import Ledger
-from sweeper.spec import Config, Resources, Space, SweepFolder, most_places, with_places
+from sweeper.spec import Config, Resources, Space, SweepFolder, lighter, most_places, with_places
 from sweeper.train import Job, Probed
 
 if TYPE_CHECKING:
@@ -110,11 +110,20 @@ def settle_places(
 
 
 def _measured(space: Space, config: Config, most: int, folder: SweepFolder, say: Say) -> tuple[Tried, ...]:
+    tried = _climbed(space, config, most, folder, say)
+    if tried[0].tokens_per_s is None and (smaller := lighter(config)) is not None:
+        # As a trial that does not fit is made smaller.
+        return _measured(space, smaller, most, folder, say)
+    return tried
+
+
+def _climbed(space: Space, config: Config, most: int, folder: SweepFolder, say: Say) -> tuple[Tried, ...]:
     tried: list[Tried] = []
     bench = _Bench(space, config, folder)
     try:
         while (count := next_count(tried, most, devices=_devices(space))) is not None:
-            tried.append(bench.at_once(count) if bench.has_room(count, tried) else bench.too_large(count))
+            fitting = bench.room_for(count, tried)
+            tried.append(bench.too_large(count) if fitting is None else bench.at_once(fitting))
             say(f"autotune: {_words(tried[-1])}")
     finally:
         bench.close()
@@ -131,16 +140,14 @@ class _Bench:
         self._start_s = 0.0
         self._idle_gib, self._free_gib = 0.0, 0.0
 
-    def has_room(self, count: int, tried: Sequence[Tried]) -> bool:
-        """One place is tried in any case."""
-        gpus = self._config.resources.gpus_per_rank
-        return not tried or places_fit(
-            count,
-            tried[-1],
-            ranks=self._config.parallel.ranks,
-            free_gib=self._free_gib,
-            on_one_device=int(1 / gpus + 1e-9) if gpus else None,
-        )
+    def room_for(self, count: int, tried: Sequence[Tried]) -> int | None:
+        """How many of so many places memory has room for; None where that is no more than were tried. One is
+        tried in any case."""
+        gpus, ranks = self._config.resources.gpus_per_rank, self._config.parallel.ranks
+        if not tried:
+            return count
+        on_one = int(1 / gpus + 1e-9) if gpus else None
+        return most_that_fit(count, tried[-1], ranks=ranks, free_gib=self._free_gib, on_one_device=on_one)
 
     def too_large(self, count: int) -> Tried:
         return Tried(places=count, cpus_per_rank=self._resources(count).cpus_per_rank, tokens_per_s=None)
@@ -279,4 +286,6 @@ def _answer(places: Places) -> str:
     written = f"max_concurrent: {taken.places}, cpus_per_rank: {taken.cpus_per_rank}"
     if taken.places > 1:
         return f"{taken.places} side by side: {places.gain:.1f} times the tokens/s of one ({written})"
+    if places.tried[-1].tokens_per_s is None:
+        return f"one trial at a time: memory has no room for more ({written})"
     return f"one trial at a time is as fast as several ({written})"

@@ -18,8 +18,8 @@ from sweeper.autotune import (
     beside,
     hardware_text,
     known_places,
+    most_that_fit,
     next_count,
-    places_fit,
     places_shape,
     shape_text,
     tuned,
@@ -86,17 +86,18 @@ def test_on_several_devices_places_that_share_the_first_say_nothing_of_the_secon
 
 def test_memory_holds_what_each_rank_takes_and_the_idle_process_of_each_further_one():
     one = dataclasses.replace(tried(1, 1.0), idle_gib=0.5, taken_gib=1.5)
-    assert places_fit(3, one, ranks=2, free_gib=12.0, on_one_device=None)  # 2 x (4.5 + 1.0) = 11.0
-    assert not places_fit(3, one, ranks=2, free_gib=11.0, on_one_device=None)
-    assert places_fit(16, one, ranks=1, free_gib=8.0, on_one_device=4)  # four of them on each GPU
-    assert not places_fit(4, one, ranks=1, free_gib=6.0, on_one_device=4)
+    assert most_that_fit(4, one, ranks=2, free_gib=12.0) == 3  # 2 x (3 x 1.5 + 2 x 0.5) = 11.0
+    assert most_that_fit(4, one, ranks=2, free_gib=11.0) == 2
+    assert most_that_fit(2, one, ranks=2, free_gib=7.0) is None
+    assert most_that_fit(16, one, ranks=1, free_gib=8.0, on_one_device=4) == 16  # four of them on each GPU
+    assert most_that_fit(4, one, ranks=1, free_gib=6.0, on_one_device=4) == 3
 
 
-@given(places=st.integers(1, 50), free=st.floats(0.0, 100.0), taken=st.floats(0.01, 9.0))
-def test_where_more_fit_fewer_do(places, free, taken):
+@given(free=st.floats(0.0, 100.0), less=st.floats(0.0, 1.0), taken=st.floats(0.01, 9.0))
+def test_less_memory_holds_no_more_places(free, less, taken):
     one = dataclasses.replace(tried(1, 1.0), idle_gib=0.5, taken_gib=taken)
-    if places_fit(places + 1, one, ranks=1, free_gib=free):
-        assert places_fit(places, one, ranks=1, free_gib=free)
+    much, little = (most_that_fit(64, one, ranks=1, free_gib=gib) or 1 for gib in (free, less * free))
+    assert 1 <= little <= much <= 64
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
@@ -23,14 +24,16 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def sweep(cache, write_space, tmp_path_factory):
+def sweep(cache, write_space, migrated, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
+    shutil.copy(migrated, folder / "mlflow.db")
     file = write_space(
         folder,
         training__per_device_batch_size=4,
         training__epochs=0.5,
         objective={"evaluations": 1},
         search={"trials": 2, "seed": 0},
+        checkpoints={"keep_last": 0, "model": "none"},
         resources={"max_concurrent": "auto"},
     )
     return run_sweep(file, out=folder / "sweep")
