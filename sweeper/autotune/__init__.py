@@ -19,10 +19,20 @@ from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
 from sweeper.autotune.lr_range import STEPS, Bracket, LrRange, is_lost, read_range, tried_range
 from sweeper.autotune.memory import Calibration, Memory, Pass, Workload, predict
+from sweeper.autotune.places import (
+    Places,
+    Tried,
+    beside,
+    known_places,
+    most_that_fit,
+    next_count,
+    places_shape,
+    write_places,
+)
 from sweeper.autotune.speed import Speed
 from sweeper.autotune.store import hardware_text, shape_text, write_tuning
 from sweeper.autotune.tables import batch_arithmetic, memory_text, system_rows, tuning_tables
-from sweeper.autotune.tuner import Tuner
+from sweeper.autotune.tuner import Tuner, few_passes, step_rates
 from sweeper.autotune.tuning import ProbeRecord, Tuning
 from sweeper.autotune.workload import workload_of
 
@@ -35,18 +45,23 @@ __all__ = [
     "Memory",
     "Pass",
     "PeakForecast",
+    "Places",
     "ProbeRecord",
     "Speed",
     "SweepCost",
+    "Tried",
     "Tuner",
     "Tuning",
     "Workload",
     "batch_arithmetic",
+    "beside",
     "compared",
     "cost_line",
     "cost_rows",
+    "few_passes",
     "hardware_text",
     "is_lost",
+    "known_places",
     "known_speed",
     "known_tunings",
     "left_to_measuring",
@@ -55,12 +70,16 @@ __all__ = [
     "lr_picture",
     "lr_span",
     "memory_text",
+    "most_that_fit",
+    "next_count",
+    "places_shape",
     "predict",
     "read_range",
     "reusable",
     "settled",
     "shape_text",
     "shapes_of",
+    "step_rates",
     "suggested",
     "sweep_cost",
     "system_rows",
@@ -69,5 +88,6 @@ __all__ = [
     "tuned",
     "tuning_tables",
     "workload_of",
+    "write_places",
     "write_tuning",
 ]

@@ -16,7 +16,7 @@ from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.spec import Config, Levers, ModelSizes
 from sweeper.train import Probed
 
-__all__ = ["PROBES", "Tuner"]
+__all__ = ["PROBES", "Tuner", "few_passes", "step_rates"]
 
 PROBES = 4
 """At most: one to learn from, and three that follow from it."""
@@ -71,7 +71,7 @@ class Tuner:
         began = time.monotonic()
         probed = None
         try:
-            probed = self.probe(_few_passes(candidate.config))
+            probed = self.probe(few_passes(candidate.config))
         except TrialOutOfMemoryError as error:
             self.say(f"{_words(candidate)}: does not fit ({error})")
         record = self._record(candidate, probed, time.monotonic() - began)
@@ -84,7 +84,7 @@ class Tuner:
     def _record(self, candidate: Candidate, probed: Probed | None, seconds: float) -> ProbeRecord:
         predicted = None
         if probed is not None and self.sizes is not None:
-            config = _few_passes(candidate.config)
+            config = few_passes(candidate.config)
             work = probed_workload(probed.passes, probed.held_out)
             memory = predict(config, self.sizes, work, self.calibration)
             predicted = memory.total_gib
@@ -92,7 +92,7 @@ class Tuner:
             self.calibration = calibrated(self._points)
         elif candidate.memory is not None:
             predicted = candidate.memory.total_gib
-        rates = () if probed is None else _rates(candidate.config, probed, candidate.pass_tokens)
+        rates = () if probed is None else step_rates(candidate.config, probed)
         return ProbeRecord(
             levers=candidate.levers,
             tokens_per_s=statistics.median(rates) if rates else None,
@@ -166,7 +166,7 @@ class Tuner:
         )
 
 
-def _few_passes(config: Config) -> Config:
+def few_passes(config: Config) -> Config:
     """The same passes, and at most two for an optimizer step: a probe times a pass without and one with the
     optimizer's work. In a pipeline all, as they overlap."""
     training = config.training
@@ -177,7 +177,7 @@ def _few_passes(config: Config) -> Config:
     return config.model_copy(update={"training": training.model_copy(update=changes)})
 
 
-def _rates(config: Config, probed: Probed, pass_tokens: float) -> tuple[float, ...]:
+def step_rates(config: Config, probed: Probed) -> tuple[float, ...]:
     """Tokens per second of the whole global batch, by each measured step.
 
     The time of all of its tokens at the rate of the passes without the optimizer's work, and that work

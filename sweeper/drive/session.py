@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from sweeper.autotune import Speed, Tuning, cost_line, known_speed, lengths_of
+from sweeper.autotune import Speed, Tuning, cost_line, lengths_of
 from sweeper.data import LengthSample, model_fingerprint, prepared_folder
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.mirror import Mirror
+from sweeper.drive.places import roomiest, shared_out
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
 from sweeper.drive.tuning import settle
@@ -58,22 +59,24 @@ class Session:
             KeyboardInterrupt: somebody wants an end; running trials have written their states, unless
                 it was wanted at once.
         """
-        places = self._typical.resources.max_concurrent
+        config, places = roomiest(self._space)
         self._folder.stop_file.unlink(missing_ok=True)
         with self._view, self._tracked(), Interrupts() as interrupts:
             if orphans := reap(self._folder.processes_dir):
                 self._view.say(f"ended {len(orphans)} processes of an earlier driver")
             self._view.say("starting Ray")
-            with ray_for(self._typical, places=places):
+            with ray_for(config, places=places):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
-                tunings = self._settled()
-                speed = tunings[0].speed if tunings else known_speed(self._space)
+                self._space, tunings, speed = shared_out(
+                    self._space, self._settled(), self._ledger, self._folder, self._view.say
+                )
+                self._typical = self._space.close(self._space.default_values())
                 sample = lengths_of(self._space)
                 self._view.say(cost_line(self._space, sample, speed))
                 recorder = self._recorder(sample, tunings, speed)
                 self._view.say("starting the workers")
                 interrupts.ask_first(lambda: self._ask_to_stop(recorder))
-                self._tuner(recorder, places).fit()
+                self._tuner(recorder).fit()
                 interrupts.ask_first(None)
             if recorder.problem is not None:
                 raise _to_mend(recorder.problem, self._folder)
@@ -140,12 +143,13 @@ class Session:
             self._mirror.close(_INTERRUPTED_PATIENCE_S)
             raise
 
-    def _tuner(self, recorder: Recorder, places: int) -> Tuner:
+    def _tuner(self, recorder: Recorder) -> Tuner:
         from ray import tune
 
         from sweeper.drive.searcher import LedgerScheduler, LedgerSearcher
         from sweeper.drive.trainable import TrialRunner
 
+        places = self._typical.resources.max_concurrent
         return tune.Tuner(
             TrialRunner,
             tune_config=tune.TuneConfig(

@@ -25,6 +25,7 @@ from sweeper.data import TokenizedData, gather_facts, prepared_folder, tokenized
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.lock import locked, usable
+from sweeper.drive.places import roomiest, settle_places
 from sweeper.drive.quiet import quiet
 from sweeper.errors import SweepInterruptedError, TrialFailedError
 from sweeper.spec import (
@@ -50,7 +51,8 @@ Say = Callable[[str], None]
 def autotune_file(
     space_file: Path, *, overrides: Sequence[str] = (), fresh: bool = False
 ) -> tuple[Space, tuple[Tuning, ...]]:
-    """Find the fastest system configuration for a file that fits, open or closed.
+    """Find the fastest system configuration for a file that fits, open or closed; where the file leaves that
+    to measuring, also how many trials are fastest side by side, which is told.
 
     Raises what ``settle`` does, and SweepInterruptedError.
     """
@@ -63,17 +65,17 @@ def autotune_file(
     with locked(scratch), quiet(scratch.logs_dir / "driver.log", *secrets) as person:
         console = Console(file=person, highlight=False)
         reap(scratch.processes_dir)
-        config = space.close(space.default_values())
+        measured, (config, places) = left_to_measuring(space), roomiest(space)
+
+        def say(text: str) -> None:
+            console.print(text, soft_wrap=True, markup=False)
+
         try:
-            with Interrupts() as interrupts, ray_for(config, places=1):
+            with Interrupts() as interrupts, ray_for(config, places=places):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
-                tunings = settle(
-                    space,
-                    left_to_measuring(space),
-                    scratch,
-                    lambda text: console.print(text, soft_wrap=True, markup=False),
-                    fresh=fresh,
-                )
+                tunings = settle(space, measured, scratch, say, fresh=fresh)
+                if space.shared:
+                    settle_places(space, tunings, measured, scratch, say, fresh=fresh)
         except KeyboardInterrupt as interrupt:
             raise SweepInterruptedError("interrupted; give the same command again") from interrupt
     return space, tunings

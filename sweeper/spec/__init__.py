@@ -49,6 +49,7 @@ from sweeper.spec.metrics import (
     require_metrics,
 )
 from sweeper.spec.opening import RangeTest
+from sweeper.spec.places import most_places, with_places
 from sweeper.spec.plan import TRUSTED, Plan, count_trials, make_plan, render
 from sweeper.spec.rules import lr as rule_of_thumb_lr
 from sweeper.spec.schema import json_schema
@@ -109,6 +110,7 @@ __all__ = [
     "load_space",
     "make_plan",
     "metric_name",
+    "most_places",
     "read_secrets",
     "render",
     "require_closed",
@@ -121,6 +123,7 @@ __all__ = [
     "split_of",
     "trial_sizes",
     "with_levers",
+    "with_places",
     "with_system",
     "write_secrets",
     "write_whole",

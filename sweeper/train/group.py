@@ -80,6 +80,8 @@ class _Rank:
             "checkpoint": self._worker.checkpoint,
             "save_model": self._worker.save_model,
             "probe": self._worker.probe,
+            "warm_up": self._worker.warm_up,
+            "measure": self._worker.measure,
             "room": self._worker.room,
             "stop": self._worker.stop,
             "grown": self._worker.grown,
@@ -150,6 +152,14 @@ class WorkerGroup:
         """A few optimizer steps, measured; the processes stay warm. Raises what the others raise."""
         self._log_file = job.log_file
         return cast(Probed, self._all("probe", job))
+
+    def warm_up(self, job: Job) -> None:
+        """The part of ``probe`` that is not measured: after it several groups can ``measure`` together."""
+        self._log_file = job.log_file
+        self._all("warm_up", job)
+
+    def measure(self) -> Probed:
+        return cast(Probed, self._all("measure"))
 
     def advance(self) -> Progress:
         return cast(Progress, self._all("advance"))

@@ -15,7 +15,7 @@ from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.memory import peak_memory_gib
 from sweeper.train.probed import Probed, StepTime
 
-__all__ = ["MOST_STEPS", "PassClock", "probe"]
+__all__ = ["MOST_STEPS", "PassClock", "Probe"]
 
 WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 24
 """The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made."""
@@ -34,49 +34,60 @@ class PassClock:
         self.ticks.append(time.perf_counter())
 
 
-def probe(
-    executor: Executor,
-    feed: TrainingFeed,
-    evaluation: EvaluationFeed,
-    clock: PassClock,
-    *,
-    called_s: float,
-    idle_gib: float,
-) -> Probed:
-    """Train on the first steps of a feed whose passes tell the clock, and evaluate once.
+class Probe:
+    """The first steps of a feed whose passes tell the clock: those that warm up, and those that are measured.
 
-    Every rank of the trial calls it; each returns the same but its own times.
+    In between it can wait for others. Every rank of the trial calls it; each returns the same but its own
+    times.
     """
-    startup_s = time.perf_counter() - called_s
-    warm_up = [_timed(executor, feed, clock, step) for step in range(WARM_UP_STEPS)]
-    wanted = _agreed(max(LEAST_STEPS, min(MOST_STEPS, int(MEASURE_S / warm_up[-1].seconds))))
-    last = min(feed.steps, WARM_UP_STEPS + wanted)
-    steps = [_timed(executor, feed, clock, step) for step in range(WARM_UP_STEPS, last)] or warm_up
-    began = time.perf_counter()
-    executor.evaluate(evaluation)
-    evaluated_s = time.perf_counter() - began
-    idle, peak = _highest(idle_gib), _highest(peak_memory_gib())
-    return Probed(
-        steps=tuple(steps),
-        passes=feed.largest_passes(last),
-        held_out=evaluation.largest_pass(),
-        evaluated_tokens_per_s=evaluation.tokens / evaluated_s,
-        startup_s=startup_s,
-        idle_gib=idle,
-        peak_gib=peak,
-    )
 
+    def __init__(
+        self,
+        executor: Executor,
+        feed: TrainingFeed,
+        evaluation: EvaluationFeed,
+        clock: PassClock,
+        *,
+        called_s: float,
+        idle_gib: float,
+    ) -> None:
+        self._executor, self._feed, self._evaluation, self._clock = executor, feed, evaluation, clock
+        self._startup_s, self._idle_gib = time.perf_counter() - called_s, idle_gib
+        self._warm: list[StepTime] = []
 
-def _timed(executor: Executor, feed: TrainingFeed, clock: PassClock, step: int) -> StepTime:
-    clock.ticks.clear()
-    began = time.perf_counter()
-    executor.optimizer_step(step)
-    get_accelerator().synchronize()
-    ended = time.perf_counter()
-    ticks = [*clock.ticks, ended]
-    passes = tuple(later - earlier for earlier, later in pairwise(ticks))
-    before = int(feed.tokens_after[step - 1]) if step else 0
-    return StepTime(tokens=int(feed.tokens_after[step]) - before, seconds=ended - began, passes_s=passes)
+    def warm_up(self) -> None:
+        self._warm = [self._timed(step) for step in range(WARM_UP_STEPS)]
+
+    def measure(self) -> Probed:
+        """Train on, and evaluate once."""
+        wanted = _agreed(max(LEAST_STEPS, min(MOST_STEPS, int(MEASURE_S / self._warm[-1].seconds))))
+        last = min(self._feed.steps, WARM_UP_STEPS + wanted)
+        steps = [self._timed(step) for step in range(WARM_UP_STEPS, last)] or self._warm
+        began = time.perf_counter()
+        self._executor.evaluate(self._evaluation)
+        evaluated_s = time.perf_counter() - began
+        idle, peak = _highest(self._idle_gib), _highest(peak_memory_gib())
+        return Probed(
+            steps=tuple(steps),
+            passes=self._feed.largest_passes(last),
+            held_out=self._evaluation.largest_pass(),
+            evaluated_tokens_per_s=self._evaluation.tokens / evaluated_s,
+            startup_s=self._startup_s,
+            idle_gib=idle,
+            peak_gib=peak,
+        )
+
+    def _timed(self, step: int) -> StepTime:
+        clock, feed = self._clock, self._feed
+        clock.ticks.clear()
+        began = time.perf_counter()
+        self._executor.optimizer_step(step)
+        get_accelerator().synchronize()
+        ended = time.perf_counter()
+        ticks = [*clock.ticks, ended]
+        passes = tuple(later - earlier for earlier, later in pairwise(ticks))
+        before = int(feed.tokens_after[step - 1]) if step else 0
+        return StepTime(tokens=int(feed.tokens_after[step]) - before, seconds=ended - began, passes_s=passes)
 
 
 def _agreed(count: int) -> int:

@@ -20,8 +20,7 @@ from sweeper.train.generation import Generation
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
 from sweeper.train.model import merged, save_model_folder
 from sweeper.train.optimizer import schedule_of
-from sweeper.train.probe import PassClock, probe
-from sweeper.train.probed import Probed
+from sweeper.train.probe import PassClock, Probe
 
 __all__ = ["Trainer"]
 
@@ -165,9 +164,9 @@ class Trainer:
             PEAK_MEMORY: peak_memory_gib(),
         }
 
-    def probe(self, clock: PassClock, *, called_s: float, idle_gib: float) -> Probed:
-        """Measure a few steps instead of training; ``called_s`` is when it was asked for (perf_counter)."""
-        return probe(
+    def probe(self, clock: PassClock, *, called_s: float, idle_gib: float) -> Probe:
+        """To measure a few steps instead of training; ``called_s``: when it was asked for (perf_counter)."""
+        return Probe(
             self._executor, self._feed, self._evaluation, clock, called_s=called_s, idle_gib=idle_gib
         )
 

@@ -36,7 +36,7 @@ from sweeper.train.memory import (
 )
 from sweeper.train.model import ModelStore
 from sweeper.train.pipeline import Pipeline
-from sweeper.train.probe import MOST_STEPS, PassClock
+from sweeper.train.probe import MOST_STEPS, PassClock, Probe
 from sweeper.train.probed import Probed
 from sweeper.train.processes import leave_mark
 from sweeper.train.replicas import Replicas
@@ -73,6 +73,7 @@ class RankWorker:
         self._after_first_gib: float | None = None
         self._idle_gib = 0.0
         self._clock: PassClock | None = None
+        self._probe: Probe | None = None
 
     def listen(self, address: str) -> int:
         """Where the ranks will meet, at this address and no other; returns the port.
@@ -177,13 +178,32 @@ class RankWorker:
 
         The job is of a few steps. Raises UserError as ``prepare`` does.
         """
+        self.warm_up(job)
+        return self.measure()
+
+    def warm_up(self, job: Job) -> None:
+        """The part of ``probe`` that is not measured."""
         self._clock, called_s = PassClock(), time.perf_counter()
         try:
             self.prepare(dataclasses.replace(job, steps=1 + MOST_STEPS))
-            return self._running().probe(self._clock, called_s=called_s, idle_gib=self._idle_gib)
+            self._probe = self._running().probe(self._clock, called_s=called_s, idle_gib=self._idle_gib)
+            self._probe.warm_up()
+        except BaseException:
+            self._end_probe()
+            raise
+
+    def measure(self) -> Probed:
+        """The rest of it."""
+        if self._probe is None:
+            raise TrialFailedError("no probe is warm on this rank")
+        try:
+            return self._probe.measure()
         finally:
-            self._clock = None
-            self.stop()
+            self._end_probe()
+
+    def _end_probe(self) -> None:
+        self._probe = self._clock = None
+        self.stop()
 
     def want_pause(self) -> None:
         """Have ``advance`` return soon. May be called from another thread while there is a trial."""

@@ -23,7 +23,7 @@ from typing import Any
 
 from sweeper.autotune import Tuner
 from sweeper.autotune.candidates import Candidate
-from sweeper.autotune.tuner import _few_passes, _rates
+from sweeper.autotune.tuner import few_passes, step_rates
 from sweeper.data import gather_facts, prepared_folder, tokenized
 from sweeper.data.sizes import model_sizes
 from sweeper.drive.cluster import ray_for
@@ -161,11 +161,11 @@ def _with(config: Config, **changes: Any) -> Config:
 
 def _try(shape: Shape, bench: _Bench, key: Key, candidate: Candidate) -> None:
     try:
-        probed = bench.probe(_few_passes(candidate.config))
+        probed = bench.probe(few_passes(candidate.config))
     except TrialOutOfMemoryError:
         shape.too_large += 1
         return
-    rates = _rates(candidate.config, probed, candidate.pass_tokens)
+    rates = step_rates(candidate.config, probed, candidate.pass_tokens)
     shape.speeds.setdefault(key, []).append(statistics.median(rates))
 
 

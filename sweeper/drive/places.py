@@ -1,0 +1,291 @@
+"""Before the quality search: how many trials side by side have the most tokens per second together."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from sweeper.autotune import (
+    Places,
+    Speed,
+    Tried,
+    Tuning,
+    beside,
+    few_passes,
+    known_places,
+    known_speed,
+    most_that_fit,
+    next_count,
+    places_shape,
+    shapes_of,
+    step_rates,
+    tuned,
+    write_places,
+)
+from sweeper.data import prepared_folder, tokenized
+from sweeper.errors import TrialOutOfMemoryError
+from sweeper.search import Ledger
+from sweeper.spec import Config, Resources, Space, SweepFolder, lighter, most_places, with_places
+from sweeper.train import Job, Probed
+
+if TYPE_CHECKING:
+    from sweeper.train.group import WorkerGroup
+
+__all__ = ["roomiest", "settle_places", "shared_out"]
+
+_PLACES = "places"
+"""What the ledger keeps, so that resuming goes on with the same."""
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+def roomiest(space: Space) -> tuple[Config, int]:
+    """The default trial, and how many of it there may be at once: what Ray needs room for."""
+    if space.shared:
+        space = with_places(space, most_places(space))
+    config = space.close(space.default_values())
+    return config, config.resources.max_concurrent
+
+
+def shared_out(
+    space: Space, tunings: tuple[Tuning, ...], ledger: Ledger, folder: SweepFolder, say: Say
+) -> tuple[Space, tuple[Tuning, ...], Speed | None]:
+    """The space with as many trials side by side as the ledger has it, or as are measured now to be fastest;
+    the tunings, and the speed of a trial, as they hold then.
+
+    Where the space leaves nothing of it to measuring, all is as it is. Raises what settle_places does.
+    """
+    speed = tunings[0].speed if tunings else known_speed(space)
+    if not space.shared:
+        return space, tunings, speed
+    if noted := ledger.sweep_attributes().get(_PLACES):
+        places = Places.from_dict(noted)
+    else:
+        places = settle_places(space, tunings, space.measured, folder, say)
+        ledger.note_sweep(**{_PLACES: places.to_dict()})
+    return with_places(space, places.taken.places), *beside(tunings, places, speed)
+
+
+def settle_places(
+    space: Space,
+    tunings: Sequence[Tuning],
+    measured: frozenset[str],
+    folder: SweepFolder,
+    say: Say,
+    *,
+    fresh: bool = False,
+) -> Places:
+    """What was found before, or is measured now, of the space's largest trial; Ray is running.
+
+    Args:
+        tunings: of one trial alone.
+        measured: paths of the fields that they settle.
+        folder: where tokenized rows, logs and the marks of processes lie.
+        fresh: measure again what is known.
+
+    Raises:
+        UserError: something of data or model is to be mended.
+        TrialFailedError: the processes were lost, and not for want of memory.
+    """
+    largest = max(shapes_of(space), key=lambda one: one.parallel.ranks)
+    config, most = tuned(largest, tunings, measured), most_places(space)
+    data = tokenized(config, prepared_folder(config, folder.cache_dir.absolute()))
+    shape = places_shape(config, data.fingerprint)
+    known = None if fresh else known_places(shape)
+    if known is not None and next_count(known.up_to(most).tried, most, devices=_devices(space)) is None:
+        places = known.up_to(most)
+        say(f"autotune: known, {_answer(places)}")
+        return places
+    say(f"autotune: measuring how many trials are fastest side by side, {most} at most")
+    places = Places(shape=shape, tried=_measured(space, config, most, folder, say))
+    write_places(places)
+    say(f"autotune: {_answer(places)}")
+    return places
+
+
+def _measured(space: Space, config: Config, most: int, folder: SweepFolder, say: Say) -> tuple[Tried, ...]:
+    tried = _climbed(space, config, most, folder, say)
+    if tried[0].tokens_per_s is None and (smaller := lighter(config)) is not None:
+        # As a trial that does not fit is made smaller.
+        return _measured(space, smaller, most, folder, say)
+    return tried
+
+
+def _climbed(space: Space, config: Config, most: int, folder: SweepFolder, say: Say) -> tuple[Tried, ...]:
+    tried: list[Tried] = []
+    bench = _Bench(space, config, folder)
+    try:
+        while (count := next_count(tried, most, devices=_devices(space))) is not None:
+            fitting = bench.room_for(count, tried)
+            tried.append(bench.too_large(count) if fitting is None else bench.at_once(fitting))
+            say(f"autotune: {_words(tried[-1])}")
+    finally:
+        bench.close()
+    return tuple(tried)
+
+
+class _Bench:
+    """The warm processes of all places; new ones where each has other cores than before."""
+
+    def __init__(self, space: Space, config: Config, folder: SweepFolder) -> None:
+        self._space, self._config, self._folder = space, config, folder
+        self._groups: list[WorkerGroup] = []
+        self._cpus_per_rank = 0
+        self._start_s = 0.0
+        self._idle_gib, self._free_gib = 0.0, 0.0
+
+    def room_for(self, count: int, tried: Sequence[Tried]) -> int | None:
+        """How many of so many places memory has room for; None where that is no more than were tried. One is
+        tried in any case."""
+        gpus, ranks = self._config.resources.gpus_per_rank, self._config.parallel.ranks
+        if not tried:
+            return count
+        on_one = int(1 / gpus + 1e-9) if gpus else None
+        return most_that_fit(count, tried[-1], ranks=ranks, free_gib=self._free_gib, on_one_device=on_one)
+
+    def too_large(self, count: int) -> Tried:
+        return Tried(places=count, cpus_per_rank=self._resources(count).cpus_per_rank, tokens_per_s=None)
+
+    def at_once(self, count: int) -> Tried:
+        """Raises what WorkerGroup does; its processes are gone then."""
+        began = time.monotonic()
+        self._start(count)
+        started, jobs = threading.Barrier(count), self._jobs(count)
+        try:
+            probes = self._each(
+                [partial(_probed, *pair, started) for pair in zip(self._groups, jobs, strict=True)]
+            )
+        except TrialOutOfMemoryError:
+            return self.too_large(count)
+        rates = [step_rates(self._config, one) for one in probes]
+        medians = [statistics.median(one) for one in rates]
+        startup_s = max(one.startup_s for one in probes)
+        return Tried(
+            places=count,
+            cpus_per_rank=self._cpus_per_rank,
+            tokens_per_s=sum(medians),
+            spread=max((max(one) - min(one)) / middle for one, middle in zip(rates, medians, strict=True)),
+            evaluated_tokens_per_s=min(one.evaluated_tokens_per_s for one in probes),
+            idle_gib=max(one.idle_gib for one in probes),
+            taken_gib=max(one.peak_gib - one.idle_gib for one in probes),
+            cold_start_s=self._start_s + startup_s,
+            warm_start_s=startup_s,
+            seconds=time.monotonic() - began,
+        )
+
+    def close(self) -> None:
+        while self._groups:
+            self._groups.pop().shut_down()
+
+    def _start(self, count: int) -> None:
+        """Have so many groups; threads are a property of a process."""
+        resources = self._resources(count)
+        if resources.cpus_per_rank != self._cpus_per_rank:
+            self.close()
+        self._cpus_per_rank = resources.cpus_per_rank
+        config = self._config.model_copy(update={"resources": resources})
+        began = time.monotonic()
+        self._each([partial(self._add, config)] * (count - len(self._groups)))
+        self._start_s = time.monotonic() - began
+        if not self._free_gib:
+            self._idle_gib, self._free_gib = self._groups[0].room()
+
+    def _add(self, config: Config) -> None:
+        from sweeper.train.group import WorkerGroup
+
+        self._groups.append(WorkerGroup(config, None))
+
+    def _resources(self, count: int) -> Resources:
+        shared = with_places(self._space, count).closed["resources.cpus_per_rank"]
+        return self._config.resources.model_copy(update={"max_concurrent": count, "cpus_per_rank": shared})
+
+    def _jobs(self, count: int) -> list[Job]:
+        resources = self._resources(count).model_copy(update={"memory_limit_gib": self._limit_gib(count)})
+        cache_dir = self._folder.cache_dir.absolute()
+        return [
+            Job(
+                config=few_passes(self._config).model_copy(update={"resources": resources}),
+                cache_dir=cache_dir,
+                data_dir=prepared_folder(self._config, cache_dir),
+                log_file=(self._folder.logs_dir / f"autotune-{place}.log").absolute(),
+                processes=self._folder.processes_dir.absolute(),
+                held_out_rows=32,
+            )
+            for place in range(count)
+        ]
+
+    def _limit_gib(self, count: int) -> float:
+        """What a rank may have: more is told by the allocator, before the kernel would end something."""
+        resources, ranks = self._config.resources, self._config.parallel.ranks
+        if resources.gpus_per_rank:
+            limit = self._free_gib * min(1.0, resources.gpus_per_rank)
+        else:
+            limit = (self._free_gib + ranks * self._idle_gib) / (ranks * count)
+        return min(limit, resources.memory_limit_gib or limit)
+
+    def _each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        """All at the same time; where one fails, or somebody interrupts, all processes are ended."""
+        if not calls:
+            return []
+        with ThreadPoolExecutor(len(calls)) as pool:
+            futures = [pool.submit(call) for call in calls]
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                if any(one.exception() for one in done):
+                    self.close()
+                    wait(futures)
+            except BaseException:
+                self.close()
+                raise
+        errors = [error for one in (*done, *futures) if (error := one.exception())]
+        if errors:
+            raise min(errors, key=_telling)
+        return [one.result() for one in futures]
+
+
+def _probed(group: WorkerGroup, job: Job, started: threading.Barrier) -> Probed:
+    """Measured from when all places are warm."""
+    try:
+        group.warm_up(job)
+    except BaseException:
+        started.abort()
+        raise
+    started.wait()
+    return group.measure()
+
+
+def _telling(error: BaseException) -> int:
+    """The lower, the more an error says of why all places ended."""
+    if isinstance(error, TrialOutOfMemoryError):
+        return 0
+    return 2 if isinstance(error, threading.BrokenBarrierError) else 1
+
+
+def _devices(space: Space) -> int:
+    return space.facts.devices if space.closed["resources.gpus_per_rank"] else 1
+
+
+def _words(tried: Tried) -> str:
+    if tried.tokens_per_s is None:
+        return f"{tried.places} side by side: no room in memory"
+    threads = "thread" if tried.cpus_per_rank == 1 else "threads"
+    return (
+        f"{tried.places} side by side: {tried.tokens_per_s:,.0f} tokens/s together "
+        f"(spread {tried.spread:.0%}), {tried.cpus_per_rank} {threads} per rank"
+    )
+
+
+def _answer(places: Places) -> str:
+    taken = places.taken
+    written = f"max_concurrent: {taken.places}, cpus_per_rank: {taken.cpus_per_rank}"
+    if taken.places > 1:
+        return f"{taken.places} side by side: {places.gain:.1f} times the tokens/s of one ({written})"
+    if places.tried[-1].tokens_per_s is None:
+        return f"one trial at a time: memory has no room for more ({written})"
+    return f"one trial at a time is as fast as several ({written})"
