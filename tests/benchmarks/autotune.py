@@ -165,7 +165,7 @@ def _try(shape: Shape, bench: _Bench, key: Key, candidate: Candidate) -> None:
     except TrialOutOfMemoryError:
         shape.too_large += 1
         return
-    rates = step_rates(candidate.config, probed, candidate.pass_tokens)
+    rates = step_rates(candidate.config, probed)
     shape.speeds.setdefault(key, []).append(statistics.median(rates))
 
 
