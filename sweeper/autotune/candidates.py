@@ -162,11 +162,10 @@ def _systems(config: Config, measured: frozenset[str]) -> Iterator[Config]:
 def _stages(config: Config) -> list[int]:
     """One rank has nobody to share with: stage 0 is the fastest there, and the others are for offload."""
     parallel = config.parallel
+    least = 1 if parallel.tp > 1 and config.deepspeed.precision != "fp32" else 0
     if parallel.dp == 1:
         offloads = config.resources.gpus_per_rank and parallel.pp == 1
-        least = 1 if parallel.tp > 1 and config.deepspeed.precision != "fp32" else 0
         return [least, 2, 3] if offloads else [least]
-    least = 1 if parallel.tp > 1 and config.deepspeed.precision != "fp32" else 0
     return list(range(least, 2 if parallel.pp > 1 else 4))
 
 

@@ -36,11 +36,9 @@ def shapes_of(space: Space) -> list[Config]:
     largest: dict[int, Config] = {}
     for values in space.combinations({*GROUPS[2], "training.lora.rank"}):
         config = space.close(values)
-        dp, batch = config.parallel.dp, config.training.global_batch_size
-        rank = config.training.lora.rank if config.training.lora else 0
-        before = largest.get(dp)
-        if before is None or (batch, rank) > _size(before):
-            largest[dp] = config
+        before = largest.get(config.parallel.dp)
+        if before is None or _size(config) > _size(before):
+            largest[config.parallel.dp] = config
     return list(largest.values())
 
 
@@ -62,8 +60,7 @@ def reusable(
         return None, "the known tuning of this shape was measured with a smaller global batch"
     if found.data == data.fingerprint:
         return found, ""
-    tokens, _ = pass_lengths(config, data)
-    mean_row = float(tokens.mean()) / config.training.per_device_batch_size
+    mean_row = float(pass_lengths(config, data)[0].mean()) / config.training.per_device_batch_size
     rows, passes = split_of(config, max(1, round(found.pass_tokens / mean_row)))
     levers = dataclasses.replace(found.levers, per_device_batch_size=rows, gradient_accumulation_steps=passes)
     if sizes is not None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from sweeper.autotune.candidates import ROOM
 from sweeper.autotune.speed import Speed
-from sweeper.autotune.store import cache_file, hardware_text, shape_text
+from sweeper.autotune.store import hardware_text, read_finding, shape_text, write_finding
 from sweeper.autotune.tuning import Tuning
-from sweeper.spec import Config, write_whole
+from sweeper.spec import Config
 
 __all__ = [
     "Places",
@@ -142,17 +142,12 @@ def places_shape(config: Config, data: str) -> str:
 
 def known_places(shape: str) -> Places | None:
     """What was found before on this hardware; None where there is none, or one of another version."""
-    try:
-        found = Places.from_dict(json.loads(cache_file(shape).read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return found if (found.shape, found.hardware) == (shape, hardware_text()) and found.tried else None
+    found = read_finding(shape, Places.from_dict)
+    return found if found is not None and found.hardware == hardware_text() and found.tried else None
 
 
 def write_places(places: Places) -> None:
-    file = cache_file(places.shape)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(places.to_dict(), indent=2) + "\n")
+    write_finding(places)
 
 
 def beside(

@@ -5,13 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from sweeper.autotune.tuning import Tuning
 from sweeper.data import model_fingerprint
 from sweeper.spec import SYSTEM, Config, write_whole
 
-__all__ = ["cache_file", "hardware_text", "read_tuning", "shape_text", "write_tuning"]
+__all__ = [
+    "cache_file",
+    "hardware_text",
+    "read_finding",
+    "read_tuning",
+    "shape_text",
+    "write_finding",
+    "write_tuning",
+]
 
 _VARIABLE = "SWEEPER_CACHE"
 
@@ -64,18 +74,40 @@ def cache_file(shape: str) -> Path:
 
 def read_tuning(shape: str) -> Tuning | None:
     """None where there is none, or one of another version."""
+    return read_finding(shape, Tuning.from_dict)
+
+
+def write_tuning(tuning: Tuning) -> Path:
+    """Returns the file."""
+    return write_finding(tuning)
+
+
+class Finding(Protocol):
+    """Something that was measured for a shape."""
+
+    @property
+    def shape(self) -> str: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+F = TypeVar("F", bound=Finding)
+
+
+def read_finding(shape: str, from_dict: Callable[[dict[str, Any]], F]) -> F | None:
+    """None where there is none, or one of another version; ``from_dict`` may raise TypeError, KeyError."""
     try:
-        found = Tuning.from_dict(json.loads(cache_file(shape).read_bytes()))
+        found = from_dict(json.loads(cache_file(shape).read_bytes()))
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return found if found.shape == shape else None
 
 
-def write_tuning(tuning: Tuning) -> Path:
+def write_finding(finding: Finding) -> Path:
     """Returns the file."""
-    file = cache_file(tuning.shape)
+    file = cache_file(finding.shape)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(tuning.to_dict(), indent=2) + "\n")
+    write_whole(file, json.dumps(finding.to_dict(), indent=2) + "\n")
     return file
 
 

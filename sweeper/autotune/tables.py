@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,11 @@ def tuning_tables(space: Space, tunings: tuple[Tuning, ...]) -> Iterator[Rendera
 
 def batch_arithmetic(space: Space, tunings: tuple[Tuning, ...]) -> list[str]:
     """One line for each global batch that trials have: asked, and how it is computed."""
+    of_dp = {json.loads(one.shape)["parallel"]["dp"]: one for one in tunings}
     lines = []
     for values in space.combinations(GROUPS[2]):
         config = space.close(values)
-        tuning = next((one for one in tunings if f'"dp": {config.parallel.dp}' in one.shape), None)
+        tuning = of_dp.get(config.parallel.dp)
         rows, passes = config.training.per_device_batch_size, config.training.gradient_accumulation_steps
         if tuning is not None:
             rows, passes = split_of(config, tuning.levers.per_device_batch_size)

@@ -43,12 +43,16 @@ class Tuner:
     """What is probed first, where it fits; None: what promises most."""
     say: Callable[[str], None] = lambda _: None
     calibration: Calibration = field(default_factory=Calibration)
-    records: list[ProbeRecord] = field(default_factory=list)
     probed: list[Probed] = field(default_factory=list)
     _points: list[tuple[Memory, float]] = field(default_factory=list)
     _works: dict[int, tuple[float, Workload]] = field(default_factory=dict)
     """Micro-batch -> tokens of a pass on average, and the largest passes."""
     _tried: list[tuple[Candidate, ProbeRecord]] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[ProbeRecord]:
+        """One for each probe, in their order."""
+        return [record for _, record in self._tried]
 
     def search(self) -> ProbeRecord:
         """The record of the fastest.
@@ -78,7 +82,6 @@ class Tuner:
         except TrialOutOfMemoryError as error:
             self.say(f"{_words(candidate)}: does not fit ({error})")
         record = self._record(candidate, probed, time.monotonic() - began)
-        self.records.append(record)
         self._tried.append((candidate, record))
         if probed is not None:
             self.probed.append(probed)
@@ -158,8 +161,8 @@ class Tuner:
     def _describe(self, config: Config) -> tuple[float, Memory | None]:
         rows = config.training.per_device_batch_size
         if rows not in self._works:
-            tokens, _ = pass_lengths(config, self.data)
-            self._works[rows] = float(tokens.mean()), workload_of(config, self.data)
+            lengths = pass_lengths(config, self.data)
+            self._works[rows] = float(lengths[0].mean()), workload_of(config, self.data, lengths)
         mean, work = self._works[rows]
         return mean, None if self.sizes is None else predict(config, self.sizes, work, self.calibration)
 

@@ -42,9 +42,12 @@ def pass_lengths(config: Config, data: TokenizedData) -> PassLengths:
     return tokens[dealt].sum(axis=3), completions[dealt].sum(axis=3)
 
 
-def workload_of(config: Config, data: TokenizedData) -> Workload:
-    """Raises DataError where the rows do not fill one global batch."""
-    tokens, completions = pass_lengths(config, data)
+def workload_of(config: Config, data: TokenizedData, lengths: PassLengths | None = None) -> Workload:
+    """``lengths`` are the configuration's ``pass_lengths``, where they are known already.
+
+    Raises DataError where the rows do not fill one global batch.
+    """
+    tokens, completions = pass_lengths(config, data) if lengths is None else lengths
     held_out = best_fit(data.eval.lengths, max(config.training.max_seq_len, int(data.eval.lengths.max())))
     return Workload(
         first=_largest(tokens[:, :1], completions[:, :1]),

@@ -16,8 +16,8 @@ class StepTime:
     seconds: float
     """Until all ranks had moved their weights."""
     passes_s: tuple[float, ...]
-    """Each forward and backward pass; the last one with the optimizer's work. Empty in a pipeline, where
-    passes overlap."""
+    """Each forward and backward pass; the last one with the optimizer's work. In a pipeline, where
+    passes overlap, only their sum means something."""
 
 
 @dataclass(frozen=True, kw_only=True)
