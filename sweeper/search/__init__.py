@@ -3,6 +3,7 @@
 Importing this room is cheap: Optuna is imported when a ledger is opened.
 """
 
+from sweeper.search.commits import is_committing
 from sweeper.search.ledger import Ledger
 from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of
 from sweeper.search.samplers import check_sampler
@@ -20,5 +21,6 @@ __all__ = [
     "best_of",
     "check_sampler",
     "check_storage",
+    "is_committing",
     "make_stopper",
 ]

@@ -23,6 +23,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from sweeper.errors import LedgerAwayError
+from sweeper.search.commits import committing
 
 __all__ = ["PatientStorage"]
 
@@ -113,7 +114,8 @@ class PatientStorage(RDBStorage):
         began, pause_s, is_repeated = time.monotonic(), _FIRST_PAUSE_S, False
         while True:
             try:
-                result = call(is_repeated)
+                with committing():
+                    result = call(is_repeated)
             except _Away as away:  # noqa: PERF203 - trying again is what the loop is for
                 left_s = 0.0 if self._gave_up else began + self._patience_s - time.monotonic()
                 if left_s <= 0:

@@ -14,7 +14,7 @@ from search_support import evaluation, sweep, train
 from sqlalchemy import event
 
 from sweeper.errors import LedgerAwayError, SpaceFileError, SweepFolderError
-from sweeper.search import Ledger, TrialState, check_storage, database, patience
+from sweeper.search import Ledger, TrialState, check_storage, database, is_committing, patience
 from sweeper.spec import dump_config
 
 ADDRESS = "postgresql://me:s%40cretive@db/x"
@@ -226,3 +226,14 @@ def test_an_interrupt_in_the_middle_of_a_call_is_no_outage(space_of, tmp_path):
     event.remove(engine, "do_execute", interrupt)
     ledger.note_sweep(state="interrupted")
     assert ledger.sweep_attributes()["state"] == "interrupted"
+
+
+def test_no_interrupt_is_let_into_a_call(space_of, tmp_path):
+    ledger = Ledger.create(f"sqlite:///{tmp_path / 'study.db'}", space_of())
+    seen = []
+    engine = ledger._storage._backend.engine
+    event.listen(engine, "do_execute", lambda *_: seen.append(is_committing()))
+    ledger.note_sweep(state="running")
+    ledger.trials()
+    assert seen and all(seen)
+    assert not is_committing()

@@ -1,0 +1,76 @@
+"""When an interrupt is let through: never in the middle of a commit, unless that does not end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from sweeper.drive import interrupts
+from sweeper.drive.interrupts import Interrupts
+from sweeper.search.commits import committing
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def waited(seconds: float) -> float:
+    """Pass the time in steps of bytecode, as a commit does; returns what it took."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+def test_an_interrupt_in_the_middle_of_a_commit_comes_after_it():
+    done = []
+    with pytest.raises(KeyboardInterrupt), Interrupts():
+        with committing():
+            interrupt()
+            done.append(waited(0.2))
+        waited(5)
+        done.append("went on for five seconds")
+    assert len(done) == 1
+
+
+def test_an_interrupt_elsewhere_comes_at_once():
+    done = []
+    with pytest.raises(KeyboardInterrupt), Interrupts():
+        with committing():
+            done.append(waited(0.01))
+        interrupt()
+        done.append(waited(0.02))
+    assert len(done) == 1
+
+
+def test_a_commit_that_does_not_end_is_interrupted_all_the_same(monkeypatch):
+    monkeypatch.setattr(interrupts, "_PATIENCE_S", 0.2)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), Interrupts(), committing():
+        interrupt()
+        waited(30)
+    assert time.monotonic() - began < 10
+
+
+def test_an_interrupt_that_waits_at_the_end_is_not_lost():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Interrupts(), committing():
+        interrupt()
+        signal.getsignal(signal.SIGINT)  # some bytecode, for the handler to run
+    assert signal.getsignal(signal.SIGINT) is before
+    time.sleep(0.1)  # nothing comes after it
+
+
+def test_the_first_signal_asks_and_the_second_interrupts():
+    asked = []
+    with pytest.raises(KeyboardInterrupt), Interrupts() as at_work:
+        at_work.ask_first(lambda: asked.append(time.monotonic()))
+        interrupt()
+        waited(0.2)
+        assert len(asked) == 1
+        interrupt()
+        waited(5)
+    assert len(asked) == 1
