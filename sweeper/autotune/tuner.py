@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.autotune.candidates import ROOM, Candidate, candidates_of, first_probe, next_probe
@@ -17,7 +17,7 @@ from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.spec import Config, Levers, ModelSizes
 from sweeper.train import Probed
 
-__all__ = ["PROBES", "Tuner", "few_passes", "step_rates"]
+__all__ = ["PROBES", "Tuner", "few_passes", "step_rates", "undisturbed"]
 
 PROBES = 4
 """At most: one to learn from, and three that follow from it."""
@@ -101,7 +101,7 @@ class Tuner:
         rates = () if probed is None else step_rates(candidate.config, probed)
         return ProbeRecord(
             levers=candidate.levers,
-            tokens_per_s=statistics.median(rates) if rates else None,
+            tokens_per_s=undisturbed(rates) if rates else None,
             spread=(max(rates) - min(rates)) / statistics.median(rates) if rates else 0.0,
             pass_tokens=candidate.pass_tokens,
             predicted_gib=predicted,
@@ -214,6 +214,11 @@ def step_rates(config: Config, probed: Probed) -> tuple[float, ...]:
         whole_s = (passes - 1) * without + last
         found.append(passes * share * config.parallel.dp / whole_s)
     return tuple(found)
+
+
+def undisturbed(rates: Sequence[float]) -> float:
+    """The mean of the faster half: what else runs on a machine only ever makes a step slower."""
+    return statistics.mean(sorted(rates)[len(rates) // 2 :])
 
 
 def _words(candidate: Candidate) -> str:

@@ -4,10 +4,10 @@
     python tests/benchmarks/autotune.py --only small,adapters --deepspeed-autotuner
 
 For each shape: ours first, in new processes and without any earlier answer; then every combination, each
-measured the same way; then the fastest three and ours once more, in turn, because the highest of many noisy
-figures is too high. Packed sequences are given the global batch that has the same tokens in a step. Prints
-a table, and exits with 1 when ours is below 95 % of the grid's best, took more than three probes after the
-first, or crashed.
+measured the same way; then a final of the grid's fastest four and ours, five rounds in turn. Only the final's
+figures are compared, because the highest of many noisy figures is too high. Packed sequences are given the
+global batch that has the same tokens in a step. Prints a table, and exits with 1 when ours is below 95 % of
+the grid's best, took more than three probes after the first, or crashed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 from sweeper.autotune import Tuner
 from sweeper.autotune.candidates import Candidate
-from sweeper.autotune.tuner import few_passes, step_rates
+from sweeper.autotune.tuner import few_passes, step_rates, undisturbed
 from sweeper.data import gather_facts, prepared_folder, tokenized
 from sweeper.data.sizes import model_sizes
 from sweeper.drive.cluster import ray_for
@@ -32,7 +32,8 @@ from sweeper.errors import TrialOutOfMemoryError
 from sweeper.quickstart import DATA_FILE, MODEL_DIR
 from sweeper.spec import SYSTEM, Config, Levers, SweepFolder, load_space
 
-MOST_PROBES, LEAST_SHARE, AGAIN = 4, 0.95, 3
+MOST_PROBES, LEAST_SHARE = 4, 0.95
+FINALISTS, ROUNDS = 4, 5
 Key = tuple[Levers, bool]
 """Levers, and whether packed."""
 
@@ -51,6 +52,8 @@ class Shape:
     grid_s: float = 0.0
     too_large: int = 0
     speeds: dict[Key, list[float]] = field(default_factory=dict)
+    """Of the whole grid; what was measured in the final takes the place of what was measured before."""
+    final: set[Key] = field(default_factory=set)
     peaks: list[tuple[float, float]] = field(default_factory=list)
     """Predicted and measured, GiB over the idle process."""
 
@@ -59,7 +62,7 @@ class Shape:
 
     @property
     def best(self) -> Key:
-        return max(self.speeds, key=self.median)
+        return max(self.final, key=self.median)
 
     @property
     def share(self) -> float:
@@ -91,7 +94,7 @@ def main() -> int:
         for shape in SHAPES:
             if shape.name in wanted:
                 measure(shape, models[shape.model], Path(scratch))
-                print(line(shape), flush=True)
+                print(line(shape), final(shape), sep="\n", flush=True)
     done = [one for one in SHAPES if one.ours is not None]
     errors = [abs(predicted / measured - 1) for one in done for predicted, measured in one.peaks]
     print(f"predicted peaks of ours: {statistics.mean(errors):.1%} off on average, {max(errors):.1%} at most")
@@ -132,8 +135,11 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             for key, candidate in grid.items():
                 _try(shape, bench, key, candidate)
             shape.grid_s = time.monotonic() - began
-            first = sorted(shape.speeds, key=shape.median, reverse=True)[:AGAIN]
-            for key in (*first, (shape.ours, False)) * 2:
+            fastest = sorted(shape.speeds, key=shape.median, reverse=True)[:FINALISTS]
+            shape.final = {*fastest, (shape.ours, False)}
+            for key in shape.final:
+                del shape.speeds[key]
+            for key in sorted(shape.final, key=str) * ROUNDS:
                 _try(shape, bench, key, grid[key])
         finally:
             bench.close()
@@ -166,13 +172,13 @@ def _try(shape: Shape, bench: _Bench, key: Key, candidate: Candidate) -> None:
         shape.too_large += 1
         return
     rates = step_rates(candidate.config, probed)
-    shape.speeds.setdefault(key, []).append(statistics.median(rates))
+    shape.speeds.setdefault(key, []).append(undisturbed(rates))
 
 
 def line(shape: Shape) -> str:
     best, packed = shape.best
     assert shape.ours is not None
-    unpacked = max((key for key in shape.speeds if not key[1]), key=shape.median)
+    unpacked = max((key for key in shape.final if not key[1]), key=shape.median)
     return (
         f"{shape.name:20} grid {len(shape.speeds):3} ({shape.too_large} too large) {shape.grid_s:5.0f} s | "
         f"best {shape.median(shape.best):7,.0f} tokens/s {_words(best)}{' packed' if packed else ''} | "
@@ -180,6 +186,18 @@ def line(shape: Shape) -> str:
         f"ours {shape.median((shape.ours, False)):7,.0f} {_words(shape.ours)} = {shape.share:.1%} "
         f"in {shape.probes} probes, {shape.ours_s:.0f} s = {shape.ours_s / shape.grid_s:.0%} of the grid's"
     )
+
+
+def final(shape: Shape) -> str:
+    """Each finalist's median, lowest and highest of its rounds, the fastest first."""
+    said = []
+    for key in sorted(shape.final, key=shape.median, reverse=True):
+        rates, whose = shape.speeds[key], " (ours)" if key == (shape.ours, False) else ""
+        packed = " packed" if key[1] else ""
+        said.append(
+            f"{_words(key[0])}{packed}{whose}: {shape.median(key):,.0f} [{min(rates):,.0f}, {max(rates):,.0f}]"
+        )
+    return "    final: " + "; ".join(said)
 
 
 def _words(levers: Levers) -> str:
