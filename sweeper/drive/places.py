@@ -28,6 +28,7 @@ from sweeper.autotune import (
     write_places,
 )
 from sweeper.data import prepared_folder, tokenized
+from sweeper.drive.probing import limit_gib, new_group, probe_job
 from sweeper.errors import TrialOutOfMemoryError
 from sweeper.search import Ledger
 from sweeper.spec import Config, Resources, Space, SweepFolder, lighter, most_places, with_places
@@ -135,6 +136,7 @@ class _Bench:
 
     def __init__(self, space: Space, config: Config, folder: SweepFolder) -> None:
         self._space, self._config, self._folder = space, config, folder
+        self._data_dir = prepared_folder(config, folder.cache_dir.absolute())
         self._groups: list[WorkerGroup] = []
         self._cpus_per_rank = 0
         self._start_s = 0.0
@@ -197,37 +199,19 @@ class _Bench:
             self._idle_gib, self._free_gib = self._groups[0].room()
 
     def _add(self, config: Config) -> None:
-        from sweeper.train.group import WorkerGroup
-
-        self._groups.append(WorkerGroup(config, None))
+        self._groups.append(new_group(config))
 
     def _resources(self, count: int) -> Resources:
         shared = with_places(self._space, count).closed["resources.cpus_per_rank"]
         return self._config.resources.model_copy(update={"max_concurrent": count, "cpus_per_rank": shared})
 
     def _jobs(self, count: int) -> list[Job]:
-        resources = self._resources(count).model_copy(update={"memory_limit_gib": self._limit_gib(count)})
-        cache_dir = self._folder.cache_dir.absolute()
+        config = few_passes(self._config).model_copy(update={"resources": self._resources(count)})
+        limit = limit_gib(config, places=count, idle_gib=self._idle_gib, free_gib=self._free_gib)
         return [
-            Job(
-                config=few_passes(self._config).model_copy(update={"resources": resources}),
-                cache_dir=cache_dir,
-                data_dir=prepared_folder(self._config, cache_dir),
-                log_file=(self._folder.logs_dir / f"autotune-{place}.log").absolute(),
-                processes=self._folder.processes_dir.absolute(),
-                held_out_rows=32,
-            )
+            probe_job(config, self._folder, self._data_dir, log=f"autotune-{place}.log", limit_gib=limit)
             for place in range(count)
         ]
-
-    def _limit_gib(self, count: int) -> float:
-        """What a rank may have: more is told by the allocator, before the kernel would end something."""
-        resources, ranks = self._config.resources, self._config.parallel.ranks
-        if resources.gpus_per_rank:
-            limit = self._free_gib * min(1.0, resources.gpus_per_rank)
-        else:
-            limit = (self._free_gib + ranks * self._idle_gib) / (ranks * count)
-        return min(limit, resources.memory_limit_gib or limit)
 
     def _each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """All at the same time; where one fails, or somebody interrupts, all processes are ended."""

@@ -117,7 +117,8 @@ class ProgressView:
             running.objective = progress.metrics.get(self._metric, running.objective)
             running.tokens_per_s = progress.metrics.get("perf/tokens_per_s", 0.0)
         if progress.paused:
-            self._line(f"trial {number} paused after step {progress.step}, its state is written")
+            state = "its state is written" if progress.tokens else "before its first"
+            self._line(f"trial {number} paused after step {progress.step}, {state}")
         elif progress.tokens == 0:
             self._line(f"untrained model: {self._metric} {compact(progress.metrics[self._metric])}")
 

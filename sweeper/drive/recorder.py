@@ -59,8 +59,10 @@ class Recorder:
         sample: LengthSample | None = None,
         tunings: tuple[Tuning, ...] = (),
         clock: Callable[[], float] = time.monotonic,
+        began_s: float | None = None,
     ) -> None:
-        """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not."""
+        """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not;
+        ``began_s`` is what the clock said when the driver began, where that was before."""
         self._space, self._ledger, self._folder = space, ledger, folder
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
         self._data_dir, self._tunings = data_dir, tunings
@@ -70,7 +72,8 @@ class Recorder:
         attributes = ledger.sweep_attributes()
         self._spent_before_s = float(attributes.get(_SPENT, 0.0))
         self._too_large = [TooLarge.from_dict(one) for one in attributes.get(_TOO_LARGE, [])]
-        self._began = self._counted = clock()
+        self._began = clock() if began_s is None else began_s
+        self._counted = clock()
         self._budget = Budget(space, Forecast(space, speed, sample), self._spent_s)
         self._peaks = PeakForecast(space.facts.sizes, data_dir, tunings)
         self._configs: dict[int, Config] = {}
@@ -247,9 +250,9 @@ class Recorder:
                     time_s=progress.time_s,
                 ),
             )
-        if progress.tokens == 0:
+        if progress.tokens == 0 and not progress.paused:
             self._ledger.note_untrained(progress.metrics[metric])
-        else:
+        elif progress.tokens:
             if STARTUP in progress.metrics:
                 self._ledger.note(number, startup_s=progress.metrics[STARTUP])
             self._refresh(number)

@@ -57,6 +57,7 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
         UserError: the file, the model, the data or the folder need mending; nothing was started.
         SweepInterruptedError: what was measured is in the ledger, and ``resume_sweep`` goes on.
     """
+    began_s = time.monotonic()
     space = load_space(space_file, overrides=overrides, gather=gather_facts)
     require_open(space)
     require_hardware(space)
@@ -80,7 +81,8 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
         quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person,
     ):
         store_space(space, folder)
-        return _conduct(space, folder, elsewhere or _new_ledger(folder.study_url, space), person)
+        ledger = elsewhere or _new_ledger(folder.study_url, space)
+        return _conduct(space, folder, ledger, person, began_s)
 
 
 def resume_sweep(root: Path) -> SweepResult:
@@ -89,6 +91,7 @@ def resume_sweep(root: Path) -> SweepResult:
     Raises:
         UserError: there is no sweep in the folder, or another driver is at work on it.
     """
+    began_s = time.monotonic()
     folder = SweepFolder(root)
     space = stored_space(folder)
     require_metrics(space)
@@ -96,7 +99,7 @@ def resume_sweep(root: Path) -> SweepResult:
         url = study_url(space, folder)
         ledger = Ledger.open(url, space) if Ledger.exists(url, space) else _new_ledger(url, space)
         with quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person:
-            return _conduct(space, folder, ledger, person)
+            return _conduct(space, folder, ledger, person, began_s)
 
 
 def _refuse_taken(storage: str | None, space: Space) -> None:
@@ -111,13 +114,15 @@ def _new_ledger(url: str, space: Space) -> Ledger:
     return ledger
 
 
-def _conduct(space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) -> SweepResult:
+def _conduct(
+    space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO, began_s: float
+) -> SweepResult:
     from sweeper.drive.session import Session
 
     if space.settings.trust_remote_code:
         print(TRUSTED, file=person, flush=True)
     with _state_of(ledger, folder):
-        session = Session(space, folder, ledger, person)
+        session = Session(space, folder, ledger, person, began_s=began_s)
         session.search()
         warnings = session.conclude()
     return SweepResult(

@@ -43,13 +43,17 @@ def versions() -> dict[str, str]:
 class Session:
     """Lives from the first trial's start to the answer; ``search`` and then ``conclude``."""
 
-    def __init__(self, space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO) -> None:
+    def __init__(
+        self, space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO, *, began_s: float
+    ) -> None:
+        """``began_s``: the monotonic clock when the command began; the budget counts from there."""
         self._space, self._folder, self._ledger = space, folder, ledger
         self._typical = space.close(space.default_values())
         finished = [record for record in ledger.trials() if record.state.is_finished]
         self._view = ProgressView(space, person, finished=finished)
         self._mirror = Mirror(space, folder, ledger)
         self._fingerprints: dict[str, str] = {}
+        self._began_s = began_s
 
     def search(self) -> None:
         """Run trials until the ledger has what was asked for.
@@ -124,6 +128,7 @@ class Session:
             speed=speed,
             sample=sample,
             tunings=tunings,
+            began_s=self._began_s,
         )
 
     def _tags(self) -> dict[str, str]:

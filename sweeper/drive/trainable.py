@@ -90,7 +90,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             # That another step is asked for says that the ledger has the evaluation before it.
             warnings += self._keep(lambda: self._keeper.keep_state(engine, last))
         progress = self._last = engine.advance()
-        if progress.paused:
+        if progress.paused and progress.tokens:
             warnings += self._keep(lambda: self._keeper.keep_state(engine, progress))
         elif progress.done:
             warnings += self._keep(lambda: self._keeper.keep_model(engine, progress))

@@ -26,6 +26,7 @@ from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.lock import locked, usable
 from sweeper.drive.places import roomiest, settle_places
+from sweeper.drive.probing import limit_gib, new_group, probe_job
 from sweeper.drive.quiet import quiet
 from sweeper.errors import SweepInterruptedError, TrialFailedError
 from sweeper.spec import (
@@ -38,7 +39,7 @@ from sweeper.spec import (
     require_hardware,
     secrets_of,
 )
-from sweeper.train import Job, Probed, reap
+from sweeper.train import Probed, reap
 
 if TYPE_CHECKING:
     from sweeper.train.group import WorkerGroup
@@ -165,39 +166,22 @@ class _Bench:
         self._config, self._folder = config, folder
         self._data_dir = prepared_folder(config, folder.cache_dir.absolute())
         began = time.monotonic()
-        self._group: WorkerGroup | None = _new_group(config)
+        self._group: WorkerGroup | None = new_group(config)
         self.started_s = time.monotonic() - began
         """What it took to have the processes."""
-        self._limit_gib = config.resources.memory_limit_gib
+        idle, free = self._group.room()
+        places = config.resources.max_concurrent
+        self._idle_gib = idle
+        self._limit_gib = max(limit_gib(config, places=places, idle_gib=idle, free_gib=free), idle)
 
     def room(self) -> tuple[float, float]:
         """GiB of an idle rank, and what a rank may take on top of it while all places are at work."""
-        assert self._group is not None
-        resources = self._config.resources
-        idle, capacity = self._group.room()
-        if resources.gpus_per_rank:
-            room = capacity * min(1.0, resources.gpus_per_rank) - idle
-        else:
-            room = capacity / (self._config.parallel.ranks * resources.max_concurrent)
-        if resources.memory_limit_gib is not None:
-            room = min(room, resources.memory_limit_gib - idle)
-        # A probe that takes more is told so by the allocator, before the kernel would end something.
-        room = max(room, 0.0)
-        self._limit_gib = idle + room
-        return idle, room
+        return self._idle_gib, self._limit_gib - self._idle_gib
 
     def probe(self, config: Config) -> Probed:
         """Raises what WorkerGroup does; after that the next probe has new processes."""
-        limited = config.resources.model_copy(update={"memory_limit_gib": self._limit_gib})
-        job = Job(
-            config=config.model_copy(update={"resources": limited}),
-            cache_dir=self._folder.cache_dir.absolute(),
-            data_dir=self._data_dir,
-            log_file=(self._folder.logs_dir / "autotune.log").absolute(),
-            processes=self._folder.processes_dir.absolute(),
-            held_out_rows=32,
-        )
-        self._group = self._group or _new_group(self._config)
+        job = probe_job(config, self._folder, self._data_dir, log="autotune.log", limit_gib=self._limit_gib)
+        self._group = self._group or new_group(self._config)
         try:
             return self._group.probe(job)
         except TrialFailedError:
@@ -208,12 +192,6 @@ class _Bench:
         if self._group is not None:
             self._group.shut_down()
             self._group = None
-
-
-def _new_group(config: Config) -> WorkerGroup:
-    from sweeper.train.group import WorkerGroup
-
-    return WorkerGroup(config, None)
 
 
 def _answer(tuning: Tuning, config: Config) -> str:

@@ -162,6 +162,8 @@ class WorkerGroup:
         return cast(Probed, self._all("measure"))
 
     def advance(self) -> Progress:
+        if self._pause_wanted():  # known before the first step, and not a second after it
+            ray.get([actor.want_pause.remote() for actor in self._actors])
         return cast(Progress, self._all("advance"))
 
     def checkpoint(self, folder: Path) -> None:

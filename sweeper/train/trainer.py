@@ -66,20 +66,21 @@ class Trainer:
         reset_peak_memory()
 
     def advance(self) -> Progress:
-        """Train to the next evaluation and evaluate, or to a pause that was wanted: at once where all ranks
-        heard of it at the last evaluation.
+        """Train to the next evaluation and evaluate, or to a pause that was wanted: at once where it was
+        wanted before the call.
 
         Raises TrialDivergedError, and what Generation.measure raises.
         """
         began, first = time.perf_counter(), self.step
         self._checked = began
+        self._hear()
         while self.step < self._pauses[0] and not self._pausing:
             self._optimizer_step()
             if len(self._pending) >= self._check_every:
                 self._collect()
         self._collect()
         performance = self._performance(first, time.perf_counter() - began)
-        paused = self.step < self._pauses[0]
+        paused = self.step < self._pauses[0] or (self._pausing and self.step == first)
         metrics = {} if paused else self._evaluate() | performance
         if not paused:
             self._pauses.pop(0)
@@ -112,6 +113,13 @@ class Trainer:
             raise self._divergence.error("the gradients overflow in fp16", self.step + 1) from error
         self._pending.append((summed, norm, time.time()))
         self.step += 1
+
+    def _hear(self) -> None:
+        """Of a wish to pause that came while there was nothing to be paused, as in a start."""
+        wanted = torch.tensor([float(self._pause_wanted())], device=self._feed.device)
+        if dist.get_world_size() > 1:
+            dist.all_reduce(wanted)
+        self._pausing = self._pausing or wanted.item() > 0
 
     def _collect(self) -> None:
         """Bring the losses of the last steps to the host, summed over ranks, and check them."""
