@@ -4,12 +4,12 @@
     python tests/benchmarks/autotune.py --only small,adapters --deepspeed-autotuner
 
 For each shape: ours first, in new processes and without any earlier answer; then every combination, each
-measured the same way; then a final of the grid's fastest four and ours, seven rounds in turn. Only the final's
-figures are compared, because the highest of many noisy figures is too high: every round trains on the same
-rows, and of each optimizer step the fastest of the rounds counts, as what else runs on a machine only makes
-it slower. Packed sequences are given the global batch that has the same tokens in a step. Prints a table, and
-exits with 1 when ours is below 95 % of the grid's best, took more than three probes after the first, or
-crashed.
+measured the same way; then a final of the grid's fastest four and ours, seven rounds in turn. Only the
+final's figures are compared, because the highest of many noisy figures is too high: every round trains on
+the same rows, and of each optimizer step the fastest of the rounds counts, as what else runs on a machine
+only makes it slower. Packed sequences are given the global batch that has the same tokens in a step. Prints
+a table, and exits with 1 when ours is below 95 % of the grid's best, took more than three probes after the
+first, or crashed.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Clock:
 
 @pytest.fixture
 def make_recorder(tmp_path, write_space):
-    def make(**changes: Any):
+    def make(*, began_s: float | None = None, **changes: Any):
         space = load_space(write_space(tmp_path, **changes), gather=gather_facts)
         folder = SweepFolder(tmp_path / "sweep")
         folder.root.mkdir(exist_ok=True)
@@ -59,8 +59,9 @@ def make_recorder(tmp_path, write_space):
         ledger = (Ledger.create if is_new else Ledger.open)(folder.study_url, space)
         heard, clock = Heard(), Clock()
         recorder = Recorder(
-            space, ledger, folder, make_stopper(space), [heard], data_dir=tmp_path, clock=clock
-        )
+            space, ledger, folder, make_stopper(space), [heard], data_dir=tmp_path, clock=clock,
+            began_s=began_s,
+        )  # fmt: skip
         return recorder, ledger, heard, clock
 
     return make
@@ -278,6 +279,26 @@ def test_a_stop_that_is_asked_for_lets_trials_write_their_states_and_starts_no_o
     assert not recorder.record(Outcome(number=number, progress=paused))
     assert ledger.trial(number).state is TrialState.RUNNING
     assert [evaluation.tokens for evaluation in ledger.trial(number).evaluations] == [500]
+
+
+def test_a_trial_that_pauses_before_its_first_step_stays_to_be_run(make_recorder):
+    recorder, ledger, _, _ = make_recorder()
+    number, _ = recorder.next_job()
+    recorder.ask_to_stop()
+    nothing = Progress(step=0, tokens=0, seconds=1.0, metrics={}, paused=True)
+    assert not recorder.record(Outcome(number=number, progress=nothing, prepared=PREPARED))
+    assert ledger.trial(number).state is TrialState.RUNNING and ledger.untrained is None
+    resumed, *_ = make_recorder()
+    again, job = resumed.next_job()
+    assert again == number and job.evaluate_untrained and job.resume_from is None
+
+
+def test_the_budget_counts_from_the_commands_beginning(make_recorder):
+    recorder, _, _, clock = make_recorder(search__time_budget="100s", began_s=-70.0)
+    clock.now = 29.0
+    assert not recorder.is_over()
+    clock.now = 31.0
+    assert recorder.is_over()
 
 
 def test_a_state_that_found_no_room_is_told_and_kept_with_the_trial(make_recorder):

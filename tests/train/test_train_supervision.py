@@ -95,8 +95,14 @@ def test_a_pause_comes_after_the_same_step_on_all_ranks_and_nothing_is_lost(
     groups, quick_config, job_of, run_in, tmp_path
 ):
     config = quick_config(dp=2, per_device_batch_size=4, epochs=6)
-    wanted = threading.Event()
-    group = groups(config, pause_wanted=wanted.is_set)
+    wanted, asked = threading.Event(), []
+
+    def is_wanted() -> bool:
+        """From the third question on, which is a second after the ranks have begun."""
+        asked.append(wanted.is_set())
+        return sum(asked) > 2
+
+    group = groups(config, pause_wanted=is_wanted)
     whole = run_in(group, job_of(config))
     group.prepare(job_of(config))
     wanted.set()
@@ -105,6 +111,7 @@ def test_a_pause_comes_after_the_same_step_on_all_ranks_and_nothing_is_lost(
     assert 0 < paused.step < whole.evaluations[0].step
     group.checkpoint(tmp_path / "state")
     wanted.clear()
+    asked.clear()
     group.prepare(replace(job_of(config), resume_from=tmp_path / "state"))
     rest = [group.advance()]
     while not rest[-1].done:

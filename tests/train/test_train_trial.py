@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -162,8 +163,26 @@ def test_a_precision_that_the_device_has_not_is_told_before_training(
 def test_a_pause_is_heard_however_short_the_way_to_the_next_evaluation_is(rank, quick_config, job_of):
     rank.prepare(job_of(quick_config(epochs=0.5)))
     first = rank.advance()
-    rank.want_pause()
+    wishes = itertools.chain(
+        [False], itertools.repeat(True)
+    )  # after the start, and before the first step's end
+    rank._trainer._pause_wanted = lambda: next(wishes)
     second, third = rank.advance(), rank.advance()
     assert first.step < second.step and not second.done and not second.paused
     assert third.paused and third.step == second.step
+    rank.stop()
+
+
+@pytest.mark.parametrize("evaluate_untrained", [True, False])
+def test_a_pause_that_was_wanted_before_a_trial_began_costs_it_no_step(
+    rank, quick_config, job_of, evaluate_untrained
+):
+    config = quick_config(epochs=0.5)
+    rank.prepare(job_of(config, evaluate_untrained=evaluate_untrained))
+    rank.want_pause()
+    nothing = rank.advance()
+    assert nothing.paused and (nothing.step, nothing.tokens, nothing.steps) == (0, 0, ())
+    rank.prepare(job_of(config, evaluate_untrained=evaluate_untrained))
+    first = rank.advance()
+    assert not first.paused and (first.step == 0) == evaluate_untrained
     rank.stop()
