@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sweeper.autotune.candidates import ROOM, Candidate, candidates_of, first_probe, next_probe
@@ -17,7 +17,7 @@ from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.spec import Config, Levers, ModelSizes
 from sweeper.train import Probed
 
-__all__ = ["PROBES", "Tuner", "few_passes", "step_rates", "undisturbed"]
+__all__ = ["PROBES", "Tuner", "few_passes", "step_rates"]
 
 PROBES = 4
 """At most: one to learn from, and three that follow from it."""
@@ -101,11 +101,12 @@ class Tuner:
         rates = () if probed is None else step_rates(candidate.config, probed)
         return ProbeRecord(
             levers=candidate.levers,
-            tokens_per_s=undisturbed(rates) if rates else None,
+            tokens_per_s=statistics.median(rates) if rates else None,
             spread=(max(rates) - min(rates)) / statistics.median(rates) if rates else 0.0,
             pass_tokens=candidate.pass_tokens,
             predicted_gib=predicted,
             measured_gib=None if probed is None else probed.peak_gib - probed.idle_gib,
+            yardstick_s=0.0 if probed is None else statistics.median(one.yardstick_s for one in probed.steps),
             seconds=seconds,
         )
 
@@ -119,16 +120,19 @@ class Tuner:
 
     def _in_doubt(self, best: tuple[Candidate, ProbeRecord]) -> Candidate | None:
         """The fastest once more, where another is close: the highest of several noisy figures is too high."""
-        fastest = self._speed(best[1])
-        others = [self._speed(record) for _, record in self._tried if record.levers != best[1].levers]
+        fastest = self._pace(best[1])
+        others = [self._pace(record) for _, record in self._tried if record.levers != best[1].levers]
         measured_once = sum(record.levers == best[1].levers for record in self.records) == 1
         close = max(others, default=0.0) > fastest * (1 - _CLOSE)
         return best[0] if measured_once and close else None
 
-    def _speed(self, record: ProbeRecord) -> float:
-        """Of its levers, over all probes of them; 0 where they did not fit."""
-        same = [one.tokens_per_s or 0.0 for one in self.records if one.levers == record.levers]
-        return statistics.mean(same)
+    def _pace(self, record: ProbeRecord) -> float:
+        """What its levers are compared by, over all probes of them; 0 where they did not fit.
+
+        Tokens for each yardstick: a machine that others keep busy is another one from minute to minute.
+        """
+        same = [one for one in self.records if one.levers == record.levers]
+        return statistics.mean((one.tokens_per_s or 0.0) * (one.yardstick_s or 1.0) for one in same)
 
     def _is_too_large(self, candidate: Candidate) -> bool:
         failed = [one.levers for one, record in self._tried if record.tokens_per_s is None]
@@ -145,15 +149,16 @@ class Tuner:
 
     def _best(self) -> tuple[Candidate, ProbeRecord] | None:
         done = [(one, record) for one, record in self._tried if record.tokens_per_s is not None]
-        return max(done, key=lambda pair: self._speed(pair[1]), default=None)
+        return max(done, key=lambda pair: self._pace(pair[1]), default=None)
 
     def _lightest_of_the_fastest(self) -> ProbeRecord:
         best = self._best()
         assert best is not None
-        least = self._speed(best[1]) * (1 - _SAME)
-        same = [one for one in self.records if one.tokens_per_s is not None and self._speed(one) >= least]
+        least = self._pace(best[1]) * (1 - _SAME)
+        same = [one for one in self.records if one.tokens_per_s is not None and self._pace(one) >= least]
         chosen = min(same, key=lambda one: one.measured_gib or 0.0)
-        return dataclasses.replace(chosen, tokens_per_s=self._speed(chosen))
+        rates = [one.tokens_per_s or 0.0 for one in same if one.levers == chosen.levers]
+        return dataclasses.replace(chosen, tokens_per_s=statistics.mean(rates))
 
     def _candidates(self) -> list[Candidate]:
         return candidates_of(self.config, self.measured, self._describe)
@@ -214,11 +219,6 @@ def step_rates(config: Config, probed: Probed) -> tuple[float, ...]:
         whole_s = (passes - 1) * without + last
         found.append(passes * share * config.parallel.dp / whole_s)
     return tuple(found)
-
-
-def undisturbed(rates: Sequence[float]) -> float:
-    """The mean of the faster half: what else runs on a machine only ever makes a step slower."""
-    return statistics.mean(sorted(rates)[len(rates) // 2 :])
 
 
 def _words(candidate: Candidate) -> str:

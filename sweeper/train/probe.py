@@ -21,6 +21,8 @@ WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 24
 """The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made."""
 MEASURE_S = 8.0
 """After so long no further step is begun, once there are LEAST_STEPS."""
+_YARDSTICK_PRODUCTS = 12
+"""Matrix products: some 40 ms of one core."""
 
 
 @dataclass
@@ -84,10 +86,30 @@ class Probe:
         self._executor.optimizer_step(step)
         get_accelerator().synchronize()
         ended = time.perf_counter()
-        ticks = [*clock.ticks, ended]
+        ticks, yardstick_s = [*clock.ticks, ended], _yardstick_s()
         passes = tuple(later - earlier for earlier, later in pairwise(ticks))
         before = int(feed.tokens_after[step - 1]) if step else 0
-        return StepTime(tokens=int(feed.tokens_after[step]) - before, seconds=ended - began, passes_s=passes)
+        return StepTime(
+            tokens=int(feed.tokens_after[step]) - before,
+            seconds=ended - began,
+            passes_s=passes,
+            yardstick_s=yardstick_s,
+        )
+
+
+def _yardstick_s() -> float:
+    """Of a piece of work that is always the same, on a CPU: what others do on the machine slows it down as it
+    does a training step. A GPU is nobody else's: 0."""
+    if get_accelerator().device_name() != "cpu":
+        return 0.0
+    left, right = (
+        torch.ones(256, 1024),
+        torch.ones(1024, 1024),
+    )  # given back at once: they are not the trial's
+    began = time.perf_counter()
+    for _ in range(_YARDSTICK_PRODUCTS):
+        torch.mm(left, right)
+    return time.perf_counter() - began
 
 
 def _agreed(count: int) -> int:

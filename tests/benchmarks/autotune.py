@@ -4,7 +4,7 @@
     python tests/benchmarks/autotune.py --only small,adapters --deepspeed-autotuner
 
 For each shape: ours first, in new processes and without any earlier answer; then every combination, each
-measured the same way; then a final of the grid's fastest four and ours, seven rounds in turn. Only the
+measured the same way; then a final of the grid's fastest four and ours, five rounds in turn. Only the
 final's figures are compared, because the highest of many noisy figures is too high: every round trains on
 the same rows, and of each optimizer step the fastest of the rounds counts, as what else runs on a machine
 only makes it slower. Packed sequences are given the global batch that has the same tokens in a step. Prints
@@ -25,7 +25,7 @@ from typing import Any
 
 from sweeper.autotune import Tuner
 from sweeper.autotune.candidates import Candidate
-from sweeper.autotune.tuner import few_passes, step_rates, undisturbed
+from sweeper.autotune.tuner import few_passes, step_rates
 from sweeper.data import gather_facts, prepared_folder, tokenized
 from sweeper.data.sizes import model_sizes
 from sweeper.drive.cluster import ray_for
@@ -35,7 +35,7 @@ from sweeper.quickstart import DATA_FILE, MODEL_DIR
 from sweeper.spec import SYSTEM, Config, Levers, SweepFolder, load_space
 
 MOST_PROBES, LEAST_SHARE = 4, 0.95
-FINALISTS, ROUNDS = 4, 7
+FINALISTS, ROUNDS = 4, 5
 Key = tuple[Levers, bool]
 """Levers, and whether packed."""
 
@@ -54,7 +54,7 @@ class Shape:
     grid_s: float = 0.0
     too_large: int = 0
     speeds: dict[Key, float] = field(default_factory=dict)
-    """Of the whole grid, tokens per second."""
+    """Of the whole grid, tokens for each yardstick (see the tuner)."""
     final: dict[Key, list[tuple[float, ...]]] = field(default_factory=dict)
     """[round][optimizer step] tokens per second."""
     peaks: list[tuple[float, float]] = field(default_factory=list)
@@ -138,13 +138,14 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             grid |= {(one.levers, True): one for one in _packed(config, tuner)}
             began = time.monotonic()
             for key, candidate in grid.items():
-                if rates := _rates(bench, candidate):
-                    shape.speeds[key] = undisturbed(rates)
+                rates, yardsticks = _rates(bench, candidate)
+                if rates:
+                    shape.speeds[key] = statistics.median(rates) * statistics.median(yardsticks)
             shape.too_large, shape.grid_s = len(grid) - len(shape.speeds), time.monotonic() - began
             fastest = sorted(shape.speeds, key=shape.speeds.__getitem__, reverse=True)[:FINALISTS]
             finalists = dict.fromkeys([*fastest, (shape.ours, False)])
             for key in [*finalists] * ROUNDS:
-                shape.final.setdefault(key, []).append(_rates(bench, grid[key]))
+                shape.final.setdefault(key, []).append(_rates(bench, grid[key])[0])
         finally:
             bench.close()
 
@@ -169,12 +170,13 @@ def _with(config: Config, **changes: Any) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=changes)})
 
 
-def _rates(bench: _Bench, candidate: Candidate) -> tuple[float, ...]:
-    """Of each optimizer step; none where it does not fit."""
+def _rates(bench: _Bench, candidate: Candidate) -> tuple[tuple[float, ...], list[float]]:
+    """Of each optimizer step, and its yardstick's seconds; none where it does not fit."""
     try:
-        return step_rates(candidate.config, bench.probe(few_passes(candidate.config)))
+        probed = bench.probe(few_passes(candidate.config))
     except TrialOutOfMemoryError:
-        return ()
+        return (), []
+    return step_rates(candidate.config, probed), [one.yardstick_s for one in probed.steps]
 
 
 def line(shape: Shape) -> str:

@@ -31,4 +31,4 @@ def test_a_rank_has_its_share_of_a_gpu(config_of):
 
 def test_the_files_own_limit_wins_where_it_is_lower(config_of):
     assert limit_gib(config_of(memory_limit_gib=2.0), places=1, idle_gib=0.5, free_gib=10.0) == 2.0
-    assert limit_gib(config_of(memory_limit_gib=64.0), places=1, idle_gib=0.5, free_gib=10.0) == 10.5
+    assert limit_gib(config_of(memory_limit_gib=64.0), places=1, idle_gib=0.5, free_gib=10.0) == 5.5
