@@ -194,3 +194,32 @@ def test_a_lucky_figure_is_measured_again_before_it_is_believed(rows, quick_conf
     assert [one.levers.zero_stage for one in tuner.records] == [0, 1, 2, 1]
     assert tuner.records[1].tokens_per_s > tuner.records[0].tokens_per_s
     assert best.levers.zero_stage == 0
+
+
+@given(st.lists(st.floats(0.5, 2.0), min_size=4, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_a_machine_that_others_keep_busy_misleads_no_more_than_a_quiet_one(rows, quick_config, slower):
+    """Each probe meets another crowd, which slows the yardstick down as it does the steps."""
+    config = quick_config(per_device_batch_size=32)
+    quiet, busy, crowds = Machine(rows), Machine(rows), iter(slower)
+
+    def crowded(asked: Config) -> Probed:
+        probed, factor = busy.probe(asked), next(crowds)
+        steps = tuple(
+            dataclasses.replace(
+                step,
+                seconds=step.seconds * factor,
+                passes_s=tuple(seconds * factor for seconds in step.passes_s),
+                yardstick_s=0.04 * factor,
+            )
+            for step in probed.steps
+        )
+        return dataclasses.replace(probed, steps=steps)
+
+    expected = tuner_of(config, quiet).search()
+    tuner = tuner_of(config, busy)
+    tuner.probe = crowded
+    found = tuner.search()
+    assert found.levers == expected.levers
+    measured = [one.tokens_per_s for one in tuner.records if one.levers == found.levers]
+    assert found.tokens_per_s == pytest.approx(sum(measured) / len(measured))  # real ones, not corrected
