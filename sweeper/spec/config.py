@@ -166,8 +166,9 @@ class Search(Section):
     stopper: Literal["auto", "asha", "median", "none"] = "auto"
     trials: Annotated[int, Field(ge=1)] = 16
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
-    """Written ``time_budget: 2h`` in a space file. Kept within 5 %: a trial that cannot end in time is not
-    begun, and one that turns out too slow for it is stopped."""
+    """Written ``time_budget: 2h`` in a space file. From the command's beginning to the last trial's end, over
+    all drivers of the sweep; kept within 5 %: a trial that cannot end in time is not begun, and one that
+    turns out too slow for it is stopped."""
     cost_budget: Annotated[float, Field(gt=0)] | None = None
     """Money that the sweep may cost, in the currency of ``resources.price_per_gpu_hour``; kept like
     ``time_budget``."""
