@@ -6,8 +6,7 @@
 For each shape: ours first, in new processes and without any earlier answer; then every combination, each
 measured the same way; then a final of the grid's fastest four and ours, five rounds in turn. Only the
 final's figures are compared, because the highest of many noisy figures is too high: every round trains on
-the same rows, and of each optimizer step the fastest of the rounds counts, as what else runs on a machine
-only makes it slower. Packed sequences are given the global batch that has the same tokens in a step. Prints
+the same rows, and a yardstick beside every step corrects for what else runs on the machine meanwhile. Packed sequences are given the global batch that has the same tokens in a step. Prints
 a table, and exits with 1 when ours is below 95 % of the grid's best, took more than three probes after the
 first, or crashed.
 """
@@ -40,6 +39,19 @@ Key = tuple[Levers, bool]
 """Levers, and whether packed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Of one probe, medians over its steps."""
+
+    tokens_per_s: float
+    yardstick_s: float
+
+    @property
+    def pace(self) -> float:
+        """Tokens for each yardstick, as the tuner compares by."""
+        return self.tokens_per_s * self.yardstick_s
+
+
 @dataclass
 class Shape:
     """One line of the table."""
@@ -53,17 +65,17 @@ class Shape:
     ours_s: float = 0.0
     grid_s: float = 0.0
     too_large: int = 0
-    speeds: dict[Key, float] = field(default_factory=dict)
-    """Of the whole grid, tokens for each yardstick (see the tuner)."""
-    final: dict[Key, list[tuple[float, ...]]] = field(default_factory=dict)
-    """[round][optimizer step] tokens per second."""
+    paces: dict[Key, float] = field(default_factory=dict)
+    """Of the whole grid."""
+    final: dict[Key, list[Rates]] = field(default_factory=dict)
+    """Of each round."""
     peaks: list[tuple[float, float]] = field(default_factory=list)
     """Predicted and measured, GiB over the idle process."""
 
     def speed(self, key: Key) -> float:
-        """Of a finalist, each of its steps at its fastest."""
-        steps = [max(rates) for rates in zip(*self.final[key], strict=False)]
-        return statistics.harmonic_mean(steps)
+        """Of a finalist: tokens per second, on a machine as busy as it was in the middle of the final."""
+        usual = statistics.median(one.yardstick_s for rounds in self.final.values() for one in rounds)
+        return statistics.median(one.pace for one in self.final[key]) / usual
 
     @property
     def best(self) -> Key:
@@ -138,14 +150,14 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             grid |= {(one.levers, True): one for one in _packed(config, tuner)}
             began = time.monotonic()
             for key, candidate in grid.items():
-                rates, yardsticks = _rates(bench, candidate)
-                if rates:
-                    shape.speeds[key] = statistics.median(rates) * statistics.median(yardsticks)
-            shape.too_large, shape.grid_s = len(grid) - len(shape.speeds), time.monotonic() - began
-            fastest = sorted(shape.speeds, key=shape.speeds.__getitem__, reverse=True)[:FINALISTS]
+                if (rates := _rates(bench, candidate)) is not None:
+                    shape.paces[key] = rates.pace
+            shape.too_large, shape.grid_s = len(grid) - len(shape.paces), time.monotonic() - began
+            fastest = sorted(shape.paces, key=shape.paces.__getitem__, reverse=True)[:FINALISTS]
             finalists = dict.fromkeys([*fastest, (shape.ours, False)])
             for key in [*finalists] * ROUNDS:
-                shape.final.setdefault(key, []).append(_rates(bench, grid[key])[0])
+                if (rates := _rates(bench, grid[key])) is not None:
+                    shape.final.setdefault(key, []).append(rates)
         finally:
             bench.close()
 
@@ -170,13 +182,16 @@ def _with(config: Config, **changes: Any) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=changes)})
 
 
-def _rates(bench: _Bench, candidate: Candidate) -> tuple[tuple[float, ...], list[float]]:
-    """Of each optimizer step, and its yardstick's seconds; none where it does not fit."""
+def _rates(bench: _Bench, candidate: Candidate) -> Rates | None:
+    """None where it does not fit."""
     try:
         probed = bench.probe(few_passes(candidate.config))
     except TrialOutOfMemoryError:
-        return (), []
-    return step_rates(candidate.config, probed), [one.yardstick_s for one in probed.steps]
+        return None
+    return Rates(
+        tokens_per_s=statistics.median(step_rates(candidate.config, probed)),
+        yardstick_s=statistics.median(one.yardstick_s for one in probed.steps),
+    )
 
 
 def line(shape: Shape) -> str:
@@ -184,7 +199,7 @@ def line(shape: Shape) -> str:
     assert shape.ours is not None
     unpacked = max((key for key in shape.final if not key[1]), key=shape.speed)
     return (
-        f"{shape.name:20} grid {len(shape.speeds):3} ({shape.too_large} too large) {shape.grid_s:5.0f} s | "
+        f"{shape.name:20} grid {len(shape.paces):3} ({shape.too_large} too large) {shape.grid_s:5.0f} s | "
         f"best {shape.speed(shape.best):7,.0f} tokens/s {_words(best)}{' packed' if packed else ''} | "
         f"best unpacked {shape.speed(unpacked):7,.0f} {_words(unpacked[0])} | "
         f"ours {shape.speed((shape.ours, False)):7,.0f} {_words(shape.ours)} = {shape.share:.1%} "
@@ -193,10 +208,10 @@ def line(shape: Shape) -> str:
 
 
 def final(shape: Shape) -> str:
-    """Each finalist with the medians of its slowest and its fastest round, the fastest first."""
+    """Each finalist, the fastest first, with its slowest and its fastest round as they were."""
     said = []
     for key in sorted(shape.final, key=shape.speed, reverse=True):
-        rounds = [statistics.median(rates) for rates in shape.final[key]]
+        rounds = [one.tokens_per_s for one in shape.final[key]]
         whose = " (ours)" if key == (shape.ours, False) else ""
         packed = " packed" if key[1] else ""
         each = f"[{min(rounds):,.0f}, {max(rounds):,.0f}]"
