@@ -6,9 +6,9 @@
 For each shape: ours first, in new processes and without any earlier answer; then every combination, each
 measured the same way; then a final of the grid's fastest four and ours, five rounds in turn. Only the
 final's figures are compared, because the highest of many noisy figures is too high: every round trains on
-the same rows, and a yardstick beside every step corrects for what else runs on the machine meanwhile. Packed sequences are given the global batch that has the same tokens in a step. Prints
-a table, and exits with 1 when ours is below 95 % of the grid's best, took more than three probes after the
-first, or crashed.
+the same rows, and a yardstick beside every step corrects for what else runs on the machine meanwhile.
+Packed sequences are given the global batch that has the same tokens in a step. Prints a table, and exits
+with 1 when ours is below 95 % of the grid's best, took more than three probes after the first, or crashed.
 """
 
 from __future__ import annotations
