@@ -21,8 +21,9 @@ WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 24
 """The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made."""
 MEASURE_S = 8.0
 """After so long no further step is begun, once there are LEAST_STEPS."""
-_YARDSTICK_PRODUCTS = 12
-"""Matrix products: some 40 ms of one core."""
+_YARDSTICK_SHARE, _YARDSTICK_PRODUCTS = 0.25, 8
+"""A yardstick is held beside a step for this share of the step's time, and for so many matrix products at
+least: some 25 ms of one core."""
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Probe:
         self._executor.optimizer_step(step)
         get_accelerator().synchronize()
         ended = time.perf_counter()
-        ticks, yardstick_s = [*clock.ticks, ended], _yardstick_s()
+        ticks, yardstick_s = [*clock.ticks, ended], _yardstick_s(_YARDSTICK_SHARE * (ended - began))
         passes = tuple(later - earlier for earlier, later in pairwise(ticks))
         before = int(feed.tokens_after[step - 1]) if step else 0
         return StepTime(
@@ -97,8 +98,8 @@ class Probe:
         )
 
 
-def _yardstick_s() -> float:
-    """Of a piece of work that is always the same, on a CPU: what others do on the machine slows it down as it
+def _yardstick_s(at_least_s: float) -> float:
+    """Of one matrix product, always the same, on a CPU: what others do on the machine slows it down as it
     does a training step. A GPU is nobody else's: 0."""
     if get_accelerator().device_name() != "cpu":
         return 0.0
@@ -106,10 +107,11 @@ def _yardstick_s() -> float:
         torch.ones(256, 1024),
         torch.ones(1024, 1024),
     )  # given back at once: they are not the trial's
-    began = time.perf_counter()
-    for _ in range(_YARDSTICK_PRODUCTS):
+    began, products = time.perf_counter(), 0
+    while products < _YARDSTICK_PRODUCTS or time.perf_counter() - began < at_least_s:
         torch.mm(left, right)
-    return time.perf_counter() - began
+        products += 1
+    return (time.perf_counter() - began) / products
 
 
 def _agreed(count: int) -> int:

@@ -19,7 +19,7 @@ class StepTime:
     """Each forward and backward pass; the last one with the optimizer's work. In a pipeline, where
     passes overlap, only their sum means something."""
     yardstick_s: float = 0.0
-    """Seconds that the same piece of work took right after the step; 0 where it was not done."""
+    """Seconds that a piece of work, always the same, took right after the step; 0 where it was not done."""
 
 
 @dataclass(frozen=True, kw_only=True)

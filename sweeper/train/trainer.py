@@ -54,7 +54,7 @@ class Trainer:
         self.first_step_began: float | None = None
         self._started = started
         self._divergence = Divergence(self._lr, loss_is_scaled=config.deepspeed.precision == "fp16")
-        self._pause_wanted, self._pausing = pause_wanted, False
+        self._pause_wanted, self._pausing, self._has_begun = pause_wanted, False, False
         self._check_every, self._step_s, self._checked = 1, 0.0, 0.0
         self._objective: float | None = None
         self._run = run_hash(config, feed.data.fingerprint)
@@ -66,14 +66,15 @@ class Trainer:
         reset_peak_memory()
 
     def advance(self) -> Progress:
-        """Train to the next evaluation and evaluate, or to a pause that was wanted: at once where it was
-        wanted before the call.
+        """Train to the next evaluation and evaluate, or to a pause that was wanted: at once where all ranks
+        heard of it at the last evaluation, or where it was wanted while the trial was prepared.
 
         Raises TrialDivergedError, and what Generation.measure raises.
         """
         began, first = time.perf_counter(), self.step
         self._checked = began
-        self._hear()
+        if not self._has_begun:
+            self._has_begun, self._pausing = True, self._is_pause_wanted()
         while self.step < self._pauses[0] and not self._pausing:
             self._optimizer_step()
             if len(self._pending) >= self._check_every:
@@ -114,12 +115,12 @@ class Trainer:
         self._pending.append((summed, norm, time.time()))
         self.step += 1
 
-    def _hear(self) -> None:
-        """Of a wish to pause that came while there was nothing to be paused, as in a start."""
+    def _is_pause_wanted(self) -> bool:
+        """By any rank."""
         wanted = torch.tensor([float(self._pause_wanted())], device=self._feed.device)
         if dist.get_world_size() > 1:
             dist.all_reduce(wanted)
-        self._pausing = self._pausing or wanted.item() > 0
+        return wanted.item() > 0
 
     def _collect(self) -> None:
         """Bring the losses of the last steps to the host, summed over ranks, and check them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pytest
@@ -163,10 +162,7 @@ def test_a_precision_that_the_device_has_not_is_told_before_training(
 def test_a_pause_is_heard_however_short_the_way_to_the_next_evaluation_is(rank, quick_config, job_of):
     rank.prepare(job_of(quick_config(epochs=0.5)))
     first = rank.advance()
-    wishes = itertools.chain(
-        [False], itertools.repeat(True)
-    )  # after the start, and before the first step's end
-    rank._trainer._pause_wanted = lambda: next(wishes)
+    rank.want_pause()
     second, third = rank.advance(), rank.advance()
     assert first.step < second.step and not second.done and not second.paused
     assert third.paused and third.step == second.step
