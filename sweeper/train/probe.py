@@ -103,10 +103,8 @@ def _yardstick_s(at_least_s: float) -> float:
     does a training step. A GPU is nobody else's: 0."""
     if get_accelerator().device_name() != "cpu":
         return 0.0
-    left, right = (
-        torch.ones(256, 1024),
-        torch.ones(1024, 1024),
-    )  # given back at once: they are not the trial's
+    # Made anew each time and given back at once: they are not the trial's to hold.
+    left, right = torch.ones(256, 1024), torch.ones(1024, 1024)
     began, products = time.perf_counter(), 0
     while products < _YARDSTICK_PRODUCTS or time.perf_counter() - began < at_least_s:
         torch.mm(left, right)
