@@ -27,12 +27,11 @@ from sweeper.autotune.places import (
     most_that_fit,
     next_count,
     places_shape,
-    write_places,
 )
 from sweeper.autotune.speed import Speed
-from sweeper.autotune.store import hardware_text, shape_text, write_tuning
-from sweeper.autotune.tables import batch_arithmetic, memory_text, system_rows, tuning_tables
-from sweeper.autotune.tuner import Tuner, few_passes, step_rates
+from sweeper.autotune.store import hardware_text, shape_text, write_finding
+from sweeper.autotune.tables import batch_arithmetic, system_rows, tuning_tables
+from sweeper.autotune.tuner import Tuner, few_passes, trained_rate
 from sweeper.autotune.tuning import ProbeRecord, Tuning
 from sweeper.autotune.workload import workload_of
 
@@ -69,7 +68,6 @@ __all__ = [
     "limit_of",
     "lr_picture",
     "lr_span",
-    "memory_text",
     "most_that_fit",
     "next_count",
     "places_shape",
@@ -79,15 +77,14 @@ __all__ = [
     "settled",
     "shape_text",
     "shapes_of",
-    "step_rates",
     "suggested",
     "sweep_cost",
     "system_rows",
+    "trained_rate",
     "trial_tokens",
     "tried_range",
     "tuned",
     "tuning_tables",
     "workload_of",
-    "write_places",
-    "write_tuning",
+    "write_finding",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sweeper.autotune.memory import predict
 from sweeper.autotune.speed import Speed
@@ -79,24 +79,27 @@ def tuned(config: Config, tunings: Sequence[Tuning], measured: frozenset[str]) -
 
 def known_tunings(space: Space) -> tuple[Tuning, ...]:
     """Those of the space's shapes that were made before on this hardware."""
-    measured = left_to_measuring(space)
-    found = (read_tuning(shape_text(config, measured)) for config in shapes_of(space))
-    return tuple(one for one in found if one is not None and one.hardware == hardware_text())
+    return tuple(tuning for _, tuning in _known(space))
 
 
 def known_speed(space: Space) -> Speed | None:
     """How fast a trial of the space is on this hardware, where that was measured before."""
+    for config, found in _known(space):
+        if space.measured:
+            return found.speed
+        for one in found.probes:
+            if one.levers == levers_of(config) and one.tokens_per_s:
+                return dataclasses.replace(found.speed, tokens_per_s=one.tokens_per_s, spread=one.spread)
+    return None
+
+
+def _known(space: Space) -> Iterator[tuple[Config, Tuning]]:
+    """The space's shapes with the tunings that were made of them before, on this hardware."""
     measured = left_to_measuring(space)
     for config in shapes_of(space):
         found = read_tuning(shape_text(config, measured))
-        if found is None or found.hardware != hardware_text():
-            continue
-        if space.measured:
-            return found.speed
-        same = [one for one in found.probes if one.levers == levers_of(config) and one.tokens_per_s]
-        if same and same[0].tokens_per_s:
-            return dataclasses.replace(found.speed, tokens_per_s=same[0].tokens_per_s, spread=same[0].spread)
-    return None
+        if found is not None and found.hardware == hardware_text():
+            yield config, found
 
 
 def _size(config: Config) -> tuple[int, int]:

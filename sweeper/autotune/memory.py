@@ -116,6 +116,12 @@ class Memory:
     def total_gib(self) -> float:
         return sum(self.parts.values())
 
+    def __str__(self) -> str:
+        """``1.52 GiB: activations 0.60, ...``, the largest part first."""
+        parts = sorted(self.parts.items(), key=lambda part: -part[1])
+        said = ", ".join(f"{name} {gib:.2f}" for name, gib in parts if gib >= 0.005)
+        return f"{self.total_gib:.2f} GiB: {said}"
+
     @property
     def states_gib(self) -> float:
         """What stays from step to step."""

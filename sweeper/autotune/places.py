@@ -11,7 +11,7 @@ from typing import Any
 
 from sweeper.autotune.candidates import ROOM
 from sweeper.autotune.speed import Speed
-from sweeper.autotune.store import hardware_text, read_finding, shape_text, write_finding
+from sweeper.autotune.store import hardware_text, read_finding, shape_text
 from sweeper.autotune.tuning import Tuning
 from sweeper.spec import Config
 
@@ -23,7 +23,6 @@ __all__ = [
     "most_that_fit",
     "next_count",
     "places_shape",
-    "write_places",
 ]
 
 _SAME = 0.02
@@ -144,10 +143,6 @@ def known_places(shape: str) -> Places | None:
     """What was found before on this hardware; None where there is none, or one of another version."""
     found = read_finding(shape, Places.from_dict)
     return found if found is not None and found.hardware == hardware_text() and found.tried else None
-
-
-def write_places(places: Places) -> None:
-    write_finding(places)
 
 
 def beside(

@@ -20,7 +20,6 @@ __all__ = [
     "read_tuning",
     "shape_text",
     "write_finding",
-    "write_tuning",
 ]
 
 _VARIABLE = "SWEEPER_CACHE"
@@ -75,11 +74,6 @@ def cache_file(shape: str) -> Path:
 def read_tuning(shape: str) -> Tuning | None:
     """None where there is none, or one of another version."""
     return read_finding(shape, Tuning.from_dict)
-
-
-def write_tuning(tuning: Tuning) -> Path:
-    """Returns the file."""
-    return write_finding(tuning)
 
 
 class Finding(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from sweeper.autotune.lookup import known_tunings, shapes_of, tuned
-from sweeper.autotune.memory import Memory, predict
+from sweeper.autotune.memory import predict
 from sweeper.autotune.tuning import ProbeRecord, Tuning
 from sweeper.autotune.workload import sampled_workload
 from sweeper.data import LengthSample
@@ -16,7 +16,7 @@ from sweeper.spec import GROUPS, Space, split_of
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["batch_arithmetic", "memory_text", "system_rows", "tuning_tables"]
+__all__ = ["batch_arithmetic", "system_rows", "tuning_tables"]
 
 _MOST_LINES = 8
 
@@ -75,14 +75,7 @@ def _memory(space: Space, sample: LengthSample | None, tunings: tuple[Tuning, ..
     config = tuned(config, tunings, space.measured)
     calibration = tunings[0].calibration if tunings else None
     memory = predict(config, sizes, sampled_workload(config, sample), calibration)
-    return f"about {memory_text(memory)} (a rank of the default trial, over its idle process)"
-
-
-def memory_text(memory: Memory) -> str:
-    """``1.52 GiB: activations 0.60, ...``, the largest part first."""
-    parts = sorted(memory.parts.items(), key=lambda part: -part[1])
-    said = ", ".join(f"{name} {gib:.2f}" for name, gib in parts if gib >= 0.005)
-    return f"{memory.total_gib:.2f} GiB: {said}"
+    return f"about {memory} (a rank of the default trial, over its idle process)"
 
 
 def _cells(one: ProbeRecord) -> tuple[str, ...]:

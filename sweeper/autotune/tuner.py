@@ -17,7 +17,7 @@ from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.spec import Config, Levers, ModelSizes
 from sweeper.train import Probed
 
-__all__ = ["PROBES", "Tuner", "few_passes", "step_rates"]
+__all__ = ["PROBES", "Tuner", "few_passes", "trained_rate"]
 
 PROBES = 4
 """At most: one to learn from, and three that follow from it."""
@@ -98,11 +98,11 @@ class Tuner:
             self.calibration = calibrated(self._points)
         elif candidate.memory is not None:
             predicted = candidate.memory.total_gib
-        rates = () if probed is None else step_rates(candidate.config, probed)
+        rate, spread = (None, 0.0) if probed is None else trained_rate(candidate.config, probed)
         return ProbeRecord(
             levers=candidate.levers,
-            tokens_per_s=statistics.median(rates) if rates else None,
-            spread=(max(rates) - min(rates)) / statistics.median(rates) if rates else 0.0,
+            tokens_per_s=rate,
+            spread=spread,
             pass_tokens=candidate.pass_tokens,
             predicted_gib=predicted,
             measured_gib=None if probed is None else probed.peak_gib - probed.idle_gib,
@@ -173,16 +173,12 @@ class Tuner:
 
     def _too_small(self) -> UserError:
         """With every lever pulled; by part, so that a person sees what to do about it."""
-        needs = [one for one in self._candidates() if one.memory is not None]
-        lightest = min(needs, key=lambda one: one.memory.total_gib if one.memory else 0.0, default=None)
+        needs = [(one.memory, one) for one in self._candidates() if one.memory is not None]
         said, least = "", ""
-        if lightest is not None and lightest.memory is not None:
-            parts = sorted(lightest.memory.parts.items(), key=lambda part: -part[1])
-            said = ", ".join(f"{name} {gib:.2f}" for name, gib in parts)
-            said = (
-                f"; the lightest way ({_words(lightest)}) needs {lightest.memory.total_gib:.2f} GiB: {said}"
-            )
-            least = f"a machine with {lightest.memory.total_gib / ROOM:.2f} GiB free for each rank, or "
+        if needs:
+            memory, lightest = min(needs, key=lambda pair: pair[0].total_gib)
+            said = f"; the lightest way ({_words(lightest)}) needs {memory}"
+            least = f"a machine with {memory.total_gib / ROOM:.2f} GiB free for each rank, or "
         return UserError.of(
             where="resources",
             value="",
@@ -202,22 +198,26 @@ def few_passes(config: Config) -> Config:
     return config.model_copy(update={"training": training.model_copy(update=changes)})
 
 
-def step_rates(config: Config, probed: Probed) -> tuple[float, ...]:
-    """Tokens per second of the whole global batch, by each measured step.
+def trained_rate(config: Config, probed: Probed) -> tuple[float, float]:
+    """Tokens per second of the whole global batch: the median of the measured steps, and
+    (highest - lowest) / median."""
+    rates = _step_rates(config, probed)
+    middle = statistics.median(rates)
+    return middle, (max(rates) - min(rates)) / middle
 
-    The time of all of its tokens at the rate of the passes without the optimizer's work, and that work
-    once.
-    """
+
+def _step_rates(config: Config, probed: Probed) -> tuple[float, ...]:
+    """By each measured step: the time of all tokens of the global batch at the rate of the passes without
+    the optimizer's work, and that work once."""
     passes = config.training.gradient_accumulation_steps
     found = []
     for step in probed.steps:
         if passes == 1 or len(step.passes_s) < 2:
             found.append(step.tokens / step.seconds)
             continue
-        share = step.tokens / config.parallel.dp / len(step.passes_s)
+        tokens = passes * step.tokens / len(step.passes_s)
         without, last = statistics.mean(step.passes_s[:-1]), step.passes_s[-1]
-        whole_s = (passes - 1) * without + last
-        found.append(passes * share * config.parallel.dp / whole_s)
+        found.append(tokens / ((passes - 1) * without + last))
     return tuple(found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,9 +22,9 @@ from sweeper.autotune import (
     next_count,
     places_shape,
     shapes_of,
-    step_rates,
+    trained_rate,
     tuned,
-    write_places,
+    write_finding,
 )
 from sweeper.data import prepared_folder, tokenized
 from sweeper.drive.probing import limit_gib, new_group, probe_job
@@ -105,7 +104,7 @@ def settle_places(
         return places
     say(f"autotune: measuring how many trials are fastest side by side, {most} at most")
     places = Places(shape=shape, tried=_measured(space, config, most, folder, say))
-    write_places(places)
+    write_finding(places)
     say(f"autotune: {_answer(places)}")
     return places
 
@@ -165,14 +164,13 @@ class _Bench:
             )
         except TrialOutOfMemoryError:
             return self.too_large(count)
-        rates = [step_rates(self._config, one) for one in probes]
-        medians = [statistics.median(one) for one in rates]
+        rates = [trained_rate(self._config, one) for one in probes]
         startup_s = max(one.startup_s for one in probes)
         return Tried(
             places=count,
             cpus_per_rank=self._cpus_per_rank,
-            tokens_per_s=sum(medians),
-            spread=max((max(one) - min(one)) / middle for one, middle in zip(rates, medians, strict=True)),
+            tokens_per_s=sum(rate for rate, _ in rates),
+            spread=max(spread for _, spread in rates),
             evaluated_tokens_per_s=min(one.evaluated_tokens_per_s for one in probes),
             idle_gib=max(one.idle_gib for one in probes),
             taken_gib=max(one.peak_gib - one.idle_gib for one in probes),

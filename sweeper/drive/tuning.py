@@ -19,7 +19,7 @@ from sweeper.autotune import (
     reusable,
     shape_text,
     shapes_of,
-    write_tuning,
+    write_finding,
 )
 from sweeper.data import TokenizedData, gather_facts, prepared_folder, tokenized
 from sweeper.drive.cluster import ray_for
@@ -113,7 +113,7 @@ def _one(
         tuning = _measured(space, config, measured, data, bench, say)
     finally:
         bench.close()
-    file = write_tuning(tuning)
+    file = write_finding(tuning)
     say(f"autotune: {_answer(tuning, config)} ({len(tuning.probes)} probes, {tuning.seconds:.0f} s, {file})")
     return tuning
 

@@ -23,7 +23,7 @@ from sweeper.autotune import (
     places_shape,
     shape_text,
     tuned,
-    write_places,
+    write_finding,
 )
 from sweeper.spec import SYSTEM, levers_of
 
@@ -109,11 +109,11 @@ def test_a_finding_is_found_again_for_its_shape_rows_and_hardware_only(cache, qu
     shape = places_shape(quick_config(), "rows")
     assert known_places(shape) is None
     places = dataclasses.replace(found(1000.0, 1700.0), shape=shape)
-    write_places(places)
+    write_finding(places)
     assert known_places(shape) == places == Places.from_dict(json.loads(json.dumps(places.to_dict())))
     assert known_places(places_shape(quick_config(), "other rows")) is None
     assert known_places(places_shape(quick_config(per_device_batch_size=4), "rows")) is None
-    write_places(dataclasses.replace(places, hardware="another machine"))
+    write_finding(dataclasses.replace(places, hardware="another machine"))
     assert known_places(shape) is None
 
 

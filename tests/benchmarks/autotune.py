@@ -4,9 +4,10 @@
     python tests/benchmarks/autotune.py --only small,adapters --deepspeed-autotuner
 
 For each shape: ours first, in new processes and without any earlier answer; then every combination, each
-measured the same way; then a final of the grid's fastest four and ours, five rounds in turn. Only the
-final's figures are compared, because the highest of many noisy figures is too high: every round trains on
-the same rows, and a yardstick beside every step corrects for what else runs on the machine meanwhile.
+measured the same way; then a final of the grid's fastest four and ours, five rounds in turn; then, where
+another won it, a duel of the two, seven rounds side by side. The highest of several noisy figures is too
+high, so that the final only says which is the best, and the duel how far ours is below. Every round trains
+on the same rows, and a yardstick beside every step corrects for what else runs on the machine meanwhile.
 Packed sequences are given the global batch that has the same tokens in a step. Prints a table, and exits
 with 1 when ours is below 95 % of the grid's best, took more than three probes after the first, or crashed.
 """
@@ -24,7 +25,7 @@ from typing import Any
 
 from sweeper.autotune import Tuner
 from sweeper.autotune.candidates import Candidate
-from sweeper.autotune.tuner import few_passes, step_rates
+from sweeper.autotune.tuner import few_passes, trained_rate
 from sweeper.data import gather_facts, prepared_folder, tokenized
 from sweeper.data.sizes import model_sizes
 from sweeper.drive.cluster import ray_for
@@ -34,7 +35,7 @@ from sweeper.quickstart import DATA_FILE, MODEL_DIR
 from sweeper.spec import SYSTEM, Config, Levers, SweepFolder, load_space
 
 MOST_PROBES, LEAST_SHARE = 4, 0.95
-FINALISTS, ROUNDS = 4, 5
+FINALISTS, ROUNDS, DUELS = 4, 5, 7
 Key = tuple[Levers, bool]
 """Levers, and whether packed."""
 
@@ -69,6 +70,8 @@ class Shape:
     """Of the whole grid."""
     final: dict[Key, list[Rates]] = field(default_factory=dict)
     """Of each round."""
+    duel: list[float] = field(default_factory=list)
+    """Ours over the final's best, of each round; none where ours is it."""
     peaks: list[tuple[float, float]] = field(default_factory=list)
     """Predicted and measured, GiB over the idle process."""
 
@@ -83,8 +86,7 @@ class Shape:
 
     @property
     def share(self) -> float:
-        assert self.ours is not None
-        return self.speed((self.ours, False)) / self.speed(self.best)
+        return statistics.median(self.duel) if self.duel else 1.0
 
 
 SHAPES = (
@@ -158,6 +160,8 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             for key in [*finalists] * ROUNDS:
                 if (rates := _rates(bench, grid[key])) is not None:
                     shape.final.setdefault(key, []).append(rates)
+            if shape.best != (shape.ours, False):
+                shape.duel = _duel(bench, grid[shape.ours, False], grid[shape.best])
         finally:
             bench.close()
 
@@ -189,9 +193,21 @@ def _rates(bench: _Bench, candidate: Candidate) -> Rates | None:
     except TrialOutOfMemoryError:
         return None
     return Rates(
-        tokens_per_s=statistics.median(step_rates(candidate.config, probed)),
+        tokens_per_s=trained_rate(candidate.config, probed)[0],
         yardstick_s=statistics.median(one.yardstick_s for one in probed.steps),
     )
+
+
+def _duel(bench: _Bench, ours: Candidate, best: Candidate) -> list[float]:
+    """Each time the other one goes first."""
+    ratios = []
+    for round_ in range(DUELS):
+        order = (ours, best) if round_ % 2 else (best, ours)
+        rates = [_rates(bench, one) for one in order]
+        mine, other = rates if round_ % 2 else rates[::-1]
+        if mine is not None and other is not None:
+            ratios.append(mine.pace / other.pace)
+    return ratios
 
 
 def line(shape: Shape) -> str:
@@ -216,7 +232,13 @@ def final(shape: Shape) -> str:
         packed = " packed" if key[1] else ""
         each = f"[{min(rounds):,.0f}, {max(rounds):,.0f}]"
         said.append(f"{_words(key[0])}{packed}{whose}: {shape.speed(key):,.0f} {each}")
-    return "    final: " + "; ".join(said)
+    duel = ", ".join(f"{one:.3f}" for one in sorted(shape.duel))
+    peaks = ", ".join(f"{measured:.3f} ({predicted:.3f})" for predicted, measured in shape.peaks)
+    return (
+        f"    final: {'; '.join(said)}\n"
+        f"    duel, ours over the best: {duel or 'none, ours is the best'}\n"
+        f"    peaks of ours, GiB (predicted): {peaks}"
+    )
 
 
 def _words(levers: Levers) -> str:
