@@ -87,20 +87,30 @@ def first_probe(candidates: Sequence[Candidate], room_gib: float) -> Candidate |
 
 
 def next_probe(
-    best: Candidate, tried: Sequence[Candidate], candidates: Sequence[Candidate], room_gib: float
+    best: Candidate, measured: Sequence[Candidate], candidates: Sequence[Candidate], room_gib: float
 ) -> Candidate | None:
     """The neighbour of the fastest so far that is most likely to be faster, of those that fit.
 
     Another ZeRO stage first where several ranks share a model: which is fastest hangs on the network,
     that no formula knows. Then twice and half of the rows. Then checkpointing, where it lets more rows in.
+    A way that was measured to be slower is not tried again with other rows.
     """
-    seen = [one.levers for one in tried]
-    fitting = [one for one in candidates if one.fits(room_gib) and one.levers not in seen]
-    for near in (_other_stage, _more_rows, _fewer_rows, _recomputed):
+    lost = {_way(one) for one in measured} - {_way(best)}
+    seen = [one.levers for one in measured]
+    fitting = [
+        one for one in candidates if one.fits(room_gib) and one.levers not in seen and _way(one) not in lost
+    ]
+    for near, least in _NEIGHBOURS:
         found = near(best, fitting)
-        if found is not None and found.promise > best.promise * 0.8:
+        if found is not None and found.promise > best.promise * least:
             return found
     return None
+
+
+def _way(candidate: Candidate) -> tuple[int, bool, str]:
+    """All but its rows."""
+    levers = candidate.levers
+    return levers.zero_stage, levers.gradient_checkpointing, levers.offload
 
 
 def _other_stage(best: Candidate, fitting: Sequence[Candidate]) -> Candidate | None:
@@ -129,6 +139,11 @@ def _recomputed(best: Candidate, fitting: Sequence[Candidate]) -> Candidate | No
     other = [one for one in fitting if "gradient_checkpointing" in _differ(one, best)]
     same = [one for one in other if _differ(one, best) <= {"gradient_checkpointing", "rows"}]
     return max(same, key=lambda one: one.promise, default=None)
+
+
+_NEIGHBOURS = ((_other_stage, 0.8), (_more_rows, 0.8), (_fewer_rows, 0.8), (_recomputed, 0.9))
+"""And the share of the best's promise that makes them worth a probe: what rows and stages bring is a guess,
+the price of checkpointing is not."""
 
 
 def _only_rows(best: Candidate, fitting: Sequence[Candidate]) -> list[Candidate]:

@@ -113,10 +113,10 @@ class Tuner:
     def _next(self) -> Candidate | None:
         candidates = [one for one in self._candidates() if not self._is_too_large(one)]
         best = self._best()
-        tried = [one for one, _ in self._tried]
         if best is None:
-            return first_probe([one for one in candidates if one not in tried], self.room_gib)
-        return next_probe(best[0], tried, candidates, self.room_gib) or self._in_doubt(best)
+            return first_probe(candidates, self.room_gib)
+        measured = [one for one, record in self._tried if record.tokens_per_s is not None]
+        return next_probe(best[0], measured, candidates, self.room_gib) or self._in_doubt(best)
 
     def _in_doubt(self, best: tuple[Candidate, ProbeRecord]) -> Candidate | None:
         """The fastest once more, where another is close: the highest of several noisy figures is too high."""

@@ -115,6 +115,16 @@ def test_the_fastest_zero_stage_is_found_where_ranks_share_a_model(rows, quick_c
     assert best.levers.zero_stage == 1
 
 
+def test_a_stage_that_lost_is_not_probed_again_with_other_rows(rows, quick_config):
+    """With fewer rows in a pass stage 0 is faster still, and so becomes the best after stage 1 has lost."""
+    machine = Machine(rows, pass_overhead_s=0.005, stage_s=(0.0, 0.5, 1.0, 1.0), crowded_tokens=300)
+    tuner = tuner_of(quick_config(per_device_batch_size=16, dp=2), machine)
+    best = tuner.search()
+    tried = [(one.levers.zero_stage, one.levers.per_device_batch_size) for one in tuner.records]
+    assert [stage for stage, _ in tried].count(1) == 1 and len(tried) == 4
+    assert (best.levers.zero_stage, best.levers.per_device_batch_size) != tried[0]
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     batch=st.sampled_from([6, 8, 12, 32]),

@@ -160,6 +160,9 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             for key in [*finalists] * ROUNDS:
                 if (rates := _rates(bench, grid[key])) is not None:
                     shape.final.setdefault(key, []).append(rates)
+            steady = {key: rounds for key, rounds in shape.final.items() if len(rounds) == ROUNDS}
+            shape.too_large += len(shape.final) - len(steady)
+            shape.final = steady  # who fits at times only is no configuration for a sweep
             if shape.best != (shape.ours, False):
                 shape.duel = _duel(bench, grid[shape.ours, False], grid[shape.best])
         finally:
@@ -205,7 +208,8 @@ def _duel(bench: _Bench, ours: Candidate, best: Candidate) -> list[float]:
         order = (ours, best) if round_ % 2 else (best, ours)
         rates = [_rates(bench, one) for one in order]
         mine, other = rates if round_ % 2 else rates[::-1]
-        if mine is not None and other is not None:
+        assert mine is not None, "ours did not fit"
+        if other is not None:
             ratios.append(mine.pace / other.pace)
     return ratios
 
