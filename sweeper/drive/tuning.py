@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 
 __all__ = ["autotune_file", "settle"]
 
+_WIDE_SPREAD = 1.0
+"""Of a probe's steps, three times a quiet machine's. A few slow ones leave the median alone; where the
+has twice the median's rate, half of them were slowed down."""
+
 Say = Callable[[str], None]
 
 
@@ -115,6 +119,11 @@ def _one(
         bench.close()
     file = write_finding(tuning)
     say(f"autotune: {_answer(tuning, config)} ({len(tuning.probes)} probes, {tuning.seconds:.0f} s, {file})")
+    if max(one.spread for one in tuning.probes) > _WIDE_SPREAD:
+        say(
+            "autotune: warning: steps of the same kind took very unlike times, as if others used this "
+            "machine; `sweeper autotune FILE --fresh` measures again when it is quiet"
+        )
     return tuning
 
 
