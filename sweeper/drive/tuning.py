@@ -48,7 +48,7 @@ __all__ = ["autotune_file", "settle"]
 
 _WIDE_SPREAD = 1.0
 """Of a probe's steps, three times a quiet machine's. A few slow ones leave the median alone; where the
-has twice the median's rate, half of them were slowed down."""
+fastest has twice the median's rate, half of them were slowed down."""
 
 Say = Callable[[str], None]
 
