@@ -67,6 +67,7 @@ CRASH = """
 import os, signal, subprocess, sys
 from pathlib import Path
 from sweeper.redact import LogRedirect
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background is started without it
 token = os.environ["HF_TOKEN"]
 LogRedirect(Path(sys.argv[1]), "postgresql://me:Distinct%40Password@db/x")
 os.write(1, b"x" * 70000 + token[:9].encode())

@@ -15,6 +15,7 @@ with 1 when ours is below 95 % of the grid's best, took more than three probes a
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import tempfile
@@ -71,7 +72,7 @@ class Shape:
     final: dict[Key, list[Rates]] = field(default_factory=dict)
     """Of each round."""
     duel: list[float] = field(default_factory=list)
-    """Ours over the final's best, of each round; none where ours is it."""
+    """Ours over the final's best, of each round that both fitted in; none where ours is it."""
     peaks: list[tuple[float, float]] = field(default_factory=list)
     """Predicted and measured, GiB over the idle process."""
 
@@ -86,7 +87,10 @@ class Shape:
 
     @property
     def share(self) -> float:
-        return statistics.median(self.duel) if self.duel else 1.0
+        """Of the best one's speed; NaN, which is never enough, where no round could say."""
+        if self.best == (self.ours, False):
+            return 1.0
+        return statistics.median(self.duel) if self.duel else math.nan
 
 
 SHAPES = (
