@@ -162,4 +162,5 @@ def beside(
         evaluated_tokens_per_s=taken.evaluated_tokens_per_s,
         cold_start_s=taken.cold_start_s,
         warm_start_s=speed.warm_start_s if speed is not None else taken.warm_start_s,
+        places=taken.places,
     )

@@ -9,7 +9,7 @@ __all__ = ["Speed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Of one trial that has its ranks for itself."""
+    """Of one trial."""
 
     tokens_per_s: float
     """Real (non-padding) training tokens of all ranks together."""
@@ -21,3 +21,5 @@ class Speed:
     """From a worker's start to its first optimizer step: once for each of the trials side by side."""
     warm_start_s: float
     """From the end of a trial to the first optimizer step of the next one in the same worker."""
+    places: int = 1
+    """Trials that were at work side by side meanwhile, this one among them."""

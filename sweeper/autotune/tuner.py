@@ -39,6 +39,8 @@ class Tuner:
     room_gib: float
     """What a rank may take on top of its idle process."""
     probe: Callable[[Config], Probed]
+    idle_gib: float = 0.0
+    """Of that process: a limit of memory is one for both."""
     start: Levers | None = None
     """What is probed first, where it fits; None: what promises most."""
     say: Callable[[str], None] = lambda _: None
@@ -175,16 +177,23 @@ class Tuner:
         """With every lever pulled; by part, so that a person sees what to do about it."""
         needs = [(one.memory, one) for one in self._candidates() if one.memory is not None]
         said, least = "", ""
+        over = f" over its idle process of {self.idle_gib:.2f}" if self.idle_gib else ""
         if needs:
             memory, lightest = min(needs, key=lambda pair: pair[0].total_gib)
             said = f"; the lightest way ({_words(lightest)}) needs {memory}"
-            least = f"a machine with {memory.total_gib / ROOM:.2f} GiB free for each rank, or "
+            least = self._least(memory.total_gib / ROOM) + ", or "
         return UserError.of(
             where="resources",
             value="",
-            rule=f"a rank may take {self.room_gib:.2f} GiB, and nothing fits into it{said}",
+            rule=f"a rank may take {self.room_gib:.2f} GiB{over}, and nothing fits into it{said}",
             remedy=f"{least}a shorter max_seq_len, lora, or more ranks that share the model",
         )
+
+    def _least(self, needed_gib: float) -> str:
+        """The smallest machine that would do; or limit, where the file has one."""
+        if self.config.resources.memory_limit_gib is None:
+            return f"a machine with {needed_gib:.2f} GiB free for each rank"
+        return f"a memory_limit_gib of {self.idle_gib + needed_gib:.2f}, if the machine has it"
 
 
 def few_passes(config: Config) -> Config:

@@ -138,6 +138,7 @@ def _measured(
         sizes=space.facts.sizes,
         data=data,
         room_gib=room_gib,
+        idle_gib=idle_gib,
         probe=bench.probe,
         start=None if space.measured else levers_of(config),
         say=lambda text: say(f"autotune: {text}"),

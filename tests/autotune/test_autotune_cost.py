@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,12 @@ def test_trials_side_by_side_take_turns_in_their_places(space):
     round_s = 9600 / 100 + 3 * 1200 / 500 + 2
     assert alone.seconds - paired.seconds == pytest.approx(2 * round_s)
     assert alone.rank_hours == pytest.approx(paired.rank_hours)
+    assert "measured alone" not in dict(alone.rows())["hours"]
+    assert "measured alone" in dict(paired.rows())["hours"]
+    beside = sweep_cost(
+        space(search__trials=4, resources={"max_concurrent": 2}), SAMPLE, dataclasses.replace(SPEED, places=2)
+    )
+    assert "measured alone" not in dict(beside.rows())["hours"]
 
 
 def test_what_trials_differ_in_shows_as_a_span_and_their_mean_stands_for_the_sweep(space):

@@ -151,4 +151,4 @@ def test_tunings_hold_beside_other_trials_at_the_speed_that_was_measured_there(q
     assert tuned(shared, tunings, SYSTEM).training.per_device_batch_size == 2
     assert told is not None
     assert (told.tokens_per_s, told.evaluated_tokens_per_s) == (850.0, 2e3)
-    assert (told.cold_start_s, told.warm_start_s) == (20.0, 0.1)
+    assert (told.cold_start_s, told.warm_start_s, told.places) == (20.0, 0.1, 2)

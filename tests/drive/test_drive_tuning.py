@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from statistics import fmean
 
@@ -70,7 +71,7 @@ def test_every_trial_has_its_predicted_and_its_measured_peak(sweep):
         measured = max(one.metrics["perf/peak_memory_gib"] for one in trial.evaluations)
         assert measured > trial.attributes["idle_memory_gib"] > 0.2
         assert trial.attributes["predicted_memory_gib"] == pytest.approx(measured, abs=0.08)
-    assert "predicted within" in sweep.folder.results_markdown.read_text()
+    assert re.search(r"predicted within 0\.\d\d GiB, ", sweep.folder.results_markdown.read_text())
 
 
 def test_the_next_sweep_of_the_shape_finds_it_and_fresh_measures_again(sweep, space_file):
@@ -116,8 +117,12 @@ def test_steps_of_very_unlike_times_are_told_with_what_to_do(
 
 
 def test_no_room_for_the_lightest_way_is_said_with_numbers_before_anything_is_trained(space_file):
-    with pytest.raises(UserError, match=r"nothing fits into it.*needs 0\.\d+ GiB"):
+    with pytest.raises(UserError, match=r"nothing fits into it.*needs 0\.\d+ GiB") as caught:
         autotune_file(space_file, overrides=["resources.memory_limit_gib=0.5"])
+    said = str(caught.value)
+    idle_gib = float(re.search(r"over its idle process of (\S+),", said)[1])
+    limit_gib = float(re.search(r"a memory_limit_gib of (\S+),", said)[1])
+    assert idle_gib + 0.05 < limit_gib < idle_gib + 0.5
 
 
 def test_an_interrupted_tuning_leaves_no_process_and_exits_with_130(space_file, tmp_path):
