@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,10 +28,13 @@ class Interrupts:
         self._before: dict[int, Any] = {}
         self._again: threading.Timer | None = None
         self._waits_since_s: float | None = None
+        self._swallow = sys.unraisablehook
+        """What is told of errors that Python swallows."""
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
             self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+            self._swallow, sys.unraisablehook = sys.unraisablehook, self._swallowed
         return self
 
     def __exit__(
@@ -40,6 +44,8 @@ class Interrupts:
             self._again.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._before:
+            sys.unraisablehook = self._swallow
         if kind is None and self._waits_since_s is not None:
             raise KeyboardInterrupt
 
@@ -56,16 +62,23 @@ class Interrupts:
             # Not here: the signal may have come in the middle of a print or while a lock is held.
             threading.Thread(target=ask, daemon=True).start()
         elif is_committing() and not self._has_waited():
-            thread = threading.main_thread().ident
-            self._again = threading.Timer(_AGAIN_S, signal.pthread_kill, (thread, number))
-            self._again.daemon = True
-            self._again.start()
+            self._come_again(number)
         else:
             self._waits_since_s = None
             raise KeyboardInterrupt
 
+    def _swallowed(self, what: sys.UnraisableHookArgs) -> None:
+        """A signal that comes while an object is being deleted interrupts nobody, and so it comes again."""
+        if issubclass(what.exc_type, KeyboardInterrupt):
+            self._come_again(signal.SIGINT)
+        else:
+            self._swallow(what)
+
+    def _come_again(self, number: int) -> None:
+        self._waits_since_s = self._waits_since_s or time.monotonic()
+        self._again = threading.Timer(_AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, number))
+        self._again.daemon = True
+        self._again.start()
+
     def _has_waited(self) -> bool:
-        now = time.monotonic()
-        if self._waits_since_s is None:
-            self._waits_since_s = now
-        return now - self._waits_since_s > _PATIENCE_S
+        return self._waits_since_s is not None and time.monotonic() - self._waits_since_s > _PATIENCE_S

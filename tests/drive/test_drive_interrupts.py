@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -61,6 +62,25 @@ def test_an_interrupt_that_waits_at_the_end_is_not_lost():
         interrupt()
         signal.getsignal(signal.SIGINT)  # some bytecode, for the handler to run
     assert signal.getsignal(signal.SIGINT) is before
+    time.sleep(0.1)  # nothing comes after it
+
+
+def test_an_interrupt_while_an_object_is_deleted_is_not_lost():
+    class Deleted:
+        def __del__(self) -> None:
+            interrupt()
+            done.append(waited(0.02))
+
+    hook, done = sys.unraisablehook, []
+    with pytest.raises(KeyboardInterrupt), Interrupts():
+        Deleted()
+        waited(5)
+        done.append("went on for five seconds")
+    assert not done
+    with pytest.raises(KeyboardInterrupt), Interrupts():
+        Deleted()
+    assert not done
+    assert sys.unraisablehook is hook
     time.sleep(0.1)  # nothing comes after it
 
 
