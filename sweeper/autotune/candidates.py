@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -93,12 +94,19 @@ def next_probe(
 
     Another ZeRO stage first where several ranks share a model: which is fastest hangs on the network,
     that no formula knows. Then twice and half of the rows. Then checkpointing, where it lets more rows in.
-    A way that was measured to be slower is not tried again with other rows.
+    A way that was measured to be slower is not tried again with other rows, and neither are rows beyond those
+    that were slower: speed rises with them to one peak.
     """
     lost = {_way(one) for one in measured} - {_way(best)}
     seen = [one.levers for one in measured]
+    least, most = _bounds(best, measured)
     fitting = [
-        one for one in candidates if one.fits(room_gib) and one.levers not in seen and _way(one) not in lost
+        one
+        for one in candidates
+        if one.fits(room_gib)
+        and one.levers not in seen
+        and _way(one) not in lost
+        and (_way(one) != _way(best) or least < one.levers.per_device_batch_size < most)
     ]
     for near, least in _NEIGHBOURS:
         found = near(best, fitting)
@@ -111,6 +119,15 @@ def _way(candidate: Candidate) -> tuple[int, bool, str]:
     """All but its rows."""
     levers = candidate.levers
     return levers.zero_stage, levers.gradient_checkpointing, levers.offload
+
+
+def _bounds(best: Candidate, measured: Sequence[Candidate]) -> tuple[float, float]:
+    """The rows next to the fastest's, on either side, that were slower."""
+    rows = best.levers.per_device_batch_size
+    tried = [one.levers.per_device_batch_size for one in measured if _way(one) == _way(best)]
+    return max((one for one in tried if one < rows), default=0), min(
+        (one for one in tried if one > rows), default=math.inf
+    )
 
 
 def _other_stage(best: Candidate, fitting: Sequence[Candidate]) -> Candidate | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -121,19 +122,22 @@ class Tuner:
         return next_probe(best[0], measured, candidates, self.room_gib) or self._in_doubt(best)
 
     def _in_doubt(self, best: tuple[Candidate, ProbeRecord]) -> Candidate | None:
-        """The fastest once more, where another is close: the highest of several noisy figures is too high."""
-        fastest = self._pace(best[1])
-        others = [self._pace(record) for _, record in self._tried if record.levers != best[1].levers]
-        measured_once = sum(record.levers == best[1].levers for record in self.records) == 1
-        close = max(others, default=0.0) > fastest * (1 - _CLOSE)
-        return best[0] if measured_once and close else None
+        """The fastest once more, where another is close, and then the other: the highest of several noisy
+        figures is too high, and a low one may have met with others' work."""
+        least = self._pace(best[1].levers) * (1 - _CLOSE)
+        close = {one.levers: one for one, record in self._tried if self._pace(record.levers) >= least}
+        if len(close) < 2:
+            return None
+        counted = Counter(record.levers for record in self.records)
+        once = [one for levers, one in close.items() if counted[levers] == 1]
+        return max(once, key=lambda one: self._pace(one.levers), default=None)
 
-    def _pace(self, record: ProbeRecord) -> float:
-        """What its levers are compared by, over all probes of them; 0 where they did not fit.
+    def _pace(self, levers: Levers) -> float:
+        """What levers are compared by, over all probes of them; 0 where they did not fit.
 
         Tokens for each yardstick: a machine that others keep busy is another one from minute to minute.
         """
-        same = [one for one in self.records if one.levers == record.levers]
+        same = [one for one in self.records if one.levers == levers]
         return statistics.mean((one.tokens_per_s or 0.0) * (one.yardstick_s or 1.0) for one in same)
 
     def _is_too_large(self, candidate: Candidate) -> bool:
@@ -151,13 +155,15 @@ class Tuner:
 
     def _best(self) -> tuple[Candidate, ProbeRecord] | None:
         done = [(one, record) for one, record in self._tried if record.tokens_per_s is not None]
-        return max(done, key=lambda pair: self._pace(pair[1]), default=None)
+        return max(done, key=lambda pair: self._pace(pair[1].levers), default=None)
 
     def _lightest_of_the_fastest(self) -> ProbeRecord:
         best = self._best()
         assert best is not None
-        least = self._pace(best[1]) * (1 - _SAME)
-        same = [one for one in self.records if one.tokens_per_s is not None and self._pace(one) >= least]
+        least = self._pace(best[1].levers) * (1 - _SAME)
+        same = [
+            one for one in self.records if one.tokens_per_s is not None and self._pace(one.levers) >= least
+        ]
         chosen = min(same, key=lambda one: one.measured_gib or 0.0)
         rates = [one.tokens_per_s or 0.0 for one in same if one.levers == chosen.levers]
         return dataclasses.replace(chosen, tokens_per_s=statistics.mean(rates))

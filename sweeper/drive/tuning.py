@@ -44,7 +44,7 @@ from sweeper.train import Probed, reap
 if TYPE_CHECKING:
     from sweeper.train.group import WorkerGroup
 
-__all__ = ["autotune_file", "settle"]
+__all__ = ["Bench", "autotune_file", "settle"]
 
 _WIDE_SPREAD = 1.0
 """Of a probe's steps, three times a quiet machine's. A few slow ones leave the median alone; where the
@@ -112,7 +112,7 @@ def _one(
         say(f"autotune: known, {_answer(known, config)}")
         return known
     say(f"autotune: {why}: measuring" if why else "autotune: measuring, once for this shape")
-    bench = _Bench(config, folder)
+    bench = Bench(config, folder)
     try:
         tuning = _measured(space, config, measured, data, bench, say)
     finally:
@@ -128,7 +128,7 @@ def _one(
 
 
 def _measured(
-    space: Space, config: Config, measured: frozenset[str], data: TokenizedData, bench: _Bench, say: Say
+    space: Space, config: Config, measured: frozenset[str], data: TokenizedData, bench: Bench, say: Say
 ) -> Tuning:
     began = time.monotonic()
     idle_gib, room_gib = bench.room()
@@ -169,7 +169,7 @@ def _measured(
     )
 
 
-class _Bench:
+class Bench:
     """The warm processes that probes run in; new ones where one did not fit."""
 
     def __init__(self, config: Config, folder: SweepFolder) -> None:
@@ -188,9 +188,16 @@ class _Bench:
         """GiB of an idle rank, and what a rank may take on top of it while all places are at work."""
         return self._idle_gib, self._limit_gib - self._idle_gib
 
-    def probe(self, config: Config) -> Probed:
-        """Raises what WorkerGroup does; after that the next probe has new processes."""
+    def probe(self, config: Config, *, steps: int | None = None) -> Probed:
+        """Raises what WorkerGroup does; after that the next probe has new processes.
+
+        Args:
+            steps: train so many at most, the first of which is not measured. None: as there is time for.
+        """
         job = probe_job(config, self._folder, self._data_dir, log="autotune.log", limit_gib=self._limit_gib)
+        job = dataclasses.replace(job, steps=steps)
+        if self._group is not None and self._group.worn(config):
+            self.close()
         self._group = self._group or new_group(self._config)
         try:
             return self._group.probe(job)

@@ -84,7 +84,7 @@ class _Rank:
             "measure": self._worker.measure,
             "room": self._worker.room,
             "stop": self._worker.stop,
-            "grown": self._worker.grown,
+            "worn": self._worker.worn,
         }
         from sweeper.train.failures import in_our_words
 
@@ -175,9 +175,9 @@ class WorkerGroup:
     def stop(self) -> None:
         self._all("stop")
 
-    def grown(self) -> bool:
-        """Whether a rank has grown so much since its first trial that the processes should be replaced."""
-        return any(self._each("call", "grown"))
+    def worn(self, following: Config) -> bool:
+        """Whether new processes would serve the next trial better: see RankWorker.worn."""
+        return any(self._each("call", "worn", following))
 
     def shut_down(self) -> None:
         """End the processes, whatever state they are in."""

@@ -17,10 +17,11 @@ from sweeper.train.probed import Probed, StepTime
 
 __all__ = ["MOST_STEPS", "PassClock", "Probe"]
 
-WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 24
+WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 64
 """The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made."""
-MEASURE_S = 8.0
-"""After so long no further step is begun, once there are LEAST_STEPS."""
+MEASURE_S = 6.0
+"""After so long no further step is begun, once there are LEAST_STEPS. Others' work on a machine comes in
+bursts of a second or two: the median has to outlast them, however short steps are."""
 _YARDSTICK_SHARE, _YARDSTICK_PRODUCTS = 0.25, 8
 """A yardstick is held beside a step for this share of the step's time, and for so many matrix products at
 least: some 25 ms of one core."""
@@ -63,16 +64,19 @@ class Probe:
 
     def measure(self) -> Probed:
         """Train on, and evaluate once."""
-        wanted = _agreed(max(LEAST_STEPS, min(MOST_STEPS, int(MEASURE_S / self._warm[-1].seconds))))
-        last = min(self._feed.steps, WARM_UP_STEPS + wanted)
-        steps = [self._timed(step) for step in range(WARM_UP_STEPS, last)] or self._warm
+        steps: list[StepTime] = []
+        began, last = time.perf_counter(), min(self._feed.steps, WARM_UP_STEPS + MOST_STEPS)
+        for step in range(WARM_UP_STEPS, last):
+            if len(steps) >= LEAST_STEPS and _highest(time.perf_counter() - began) > MEASURE_S:
+                break
+            steps.append(self._timed(step))
         began = time.perf_counter()
         self._executor.evaluate(self._evaluation)
         evaluated_s = time.perf_counter() - began
         idle, peak = _highest(self._idle_gib), _highest(peak_memory_gib())
         return Probed(
-            steps=tuple(steps),
-            passes=self._feed.largest_passes(last),
+            steps=tuple(steps or self._warm),
+            passes=self._feed.largest_passes(WARM_UP_STEPS + len(steps)),
             held_out=self._evaluation.largest_pass(),
             evaluated_tokens_per_s=self._evaluation.tokens / evaluated_s,
             startup_s=self._startup_s,
@@ -110,11 +114,6 @@ def _yardstick_s(at_least_s: float) -> float:
         torch.mm(left, right)
         products += 1
     return (time.perf_counter() - began) / products
-
-
-def _agreed(count: int) -> int:
-    """The fewest that any rank wants: all do the same."""
-    return int(-_highest(-count))
 
 
 def _highest(value: float) -> float:

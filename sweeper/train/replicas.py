@@ -10,6 +10,7 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from deepspeed.utils import groups
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -96,9 +97,11 @@ class Replicas:
 
 
 def _forget_partitions() -> None:
-    """ZeRO-3 leaves models behind in two places that belong to no engine: a cache around a method, and
-    the stack of modules at work."""
+    """ZeRO-3 leaves behind what belongs to no engine: models in a cache around a method and in the stack of
+    modules at work; and, in the place of torch's, a linear layer of its own for partitioned weights, which
+    keeps inputs that frozen weights have no need of."""
     from deepspeed.runtime.zero import parameter_offload
+    from deepspeed.runtime.zero.partition_parameters import InsertPostInitMethodToModuleSubClasses
     from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
 
     for method in vars(PartitionedParameterCoordinator).values():
@@ -106,6 +109,7 @@ def _forget_partitions() -> None:
             for wrapped in inspect.getclosurevars(method).nonlocals.values():
                 getattr(wrapped, "cache_clear", int)()
     parameter_offload.FWD_MODULE_STACK.clear()
+    F.linear = getattr(InsertPostInitMethodToModuleSubClasses, "linear_bk", F.linear)
 
 
 def _require_shares(model: Any, config: Config) -> None:

@@ -71,6 +71,7 @@ class RankWorker:
         self._pause_wanted = threading.Event()
         self._listener: socket.socket | None = None
         self._after_first_gib: float | None = None
+        self._has_gathered = False
         self._idle_gib = 0.0
         self._clock: PassClock | None = None
         self._probe: Probe | None = None
@@ -127,6 +128,7 @@ class RankWorker:
         self.stop()
         started = time.time()
         config, device = job.config, get_accelerator().current_device_name()
+        self._has_gathered = self._has_gathered or self._gathers(config)
         limit_memory(config.resources.memory_limit_gib)
         _seed_everything(config.training.seed)
         data = tokenized(config, job.data_dir)
@@ -176,7 +178,7 @@ class RankWorker:
     def probe(self, job: Job) -> Probed:
         """Train a few optimizer steps of the job's configuration, and say how fast and how large it was.
 
-        The job is of a few steps. Raises UserError as ``prepare`` does.
+        ``job.steps``, the first of which warms up, are the most. Raises UserError as ``prepare`` does.
         """
         self.warm_up(job)
         return self.measure()
@@ -185,7 +187,8 @@ class RankWorker:
         """The part of ``probe`` that is not measured."""
         self._clock, called_s = PassClock(), time.perf_counter()
         try:
-            self.prepare(dataclasses.replace(job, steps=1 + MOST_STEPS))
+            most = 1 + MOST_STEPS
+            self.prepare(dataclasses.replace(job, steps=min(job.steps or most, most)))
             self._probe = self._running().probe(self._clock, called_s=called_s, idle_gib=self._idle_gib)
             self._probe.warm_up()
         except BaseException:
@@ -226,14 +229,26 @@ class RankWorker:
             gc.collect()
             self._after_first_gib = self._after_first_gib or held_memory_gib()
 
-    def grown(self) -> bool:
-        """Whether this process holds much more memory between trials than after its first one.
+    def worn(self, following: Config) -> bool:
+        """Whether a new process would serve the next trial better than this one.
 
-        Whatever leaks in a library costs a new process then, and no memory.
+        Where it holds much more memory between trials than after its first one: whatever leaks in a library
+        costs a new process then, and no memory. And where the next trial would be slower than in a new one.
         """
         self.stop()
         first = self._after_first_gib
-        return first is not None and held_memory_gib() > first + max(_GROWTH_GIB, _GROWTH_SHARE * first)
+        grown = first is not None and held_memory_gib() > first + max(_GROWTH_GIB, _GROWTH_SHARE * first)
+        return grown or (self._has_gathered and not self._gathers(following))
+
+    def _gathers(self, config: Config) -> bool:
+        """Whether gloo gathers weights while this rank computes with several threads.
+
+        It copies them in threads of its own, each of which makes OpenMP threads of its own. From then on the
+        process has more of them than cores, and libgomp's threads sleep wherever they wait for each other,
+        instead of spinning: half as long again for a step (docs/decisions/0018).
+        """
+        stage, dp = config.deepspeed.zero_stage, config.parallel.dp
+        return self._threads > 1 and dist.get_backend() == "gloo" and (stage == 3 or (stage > 0 and dp > 1))
 
     def _running(self) -> Trainer:
         if self._trainer is None:

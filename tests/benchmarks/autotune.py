@@ -1,15 +1,16 @@
 """Autotuning against an exhaustive grid over micro-batch, ZeRO stage, gradient checkpointing and packing.
 
     python tests/benchmarks/autotune.py
-    python tests/benchmarks/autotune.py --only small,adapters --deepspeed-autotuner
+    python tests/benchmarks/autotune.py --only small,adapters --png peaks.png --deepspeed-autotuner
 
-For each shape: ours first, in new processes and without any earlier answer; then every combination, each
-measured the same way; then a final of the grid's fastest four and ours, five rounds in turn; then, where
-another won it, a duel of the two, seven rounds side by side. The highest of several noisy figures is too
-high, so that the final only says which is the best, and the duel how far ours is below. Every round trains
-on the same rows, and a yardstick beside every step corrects for what else runs on the machine meanwhile.
-Packed sequences are given the global batch that has the same tokens in a step. Prints a table, and exits
-with 1 when ours is below 95 % of the grid's best, took more than three probes after the first, or crashed.
+For each shape: ours first, in new processes and without any earlier answer; then every combination, with
+shorter probes; then a final of the grid's fastest five and ours with whole ones, four rounds in turn; then,
+where another won it, a duel of the two, seven rounds side by side. The highest of several noisy figures is
+too high, so that the final only says which is the best, and the duel how far ours is below. Every round
+trains on the same rows, and a yardstick beside every step corrects for what else the machine does meanwhile.
+Packed sequences are given the global batch that has the same tokens in a step. Prints a table of speeds and
+one of peaks, predicted and measured, of every combination that fits; exits with 1 when ours is below 95 % of
+the grid's best, took more than three probes after the first, or crashed.
 """
 
 from __future__ import annotations
@@ -24,21 +25,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeper.autotune import Tuner
+from memory_model import draw_peaks
+
+from sweeper.autotune import Tuner, few_passes, predict, trained_rate
 from sweeper.autotune.candidates import Candidate
-from sweeper.autotune.tuner import few_passes, trained_rate
+from sweeper.autotune.workload import probed_workload
 from sweeper.data import gather_facts, prepared_folder, tokenized
 from sweeper.data.sizes import model_sizes
 from sweeper.drive.cluster import ray_for
-from sweeper.drive.tuning import _Bench
+from sweeper.drive.tuning import Bench
 from sweeper.errors import TrialOutOfMemoryError
 from sweeper.quickstart import DATA_FILE, MODEL_DIR
-from sweeper.spec import SYSTEM, Config, Levers, SweepFolder, load_space
+from sweeper.spec import SYSTEM, Config, Levers, SweepFolder, load_space, with_levers
+from sweeper.train import Probed
 
 MOST_PROBES, LEAST_SHARE = 4, 0.95
-FINALISTS, ROUNDS, DUELS = 4, 5, 7
+FINALISTS, ROUNDS, DUELS = 5, 4, 7
+GRID_STEPS = 9
+"""Optimizer steps of a probe of the grid; the first is not measured."""
+STAGES = (0, 1, 2, 3)
 Key = tuple[Levers, bool]
 """Levers, and whether packed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """Of a rank over its idle process, GiB."""
+
+    measured: float
+    predicted: float
+    calibrated: float
+    """Predicted, by what the probes of the tuner taught."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +64,7 @@ class Rates:
 
     tokens_per_s: float
     yardstick_s: float
+    peak: Peak | None = None
 
     @property
     def pace(self) -> float:
@@ -73,8 +91,10 @@ class Shape:
     """Of each round."""
     duel: list[float] = field(default_factory=list)
     """Ours over the final's best, of each round that both fitted in; none where ours is it."""
-    peaks: list[tuple[float, float]] = field(default_factory=list)
-    """Predicted and measured, GiB over the idle process."""
+    peaks: dict[Key, Peak] = field(default_factory=dict)
+    """Of the whole grid."""
+    probed: list[tuple[float, float]] = field(default_factory=list)
+    """Peaks of the tuner's own probes: predicted before and measured, GiB."""
 
     def speed(self, key: Key) -> float:
         """Of a finalist: tokens per second, on a machine as busy as it was in the middle of the final."""
@@ -109,6 +129,7 @@ SHAPES = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", help="names of shapes, between commas")
+    parser.add_argument("--png", type=Path, help="draw predicted over measured peaks into this file")
     parser.add_argument("--deepspeed-autotuner", action="store_true", help="run it on the shape 'tiny' too")
     options = parser.parse_args()
     wanted = options.only.split(",") if options.only else [one.name for one in SHAPES]
@@ -117,10 +138,12 @@ def main() -> int:
         for shape in SHAPES:
             if shape.name in wanted:
                 measure(shape, models[shape.model], Path(scratch))
-                print(line(shape), final(shape), sep="\n", flush=True)
+                print(line(shape), final(shape), peak_lines(shape), sep="\n", flush=True)
     done = [one for one in SHAPES if one.ours is not None]
-    errors = [abs(predicted / measured - 1) for one in done for predicted, measured in one.peaks]
-    print(f"predicted peaks of ours: {statistics.mean(errors):.1%} off on average, {max(errors):.1%} at most")
+    peaks = [peak for one in done for peak in one.peaks.values()]
+    if options.png is not None:
+        draw_peaks([(one.measured, one.predicted, one.calibrated) for one in peaks], options.png)
+    print(f"all peaks: {off(peaks)}")
     if options.deepspeed_autotuner:
         print(theirs())
     good = all(one.share >= LEAST_SHARE and one.probes <= MOST_PROBES for one in done)
@@ -137,7 +160,7 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
     config, folder = space.close({}), SweepFolder(scratch / shape.name.replace(" ", "-"))
     data = tokenized(config, prepared_folder(config, folder.cache_dir))
     with ray_for(config, places=1):
-        bench = _Bench(config, folder)
+        bench = Bench(config, folder)
         try:
             room = bench.room()[1]
             began = time.monotonic()
@@ -147,33 +170,47 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             )  # fmt: skip
             shape.ours = tuner.search().levers
             shape.ours_s, shape.probes = time.monotonic() - began, len(tuner.records)
-            shape.peaks = [
+            shape.probed = [
                 (one.predicted_gib, one.measured_gib)
                 for one in tuner.records
                 if one.predicted_gib is not None and one.measured_gib is not None
             ]
-            grid = {(one.levers, False): one for one in tuner._candidates()}
-            grid |= {(one.levers, True): one for one in _packed(config, tuner)}
+            grid = _grid(config, tuner)
             began = time.monotonic()
             for key, candidate in grid.items():
-                if (rates := _rates(bench, candidate)) is not None:
+                if (rates := _rates(bench, candidate, tuner, steps=GRID_STEPS)) is not None:
                     shape.paces[key] = rates.pace
+                    shape.peaks |= {key: rates.peak} if rates.peak else {}
             shape.too_large, shape.grid_s = len(grid) - len(shape.paces), time.monotonic() - began
             fastest = sorted(shape.paces, key=shape.paces.__getitem__, reverse=True)[:FINALISTS]
             finalists = dict.fromkeys([*fastest, (shape.ours, False)])
             for key in [*finalists] * ROUNDS:
-                if (rates := _rates(bench, grid[key])) is not None:
+                if (rates := _rates(bench, grid[key], tuner)) is not None:
                     shape.final.setdefault(key, []).append(rates)
             steady = {key: rounds for key, rounds in shape.final.items() if len(rounds) == ROUNDS}
             shape.too_large += len(shape.final) - len(steady)
             shape.final = steady  # who fits at times only is no configuration for a sweep
             if shape.best != (shape.ours, False):
-                shape.duel = _duel(bench, grid[shape.ours, False], grid[shape.best])
+                shape.duel = _duel(bench, grid[shape.ours, False], grid[shape.best], tuner)
         finally:
             bench.close()
 
 
-def _packed(config: Config, tuner: Tuner) -> list[Candidate]:
+def _grid(config: Config, tuner: Tuner) -> dict[Key, Candidate]:
+    """Every micro-batch, ZeRO stage and choice of checkpointing, also those that the tuner takes for slower
+    by their nature, with rows and with packed sequences."""
+    grid: dict[Key, Candidate] = {}
+    for start in (config, _packed(config, tuner)):
+        for stage in STAGES:
+            other = Tuner(
+                config=with_levers(start, zero_stage=stage), measured=SYSTEM - {"deepspeed.zero_stage"},
+                sizes=tuner.sizes, data=tuner.data, room_gib=tuner.room_gib, probe=tuner.probe,
+            )  # fmt: skip
+            grid |= {(one.levers, start.training.packing): one for one in other._candidates()}
+    return grid
+
+
+def _packed(config: Config, tuner: Tuner) -> Config:
     """The same with packed sequences, at a global batch of about as many tokens."""
     lengths = tuner.data.train.lengths
     packed = _with(config, packing=True, per_device_batch_size=1, gradient_accumulation_steps=1,
@@ -181,36 +218,44 @@ def _packed(config: Config, tuner: Tuner) -> list[Candidate]:
     per_sequence = config.training.max_seq_len * 0.97
     wanted = config.training.global_batch_size * float(lengths.mean()) / per_sequence / config.parallel.dp
     each = max(1, 2 ** round(wanted).bit_length() // 2)
-    packed = _with(packed, gradient_accumulation_steps=each, global_batch_size=each * config.parallel.dp)
-    other = Tuner(
-        config=packed, measured=SYSTEM, sizes=tuner.sizes, data=tuner.data, room_gib=tuner.room_gib,
-        probe=tuner.probe, calibration=tuner.calibration,
-    )  # fmt: skip
-    return other._candidates()
+    return _with(packed, gradient_accumulation_steps=each, global_batch_size=each * config.parallel.dp)
 
 
 def _with(config: Config, **changes: Any) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=changes)})
 
 
-def _rates(bench: _Bench, candidate: Candidate) -> Rates | None:
+def _rates(bench: Bench, candidate: Candidate, tuner: Tuner, *, steps: int | None = None) -> Rates | None:
     """None where it does not fit."""
+    config = few_passes(candidate.config)
     try:
-        probed = bench.probe(few_passes(candidate.config))
+        probed = bench.probe(config, steps=steps)
     except TrialOutOfMemoryError:
         return None
     return Rates(
         tokens_per_s=trained_rate(candidate.config, probed)[0],
         yardstick_s=statistics.median(one.yardstick_s for one in probed.steps),
+        peak=_peak(config, probed, tuner),
     )
 
 
-def _duel(bench: _Bench, ours: Candidate, best: Candidate) -> list[float]:
+def _peak(config: Config, probed: Probed, tuner: Tuner) -> Peak | None:
+    """None where the model's sizes are not known."""
+    if tuner.sizes is None:
+        return None
+    work = probed_workload(probed.passes, probed.held_out)
+    predicted, calibrated = (
+        predict(config, tuner.sizes, work, by).total_gib for by in (None, tuner.calibration)
+    )
+    return Peak(measured=probed.peak_gib - probed.idle_gib, predicted=predicted, calibrated=calibrated)
+
+
+def _duel(bench: Bench, ours: Candidate, best: Candidate, tuner: Tuner) -> list[float]:
     """Each time the other one goes first."""
     ratios = []
     for round_ in range(DUELS):
         order = (ours, best) if round_ % 2 else (best, ours)
-        rates = [_rates(bench, one) for one in order]
+        rates = [_rates(bench, one, tuner) for one in order]
         mine, other = rates if round_ % 2 else rates[::-1]
         assert mine is not None, "ours did not fit"
         if other is not None:
@@ -241,12 +286,34 @@ def final(shape: Shape) -> str:
         each = f"[{min(rounds):,.0f}, {max(rounds):,.0f}]"
         said.append(f"{_words(key[0])}{packed}{whose}: {shape.speed(key):,.0f} {each}")
     duel = ", ".join(f"{one:.3f}" for one in sorted(shape.duel))
-    peaks = ", ".join(f"{measured:.3f} ({predicted:.3f})" for predicted, measured in shape.peaks)
+    peaks = ", ".join(f"{measured:.3f} ({predicted:.3f})" for predicted, measured in shape.probed)
     return (
         f"    final: {'; '.join(said)}\n"
         f"    duel, ours over the best: {duel or 'none, ours is the best'}\n"
         f"    peaks of ours, GiB (predicted): {peaks}"
     )
+
+
+def peak_lines(shape: Shape) -> str:
+    """Measured, predicted and calibrated peaks of the grid, GiB, in its order."""
+    each = [
+        f"{_words(levers)}{' packed' if packed else ''} "
+        f"{peak.measured:.2f} {peak.predicted:.2f} {peak.calibrated:.2f}"
+        for (levers, packed), peak in shape.peaks.items()
+    ]
+    lines = ["    " + "; ".join(each[first : first + 4]) for first in range(0, len(each), 4)]
+    return "\n".join([f"    peaks of the grid: {off(list(shape.peaks.values()))}", *lines])
+
+
+def off(peaks: list[Peak]) -> str:
+    """How far predictions are off."""
+    said = []
+    for name in ("predicted", "calibrated"):
+        gib = [abs(getattr(one, name) - one.measured) for one in peaks]
+        shares = [each / one.measured for each, one in zip(gib, peaks, strict=True)]
+        most = f"{max(shares):.1%} and {max(gib):.3f} GiB at most"
+        said.append(f"{name}: {statistics.mean(shares):.1%} off on average, {most}")
+    return f"{len(peaks)} peaks, {'; '.join(said)}"
 
 
 def _words(levers: Levers) -> str:

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -359,7 +359,7 @@ def _report(shapes: list[Shape], points: list[Point], png: Path | None) -> int:
     print(f"{len(errors)} shapes: {_summary(errors)}")
     print(f"{len(calibrated_errors)} calibrated: {_summary(calibrated_errors)}")
     if png is not None:
-        _draw(drawn, png)
+        draw_peaks(drawn, png)
     return 0 if worst <= UNCALIBRATED and worst_calibrated <= CALIBRATED else 1
 
 
@@ -368,7 +368,8 @@ def _summary(errors: list[float]) -> str:
     return f"at most {sizes.max():.1%} off, {sizes.mean():.1%} on average"
 
 
-def _draw(points: list[tuple[float, float, float | None]], png: Path) -> None:
+def draw_peaks(points: Sequence[tuple[float, float, float | None]], png: Path) -> None:
+    """Measured, predicted and calibrated, GiB."""
     import matplotlib
 
     matplotlib.use("Agg")

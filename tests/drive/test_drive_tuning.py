@@ -109,7 +109,7 @@ def test_steps_of_very_unlike_times_are_told_with_what_to_do(
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr(tuning, "_Bench", Bench)
+    monkeypatch.setattr(tuning, "Bench", Bench)
     said: list[str] = []
     space = load_space(write_space(tmp_path, training__per_device_batch_size="auto"), gather=gather_facts)
     tuning.settle(space, space.measured, SweepFolder(tmp_path / "sweep"), said.append, fresh=True)

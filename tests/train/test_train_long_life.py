@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from sweeper.train.memory import held_memory_gib
 
@@ -26,7 +27,13 @@ def test_trials_leave_no_memory_behind(run, quick_config, changes):
 
 
 def test_a_worker_that_grew_says_so(rank, run, quick_config, monkeypatch):
-    run(quick_config())
-    assert not rank.grown()
+    config = quick_config()
+    run(config)
+    assert not rank.worn(config)
     monkeypatch.setattr("sweeper.train.worker.held_memory_gib", lambda: rank._after_first_gib + 2)
-    assert rank.grown()
+    assert rank.worn(config)
+
+
+def test_zero_3_leaves_torchs_own_linear_layers_to_later_trials(run, quick_config):
+    run(quick_config(zero_stage=3))
+    assert torch.nn.functional.linear is torch._C._nn.linear
