@@ -135,10 +135,14 @@ class Tuner:
     def _pace(self, levers: Levers) -> float:
         """What levers are compared by, over all probes of them; 0 where they did not fit.
 
-        Tokens for each yardstick: a machine that others keep busy is another one from minute to minute.
+        Tokens for each yardstick, where all probes have one: a machine that others keep busy is another one
+        from minute to minute.
         """
         same = [one for one in self.records if one.levers == levers]
-        return statistics.mean((one.tokens_per_s or 0.0) * (one.yardstick_s or 1.0) for one in same)
+        corrected = all(one.yardstick_s for one in self.records if one.tokens_per_s is not None)
+        return statistics.mean(
+            (one.tokens_per_s or 0.0) * (one.yardstick_s if corrected else 1.0) for one in same
+        )
 
     def _is_too_large(self, candidate: Candidate) -> bool:
         failed = [one.levers for one, record in self._tried if record.tokens_per_s is None]

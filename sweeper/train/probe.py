@@ -54,9 +54,11 @@ class Probe:
         *,
         called_s: float,
         idle_gib: float,
+        has_yardstick: bool,
     ) -> None:
         self._executor, self._feed, self._evaluation, self._clock = executor, feed, evaluation, clock
         self._startup_s, self._idle_gib = time.perf_counter() - called_s, idle_gib
+        self._has_yardstick = has_yardstick
         self._warm: list[StepTime] = []
 
     def warm_up(self) -> None:
@@ -91,7 +93,8 @@ class Probe:
         self._executor.optimizer_step(step)
         get_accelerator().synchronize()
         ended = time.perf_counter()
-        ticks, yardstick_s = [*clock.ticks, ended], _yardstick_s(_YARDSTICK_SHARE * (ended - began))
+        ticks = [*clock.ticks, ended]
+        yardstick_s = _yardstick_s(_YARDSTICK_SHARE * (ended - began)) if self._has_yardstick else 0.0
         passes = tuple(later - earlier for earlier, later in pairwise(ticks))
         before = int(feed.tokens_after[step - 1]) if step else 0
         return StepTime(

@@ -189,7 +189,12 @@ class RankWorker:
         try:
             most = 1 + MOST_STEPS
             self.prepare(dataclasses.replace(job, steps=min(job.steps or most, most)))
-            self._probe = self._running().probe(self._clock, called_s=called_s, idle_gib=self._idle_gib)
+            self._probe = self._running().probe(
+                self._clock,
+                called_s=called_s,
+                idle_gib=self._idle_gib,
+                has_yardstick=not self._has_gathered,  # one that is slow by itself says nothing of others
+            )
             self._probe.warm_up()
         except BaseException:
             self._end_probe()

@@ -4,8 +4,8 @@
     python tests/benchmarks/autotune.py --only small,adapters --png peaks.png --deepspeed-autotuner
 
 For each shape: ours first, in new processes and without any earlier answer; then every combination, with
-shorter probes; then a final of the grid's fastest five and ours with whole ones, four rounds in turn; then,
-where another won it, a duel of the two, seven rounds side by side. The highest of several noisy figures is
+shorter probes; then a final of the grid's fastest five and ours with whole ones, three rounds in turn; then,
+where another won it, a duel of the two, five rounds side by side. The highest of several noisy figures is
 too high, so that the final only says which is the best, and the duel how far ours is below. Every round
 trains on the same rows, and a yardstick beside every step corrects for what else the machine does meanwhile.
 Packed sequences are given the global batch that has the same tokens in a step. Prints a table of speeds and
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ from sweeper.spec import SYSTEM, Config, Levers, SweepFolder, load_space, with_l
 from sweeper.train import Probed
 
 MOST_PROBES, LEAST_SHARE = 4, 0.95
-FINALISTS, ROUNDS, DUELS = 5, 4, 7
-GRID_STEPS = 9
+FINALISTS, ROUNDS, DUELS = 5, 3, 5
+GRID_STEPS = 7
 """Optimizer steps of a probe of the grid; the first is not measured."""
 STAGES = (0, 1, 2, 3)
 Key = tuple[Levers, bool]
@@ -64,12 +65,8 @@ class Rates:
 
     tokens_per_s: float
     yardstick_s: float
+    """0 where there was none."""
     peak: Peak | None = None
-
-    @property
-    def pace(self) -> float:
-        """Tokens for each yardstick, as the tuner compares by."""
-        return self.tokens_per_s * self.yardstick_s
 
 
 @dataclass
@@ -85,21 +82,33 @@ class Shape:
     ours_s: float = 0.0
     grid_s: float = 0.0
     too_large: int = 0
-    paces: dict[Key, float] = field(default_factory=dict)
-    """Of the whole grid."""
+    grid: dict[Key, Rates] = field(default_factory=dict)
+    """Whatever fits."""
     final: dict[Key, list[Rates]] = field(default_factory=dict)
     """Of each round."""
     duel: list[float] = field(default_factory=list)
     """Ours over the final's best, of each round that both fitted in; none where ours is it."""
-    peaks: dict[Key, Peak] = field(default_factory=dict)
-    """Of the whole grid."""
     probed: list[tuple[float, float]] = field(default_factory=list)
     """Peaks of the tuner's own probes: predicted before and measured, GiB."""
 
+    @property
+    def peaks(self) -> dict[Key, Peak]:
+        """Of the whole grid."""
+        return {key: one.peak for key, one in self.grid.items() if one.peak is not None}
+
+    @cached_property
+    def usual_s(self) -> float:
+        """The yardstick in the middle of the grid."""
+        return statistics.median(one.yardstick_s for one in self.grid.values() if one.yardstick_s)
+
+    def corrected(self, rates: Rates) -> float:
+        """Tokens per second on a machine that is as busy as it usually was. Where there is no yardstick it is
+        taken to have been."""
+        return rates.tokens_per_s * (rates.yardstick_s or self.usual_s) / self.usual_s
+
     def speed(self, key: Key) -> float:
-        """Of a finalist: tokens per second, on a machine as busy as it was in the middle of the final."""
-        usual = statistics.median(one.yardstick_s for rounds in self.final.values() for one in rounds)
-        return statistics.median(one.pace for one in self.final[key]) / usual
+        """Of a finalist."""
+        return statistics.median(self.corrected(one) for one in self.final[key])
 
     @property
     def best(self) -> Key:
@@ -116,7 +125,7 @@ class Shape:
 SHAPES = (
     Shape("tiny", "global_batch_size: 32, max_seq_len: 96"),
     Shape("small", "global_batch_size: 16, max_seq_len: 96", model="small"),
-    Shape("small, large batch", "global_batch_size: 64, max_seq_len: 96", model="small"),
+    Shape("large batch", "global_batch_size: 64, max_seq_len: 96", model="small"),
     Shape("adapters", "global_batch_size: 32, max_seq_len: 96, lora: {rank: 8}", model="small"),
     Shape("large vocabulary", "global_batch_size: 16, max_seq_len: 96", model="words"),
     Shape("bf16", "global_batch_size: 16, max_seq_len: 96", "deepspeed: {precision: bf16}", model="small"),
@@ -179,11 +188,10 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             began = time.monotonic()
             for key, candidate in grid.items():
                 if (rates := _rates(bench, candidate, tuner, steps=GRID_STEPS)) is not None:
-                    shape.paces[key] = rates.pace
-                    shape.peaks |= {key: rates.peak} if rates.peak else {}
-            shape.too_large, shape.grid_s = len(grid) - len(shape.paces), time.monotonic() - began
-            fastest = sorted(shape.paces, key=shape.paces.__getitem__, reverse=True)[:FINALISTS]
-            finalists = dict.fromkeys([*fastest, (shape.ours, False)])
+                    shape.grid[key] = rates
+            shape.too_large, shape.grid_s = len(grid) - len(shape.grid), time.monotonic() - began
+            fastest = sorted(shape.grid, key=lambda key: -shape.corrected(shape.grid[key]))
+            finalists = dict.fromkeys([*fastest[:FINALISTS], (shape.ours, False)])
             for key in [*finalists] * ROUNDS:
                 if (rates := _rates(bench, grid[key], tuner)) is not None:
                     shape.final.setdefault(key, []).append(rates)
@@ -191,7 +199,7 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             shape.too_large += len(shape.final) - len(steady)
             shape.final = steady  # who fits at times only is no configuration for a sweep
             if shape.best != (shape.ours, False):
-                shape.duel = _duel(bench, grid[shape.ours, False], grid[shape.best], tuner)
+                shape.duel = _duel(shape, bench, grid[shape.ours, False], grid[shape.best], tuner)
         finally:
             bench.close()
 
@@ -250,7 +258,7 @@ def _peak(config: Config, probed: Probed, tuner: Tuner) -> Peak | None:
     return Peak(measured=probed.peak_gib - probed.idle_gib, predicted=predicted, calibrated=calibrated)
 
 
-def _duel(bench: Bench, ours: Candidate, best: Candidate, tuner: Tuner) -> list[float]:
+def _duel(shape: Shape, bench: Bench, ours: Candidate, best: Candidate, tuner: Tuner) -> list[float]:
     """Each time the other one goes first."""
     ratios = []
     for round_ in range(DUELS):
@@ -259,7 +267,7 @@ def _duel(bench: Bench, ours: Candidate, best: Candidate, tuner: Tuner) -> list[
         mine, other = rates if round_ % 2 else rates[::-1]
         assert mine is not None, "ours did not fit"
         if other is not None:
-            ratios.append(mine.pace / other.pace)
+            ratios.append(shape.corrected(mine) / shape.corrected(other))
     return ratios
 
 
@@ -268,7 +276,7 @@ def line(shape: Shape) -> str:
     assert shape.ours is not None
     unpacked = max((key for key in shape.final if not key[1]), key=shape.speed)
     return (
-        f"{shape.name:20} grid {len(shape.paces):3} ({shape.too_large} too large) {shape.grid_s:5.0f} s | "
+        f"{shape.name:20} grid {len(shape.grid):3} ({shape.too_large} too large) {shape.grid_s:5.0f} s | "
         f"best {shape.speed(shape.best):7,.0f} tokens/s {_words(best)}{' packed' if packed else ''} | "
         f"best unpacked {shape.speed(unpacked):7,.0f} {_words(unpacked[0])} | "
         f"ours {shape.speed((shape.ours, False)):7,.0f} {_words(shape.ours)} = {shape.share:.1%} "
