@@ -258,3 +258,17 @@ def test_a_machine_that_others_keep_busy_misleads_no_more_than_a_quiet_one(rows,
     assert found.levers == expected.levers
     measured = [one.tokens_per_s for one in tuner.records if one.levers == found.levers]
     assert found.tokens_per_s == pytest.approx(sum(measured) / len(measured))  # real ones, not corrected
+
+
+def test_where_a_probe_has_no_yardstick_real_speeds_are_compared(rows, quick_config):
+    """Stage 1 is slower, and its processes say nothing of how busy the machine is."""
+    machine = Machine(rows, stage_s=(0.0, 0.1, 5.0, 5.0))
+
+    def probe(asked: Config) -> Probed:
+        probed, stage = machine.probe(asked), asked.deepspeed.zero_stage
+        steps = tuple(dataclasses.replace(one, yardstick_s=0.0 if stage else 0.003) for one in probed.steps)
+        return dataclasses.replace(probed, steps=steps)
+
+    tuner = tuner_of(quick_config(per_device_batch_size=8, dp=2), machine)
+    tuner.measured, tuner.probe = frozenset({"deepspeed.zero_stage"}), probe
+    assert tuner.search().levers.zero_stage == 0

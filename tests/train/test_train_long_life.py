@@ -37,3 +37,17 @@ def test_a_worker_that_grew_says_so(rank, run, quick_config, monkeypatch):
 def test_zero_3_leaves_torchs_own_linear_layers_to_later_trials(run, quick_config):
     run(quick_config(zero_stage=3))
     assert torch.nn.functional.linear is torch._C._nn.linear
+
+
+def test_a_worker_in_which_gloo_gathered_says_so_before_a_trial_that_does_not(
+    rank, run, quick_config, monkeypatch
+):
+    gathers, computes = quick_config(zero_stage=3), quick_config(zero_stage=0)
+    monkeypatch.setattr(rank, "_threads", 2)
+    monkeypatch.setattr(rank, "_has_gathered", False)
+    run(computes)
+    assert not rank.worn(computes)
+    run(gathers)
+    assert rank.worn(computes) and not rank.worn(gathers)
+    monkeypatch.setattr(rank, "_threads", 1)  # one thread waits for no other
+    assert not rank._gathers(gathers)
