@@ -4,13 +4,14 @@
     python tests/benchmarks/autotune.py --only small,adapters --png peaks.png --deepspeed-autotuner
 
 For each shape: ours first, in new processes and without any earlier answer; then every combination, with
-shorter probes; then a final of the grid's fastest five and ours with whole ones, three rounds in turn; then,
-where another won it, a duel of the two, five rounds side by side. The highest of several noisy figures is
+shorter probes; then a final of the grid's fastest four and ours with whole ones, four rounds in turn; then,
+where another won it, a duel of the two, seven rounds side by side. The highest of several noisy figures is
 too high, so that the final only says which is the best, and the duel how far ours is below. Every round
-trains on the same rows, and a yardstick beside every step corrects for what else the machine does meanwhile.
-Packed sequences are given the global batch that has the same tokens in a step. Prints a table of speeds and
-one of peaks, predicted and measured, of every combination that fits; exits with 1 when ours is below 95 % of
-the grid's best, took more than three probes after the first, or crashed.
+trains on the same rows. A yardstick beside every step corrects for what else the machine does meanwhile,
+where that makes the rounds of the same combination more alike; else real speeds are compared. Packed
+sequences are given the global batch that has the same tokens in a step. Prints a table of speeds and one of
+peaks, predicted and measured, of every combination that fits; exits with 1 when ours is below 95 % of the
+grid's best, took more than three probes after the first, or crashed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from sweeper.spec import SYSTEM, Config, Levers, SweepFolder, load_space, with_l
 from sweeper.train import Probed
 
 MOST_PROBES, LEAST_SHARE = 4, 0.95
-FINALISTS, ROUNDS, DUELS = 5, 3, 5
+FINALISTS, ROUNDS, DUELS = 4, 4, 7
 GRID_STEPS = 7
 """Optimizer steps of a probe of the grid; the first is not measured."""
 STAGES = (0, 1, 2, 3)
@@ -86,8 +87,8 @@ class Shape:
     """Whatever fits."""
     final: dict[Key, list[Rates]] = field(default_factory=dict)
     """Of each round."""
-    duel: list[float] = field(default_factory=list)
-    """Ours over the final's best, of each round that both fitted in; none where ours is it."""
+    duel: list[tuple[Rates, Rates]] = field(default_factory=list)
+    """Ours and the final's best, of each round that both fitted in; none where ours is it."""
     probed: list[tuple[float, float]] = field(default_factory=list)
     """Peaks of the tuner's own probes: predicted before and measured, GiB."""
 
@@ -108,7 +109,21 @@ class Shape:
 
     def speed(self, key: Key) -> float:
         """Of a finalist."""
-        return statistics.median(self.corrected(one) for one in self.final[key])
+        return statistics.median(self.speeds[key])
+
+    @property
+    def speeds(self) -> dict[Key, list[float]]:
+        """Of the final's rounds."""
+        real = {key: [one.tokens_per_s for one in rounds] for key, rounds in self.final.items()}
+        corrected = {key: [self.corrected(one) for one in rounds] for key, rounds in self.final.items()}
+        return min(real, corrected, key=lambda speeds: statistics.mean(map(_deviation, speeds.values())))
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ours over the best, of the duel's rounds."""
+        real = [ours.tokens_per_s / best.tokens_per_s for ours, best in self.duel]
+        corrected = [self.corrected(ours) / self.corrected(best) for ours, best in self.duel]
+        return min(real, corrected, key=_deviation)
 
     @property
     def best(self) -> Key:
@@ -119,7 +134,7 @@ class Shape:
         """Of the best one's speed; NaN, which is never enough, where no round could say."""
         if self.best == (self.ours, False):
             return 1.0
-        return statistics.median(self.duel) if self.duel else math.nan
+        return statistics.median(self.ratios) if len(self.duel) > 1 else math.nan
 
 
 SHAPES = (
@@ -199,7 +214,7 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             shape.too_large += len(shape.final) - len(steady)
             shape.final = steady  # who fits at times only is no configuration for a sweep
             if shape.best != (shape.ours, False):
-                shape.duel = _duel(shape, bench, grid[shape.ours, False], grid[shape.best], tuner)
+                shape.duel = _duel(bench, grid[shape.ours, False], grid[shape.best], tuner)
         finally:
             bench.close()
 
@@ -258,17 +273,22 @@ def _peak(config: Config, probed: Probed, tuner: Tuner) -> Peak | None:
     return Peak(measured=probed.peak_gib - probed.idle_gib, predicted=predicted, calibrated=calibrated)
 
 
-def _duel(shape: Shape, bench: Bench, ours: Candidate, best: Candidate, tuner: Tuner) -> list[float]:
+def _deviation(values: list[float]) -> float:
+    """Standard deviation over mean."""
+    return statistics.stdev(values) / statistics.mean(values)
+
+
+def _duel(bench: Bench, ours: Candidate, best: Candidate, tuner: Tuner) -> list[tuple[Rates, Rates]]:
     """Each time the other one goes first."""
-    ratios = []
+    pairs = []
     for round_ in range(DUELS):
         order = (ours, best) if round_ % 2 else (best, ours)
         rates = [_rates(bench, one, tuner) for one in order]
         mine, other = rates if round_ % 2 else rates[::-1]
         assert mine is not None, "ours did not fit"
         if other is not None:
-            ratios.append(shape.corrected(mine) / shape.corrected(other))
-    return ratios
+            pairs.append((mine, other))
+    return pairs
 
 
 def line(shape: Shape) -> str:
@@ -293,7 +313,7 @@ def final(shape: Shape) -> str:
         packed = " packed" if key[1] else ""
         each = f"[{min(rounds):,.0f}, {max(rounds):,.0f}]"
         said.append(f"{_words(key[0])}{packed}{whose}: {shape.speed(key):,.0f} {each}")
-    duel = ", ".join(f"{one:.3f}" for one in sorted(shape.duel))
+    duel = ", ".join(f"{one:.3f}" for one in sorted(shape.ratios)) if len(shape.duel) > 1 else ""
     peaks = ", ".join(f"{measured:.3f} ({predicted:.3f})" for predicted, measured in shape.probed)
     return (
         f"    final: {'; '.join(said)}\n"
