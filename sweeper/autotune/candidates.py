@@ -99,14 +99,14 @@ def next_probe(
     """
     lost = {_way(one) for one in measured} - {_way(best)}
     seen = [one.levers for one in measured]
-    least, most = _bounds(best, measured)
+    fewer, more = _slower_rows(best, measured)
     fitting = [
         one
         for one in candidates
         if one.fits(room_gib)
         and one.levers not in seen
         and _way(one) not in lost
-        and (_way(one) != _way(best) or least < one.levers.per_device_batch_size < most)
+        and (_way(one) != _way(best) or fewer < one.levers.per_device_batch_size < more)
     ]
     for near, least in _NEIGHBOURS:
         found = near(best, fitting)
@@ -121,13 +121,13 @@ def _way(candidate: Candidate) -> tuple[int, bool, str]:
     return levers.zero_stage, levers.gradient_checkpointing, levers.offload
 
 
-def _bounds(best: Candidate, measured: Sequence[Candidate]) -> tuple[float, float]:
-    """The rows next to the fastest's, on either side, that were slower."""
+def _slower_rows(best: Candidate, measured: Sequence[Candidate]) -> tuple[float, float]:
+    """The most rows below the fastest's and the fewest above them that were measured, and so were slower."""
     rows = best.levers.per_device_batch_size
     tried = [one.levers.per_device_batch_size for one in measured if _way(one) == _way(best)]
-    return max((one for one in tried if one < rows), default=0), min(
-        (one for one in tried if one > rows), default=math.inf
-    )
+    fewer = max((one for one in tried if one < rows), default=0)
+    more = min((one for one in tried if one > rows), default=math.inf)
+    return fewer, more
 
 
 def _other_stage(best: Candidate, fitting: Sequence[Candidate]) -> Candidate | None:

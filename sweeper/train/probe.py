@@ -18,7 +18,8 @@ from sweeper.train.probed import Probed, StepTime
 __all__ = ["MOST_STEPS", "PassClock", "Probe"]
 
 WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 64
-"""The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made."""
+"""The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made. The
+feed has the most steps, and no more."""
 MEASURE_S = 6.0
 """After so long no further step is begun, once there are LEAST_STEPS. Others' work on a machine comes in
 bursts of a second or two: the median has to outlast them, however short steps are."""
@@ -67,8 +68,8 @@ class Probe:
     def measure(self) -> Probed:
         """Train on, and evaluate once."""
         steps: list[StepTime] = []
-        began, last = time.perf_counter(), min(self._feed.steps, WARM_UP_STEPS + MOST_STEPS)
-        for step in range(WARM_UP_STEPS, last):
+        began = time.perf_counter()
+        for step in range(WARM_UP_STEPS, self._feed.steps):
             if len(steps) >= LEAST_STEPS and _highest(time.perf_counter() - began) > MEASURE_S:
                 break
             steps.append(self._timed(step))

@@ -128,7 +128,7 @@ class RankWorker:
         self.stop()
         started = time.time()
         config, device = job.config, get_accelerator().current_device_name()
-        self._has_gathered = self._has_gathered or self._gathers(config)
+        self._has_gathered |= self._gathers(config)
         limit_memory(config.resources.memory_limit_gib)
         _seed_everything(config.training.seed)
         data = tokenized(config, job.data_dir)

@@ -191,6 +191,12 @@ def test_rows_beyond_those_that_were_slower_are_not_tried(rows, quick_config):
     assert tried[:3] == [32, 16, 8] and min(tried) == 8
 
 
+def slowed(step: StepTime, factor: float) -> StepTime:
+    """The same step, so many times as long."""
+    passes_s = tuple(seconds * factor for seconds in step.passes_s)
+    return dataclasses.replace(step, seconds=step.seconds * factor, passes_s=passes_s)
+
+
 def once_at(machine: Machine, pace: float, **levers: object) -> Callable[[Config], Probed]:
     """Answers the first probe of these levers as if they were so many times as fast as they are."""
     honest, met = machine.probe, []
@@ -201,9 +207,7 @@ def once_at(machine: Machine, pace: float, **levers: object) -> Callable[[Config
             return probed
         met.append(asked)
         (step, _) = probed.steps
-        shown = dataclasses.replace(
-            step, seconds=step.seconds / pace, passes_s=tuple(s / pace for s in step.passes_s)
-        )
+        shown = slowed(step, 1 / pace)
         return dataclasses.replace(probed, steps=(shown, shown))
 
     return probe
@@ -241,13 +245,7 @@ def test_a_machine_that_others_keep_busy_misleads_no_more_than_a_quiet_one(rows,
     def crowded(asked: Config) -> Probed:
         probed, factor = busy.probe(asked), next(crowds)
         steps = tuple(
-            dataclasses.replace(
-                step,
-                seconds=step.seconds * factor,
-                passes_s=tuple(seconds * factor for seconds in step.passes_s),
-                yardstick_s=0.04 * factor,
-            )
-            for step in probed.steps
+            dataclasses.replace(slowed(step, factor), yardstick_s=0.04 * factor) for step in probed.steps
         )
         return dataclasses.replace(probed, steps=steps)
 

@@ -27,7 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from memory_model import draw_peaks
+from memory_model import draw_peaks, summary
 
 from sweeper.autotune import Tuner, few_passes, predict, trained_rate
 from sweeper.autotune.candidates import Candidate
@@ -337,10 +337,9 @@ def off(peaks: list[Peak]) -> str:
     """How far predictions are off."""
     said = []
     for name in ("predicted", "calibrated"):
-        gib = [abs(getattr(one, name) - one.measured) for one in peaks]
-        shares = [each / one.measured for each, one in zip(gib, peaks, strict=True)]
-        most = f"{max(shares):.1%} and {max(gib):.3f} GiB at most"
-        said.append(f"{name}: {statistics.mean(shares):.1%} off on average, {most}")
+        off_gib = [getattr(one, name) - one.measured for one in peaks]
+        shares = [each / one.measured for each, one in zip(off_gib, peaks, strict=True)]
+        said.append(f"{name}: {summary(shares)}, {max(map(abs, off_gib)):.3f} GiB at most")
     return f"{len(peaks)} peaks, {'; '.join(said)}"
 
 

@@ -356,14 +356,15 @@ def _report(shapes: list[Shape], points: list[Point], png: Path | None) -> int:
         drawn.append((point.measured_gib, predicted.total_gib, again))
         print(line)
     worst, worst_calibrated = (max(map(abs, some), default=0.0) for some in (errors, calibrated_errors))
-    print(f"{len(errors)} shapes: {_summary(errors)}")
-    print(f"{len(calibrated_errors)} calibrated: {_summary(calibrated_errors)}")
+    print(f"{len(errors)} shapes: {summary(errors)}")
+    print(f"{len(calibrated_errors)} calibrated: {summary(calibrated_errors)}")
     if png is not None:
         draw_peaks(drawn, png)
     return 0 if worst <= UNCALIBRATED and worst_calibrated <= CALIBRATED else 1
 
 
-def _summary(errors: list[float]) -> str:
+def summary(errors: Sequence[float]) -> str:
+    """Of shares by which predictions are off."""
     sizes = np.abs(errors or [0.0])
     return f"at most {sizes.max():.1%} off, {sizes.mean():.1%} on average"
 
