@@ -94,7 +94,7 @@ class Tuner:
         predicted = None
         if probed is not None and self.sizes is not None:
             config = few_passes(candidate.config)
-            work = probed_workload(probed.passes, probed.held_out)
+            work = probed_workload(probed, self.data)
             memory = predict(config, self.sizes, work, self.calibration)
             predicted = memory.total_gib
             self._points.append((predict(config, self.sizes, work), probed.peak_gib - probed.idle_gib))
@@ -125,7 +125,7 @@ class Tuner:
         """The fastest once more, where another is close, and then the other: the highest of several noisy
         figures is too high, and a low one may have met with others' work."""
         least = self._pace(best[1].levers) * (1 - _CLOSE)
-        close = {one.levers: one for one, record in self._tried if self._pace(record.levers) >= least}
+        close = {one.levers: one for one, record in self._usable() if self._pace(record.levers) >= least}
         if len(close) < 2:
             return None
         counted = Counter(record.levers for record in self.records)
@@ -157,17 +157,27 @@ class Tuner:
         )
         return taken * candidate.pass_tokens > self.room_gib
 
-    def _best(self) -> tuple[Candidate, ProbeRecord] | None:
+    def _usable(self) -> list[tuple[Candidate, ProbeRecord]]:
+        """Those that fit with room to spare; where none does, those that fit.
+
+        Trials meet larger passes than a probe, in processes that hold a little more after each of them.
+        """
         done = [(one, record) for one, record in self._tried if record.tokens_per_s is not None]
-        return max(done, key=lambda pair: self._pace(pair[1].levers), default=None)
+        return [pair for pair in done if self._needed_gib(*pair) <= self.room_gib * ROOM] or done
+
+    def _needed_gib(self, candidate: Candidate, record: ProbeRecord) -> float:
+        """Measured, or predicted for a whole trial by all that was measured."""
+        memory = self._describe(candidate.config)[1]
+        return max(record.measured_gib or 0.0, 0.0 if memory is None else memory.total_gib)
+
+    def _best(self) -> tuple[Candidate, ProbeRecord] | None:
+        return max(self._usable(), key=lambda pair: self._pace(pair[1].levers), default=None)
 
     def _lightest_of_the_fastest(self) -> ProbeRecord:
         best = self._best()
         assert best is not None
         least = self._pace(best[1].levers) * (1 - _SAME)
-        same = [
-            one for one in self.records if one.tokens_per_s is not None and self._pace(one.levers) >= least
-        ]
+        same = [record for _, record in self._usable() if self._pace(record.levers) >= least]
         chosen = min(same, key=lambda one: one.measured_gib or 0.0)
         rates = [one.tokens_per_s or 0.0 for one in same if one.levers == chosen.levers]
         return dataclasses.replace(chosen, tokens_per_s=statistics.mean(rates))

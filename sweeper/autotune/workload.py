@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from sweeper.autotune.memory import Pass, Workload
 from sweeper.data import LengthSample, TokenizedData, arrange, batch_plan, best_fit, sequences
 from sweeper.spec import Config
+from sweeper.train import Probed
 
 __all__ = ["PassLengths", "pass_lengths", "probed_workload", "sampled_workload", "workload_of"]
 
@@ -48,14 +50,17 @@ def workload_of(config: Config, data: TokenizedData, lengths: PassLengths | None
     Raises DataError where the rows do not fill one global batch.
     """
     tokens, completions = pass_lengths(config, data) if lengths is None else lengths
-    held_out = best_fit(data.eval.lengths, max(config.training.max_seq_len, int(data.eval.lengths.max())))
+    groups = best_fit(data.eval.lengths, max(config.training.max_seq_len, int(data.eval.lengths.max())))
+    held_out = [int(data.eval.lengths[rows].sum()) for rows in groups]
     return Workload(
         first=_largest(tokens[:, :1], completions[:, :1]),
         later=_largest(tokens[:, 1:], completions[:, 1:]) if tokens.shape[1] > 1 else None,
         held_out=Pass(
-            tokens=max(int(data.eval.lengths[rows].sum()) for rows in held_out),
-            completion_tokens=max(int(data.eval.completion_tokens[rows].sum()) for rows in held_out),
+            tokens=max(held_out),
+            completion_tokens=max(int(data.eval.completion_tokens[rows].sum()) for rows in groups),
         ),
+        pass_lengths=_different(tokens[..., 0], held_out),
+        row_lengths=_row_lengths(data, int(tokens[..., 0].sum())),
     )
 
 
@@ -80,17 +85,38 @@ def sampled_workload(config: Config, sample: LengthSample) -> Workload:
         first=_largest(tokens[:, :1], completions[:, :1]),
         later=_largest(tokens[:, 1:], completions[:, 1:]) if shape[0] > 1 else None,
         held_out=of_evaluation,
+        pass_lengths=_different(tokens[..., 0], [held_out]),
+        row_lengths=len(np.unique(sample.lengths)),
     )
 
 
-def probed_workload(passes: tuple[tuple[tuple[int, int], ...], ...], held_out: tuple[int, int]) -> Workload:
-    """That of the steps of a probe: [optimizer step][pass], tokens and completion tokens."""
-    counts = np.array(passes, dtype=np.int64)
+def probed_workload(probed: Probed, data: TokenizedData) -> Workload:
+    """That of the steps of a probe."""
+    counts = np.array(probed.passes, dtype=np.int64)
+    tokens, completions = counts[..., 0], counts[..., 1]
     return Workload(
-        first=_largest(counts[:, :1, 0], counts[:, :1, 1]),
-        later=_largest(counts[:, 1:, 0], counts[:, 1:, 1]) if counts.shape[1] > 1 else None,
-        held_out=Pass(tokens=held_out[0], completion_tokens=held_out[1]),
+        first=_largest(tokens[:, :1], completions[:, :1]),
+        later=_largest(tokens[:, 1:], completions[:, 1:]) if tokens.shape[1] > 1 else None,
+        held_out=Pass(tokens=probed.held_out[0], completion_tokens=probed.held_out[1]),
+        pass_lengths=_different(tokens, probed.held_out[:1]),
+        row_lengths=_row_lengths(data, int(tokens.sum())),
     )
+
+
+def _different(trained: Counts, held_out: Iterable[int]) -> float:
+    """See Workload.pass_lengths."""
+    lengths = set(trained.flat)
+    return len(lengths) + len(set(held_out) - lengths) / 3
+
+
+def _row_lengths(data: TokenizedData, tokens: int) -> float:
+    """See Workload.row_lengths; of as many rows, drawn at random, as have so many tokens."""
+    lengths, counts = np.unique(data.train.lengths, return_counts=True)
+    rows = tokens / data.train.lengths.mean()
+    seen = 1 - (1 - counts / counts.sum()) ** rows
+    trained = dict(zip(lengths.tolist(), seen.tolist(), strict=True))
+    only_held_out = sum(1.0 - trained.get(one, 0.0) for one in set(data.eval.lengths.tolist()))
+    return float(seen.sum() + only_held_out / 3)
 
 
 def _largest(tokens: Counts, completions: Counts) -> Pass:

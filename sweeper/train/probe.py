@@ -17,9 +17,9 @@ from sweeper.train.probed import Probed, StepTime
 
 __all__ = ["MOST_STEPS", "PassClock", "Probe"]
 
-WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 64
-"""The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made. The
-feed has the most steps, and no more."""
+WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 65
+"""The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made. Then at
+least so many are; the feed of a probe has the most of both together, and no more."""
 MEASURE_S = 6.0
 """After so long no further step is begun, once there are LEAST_STEPS. Others' work on a machine comes in
 bursts of a second or two: the median has to outlast them, however short steps are."""

@@ -187,8 +187,7 @@ class RankWorker:
         """The part of ``probe`` that is not measured."""
         self._clock, called_s = PassClock(), time.perf_counter()
         try:
-            most = 1 + MOST_STEPS
-            self.prepare(dataclasses.replace(job, steps=min(job.steps or most, most)))
+            self.prepare(dataclasses.replace(job, steps=min(job.steps or MOST_STEPS, MOST_STEPS)))
             self._probe = self._running().probe(
                 self._clock,
                 called_s=called_s,

@@ -198,7 +198,7 @@ def test_tensor_and_pipeline_ranks_hold_a_share(changes, sizes, first, ranks):
         assert part.states_gib <= whole.states_gib * (1 + 1e-9)
 
 
-@given(changes=settings, sizes=models, first=tokens, more=st.floats(0, 500))
+@given(changes=settings, sizes=models, first=tokens, more=st.floats(0, 90))
 def test_more_lengths_count_in_half_precision_on_a_cpu_alone(changes, sizes, first, more):
     config, work = config_of(**changes), work_of(first)
     few = predict(config, sizes, work).total_gib
@@ -207,6 +207,12 @@ def test_more_lengths_count_in_half_precision_on_a_cpu_alone(changes, sizes, fir
         assert many == few
     else:
         assert many == pytest.approx(few + 0.0065 * more)
+
+
+def test_there_is_a_most_to_what_is_kept_for_all_lengths():
+    work = replace(work_of(100), pass_lengths=1_000, row_lengths=1_000)
+    config = config_of(precision="bf16", gpu=False)
+    assert in_bytes(predict(config, SMALL, work), "generated code") == pytest.approx(0.68 * 2**30)
 
 
 def test_a_tied_embedding_has_three_gradients_of_its_size_at_once():

@@ -108,8 +108,8 @@ class Shape:
         return rates.tokens_per_s * (rates.yardstick_s or self.usual_s) / self.usual_s
 
     def speed(self, key: Key) -> float:
-        """Of a finalist."""
-        return statistics.median(self.speeds[key])
+        """In the final; 0 where it did not fit in every round."""
+        return statistics.median(self.speeds.get(key, [0.0]))
 
     @property
     def speeds(self) -> dict[Key, list[float]]:
@@ -131,9 +131,11 @@ class Shape:
 
     @property
     def share(self) -> float:
-        """Of the best one's speed; NaN, which is never enough, where no round could say."""
-        if self.best == (self.ours, False):
-            return 1.0
+        """Of the best one's speed; 0 where ours did not fit in every round, and NaN, which is never enough
+        either, where no round could say."""
+        mine = self.speed((self.ours, False)) if self.ours is not None else 0.0
+        if self.best == (self.ours, False) or not mine:
+            return 1.0 if mine else 0.0
         return statistics.median(self.ratios) if len(self.duel) > 1 else math.nan
 
 
@@ -213,7 +215,7 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             steady = {key: rounds for key, rounds in shape.final.items() if len(rounds) == ROUNDS}
             shape.too_large += len(shape.final) - len(steady)
             shape.final = steady  # who fits at times only is no configuration for a sweep
-            if shape.best != (shape.ours, False):
+            if shape.best != (shape.ours, False) in shape.final:
                 shape.duel = _duel(bench, grid[shape.ours, False], grid[shape.best], tuner)
         finally:
             bench.close()
@@ -266,7 +268,7 @@ def _peak(config: Config, probed: Probed, tuner: Tuner) -> Peak | None:
     """None where the model's sizes are not known."""
     if tuner.sizes is None:
         return None
-    work = probed_workload(probed.passes, probed.held_out)
+    work = probed_workload(probed, tuner.data)
     predicted, calibrated = (
         predict(config, tuner.sizes, work, by).total_gib for by in (None, tuner.calibration)
     )
@@ -294,7 +296,7 @@ def _duel(bench: Bench, ours: Candidate, best: Candidate, tuner: Tuner) -> list[
 def line(shape: Shape) -> str:
     best, packed = shape.best
     assert shape.ours is not None
-    unpacked = max((key for key in shape.final if not key[1]), key=shape.speed)
+    unpacked = max((key for key in shape.final if not key[1]), key=shape.speed, default=(shape.ours, False))
     return (
         f"{shape.name:20} grid {len(shape.grid):3} ({shape.too_large} too large) {shape.grid_s:5.0f} s | "
         f"best {shape.speed(shape.best):7,.0f} tokens/s {_words(best)}{' packed' if packed else ''} | "
