@@ -8,9 +8,8 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/.installed
 	$(BIN)/sweeper run search_spaces/quickstart.yaml
 
-# Files in their own order: those that take longest have few tests, and would come last and alone.
 test: $(VENV)/.installed-test check
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
