@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that there was not enough memory, of the device or of the host."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
+    if isinstance(error, SystemError):  # Python's own code could not even make its MemoryError
+        return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ran_out_of_memory(str(error))
     )

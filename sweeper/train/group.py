@@ -88,7 +88,7 @@ class _Rank:
         }
         from sweeper.train.failures import in_our_words
 
-        with in_our_words(method):
+        with self._worker.limited(), in_our_words(method):
             return calls[method](*arguments)
 
 

@@ -9,7 +9,8 @@ import socket
 import threading
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ class RankWorker:
         self._after_first_gib: float | None = None
         self._has_gathered = False
         self._idle_gib = 0.0
+        self._limit_gib: float | None = None
         self._clock: PassClock | None = None
         self._probe: Probe | None = None
 
@@ -116,6 +118,15 @@ class RankWorker:
         return_freed_memory()
         self._idle_gib = idle_memory_gib()
 
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """Under the trial's limit of memory, and no longer: handing on its answer needs some as well."""
+        limit_memory(self._limit_gib)
+        try:
+            yield
+        finally:
+            limit_memory(None)
+
     def prepare(self, job: Job) -> Prepared:
         """Build the trial's engine. Raises UserError for data or model that cannot be used."""
         from deepspeed.accelerator import get_accelerator
@@ -129,7 +140,8 @@ class RankWorker:
         started = time.time()
         config, device = job.config, get_accelerator().current_device_name()
         self._has_gathered |= self._gathers(config)
-        limit_memory(config.resources.memory_limit_gib)
+        self._limit_gib = config.resources.memory_limit_gib
+        limit_memory(self._limit_gib)
         _seed_everything(config.training.seed)
         data = tokenized(config, job.data_dir)
         self._models = self._models or ModelStore(job.cache_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,12 +11,13 @@ import threading
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from sweeper.errors import CheckpointError, TrialLostError, TrialOutOfMemoryError
 from sweeper.train import group as group_module
 from sweeper.train import reap
-from sweeper.train.failures import Failure, last_lines, most_telling
+from sweeper.train.failures import Failure, is_out_of_memory, last_lines, most_telling
 from sweeper.train.group import WorkerGroup
 from sweeper.train.processes import is_running
 
@@ -89,6 +91,42 @@ def test_memory_that_runs_out_is_told_as_such_whichever_rank_meets_it(groups, qu
     with pytest.raises(TrialOutOfMemoryError):
         group.prepare(job_of(config))
         group.advance()
+
+
+def test_a_limit_of_memory_holds_while_a_rank_works_and_not_while_ray_hands_on_its_answer(
+    groups, quick_config, job_of
+):
+    config = quick_config(per_device_batch_size=4)
+    small = config.resources.model_copy(update={"memory_limit_gib": 4.0})
+    config = config.model_copy(update={"resources": small})
+    group = groups(config)
+    rank = psutil.Process(group._places[0].pid)
+    group.prepare(job_of(config))
+    assert rank.rlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
+    met, ended = set(), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.01):
+            met.add(rank.rlimit(resource.RLIMIT_DATA)[0])
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    while not group.advance().done:
+        pass
+    ended.set()
+    looking.join()
+    assert any(2**30 < limit < 2**40 for limit in met)
+    assert rank.rlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
+
+
+def test_an_interpreter_that_fails_itself_is_out_of_memory_where_there_is_a_limit():
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    assert not is_out_of_memory(SystemError("error return without exception set"))
+    resource.setrlimit(resource.RLIMIT_DATA, (2**40, before[1]))
+    try:
+        assert is_out_of_memory(SystemError("error return without exception set"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def test_a_pause_comes_after_the_same_step_on_all_ranks_and_nothing_is_lost(
