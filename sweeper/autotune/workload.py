@@ -13,7 +13,14 @@ from sweeper.data import LengthSample, TokenizedData, arrange, batch_plan, best_
 from sweeper.spec import Config
 from sweeper.train import Probed
 
-__all__ = ["PassLengths", "pass_lengths", "probed_workload", "sampled_workload", "workload_of"]
+__all__ = [
+    "PassLengths",
+    "different_lengths",
+    "pass_lengths",
+    "probed_workload",
+    "sampled_workload",
+    "workload_of",
+]
 
 Counts = np.ndarray[Any, Any]
 PassLengths = tuple[Counts, Counts]
@@ -49,19 +56,14 @@ def workload_of(config: Config, data: TokenizedData, lengths: PassLengths | None
 
     Raises DataError where the rows do not fill one global batch.
     """
-    tokens, completions = pass_lengths(config, data) if lengths is None else lengths
+    lengths = pass_lengths(config, data) if lengths is None else lengths
     groups = best_fit(data.eval.lengths, max(config.training.max_seq_len, int(data.eval.lengths.max())))
     held_out = [int(data.eval.lengths[rows].sum()) for rows in groups]
-    return Workload(
-        first=_largest(tokens[:, :1], completions[:, :1]),
-        later=_largest(tokens[:, 1:], completions[:, 1:]) if tokens.shape[1] > 1 else None,
-        held_out=Pass(
-            tokens=max(held_out),
-            completion_tokens=max(int(data.eval.completion_tokens[rows].sum()) for rows in groups),
-        ),
-        pass_lengths=_different(tokens[..., 0], held_out),
-        row_lengths=_row_lengths(data, int(tokens[..., 0].sum())),
+    largest = Pass(
+        tokens=max(held_out),
+        completion_tokens=max(int(data.eval.completion_tokens[rows].sum()) for rows in groups),
     )
+    return _workload(lengths, largest, held_out, _row_lengths(data, lengths))
 
 
 def sampled_workload(config: Config, sample: LengthSample) -> Workload:
@@ -81,40 +83,43 @@ def sampled_workload(config: Config, sample: LengthSample) -> Workload:
     drawn = np.random.RandomState(0).randint(len(sample.lengths), size=(_SAMPLED_STEPS, rows))
     dealt = arrange(drawn.reshape(_SAMPLED_STEPS, *shape), sample.lengths, alike=False)
     tokens, completions = sample.lengths[dealt].sum(axis=3), sample.completion_tokens[dealt].sum(axis=3)
-    return Workload(
-        first=_largest(tokens[:, :1], completions[:, :1]),
-        later=_largest(tokens[:, 1:], completions[:, 1:]) if shape[0] > 1 else None,
-        held_out=of_evaluation,
-        pass_lengths=_different(tokens[..., 0], [held_out]),
-        row_lengths=len(np.unique(sample.lengths)),
-    )
+    return _workload((tokens, completions), of_evaluation, [held_out], len(np.unique(sample.lengths)))
 
 
 def probed_workload(probed: Probed, data: TokenizedData) -> Workload:
     """That of the steps of a probe."""
     counts = np.array(probed.passes, dtype=np.int64)
-    tokens, completions = counts[..., 0], counts[..., 1]
-    return Workload(
-        first=_largest(tokens[:, :1], completions[:, :1]),
-        later=_largest(tokens[:, 1:], completions[:, 1:]) if tokens.shape[1] > 1 else None,
-        held_out=Pass(tokens=probed.held_out[0], completion_tokens=probed.held_out[1]),
-        pass_lengths=_different(tokens, probed.held_out[:1]),
-        row_lengths=_row_lengths(data, int(tokens.sum())),
-    )
+    lengths = counts[..., :1], counts[..., 1:]
+    tokens, completions = probed.held_out
+    held_out = Pass(tokens=tokens, completion_tokens=completions)
+    return _workload(lengths, held_out, [tokens], _row_lengths(data, lengths))
 
 
-def _different(trained: Counts, held_out: Iterable[int]) -> float:
+def different_lengths(trained: Iterable[int], held_out: Iterable[int]) -> float:
     """See Workload.pass_lengths."""
-    lengths = set(trained.flat)
+    lengths = set(trained)
     return len(lengths) + len(set(held_out) - lengths) / 3
 
 
-def _row_lengths(data: TokenizedData, tokens: int) -> float:
-    """See Workload.row_lengths; of as many rows, drawn at random, as have so many tokens."""
-    lengths, counts = np.unique(data.train.lengths, return_counts=True)
-    rows = tokens / data.train.lengths.mean()
+def _workload(
+    lengths: PassLengths, held_out: Pass, held_out_lengths: Iterable[int], row_lengths: float
+) -> Workload:
+    tokens, completions = lengths
+    return Workload(
+        first=_largest(tokens[:, :1], completions[:, :1]),
+        later=_largest(tokens[:, 1:], completions[:, 1:]) if tokens.shape[1] > 1 else None,
+        held_out=held_out,
+        pass_lengths=different_lengths(tokens[..., 0].flat, held_out_lengths),
+        row_lengths=row_lengths,
+    )
+
+
+def _row_lengths(data: TokenizedData, passes: PassLengths) -> float:
+    """See Workload.row_lengths; of as many rows, drawn at random, as one rank's passes have tokens for."""
+    each, counts = np.unique(data.train.lengths, return_counts=True)
+    rows = passes[0][..., 0].sum() / data.train.lengths.mean()
     seen = 1 - (1 - counts / counts.sum()) ** rows
-    trained = dict(zip(lengths.tolist(), seen.tolist(), strict=True))
+    trained = dict(zip(each.tolist(), seen.tolist(), strict=True))
     only_held_out = sum(1.0 - trained.get(one, 0.0) for one in set(data.eval.lengths.tolist()))
     return float(seen.sum() + only_held_out / 3)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.autotune import Tuner, predict, workload_of
-from sweeper.data import TokenizedData, prepare
+from sweeper.data import TokenizedData
 from sweeper.data.sizes import model_sizes
 from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.spec import SYSTEM, Config, levers_of
@@ -18,11 +18,6 @@ from sweeper.train import Probed, StepTime
 
 SIZES = model_sizes("builtin:quickstart")
 IDLE_GIB = 0.5
-
-
-@pytest.fixture(scope="module")
-def rows(quick_config, tmp_path_factory) -> TokenizedData:
-    return prepare(quick_config(), tmp_path_factory.mktemp("cache"))
 
 
 @dataclasses.dataclass

@@ -7,14 +7,8 @@ import pytest
 
 from sweeper.autotune import workload_of
 from sweeper.autotune.workload import probed_workload
-from sweeper.data import TokenizedData, prepare
 from sweeper.train import Probed
 from sweeper.train.feed import TrainingFeed
-
-
-@pytest.fixture(scope="module")
-def rows(quick_config, tmp_path_factory) -> TokenizedData:
-    return prepare(quick_config(), tmp_path_factory.mktemp("cache"))
 
 
 @pytest.mark.parametrize("packing", [False, True])

@@ -133,9 +133,10 @@ class Shape:
     def share(self) -> float:
         """Of the best one's speed; 0 where ours did not fit in every round, and NaN, which is never enough
         either, where no round could say."""
-        mine = self.speed((self.ours, False)) if self.ours is not None else 0.0
-        if self.best == (self.ours, False) or not mine:
-            return 1.0 if mine else 0.0
+        if (self.ours, False) not in self.final:
+            return 0.0
+        if self.best == (self.ours, False):
+            return 1.0
         return statistics.median(self.ratios) if len(self.duel) > 1 else math.nan
 
 
@@ -215,7 +216,7 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             steady = {key: rounds for key, rounds in shape.final.items() if len(rounds) == ROUNDS}
             shape.too_large += len(shape.final) - len(steady)
             shape.final = steady  # who fits at times only is no configuration for a sweep
-            if shape.best != (shape.ours, False) in shape.final:
+            if (shape.ours, False) in shape.final and shape.best != (shape.ours, False):
                 shape.duel = _duel(bench, grid[shape.ours, False], grid[shape.best], tuner)
         finally:
             bench.close()

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ import numpy as np
 import yaml
 
 from sweeper.autotune.memory import Calibration, Memory, Pass, Workload, calibrated, predict
+from sweeper.autotune.workload import different_lengths
 from sweeper.data import TokenizedSplit, gather_facts, prepared_folder, tokenized
 from sweeper.data.sizes import model_sizes
 from sweeper.quickstart import DATA_FILE, MODEL_DIR
@@ -204,10 +205,10 @@ def _workloads(config: Config, folder: Path) -> Iterator[Workload]:
                 tokens=max(batch.input_ids.numel() for batch, _ in held_out.batches),
                 completion_tokens=max(batch.targets.numel() for batch, _ in held_out.batches),
             ),
-            pass_lengths=_different(
+            pass_lengths=different_lengths(
                 (int(lengths[rows].sum()) for rows in micros), (sum(rows) for rows in evaluated)
             ),
-            row_lengths=_different(
+            row_lengths=different_lengths(
                 (int(one) for rows in micros for one in lengths[rows]),
                 (one for rows in evaluated for one in rows),
             ),
@@ -221,11 +222,6 @@ def _pass_of(split: TokenizedSplit, rows: np.ndarray[Any, Any]) -> Pass:
         completion_tokens=int(split.completion_tokens[rows].sum()),
         squared_tokens=int((lengths**2).sum()),
     )
-
-
-def _different(trained: Iterable[int], held_out: Iterable[int]) -> float:
-    first = set(trained)
-    return len(first) + len(set(held_out) - first) / 3
 
 
 def _measure(config: Config, folder: Path) -> float:
