@@ -29,19 +29,29 @@ class Setback:
     """What it goes on with."""
 
 
-def recover(job: Job, error: TrialFailedError) -> tuple[Job, Setback]:
+def recover(job: Job, error: TrialFailedError, *, aged: bool = False) -> tuple[Job, Setback]:
     """The job that goes on where this one's processes ended, from its newest state.
+
+    Args:
+        aged: those processes had trained before. What does not fit into them may fit into new ones, and what
+            ran earlier is no reason to train otherwise.
 
     Raises: TrialFailedError, with the reason for a person, where the trial has to end.
     """
-    if isinstance(error, TrialOutOfMemoryError):
-        return _smaller(job, error)
     limit = job.config.resources.max_retries
+    if isinstance(error, TrialOutOfMemoryError):
+        return _again(job, error) if aged and job.retries < limit else _smaller(job, error)
     if not isinstance(error, TrialLostError) or job.retries >= limit:
         tried = f" (after {job.retries} of {limit} retries)" if isinstance(error, TrialLostError) else ""
         raise TrialFailedError(f"{error}{tried}") from error
+    return _again(job, error)
+
+
+def _again(job: Job, error: TrialFailedError) -> tuple[Job, Setback]:
     again = dataclasses.replace(job, retries=job.retries + 1, resume_from=_newest_state(job))
-    reason = f"{error}: retry {again.retries} of {limit}, {_whence(again)}"
+    what = "out of memory in processes that had trained before: " * isinstance(error, TrialOutOfMemoryError)
+    limit = job.config.resources.max_retries
+    reason = f"{what}{error}: retry {again.retries} of {limit}, {_whence(again)}"
     return again, Setback(reason=reason, out_of_memory=False, config=job.config)
 
 

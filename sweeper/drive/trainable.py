@@ -124,16 +124,17 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             return Outcome(number=self._number, failure=without_secrets(str(error)), diverged=True)
         except Exception as error:
             # Whatever state the ranks are in now, nobody may inherit it.
+            aged = self._group is not None and self._group.aged
             self._end_group()
             with self._job.log_file.open("a") as log:
                 log.write(without_secrets(traceback.format_exc()))
-            return self._set_back(error)
+            return self._set_back(error, aged=aged)
 
-    def _set_back(self, error: Exception) -> Outcome:
+    def _set_back(self, error: Exception, *, aged: bool) -> Outcome:
         said = str(error) if isinstance(error, SweeperError) else f"{type(error).__name__}: {error}"
         kind = type(error) if isinstance(error, TrialFailedError) else TrialFailedError
         try:
-            job, setback = recover(self._job, kind(without_secrets(said)))
+            job, setback = recover(self._job, kind(without_secrets(said)), aged=aged)
         except TrialFailedError as final:
             return Outcome(number=self._number, failure=f"{final} (see {self._job.log_file})")
         measured = self._last is not None  # the untrained model, by the first outcome of a trial

@@ -28,7 +28,7 @@ from sweeper.drive.lock import locked, usable
 from sweeper.drive.places import roomiest, settle_places
 from sweeper.drive.probing import limit_gib, new_group, probe_job
 from sweeper.drive.quiet import quiet
-from sweeper.errors import SweepInterruptedError, TrialFailedError
+from sweeper.errors import SweepInterruptedError, TrialFailedError, TrialOutOfMemoryError
 from sweeper.spec import (
     Config,
     Levers,
@@ -189,21 +189,28 @@ class Bench:
         return self._idle_gib, self._limit_gib - self._idle_gib
 
     def probe(self, config: Config, *, steps: int | None = None) -> Probed:
-        """Raises what WorkerGroup does; after that the next probe has new processes.
+        """Raises what WorkerGroup does; after that the next probe has new processes. What does not fit into
+        processes that had probed before has a second try in new ones.
 
         Args:
             steps: train so many at most, the first of which is not measured. None: as there is time for.
         """
         job = probe_job(config, self._folder, self._data_dir, log="autotune.log", limit_gib=self._limit_gib)
         job = dataclasses.replace(job, steps=steps)
+        while True:
+            group = self._warm(config)
+            try:
+                return group.probe(job)
+            except TrialFailedError as error:
+                self.close()
+                if not (isinstance(error, TrialOutOfMemoryError) and group.aged):
+                    raise
+
+    def _warm(self, config: Config) -> WorkerGroup:
         if self._group is not None and self._group.worn(config):
             self.close()
         self._group = self._group or new_group(self._config)
-        try:
-            return self._group.probe(job)
-        except TrialFailedError:
-            self.close()
-            raise
+        return self._group
 
     def close(self) -> None:
         if self._group is not None:

@@ -113,6 +113,7 @@ class WorkerGroup:
         self.ranks = config.parallel.ranks
         self._pause_wanted = pause_wanted
         self._log_file: Path | None = None
+        self._jobs = 0
         self._places: list[_Place] = []
         self._oom_kills = out_of_memory_kills()
         resources = config.resources
@@ -139,8 +140,14 @@ class WorkerGroup:
             self.shut_down()
             raise
 
+    @property
+    def aged(self) -> bool:
+        """Whether the processes had another job before the present one: they hold a little more memory then,
+        in heaps that have been used."""
+        return self._jobs > 1
+
     def prepare(self, job: Job) -> Prepared:
-        self._log_file = job.log_file
+        self._begin(job)
         return cast(Prepared, self._all("prepare", job))
 
     def room(self) -> tuple[float, float]:
@@ -150,12 +157,12 @@ class WorkerGroup:
 
     def probe(self, job: Job) -> Probed:
         """A few optimizer steps, measured; the processes stay warm. Raises what the others raise."""
-        self._log_file = job.log_file
+        self._begin(job)
         return cast(Probed, self._all("probe", job))
 
     def warm_up(self, job: Job) -> None:
         """The part of ``probe`` that is not measured: after it several groups can ``measure`` together."""
-        self._log_file = job.log_file
+        self._begin(job)
         self._all("warm_up", job)
 
     def measure(self) -> Probed:
@@ -188,6 +195,10 @@ class WorkerGroup:
             if place.host == socket.gethostname():
                 kill(place.pid)
         self._actors, self._places = [], []
+
+    def _begin(self, job: Job) -> None:
+        self._log_file = job.log_file
+        self._jobs += 1
 
     def _all(self, method: str, *arguments: Any) -> Any:
         return self._each("call", method, *arguments)[0]

@@ -134,6 +134,44 @@ def test_memory_that_runs_out_splits_the_batch_and_later_trials_know_it(write_sp
     assert all(trial.attributes["total_steps"] == first.attributes["total_steps"] for trial in result.trials)
 
 
+def test_what_only_an_aged_process_has_no_room_for_is_trained_as_it_was_in_a_new_one(
+    write_space, tmp_path, monkeypatch
+):
+    (tmp_path / "leaky.py").write_text(
+        "calls, held = [], []\n\n\ndef score(prompts, generations, references):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 2:  # the first trial has trained\n"
+        "        held.append(b'x' * (180 * 2**20))\n"
+        "    return 0.0\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    file = write_space(
+        tmp_path,
+        data_path="builtin:quickstart",
+        eval_data=0.05,
+        training={
+            "lr": [1e-3, 2e-3],
+            "scheduler": "constant",
+            "epochs": 0.1,
+            "global_batch_size": 64,
+            "per_device_batch_size": 64,
+            "max_seq_len": 96,
+        },
+        evaluation={"metrics": ["leaky:score"], "max_new_tokens": 1, "rows": 1},
+        objective={"evaluations": 1},
+        search={"trials": 2, "sampler": "grid"},
+        resources={"max_concurrent": 1, "memory_limit_gib": 0.85},
+    )
+    result = run_sweep(file, out=tmp_path / "sweep")
+    first, second = result.trials
+    assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 2, (first, second)
+    assert "setbacks" not in first.attributes
+    (setback,) = second.attributes["setbacks"]
+    assert "processes that had trained before" in setback["reason"] and "retry 1 of 2" in setback["reason"]
+    assert not setback["out_of_memory"]
+    assert second.attributes["config"]["training"]["per_device_batch_size"] == 64
+
+
 def test_the_first_signal_ends_a_sweep_with_its_states_written(space_file, undisturbed, tmp_path):
     folder = SweepFolder(tmp_path / "sweep")
     driver = Driver("run", str(space_file), "--out", str(folder.root)).until("untrained model")

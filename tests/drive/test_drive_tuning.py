@@ -12,10 +12,10 @@ from driver_process import Driver
 from sweeper.autotune import Tuning
 from sweeper.data import gather_facts
 from sweeper.drive import autotune_file, open_sweep, run_sweep, tuning
-from sweeper.errors import UserError
+from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.search import TrialState
 from sweeper.spec import SYSTEM, Config, SweepFolder, load_space
-from sweeper.train import Probed, StepTime
+from sweeper.train import Job, Probed, StepTime
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,48 @@ def test_steps_of_very_unlike_times_are_told_with_what_to_do(
     space = load_space(write_space(tmp_path, training__per_device_batch_size="auto"), gather=gather_facts)
     tuning.settle(space, space.measured, SweepFolder(tmp_path / "sweep"), said.append, fresh=True)
     assert any("warning" in one and "--fresh" in one for one in said) is is_told
+
+
+class _Group:
+    """Processes that have room for their first probe alone."""
+
+    def __init__(self, config: Config) -> None:
+        self.jobs, self.ended = 0, False
+
+    @property
+    def aged(self) -> bool:
+        return self.jobs > 1
+
+    def room(self) -> tuple[float, float]:
+        return 0.5, 10.0
+
+    def worn(self, following: Config) -> bool:
+        return False
+
+    def probe(self, job: Job) -> str:
+        self.jobs += 1
+        if self.aged or job.steps == 1:
+            raise TrialOutOfMemoryError("the allocator has no more")
+        return f"probed in {self}"
+
+    def shut_down(self) -> None:
+        self.ended = True
+
+
+def test_what_does_not_fit_into_processes_that_probed_before_has_one_more_try_in_new_ones(
+    quick_config, tmp_path, monkeypatch
+):
+    made: list[_Group] = []
+    monkeypatch.setattr(tuning, "new_group", lambda config: made.append(_Group(config)) or made[-1])
+    config = quick_config()
+    bench = tuning.Bench(config, SweepFolder(tmp_path))
+    assert bench.probe(config) == f"probed in {made[0]}"
+    assert bench.probe(config) == f"probed in {made[1]}"
+    assert made[0].ended and len(made) == 2
+    bench.close()
+    with pytest.raises(TrialOutOfMemoryError):
+        bench.probe(config, steps=1)
+    assert len(made) == 3 and all(one.ended for one in made)
 
 
 def test_no_room_for_the_lightest_way_is_said_with_numbers_before_anything_is_trained(space_file):

@@ -102,6 +102,7 @@ def test_a_limit_of_memory_holds_while_a_rank_works_and_not_while_ray_hands_on_i
     group = groups(config)
     rank = psutil.Process(group._places[0].pid)
     group.prepare(job_of(config))
+    assert not group.aged
     assert rank.rlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
     met, ended = set(), threading.Event()
 
@@ -117,6 +118,8 @@ def test_a_limit_of_memory_holds_while_a_rank_works_and_not_while_ray_hands_on_i
     looking.join()
     assert any(2**30 < limit < 2**40 for limit in met)
     assert rank.rlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
+    group.prepare(job_of(config))
+    assert group.aged
 
 
 def test_an_interpreter_that_fails_itself_is_out_of_memory_where_there_is_a_limit():
