@@ -141,7 +141,7 @@ def test_what_only_an_aged_process_has_no_room_for_is_trained_as_it_was_in_a_new
         "calls, held = [], []\n\n\ndef score(prompts, generations, references):\n"
         "    calls.append(1)\n"
         "    if len(calls) == 2:  # the first trial has trained\n"
-        "        held.append(b'x' * (180 * 2**20))\n"
+        "        held.append(b'x' * (512 * 2**20))\n"
         "    return 0.0\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -152,15 +152,15 @@ def test_what_only_an_aged_process_has_no_room_for_is_trained_as_it_was_in_a_new
         training={
             "lr": [1e-3, 2e-3],
             "scheduler": "constant",
-            "epochs": 0.1,
-            "global_batch_size": 64,
-            "per_device_batch_size": 64,
+            "epochs": 0.2,
+            "global_batch_size": 256,
+            "per_device_batch_size": 256,
             "max_seq_len": 96,
         },
         evaluation={"metrics": ["leaky:score"], "max_new_tokens": 1, "rows": 1},
         objective={"evaluations": 1},
         search={"trials": 2, "sampler": "grid"},
-        resources={"max_concurrent": 1, "memory_limit_gib": 0.85},
+        resources={"max_concurrent": 1, "memory_limit_gib": 1.3},
     )
     result = run_sweep(file, out=tmp_path / "sweep")
     first, second = result.trials
@@ -169,7 +169,7 @@ def test_what_only_an_aged_process_has_no_room_for_is_trained_as_it_was_in_a_new
     (setback,) = second.attributes["setbacks"]
     assert "processes that had trained before" in setback["reason"] and "retry 1 of 2" in setback["reason"]
     assert not setback["out_of_memory"]
-    assert second.attributes["config"]["training"]["per_device_batch_size"] == 64
+    assert second.attributes["config"]["training"]["per_device_batch_size"] == 256
 
 
 def test_the_first_signal_ends_a_sweep_with_its_states_written(space_file, undisturbed, tmp_path):
