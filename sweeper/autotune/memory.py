@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from sweeper.autotune.activations import keeps_scores, kept_bytes, layer_bytes, score_bytes, working_bytes
 from sweeper.autotune.share import GIB, Share, trainable_parameters
 from sweeper.spec import Config, ModelSizes
@@ -42,10 +44,12 @@ _CUDA_GIB = 0.25
 _FRAGMENTATION = {"cpu": 0.02, "cuda": 0.05}
 """Share of what passes that is lost between tensors. On a CPU they have pages of their own (measured); for
 torch's CUDA allocator it is an allowance."""
-_STATES_DEVIATION, _PASSING_DEVIATION, _MEASURING_DEVIATION = 0.01, 0.1, 0.003
-"""How far off the arithmetic is expected to be, and a measured peak, as shares: what lets one measured point
-say most about what passes, which is known less well, and little about the states."""
-_CALIBRATION_RANGE = (0.5, 2.0)
+_STATES_DEVIATION, _PASSING_DEVIATION, _LIBRARIES_DEVIATION_GIB = 0.005, 0.05, 0.03
+"""How far off the arithmetic is expected to be: what passes is known less well than the states, and the
+libraries have buffers that are other ones on each processor (measured on two: 0.02 to 0.06 GiB apart)."""
+_MEASURING_DEVIATION = 0.003
+"""How far off a measured peak is expected to be, as a share."""
+_CALIBRATION_RANGE, _MOST_LIBRARIES_GIB = (0.5, 2.0), 0.5
 
 _UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED = (
     "untrained copy",
@@ -105,6 +109,8 @@ class Calibration:
     """Measured over predicted memory of what stays from step to step."""
     passing: float = 1.0
     """Measured over predicted memory of what a pass takes on top."""
+    libraries_gib: float = 0.0
+    """Measured less predicted memory that is the same in every trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,36 +157,31 @@ def predict(
 
 
 def calibrated(points: Iterable[tuple[Memory, float]]) -> Calibration:
-    """The two factors that bring predictions closest to the measured peaks (GiB) of the same trials.
+    """What brings predictions closest to the measured peaks (GiB) of the same trials.
 
-    Least squares of relative errors, drawn towards 1 as far as the expected deviations say: one point, or
-    several that are alike, moves mostly what passes, and no point leaves both at 1.
+    Least squares of relative errors, drawn towards no calibration as far as the expected deviations say: one
+    point, or several that are alike, moves most what is known least, which is the libraries' share of small
+    trials and what passes in large ones.
     """
-    ss, sp, pp = 1 / _STATES_DEVIATION**2, 0.0, 1 / _PASSING_DEVIATION**2
-    rs = rp = 0.0
+    drawn = np.diag([1 / _STATES_DEVIATION, 1 / _PASSING_DEVIATION, 1 / _LIBRARIES_DEVIATION_GIB])
+    rows, rests = [*drawn], [0.0] * len(drawn)
     for memory, measured_gib in points:
         scale = 1 / (memory.total_gib * _MEASURING_DEVIATION)
-        states, passing = memory.states_gib * scale, memory.passing_gib * scale
-        rest = (measured_gib - memory.total_gib) * scale
-        ss, sp, pp = ss + states * states, sp + states * passing, pp + passing * passing
-        rs, rp = rs + states * rest, rp + passing * rest
-    determinant = ss * pp - sp * sp  # positive: both deviations are finite
-    low, high = _CALIBRATION_RANGE
+        rows.append(scale * np.array([memory.states_gib, memory.passing_gib, 1.0]))
+        rests.append(scale * (measured_gib - memory.total_gib))
+    states, passing, libraries_gib = np.linalg.lstsq(np.array(rows), np.array(rests), rcond=None)[0]
+    most_gib = _MOST_LIBRARIES_GIB
     return Calibration(
-        states=min(max(1 + (rs * pp - rp * sp) / determinant, low), high),
-        passing=min(max(1 + (rp * ss - rs * sp) / determinant, low), high),
+        states=float(np.clip(1 + states, *_CALIBRATION_RANGE)),
+        passing=float(np.clip(1 + passing, *_CALIBRATION_RANGE)),
+        libraries_gib=float(np.clip(libraries_gib, -most_gib, most_gib)),
     )
 
 
 def _scaled(parts: Parts, moment: str, by: Calibration) -> Memory:
-    return Memory(
-        parts={
-            name: size / GIB * (by.states if name in _STAYING else by.passing)
-            for name, size in parts.items()
-            if size > 0
-        },
-        moment=moment,
-    )
+    gib = {name: size / GIB * (by.states if name in _STAYING else by.passing) for name, size in parts.items()}
+    gib[_FIXED] += by.libraries_gib
+    return Memory(parts={name: size for name, size in gib.items() if size > 0}, moment=moment)
 
 
 def _states(share: Share) -> Parts:

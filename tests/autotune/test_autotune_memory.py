@@ -237,20 +237,39 @@ def test_calibration_comes_closer_than_the_arithmetic(states, passing, sizes):
 
     def errors(by: Calibration) -> float:
         return sum(
-            ((by.states * memory.states_gib + by.passing * memory.passing_gib - gib) / memory.total_gib) ** 2
-            for memory, gib in points
+            ((by.states * one + by.passing * other + by.libraries_gib) / (one + other) - gib / (one + other))
+            ** 2
+            for (one, other), (_, gib) in zip(sizes, points, strict=True)
         )
 
     assert errors(by) <= errors(Calibration()) + 1e-12
 
 
-def test_one_point_moves_what_passes_and_none_moves_nothing():
+def test_one_large_point_moves_what_passes_and_none_moves_nothing():
     memory = Memory(parts={"parameters": 10.0, "activations": 10.0})
     by = calibrated([(memory, 21.0)])
     assert by.passing == pytest.approx(1.1, abs=0.005)
     assert by.states == pytest.approx(1.0, abs=0.005)
+    assert by.libraries_gib == pytest.approx(0.0, abs=0.005)
     assert calibrated([]) == Calibration()
-    assert calibrated([(memory, 1e6)]).passing == 2.0
+    wild = calibrated([(memory, 1e6)])
+    assert (wild.passing, wild.libraries_gib) == (2.0, 0.5)
+
+
+@pytest.mark.parametrize("more_gib", [-0.03, 0.02, 0.04])
+def test_what_a_small_trial_has_beyond_the_arithmetic_is_not_multiplied_in_a_larger_one(more_gib):
+    small, large = (Memory(parts={"parameters": 0.2, "activations": gib}) for gib in (0.2, 0.8))
+    by = calibrated([(small, small.total_gib + more_gib)])
+    predicted_gib = by.states * 0.2 + by.passing * 0.8 + by.libraries_gib
+    assert predicted_gib == pytest.approx(large.total_gib + more_gib, rel=0.02)
+
+
+def test_calibration_of_the_libraries_is_told_as_their_part():
+    by = Calibration(states=1.1, passing=0.9, libraries_gib=0.02)
+    one = Workload(first=one_pass(1), later=one_pass(1), held_out=NOTHING)
+    plain, memory = (predict(config_of(), SMALL, one, calibration) for calibration in (None, by))
+    assert memory.parts["libraries"] == pytest.approx(1.1 * plain.parts["libraries"] + 0.02)
+    assert memory.total_gib == pytest.approx(1.1 * plain.states_gib + 0.9 * plain.passing_gib + 0.02)
 
 
 @pytest.fixture(scope="module")
