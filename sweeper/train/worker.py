@@ -200,6 +200,8 @@ class RankWorker:
         self._clock, called_s = PassClock(), time.perf_counter()
         try:
             self.prepare(dataclasses.replace(job, steps=min(job.steps or MOST_STEPS, MOST_STEPS)))
+            # As for a trial's steps: what the stacks of new threads reserved in between is not used.
+            limit_memory(self._limit_gib)
             self._probe = self._running().probe(
                 self._clock,
                 called_s=called_s,

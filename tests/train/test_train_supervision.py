@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import psutil
@@ -47,6 +48,25 @@ def soon(action, delay_s=0.5):
     timer = threading.Timer(delay_s, action)
     timer.start()
     return timer
+
+
+@contextmanager
+def limits_of(rank):
+    """The limits of memory that the process has meanwhile, in their order."""
+    met, ended = [], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.001):
+            if (limit := rank.rlimit(resource.RLIMIT_DATA)[0]) not in met[-1:]:
+                met.append(limit)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield met
+    finally:
+        ended.set()
+        looking.join()
 
 
 def test_a_rank_that_is_killed_ends_the_group_with_its_name_and_last_words(
@@ -104,22 +124,24 @@ def test_a_limit_of_memory_holds_while_a_rank_works_and_not_while_ray_hands_on_i
     group.prepare(job_of(config))
     assert not group.aged
     assert rank.rlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
-    met, ended = set(), threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.01):
-            met.add(rank.rlimit(resource.RLIMIT_DATA)[0])
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    while not group.advance().done:
-        pass
-    ended.set()
-    looking.join()
+    with limits_of(rank) as met:
+        while not group.advance().done:
+            pass
     assert any(2**30 < limit < 2**40 for limit in met)
     assert rank.rlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
     group.prepare(job_of(config))
     assert group.aged
+
+
+def test_the_steps_of_a_probe_have_the_room_of_a_trials_in_a_new_process_too(groups, quick_config, job_of):
+    config = quick_config(per_device_batch_size=4)
+    small = config.resources.model_copy(update={"memory_limit_gib": 4.0})
+    config = config.model_copy(update={"resources": small})
+    group = groups(config)
+    with limits_of(psutil.Process(group._places[0].pid)) as met:
+        group.probe(job_of(config))
+    preparing, training = (limit for limit in met if limit != resource.RLIM_INFINITY)
+    assert training > preparing, "stacks of threads that the model's loading started are reserved, not used"
 
 
 def test_an_interpreter_that_fails_itself_is_out_of_memory_where_there_is_a_limit():
