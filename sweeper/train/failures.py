@@ -38,10 +38,11 @@ _PEER_GONE = re.compile(
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can.t allocate memory|cannot allocate memory|bad_alloc|CUBLAS_STATUS_ALLOC_FAILED"
-    r"|can.t start new thread|MemoryError",
+    r"|can.t start new thread|MemoryError|mmap error: 12\b",
     re.I,
 )
-"""Of CUDA, of torch's CPU allocator, of the C++ library, of cuBLAS, of a process without room for a stack."""
+"""Of CUDA, of torch's CPU allocator, of the C++ library, of cuBLAS, of a process without room for a stack,
+and of Ray's own threads (abseil's low_level_alloc.cc: ENOMEM by its number)."""
 
 
 class Failure(NamedTuple):

@@ -18,7 +18,7 @@ import pytest
 from sweeper.errors import CheckpointError, TrialLostError, TrialOutOfMemoryError
 from sweeper.train import group as group_module
 from sweeper.train import reap
-from sweeper.train.failures import Failure, is_out_of_memory, last_lines, most_telling
+from sweeper.train.failures import Failure, is_out_of_memory, last_lines, most_telling, ran_out_of_memory
 from sweeper.train.group import WorkerGroup
 from sweeper.train.processes import is_running
 
@@ -204,6 +204,12 @@ def test_a_neighbour_that_only_lost_its_connection_is_not_the_cause():
     out = Failure(2, TrialOutOfMemoryError("no memory"))
     assert str(most_telling([victim, dead])) == "rank 1 died"
     assert most_telling([victim, dead, out]) is out.error
+
+
+def test_a_rank_in_which_rays_own_threads_find_no_memory_has_run_out_of_it():
+    said = "rank 1 died; its log ends with: [low_level_alloc.cc : 569] RAW: mmap error: 12"
+    assert ran_out_of_memory(said)
+    assert not ran_out_of_memory(said + "5")  # another error
 
 
 def test_the_last_words_are_those_of_the_rank(tmp_path):
