@@ -49,7 +49,7 @@ _STATES_DEVIATION, _PASSING_DEVIATION, _LIBRARIES_DEVIATION_GIB = 0.005, 0.05, 0
 libraries have buffers that are other ones on each processor (measured on two: 0.02 to 0.06 GiB apart)."""
 _MEASURING_DEVIATION = 0.003
 """How far off a measured peak is expected to be, as a share."""
-_CALIBRATION_RANGE, _MOST_LIBRARIES_GIB = (0.5, 2.0), 0.5
+_CALIBRATION_RANGE, _LIBRARIES_RANGE_GIB = (0.5, 2.0), (-0.5, 0.5)
 
 _UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED = (
     "untrained copy",
@@ -170,11 +170,10 @@ def calibrated(points: Iterable[tuple[Memory, float]]) -> Calibration:
         rows.append(scale * np.array([memory.states_gib, memory.passing_gib, 1.0]))
         rests.append(scale * (measured_gib - memory.total_gib))
     states, passing, libraries_gib = np.linalg.lstsq(np.array(rows), np.array(rests), rcond=None)[0]
-    most_gib = _MOST_LIBRARIES_GIB
     return Calibration(
         states=float(np.clip(1 + states, *_CALIBRATION_RANGE)),
         passing=float(np.clip(1 + passing, *_CALIBRATION_RANGE)),
-        libraries_gib=float(np.clip(libraries_gib, -most_gib, most_gib)),
+        libraries_gib=float(np.clip(libraries_gib, *_LIBRARIES_RANGE_GIB)),
     )
 
 

@@ -237,9 +237,12 @@ def test_calibration_comes_closer_than_the_arithmetic(states, passing, sizes):
 
     def errors(by: Calibration) -> float:
         return sum(
-            ((by.states * one + by.passing * other + by.libraries_gib) / (one + other) - gib / (one + other))
+            (
+                (by.states * memory.states_gib + by.passing * memory.passing_gib + by.libraries_gib - gib)
+                / memory.total_gib
+            )
             ** 2
-            for (one, other), (_, gib) in zip(sizes, points, strict=True)
+            for memory, gib in points
         )
 
     assert errors(by) <= errors(Calibration()) + 1e-12

@@ -50,6 +50,11 @@ def soon(action, delay_s=0.5):
     return timer
 
 
+def limited(config, gib):
+    resources = config.resources.model_copy(update={"memory_limit_gib": gib})
+    return config.model_copy(update={"resources": resources})
+
+
 @contextmanager
 def limits_of(rank):
     """The limits of memory that the process has meanwhile, in their order."""
@@ -105,8 +110,7 @@ def test_a_rank_that_is_stopped_is_found_by_its_silence_and_ended(
 
 def test_memory_that_runs_out_is_told_as_such_whichever_rank_meets_it(groups, quick_config, job_of):
     config = quick_config(dp=2, per_device_batch_size=48, zero_stage=2)
-    small = config.resources.model_copy(update={"memory_limit_gib": 0.6})
-    config = config.model_copy(update={"resources": small})
+    config = limited(config, gib=0.6)
     group = groups(config)
     with pytest.raises(TrialOutOfMemoryError):
         group.prepare(job_of(config))
@@ -117,8 +121,7 @@ def test_a_limit_of_memory_holds_while_a_rank_works_and_not_while_ray_hands_on_i
     groups, quick_config, job_of
 ):
     config = quick_config(per_device_batch_size=4)
-    small = config.resources.model_copy(update={"memory_limit_gib": 4.0})
-    config = config.model_copy(update={"resources": small})
+    config = limited(config, gib=4.0)
     group = groups(config)
     rank = psutil.Process(group._places[0].pid)
     group.prepare(job_of(config))
@@ -135,8 +138,7 @@ def test_a_limit_of_memory_holds_while_a_rank_works_and_not_while_ray_hands_on_i
 
 def test_the_steps_of_a_probe_have_the_room_of_a_trials_in_a_new_process_too(groups, quick_config, job_of):
     config = quick_config(per_device_batch_size=4)
-    small = config.resources.model_copy(update={"memory_limit_gib": 4.0})
-    config = config.model_copy(update={"resources": small})
+    config = limited(config, gib=4.0)
     group = groups(config)
     with limits_of(psutil.Process(group._places[0].pid)) as met:
         group.probe(job_of(config))
