@@ -11,21 +11,16 @@ import sys
 import traceback
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from sweeper.cli.shown import console, print_lr_range, print_result
 from sweeper.errors import SweeperError, SweepInterruptedError, UserError
 from sweeper.redact import without_secrets
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from sweeper.drive import LrRangeResult, SweepResult
-
 __all__ = ["app", "main"]
 
-_FILE_WIDTH = 120
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -67,7 +62,7 @@ def validate(file: SpaceFile, overrides: Overrides = None) -> None:
     require_metrics(space)
     sample = lengths_of(space, *examples)
     more = cost_rows(space, sample, known_speed(space)) + system_rows(space, sample)
-    _console().print(render(make_plan(space), more))
+    console().print(render(make_plan(space), more))
 
 
 @app.command()
@@ -92,7 +87,7 @@ def run(
     chosen = list(overrides or ())
     chosen += [f"search.trials={trials}"] if trials is not None else []
     chosen += [f"search.time_budget={time_budget}"] if time_budget is not None else []
-    _print_result(run_sweep(file, overrides=chosen, out=out))
+    print_result(run_sweep(file, overrides=chosen, out=out))
 
 
 @app.command()
@@ -104,7 +99,7 @@ def lr_range(
     """Find the useful learning rates of FILE in one short run, and draw them."""
     from sweeper.drive import find_lr_range
 
-    _print_lr_range(find_lr_range(file, overrides=overrides or (), out=out))
+    print_lr_range(find_lr_range(file, overrides=overrides or (), out=out))
 
 
 @app.command()
@@ -119,7 +114,7 @@ def autotune(
 
     space, tunings = autotune_file(file, overrides=overrides or (), fresh=fresh)
     for table in tuning_tables(space, tunings):
-        _console().print(table)
+        console().print(table)
 
 
 @app.command()
@@ -127,7 +122,7 @@ def resume(directory: SweepDir) -> None:
     """Go on with a sweep that was interrupted; finished trials are kept."""
     from sweeper.drive import resume_sweep
 
-    _print_result(resume_sweep(directory))
+    print_result(resume_sweep(directory))
 
 
 @app.command()
@@ -145,9 +140,9 @@ def status(
     if as_json:
         typer.echo(json.dumps(sweep_status(space, trials, state), indent=2))
         return
-    console = _console()
-    console.print(f"{space.name}: {state}, {len(trials)} of {space.settings.search.trials} trials")
-    console.print(results_table(space, trials))
+    screen = console()
+    screen.print(f"{space.name}: {state}, {len(trials)} of {space.settings.search.trials} trials")
+    screen.print(results_table(space, trials))
 
 
 @app.command()
@@ -206,59 +201,11 @@ def ui(
     raise typer.Exit(serve_ui(uri, port))
 
 
-def _print_result(result: SweepResult) -> None:
-    from sweeper.recommend import memory_line, results_table, summary_line
-
-    console = _console()
-    console.print(results_table(result.space, result.trials))
-    console.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
-    console.print(result.ended, soft_wrap=True)
-    if memory := memory_line(result.trials):
-        console.print(memory, soft_wrap=True)
-    for warning in result.warnings:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    if result.best is None:
-        raise SweeperError(f"no trial was completed; their logs are in {result.folder.trials_dir}")
-    console.print(f"best configuration: {result.folder.best_config}")
-    if (model := result.folder.trial_model(result.best.number)).is_dir():
-        console.print(f"its trained model:  {model}")
-
-
-def _print_lr_range(result: LrRangeResult) -> None:
-    from rich.table import Table
-
-    from sweeper.autotune import compared, suggested
-
-    console, found = _console(), result.found
-    console.print(f"{found.finding}.", soft_wrap=True)
-    if found.bracket is None:
-        console.print("warning: this says nothing about the file's lr", style="yellow", soft_wrap=True)
-    else:
-        useful = suggested(found.bracket)
-        lost = "never" if found.diverged_at is None else f"{found.diverged_at:.1e}"
-        table = Table("loss falls from", "fastest at", "stops falling at", "is lost from")
-        table.add_row(f"{useful.low:.1e}", f"{found.bracket.steepest:.1e}", f"{useful.high:.1e}", lost)
-        console.print(table)
-        console.print(f"{compared(result.asked, useful)}.", soft_wrap=True)
-        line = f"lr: {{log_uniform: [{useful.low:.1e}, {useful.high:.1e}]}}"
-        console.print(f"to search this range, write under training:   {line}", soft_wrap=True, markup=False)
-    console.print(f"picture: {result.folder.lr_range_picture}", soft_wrap=True)
-    console.print(f"numbers: {result.folder.lr_range_file}", soft_wrap=True)
-
-
 def _without_threads() -> None:
     """For a command that multiplies no matrices: OpenBLAS, which numpy brings, would start a thread for each
     core, an eighth of the command's time."""
     if "numpy" not in sys.modules:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-
-def _console() -> Console:
-    """As wide as the terminal; wide enough for a table where there is none."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
 
 
 def main() -> None:

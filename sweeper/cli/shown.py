@@ -1,0 +1,64 @@
+"""What the commands print when they are done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sweeper.errors import SweeperError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweeper.drive import LrRangeResult, SweepResult
+
+__all__ = ["console", "print_lr_range", "print_result"]
+
+_FILE_WIDTH = 120
+
+
+def console() -> Console:
+    """As wide as the terminal; wide enough for a table where there is none."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
+
+
+def print_result(result: SweepResult) -> None:
+    from sweeper.recommend import memory_line, results_table, summary_line
+
+    screen = console()
+    screen.print(results_table(result.space, result.trials))
+    screen.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
+    screen.print(result.ended, soft_wrap=True)
+    if memory := memory_line(result.trials):
+        screen.print(memory, soft_wrap=True)
+    for warning in result.warnings:
+        screen.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    if result.best is None:
+        raise SweeperError(f"no trial was completed; their logs are in {result.folder.trials_dir}")
+    screen.print(f"best configuration: {result.folder.best_config}")
+    if (model := result.folder.trial_model(result.best.number)).is_dir():
+        screen.print(f"its trained model:  {model}")
+
+
+def print_lr_range(result: LrRangeResult) -> None:
+    from rich.table import Table
+
+    from sweeper.autotune import compared, suggested
+
+    screen, found = console(), result.found
+    screen.print(f"{found.finding}.", soft_wrap=True)
+    if found.bracket is None:
+        screen.print("warning: this says nothing about the file's lr", style="yellow", soft_wrap=True)
+    else:
+        useful = suggested(found.bracket)
+        lost = "never" if found.diverged_at is None else f"{found.diverged_at:.1e}"
+        table = Table("loss falls from", "fastest at", "stops falling at", "is lost from")
+        table.add_row(f"{useful.low:.1e}", f"{found.bracket.steepest:.1e}", f"{useful.high:.1e}", lost)
+        screen.print(table)
+        screen.print(f"{compared(result.asked, useful)}.", soft_wrap=True)
+        line = f"lr: {{log_uniform: [{useful.low:.1e}, {useful.high:.1e}]}}"
+        screen.print(f"to search this range, write under training:   {line}", soft_wrap=True, markup=False)
+    screen.print(f"picture: {result.folder.lr_range_picture}", soft_wrap=True)
+    screen.print(f"numbers: {result.folder.lr_range_file}", soft_wrap=True)
