@@ -143,7 +143,8 @@ def _measured(space: Space, folder: SweepFolder, console: Console) -> LrRange:
     """
     reap(folder.processes_dir)
     config = tuned(space.close(space.default_values()), known_tunings(space), space.measured)
-    low, high = tried_range(rule_of_thumb_lr(space.facts.hidden_size, lora=bool(config.training.lora)))
+    facts, lora = space.facts, bool(config.training.lora)
+    low, high = tried_range(rule_of_thumb_lr(facts.hidden_size, lora=lora, model_type=facts.model_type))
     console.print(f"LR range test: {STEPS} steps, lr from {low:.1e} to {high:.1e}", soft_wrap=True)
     with Interrupts() as interrupts, ray_for(config, places=1):
         interrupts.ask_first(None)  # Ray has put a handler of its own in between

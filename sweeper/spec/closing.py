@@ -68,7 +68,7 @@ def _is_off(path: str, known: Mapping[str, Any]) -> bool:
 
 def _close_training(flat: dict[str, Any], facts: Facts) -> None:
     lora = flat.get(_LORA) is not False
-    flat.setdefault("training.lr", rules.lr(facts.hidden_size, lora=lora))
+    flat.setdefault("training.lr", rules.lr(facts.hidden_size, lora=lora, model_type=facts.model_type))
     flat.setdefault("training.scheduler", rules.scheduler())
     flat.setdefault("training.final_lr_ratio", rules.final_lr_ratio(flat["training.scheduler"]))
     flat.setdefault("training.warmup_ratio", rules.warmup_ratio())

@@ -147,8 +147,9 @@ def _looked_through(
 def _open_the_lr(draft: Draft, facts: Facts) -> None:
     """``lr: auto`` is a range; an absent lr is the practice itself."""
     if LR in draft.autos:
-        practice = rules.lr(facts.hidden_size, lora=draft.has_lora)
-        draft.opened[LR] = Opening(open_value=rules.lr_range(practice))
+        practice = rules.lr(facts.hidden_size, lora=draft.has_lora, model_type=facts.model_type)
+        views = rules.lora_lrs(facts.hidden_size, facts.model_type) if draft.has_lora else ()
+        draft.opened[LR] = Opening(open_value=rules.lr_range(practice, views))
 
 
 def _check_batch_is_not_overdetermined(draft: Draft) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sweeper.spec import rules
 from sweeper.spec.duration import duration_text
 from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
@@ -296,6 +297,24 @@ def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
         )
     if closed["training.packing"]:
         notes.append("packing puts several rows into one sequence, so there are fewer steps than shown")
-    if facts.hidden_size is None and ("training.lr" in space.decided or space.dimension("lr")):
-        notes.append("the model's width is not known here, so lr starts at the rule for any size")
+    if "training.lr" in space.decided or space.dimension("lr"):
+        notes += _lr_notes(facts, lora=closed.get("training.lora") is not False)
     return notes
+
+
+def _lr_notes(facts: Facts, *, lora: bool) -> list[str]:
+    """What makes the rule for lr less than certain."""
+    if facts.hidden_size is None:
+        return ["the model's width is not known here, so lr starts at the rule for any size"]
+    if not lora:
+        return []
+    swept, *formula = rules.lora_lrs(facts.hidden_size, facts.model_type)
+    said = f"lr for LoRA is disputed: in a public sweep {text(swept)} was best whatever the width"
+    if not formula:
+        return [f"{said}; whether it falls with the width in the family {facts.model_type} is not known"]
+    here = rules.lr(facts.hidden_size, lora=True, model_type=facts.model_type)
+    family = rules.lr_family(facts.model_type)
+    return [
+        f"{said}, a formula for {family} says {text(formula[0])} at {facts.hidden_size}; the rule takes the "
+        f"middle, {text(here)}"
+    ]

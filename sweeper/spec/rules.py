@@ -19,7 +19,9 @@ __all__ = [
     "final_lr_ratio",
     "global_batch_size",
     "gpus_per_rank",
+    "lora_lrs",
     "lr",
+    "lr_family",
     "lr_range",
     "max_concurrent",
     "max_seq_len",
@@ -33,6 +35,9 @@ __all__ = [
 MANY_ROWS = 10_000
 LARGEST_PER_DEVICE_BATCH = 8
 HIGHEST_LR = 0.1
+SWEPT_LORA_LR = 3e-4
+LORA_EXPONENTS = {"llama": 0.781, "qwen": 0.0775}
+"""Family, as its ``model_type`` begins -> exponent of the width in the formula for LoRA's learning rate."""
 
 
 def epochs(train_rows: int) -> float:
@@ -45,20 +50,60 @@ def epochs(train_rows: int) -> float:
     return 3.0 if train_rows < MANY_ROWS else 1.0
 
 
-def lr(hidden_size: int | None, *, lora: bool) -> float:
-    """Peak learning rate, to two digits: 5e-5 x (2000 / hidden_size)^0.781, times 10 for LoRA.
+def lr(hidden_size: int | None, *, lora: bool, model_type: str | None = None) -> float:
+    """Peak learning rate, to two digits.
+
+    Full fine-tuning: 5e-5 x (2000 / hidden_size)^0.781, whatever the family; 2e-5 where the width is
+    unknown, as in Stanford Alpaca and TRL's defaults for SFT. LoRA: the middle (geometric mean) of what
+    ``lora_lrs`` gives.
 
     Source: ``get_lr`` in thinking-machines-lab/tinker-cookbook, ``hyperparam_utils.py``, with its
-    exponent for Llama; that LoRA wants about ten times the rate of full fine-tuning is also what
-    Biderman et al. 2024 (arXiv:2405.09673) measured. Where the width is unknown: 2e-5, as in
-    Stanford Alpaca and TRL's defaults for SFT, and ten times that for LoRA.
+    exponent for Llama and its factor of ten between LoRA and full fine-tuning, which is also what
+    Biderman et al. 2024 (arXiv:2405.09673) measured. How far the middle is from the best:
+    docs/decisions/0026.
     """
-    full = 2e-5 if hidden_size is None else 5e-5 * (2000 / hidden_size) ** 0.781
-    return min(_two_digits(full * (10 if lora else 1)), HIGHEST_LR)
+    if lora:
+        views = lora_lrs(hidden_size, model_type)
+        practice = math.prod(views) ** (1 / len(views))
+    else:
+        practice = 2e-5 if hidden_size is None else 5e-5 * (2000 / hidden_size) ** 0.781
+    return min(_two_digits(practice), HIGHEST_LR)
 
 
-def lr_range(practice: float) -> LogUniform:
-    """What ``lr: auto`` opens: from a tenth of the practice to a hundred times it, at most 0.1.
+def lora_lrs(hidden_size: int | None, model_type: str | None) -> tuple[float, ...]:
+    """What is published on the peak learning rate of LoRA for a model, to two digits: a sweep's, and
+    beside it a formula's for the families that have one. They disagree, so a search should span both.
+
+    The sweep: tinker-cookbook, ``recipes/chat_sl/results/sft_sweep.md`` (Tulu 3, ranks 1 to 128), where
+    3e-4 is the best of its grid for most models from 4 to 550 billion parameters, whatever their width.
+    The formula: 5e-4 x (2000 / hidden_size)^exponent, with an exponent of the family (``get_lr``, as in
+    ``lr``).
+
+    Args:
+        hidden_size: width of the model; None where it is not known.
+        model_type: as config.json or the head of a GGUF file has it.
+    """
+    exponent = LORA_EXPONENTS.get(lr_family(model_type) or "")
+    if exponent is None or hidden_size is None:
+        return (SWEPT_LORA_LR,)
+    return SWEPT_LORA_LR, min(_two_digits(5e-4 * (2000 / hidden_size) ** exponent), HIGHEST_LR)
+
+
+def lr_family(model_type: str | None) -> str | None:
+    """The family that a formula for LoRA was fitted to; None of any other.
+
+    Qwen3.5 and Qwen3-Next have Qwen's name, but linear attention: in the sweep of ``lora_lrs`` they want
+    less than Qwen3, and the formula is older than they are.
+    """
+    name = (model_type or "").replace("_", "").replace(".", "")
+    if name.startswith(("qwen35", "qwen3next")):
+        return None
+    return next((family for family in LORA_EXPONENTS if name.startswith(family)), None)
+
+
+def lr_range(practice: float, views: tuple[float, ...] = ()) -> LogUniform:
+    """What ``lr: auto`` opens: from a tenth of the practice to a hundred times it, at most 0.1, and
+    wider where one of ``views`` lies outside of that.
 
     It spans what is disputed. The practice is about a tenth of the peak in pretraining (OpenAI's
     first fine-tuning service multiplied the pretraining rate by 0.05 to 0.2); one common guide
@@ -66,7 +111,8 @@ def lr_range(practice: float) -> LogUniform:
     early and cost little.
     """
     high = min(_two_digits(practice * 100), HIGHEST_LR)
-    return LogUniform(_two_digits(min(practice, high) / 10), high)
+    low = _two_digits(min(practice, high) / 10)
+    return LogUniform(min(low, *views), max(high, *views)) if views else LogUniform(low, high)
 
 
 def scheduler() -> str:

@@ -72,14 +72,14 @@ def test_the_default_is_the_rule_of_thumb_or_the_nearest_allowed_value(tmp_path)
         tmp_path,
         """\
         training:
-          lr: {log_uniform: [1e-3, 1e-2]}
+          lr: {log_uniform: [1e-4, 1e-2]}
           scheduler: [linear, constant]
           epochs: [1, 2, 3]
           lora: {rank: [8, 64]}
         """,
     )
     found = {one.name: (one.default, one.default_clipped, one.rule_of_thumb) for one in space.dimensions}
-    assert found["lr"] == (pytest.approx(1.3e-3), False, pytest.approx(1.3e-3))
+    assert found["lr"] == (3e-4, False, 3e-4)
     assert found["scheduler"] == ("linear", True, "cosine")
     assert found["epochs"] == (3, False, 3)
     assert found["lora.rank"] == (8, True, 16)
