@@ -180,7 +180,9 @@ def train(
     for name in dict.fromkeys(("eval/loss", result.objective)):
         before = f" (untrained {result.untrained[name]:.4f})" if result.untrained else ""
         said.append(f"{name} {result.metrics[name]:.4f}{before}")
-    typer.echo(f"{', '.join(said)}; model in {result.folder}")
+    when = f" after {result.tokens:,} of {result.tokens_trained:,} tokens"
+    best = f"{when}, the best of its evaluations" if result.tokens < result.tokens_trained else ""
+    typer.echo(f"{', '.join(said)}{best}; model in {result.folder}")
 
 
 @app.command()
@@ -192,11 +194,11 @@ def ui(
 ) -> None:
     """Compare sweeps in the MLflow UI, on 127.0.0.1."""
     from sweeper.drive import newest_sweep
-    from sweeper.track import comparison_url, serve_ui, tracking_uri
+    from sweeper.track import comparison_url, judged_by, serve_ui, tracking_uri
 
     space, folder = newest_sweep(directory)
     uri, objective = tracking_uri(space.settings, folder.root), space.settings.objective
-    url = comparison_url(uri, port, space.experiment, metric=objective.metric, mode=objective.mode)
+    url = comparison_url(uri, port, space.experiment, metric=judged_by(objective), mode=objective.mode)
     typer.echo(f"compare the trials of {space.name}: {url}")
     raise typer.Exit(serve_ui(uri, port))
 

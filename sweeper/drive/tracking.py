@@ -11,7 +11,7 @@ from sweeper.drive.recovery import Setback
 from sweeper.drive.steps import read_steps
 from sweeper.search import TrialRecord
 from sweeper.spec import Config, Space, dump_config
-from sweeper.track import MetricPoint, Tracker, chart_params, evaluation_points, training_points
+from sweeper.track import MetricPoint, Tracker, chart_params, evaluation_points, judged_by, training_points
 from sweeper.train import STARTUP, Prepared, Progress, StepMetrics
 
 __all__ = ["TrackingListener"]
@@ -59,12 +59,15 @@ class TrackingListener:
         """A matter between the sweep and the person."""
 
     def trial_finished(self, record: TrialRecord) -> None:
-        startup_s = record.attributes.get("startup_s")
+        startup_s, objective = record.attributes.get("startup_s"), self._space.settings.objective
+        metrics = {} if startup_s is None else {STARTUP: float(startup_s)}
+        if objective.at == "best" and record.final_value is not None:
+            metrics[judged_by(objective)] = record.final_value
         self._tracker.trial_finished(
             record.number,
             state=record.state.value,
             reason=record.reason or _setbacks(record),
-            metrics={} if startup_s is None else {STARTUP: startup_s},
+            metrics=metrics,
             at_s=record.ended_s,
         )
 

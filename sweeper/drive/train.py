@@ -51,7 +51,11 @@ class TrainResult:
     folder: Path
     """``AutoModelForCausalLM.from_pretrained`` loads it."""
     metrics: dict[str, float]
-    """Of the last evaluation."""
+    """Of the saved model: those of the last evaluation, or with ``objective.at: best`` of the best one."""
+    tokens: int
+    """Training tokens that the saved model has seen."""
+    tokens_trained: int
+    """Training tokens of the whole run."""
     untrained: dict[str, float] | None
     """Of the evaluation before the first step; None where the run went on from a state."""
     objective: str
@@ -112,10 +116,13 @@ def train_config(
             raise SweepInterruptedError(told) from interrupt
     evaluations = run.evaluations
     value = (config.provenance or {}).get("value")
-    first = evaluations[0]
+    first, last = evaluations[0], evaluations[-1]
+    saved = last.best if config.objective.at == "best" and last.best is not None else last
     return TrainResult(
         folder=target,
-        metrics=evaluations[-1].metrics,
+        metrics=dict(saved.metrics),
+        tokens=saved.tokens,
+        tokens_trained=last.tokens,
         untrained=first.metrics if first.tokens == 0 else None,
         objective=config.objective.metric,
         promised=value,
@@ -175,7 +182,9 @@ class _Run:
             self._say(setback.reason)
 
     def save_model(self, target: Path, merge_adapter: bool) -> None:
+        """Raises CheckpointError where it cannot be written, or the state of the best evaluation was not."""
         assert self._group is not None
+        Keeper(self._job).go_to_judged(self._group, self.evaluations[-1])
         self._group.save_model(target, merge_adapter)
         if not self._job.config.checkpoints.keep_finished and self._job.checkpoints is not None:
             discard(self._job.checkpoints, inside=self._job.cache_dir.parent)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper.errors import SweeperError
-from sweeper.recommend.ranking import best_record, default_record, tokens_seen
+from sweeper.recommend.ranking import best_record, decisive_epoch, default_record, tokens_seen
 from sweeper.redact import is_struck
 from sweeper.search import TrialRecord, TrialState
 from sweeper.spec import Config, dump_config, levers_of, with_levers, write_whole
@@ -36,7 +36,9 @@ def write_answer(
 
     Its ``provenance`` says which trial of which sweep reached what: ``value`` and ``default_value`` are
     the final objectives of the best trial and of the rules of thumb (null where those were not trained
-    to their end); ``trials`` and ``tokens`` are the evidence, all trials and all their training tokens.
+    to their end); with ``objective.at: best`` ``value_tokens`` and ``value_epoch`` say at which of its
+    evaluations the best trial reached it. ``trials`` and ``tokens`` are the evidence, all trials and all
+    their training tokens.
 
     Raises:
         SweeperError: no trial was trained to its end, so that there is no answer.
@@ -64,11 +66,15 @@ def _as_trained(space: Space, record: TrialRecord) -> Config:
 def _provenance(space: Space, trials: list[TrialRecord], best: TrialRecord) -> dict[str, Any]:
     default = default_record(trials)
     reached = default is not None and default.state is TrialState.COMPLETE
+    judged: dict[str, Any] = {}
+    if space.settings.objective.at == "best" and best.decisive is not None:
+        judged = {"value_tokens": best.decisive.tokens, "value_epoch": decisive_epoch(best)}
     return {
         "sweep": space.name,
         "trial": best.number,
         "metric": space.settings.objective.metric,
         "value": best.value,
+        **judged,
         "default_value": default.value if default is not None and reached else None,
         "trials": len(trials),
         "tokens": sum(tokens_seen(one) for one in trials),

@@ -12,7 +12,15 @@ from sweeper.search import TrialRecord, TrialState, best_of
 if TYPE_CHECKING:
     from sweeper.spec import Scalar, Space
 
-__all__ = ["ResultRow", "best_record", "default_record", "improvement", "result_rows", "tokens_seen"]
+__all__ = [
+    "ResultRow",
+    "best_record",
+    "decisive_epoch",
+    "default_record",
+    "improvement",
+    "result_rows",
+    "tokens_seen",
+]
 
 _ORDER = (
     TrialState.COMPLETE,
@@ -34,7 +42,11 @@ class ResultRow:
     state: TrialState
     is_default: bool
     value: float | None
-    """The objective at the last evaluation, None where it is not a number."""
+    """The objective at the evaluation that the trial is judged by, None where it is not a number."""
+    value_tokens: int | None
+    """Training tokens seen at that evaluation."""
+    value_epoch: float | None
+    """Passes over the training rows until then, by tokens; None where the trial's length is not known."""
     improvement: float | None
     """By which share of the default's objective this one is better; negative is worse."""
     values: Mapping[str, Scalar]
@@ -84,6 +96,8 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
                 state=one.state,
                 is_default=one.is_default,
                 value=one.value if one.value is not None and math.isfinite(one.value) else None,
+                value_tokens=None if one.decisive is None else one.decisive.tokens,
+                value_epoch=decisive_epoch(one),
                 improvement=improvement(space, one.final_value, base),
                 values=one.values,
                 tokens=tokens_seen(one),
@@ -92,6 +106,14 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
             )
         )
     return rows
+
+
+def decisive_epoch(record: TrialRecord) -> float | None:
+    """Where the evaluation that a trial is judged by stands in its epochs, by tokens."""
+    total, ran = record.attributes.get("total_tokens"), record.attributes.get("config")
+    if record.decisive is None or not total or ran is None:
+        return None
+    return float(ran["training"]["epochs"]) * record.decisive.tokens / float(total)
 
 
 def tokens_seen(record: TrialRecord) -> int:

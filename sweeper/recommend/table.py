@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sweeper.recommend.peaks import memory_line, peak_of
-from sweeper.recommend.ranking import ResultRow, best_record, default_record, improvement, result_rows
+from sweeper.recommend.ranking import (
+    ResultRow,
+    best_record,
+    decisive_epoch,
+    default_record,
+    improvement,
+    result_rows,
+    tokens_seen,
+)
 from sweeper.search import TrialRecord, TrialState
 from sweeper.spec import write_whole
 
@@ -41,7 +49,7 @@ _STYLES = {
 _KEY_COLUMNS = range(5)
 """Rank, trial, state, objective, against the default."""
 
-_OWN_COLUMNS = ("rank", "trial", "state", "tokens", "time")
+_OWN_COLUMNS = ("rank", "trial", "state", "best at", "tokens", "time")
 
 _SHORT_NAMES = {
     "gradient_accumulation_steps": "accum",
@@ -68,6 +76,7 @@ def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, 
             "better_than_default_percent": None
             if row.improvement is None
             else round(100 * row.improvement, 3),
+            **(_judged_at(row) if space.settings.objective.at == "best" else {}),
             **{name: row.values.get(name) for name in names},
             "tokens": row.tokens,
             "seconds": None if row.seconds is None else round(row.seconds, 3),
@@ -77,6 +86,10 @@ def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, 
         }
         for row in result_rows(space, trials)
     ]
+
+
+def _judged_at(row: ResultRow) -> dict[str, Scalar | None]:
+    return {"value_tokens": row.value_tokens, "value_epoch": row.value_epoch}
 
 
 def results_csv(space: Space, trials: Sequence[TrialRecord]) -> str:
@@ -139,14 +152,23 @@ def summary_line(space: Space, trials: Sequence[TrialRecord], *, untrained: floa
     if best.is_default:
         said = (
             f"the default configuration (trial {best.number}) was itself the best of {len(trials)} trials "
-            f"with {metric} {best.value:.4g}: the search found nothing better"
+            f"with {metric} {best.value:.4g}{_judged_where(space, best)}: the search found nothing better"
         )
     else:
-        said = f"trial {best.number} reached {metric} {best.value:.4g}"
+        said = f"trial {best.number} reached {metric} {best.value:.4g}{_judged_where(space, best)}"
         said += _than_default(space, best.value, default_record(trials))
     if untrained is not None and math.isfinite(untrained):
         said += f" (untrained model: {untrained:.4g})"
     return said
+
+
+def _judged_where(space: Space, best: TrialRecord) -> str:
+    """At which of its evaluations, where that need not be the last one."""
+    if space.settings.objective.at == "end" or best.decisive is None:
+        return ""
+    epoch = decisive_epoch(best)
+    passed = "" if epoch is None else f" (epoch {epoch:.2g})"
+    return f" after {best.decisive.tokens:,} of {tokens_seen(best):,} tokens{passed}"
 
 
 def _than_default(space: Space, value: float, default: TrialRecord | None) -> str:
@@ -192,6 +214,7 @@ def _header(space: Space) -> list[str]:
         space.settings.objective.metric,
         "vs default",
         *(_short_name(space, name) for name in _names(space)),
+        *(["best at"] if space.settings.objective.at == "best" else []),
         "tokens",
         "time",
     ]
@@ -214,9 +237,15 @@ def _cells(space: Space, row: ResultRow) -> list[str]:
         "-" if row.value is None else f"{row.value:.4f}",
         _against_default(row),
         *(compact(row.values.get(name)) for name in _names(space)),
+        *([_best_at(row)] if space.settings.objective.at == "best" else []),
         compact(row.tokens),
         "-" if row.seconds is None else f"{row.seconds:.1f} s",
     ]
+
+
+def _best_at(row: ResultRow) -> str:
+    """The evaluation that the trial is judged by: its epoch, else its tokens."""
+    return compact(row.value_tokens) if row.value_epoch is None else f"epoch {row.value_epoch:.2g}"
 
 
 def _against_default(row: ResultRow) -> str:

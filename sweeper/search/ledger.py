@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
 from sweeper.search.database import open_database
-from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of
+from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of, decisive_of
 from sweeper.search.samplers import check_sampler, direction, distribution, propose
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Ledger:
         self._storage = storage
         self._study = study
         self._space = space
-        self._metric: str = space.settings.objective.metric
+        self._objective = space.settings.objective
+        self._metric: str = self._objective.metric
         self._study_id = storage.get_study_id_from_name(study.study_name)
 
     @classmethod
@@ -169,8 +170,9 @@ class Ledger:
     def finish(self, number: int, state: TrialState, reason: str | None = None) -> None:
         """Ends a running trial as COMPLETE, PRUNED or FAIL; secrets are struck out of the reason.
 
-        COMPLETE takes the objective of the last evaluation. Where that is not finite, or there is no
-        evaluation, the trial is FAIL, whatever was said, and its reason says why.
+        COMPLETE takes the objective of the last evaluation, or of the best one (``objective.at``). Where that
+        is not finite, or there is no evaluation, the trial is FAIL, whatever was said, and its reason
+        says why.
 
         Raises:
             ValueError: the state is not one of the three, or the trial is not running.
@@ -280,12 +282,13 @@ class Ledger:
         attributes = {**trial.user_attrs, **late}
         measured = _evaluations(attributes)
         evaluations = tuple(one for one in measured if one.tokens)
-        value = evaluations[-1].metrics.get(self._metric, math.nan) if evaluations else None
+        decisive = decisive_of(evaluations, self._objective)
         return TrialRecord(
             number=trial.number,
             state=TrialState[trial.state.name],
             values=dict(attributes.get("values", trial.params)),
-            value=value,
+            value=None if decisive is None else decisive.metrics.get(self._metric, math.nan),
+            decisive=decisive,
             evaluations=evaluations,
             untrained=next((one for one in measured if not one.tokens), None),
             reason=attributes.get("reason"),

@@ -6,15 +6,15 @@ No database, no Optuna: whoever reads a sweep (live view, status, report, tracki
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from sweeper.spec import Values
+    from sweeper.spec import Objective, Values
 
-__all__ = ["Evaluation", "TrialRecord", "TrialState", "best_of"]
+__all__ = ["Evaluation", "TrialRecord", "TrialState", "best_of", "decisive_of"]
 
 
 class TrialState(str, Enum):
@@ -70,7 +70,9 @@ class TrialRecord:
     values: Values
     """The searched values: dimension name -> closed value; only the active dimensions."""
     value: float | None
-    """The objective at the last evaluation; None before the first one."""
+    """The objective at the evaluation that the trial is judged by; None before the first one."""
+    decisive: Evaluation | None = None
+    """That evaluation: the last one, or with ``objective.at: best`` the best one so far."""
     evaluations: tuple[Evaluation, ...] = ()
     """In the order of tokens seen."""
     untrained: Evaluation | None = None
@@ -106,6 +108,22 @@ class TrialRecord:
             "is_default": self.is_default,
             "attributes": json_tree(self.attributes),
         }
+
+
+def decisive_of(evaluations: Sequence[Evaluation], objective: Objective) -> Evaluation | None:
+    """The evaluation that a trial is judged by; None without any.
+
+    The last one, or with ``at: best`` the earliest of those with the best objective. One that is not
+    finite is never the best; where none is finite it is the last one all the same.
+    """
+    if not evaluations:
+        return None
+    if objective.at == "end":
+        return evaluations[-1]
+    sign = 1.0 if objective.mode == "min" else -1.0
+    scored = [(sign * one.metrics.get(objective.metric, math.nan), one.tokens, one) for one in evaluations]
+    finite = [entry for entry in scored if math.isfinite(entry[0])]
+    return min(finite, key=lambda entry: entry[:2])[2] if finite else evaluations[-1]
 
 
 def best_of(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> TrialRecord | None:

@@ -161,12 +161,30 @@ def _objective(flat: Mapping[str, Any]) -> list[Contradiction]:
     metric, mode = flat["objective.metric"], flat["objective.mode"]
     known = metric_names(flat["evaluation.metrics"])
     if metric not in known:
-        return [_unknown_metric(metric, known)]
+        return [_unknown_metric(metric, known), *_best_states(flat)]
     right = better(metric)
     if right is None or mode == right:
-        return []
+        return _best_states(flat)
     rule = f"{metric} is better when {'higher' if right == 'max' else 'lower'}: its mode is {right}"
-    return [Contradiction(path="objective.mode", rule=rule, remedy=f"write mode: {right}")]
+    return [
+        Contradiction(path="objective.mode", rule=rule, remedy=f"write mode: {right}"),
+        *_best_states(flat),
+    ]
+
+
+def _best_states(flat: Mapping[str, Any]) -> list[Contradiction]:
+    """The model of the best evaluation is that of its state."""
+    rule = "with objective.at: best the state of a trial's best evaluation is kept, which holds its model"
+    if flat["objective.at"] == "end":
+        return []
+    found = []
+    if not flat["checkpoints.keep_last"]:
+        path, remedy = "checkpoints.keep_last", "write keep_last: 1, or at: end"
+        found.append(Contradiction(path=path, rule=rule, remedy=remedy))
+    if not flat["checkpoints.keep_best"]:
+        path, remedy = "checkpoints.keep_best", "write keep_best: true, or at: end"
+        found.append(Contradiction(path=path, rule=rule, remedy=remedy))
+    return found
 
 
 def _unknown_metric(metric: str, known: tuple[str, ...]) -> Contradiction:

@@ -138,6 +138,9 @@ class Objective(Section):
     metric: Annotated[Metric, Words(_METRICS)] = "eval/loss"
     """A metric of every evaluation, or one of generated answers."""
     mode: Literal["min", "max"] = "min"
+    at: Literal["end", "best"] = "end"
+    """Which evaluation of a trial is its value, and of which the model is kept: the last one, or the best
+    one (the earliest of equal ones), as with ``load_best_model_at_end`` in transformers."""
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 8
     """Held-out evaluations of one trial, evenly spaced over its training tokens, the last at its end."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sweeper.spec import rules
+from sweeper.spec.config import Objective
 from sweeper.spec.duration import duration_text
 from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
@@ -168,9 +169,13 @@ def make_plan(space: Space) -> Plan:
         accelerator=space.facts.accelerator,
         devices=space.facts.devices,
         packing=closed["training.packing"],
-        objective=f"{objective.metric}, {objective.mode}",
+        objective=f"{objective.metric}, {objective.mode}{_judged_at(objective)}",
         notes=tuple(_notes(space, trials, ranks, steps)),
     )
+
+
+def _judged_at(objective: Objective) -> str:
+    return "" if objective.at == "end" else ", at the best evaluation of each trial"
 
 
 def count_trials(space: Space) -> int:

@@ -7,7 +7,7 @@ compare them; the optimizer step is there as the metric ``train/step``.
 """
 
 from sweeper.track.params import chart_params
-from sweeper.track.points import MetricPoint, evaluation_points, training_points
+from sweeper.track.points import MetricPoint, evaluation_points, judged_by, training_points
 from sweeper.track.reader import TrackedTrial, read_trials
 from sweeper.track.recorder import Content
 from sweeper.track.tracker import Tracker
@@ -22,6 +22,7 @@ __all__ = [
     "chart_params",
     "comparison_url",
     "evaluation_points",
+    "judged_by",
     "masked",
     "read_trials",
     "serve_ui",

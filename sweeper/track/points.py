@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sweeper.search import Evaluation
+    from sweeper.spec import Objective
 
-__all__ = ["MetricPoint", "evaluation_points", "training_points"]
+__all__ = ["MetricPoint", "evaluation_points", "judged_by", "training_points"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,16 @@ class MetricPoint:
     """Training tokens seen: the common axis of all trials."""
     time_s: float
     """Seconds since the epoch."""
+
+
+def judged_by(objective: Objective) -> str:
+    """The metric that tells in MLflow which trial is better: its newest point is the trial's value.
+
+    The objective's own, whose newest point is the last evaluation's; with ``at: best`` another, ``best/loss``
+    for ``eval/loss``, which stands once for the whole trial.
+    """
+    metric = objective.metric
+    return metric if objective.at == "end" else f"best/{metric.removeprefix('eval/')}"
 
 
 def evaluation_points(evaluation: Evaluation, *, trial_started_s: float) -> list[MetricPoint]:

@@ -47,10 +47,12 @@ class Place:
     """Of the last steps, which divergence is judged by."""
     elapsed_s: float
     objective: float | None
-    """At the last evaluation."""
+    """At the evaluation that the state was written after; None of a state between two evaluations."""
     ranks: int
     run: str
     """Which run it is: a hash of everything that its steps follow from."""
+    best: dict[str, Any] | None = None
+    """The best evaluation up to here, as ``BestSoFar.to_dict`` gives it."""
 
 
 _SPLIT = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sweeper.spec import Config
+from sweeper.train.best import BestEvaluation
 
 __all__ = ["STARTUP", "Engine", "Job", "Prepared", "Progress", "StepMetrics"]
 
@@ -105,6 +106,8 @@ class Progress:
     paused: bool = False
     """Somebody asked for it: no evaluation was reached."""
     done: bool = False
+    best: BestEvaluation | None = None
+    """The best evaluation so far, this one included, by ``objective``; None before one that is a number."""
     time_s: float = field(default_factory=time.time)
     """When this was said, in seconds since the epoch."""
 
@@ -125,6 +128,9 @@ class Engine(Protocol):
 
     def checkpoint(self, folder: Path) -> None:
         """Write the whole training state into a new folder, whole or not at all."""
+
+    def restore(self, folder: Path) -> None:
+        """Go back to a state of the same run that ``checkpoint`` wrote."""
 
     def save_model(self, folder: Path, merge: bool = False) -> None:
         """Write the model as a folder that ``from_pretrained`` loads; adapters by themselves, or merged

@@ -78,6 +78,7 @@ class _Rank:
             "prepare": self._worker.prepare,
             "advance": self._worker.advance,
             "checkpoint": self._worker.checkpoint,
+            "restore": self._worker.restore,
             "save_model": self._worker.save_model,
             "probe": self._worker.probe,
             "warm_up": self._worker.warm_up,
@@ -175,6 +176,9 @@ class WorkerGroup:
 
     def checkpoint(self, folder: Path) -> None:
         self._all("checkpoint", folder)
+
+    def restore(self, folder: Path) -> None:
+        self._all("restore", folder)
 
     def save_model(self, folder: Path, merge: bool = False) -> None:
         self._all("save_model", folder, merge)

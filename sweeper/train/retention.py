@@ -7,6 +7,7 @@ import math
 import shutil
 from pathlib import Path
 
+from sweeper.errors import CheckpointError
 from sweeper.train.engine import Engine, Job, Progress
 
 __all__ = ["Keeper", "discard", "newest_checkpoint"]
@@ -27,8 +28,8 @@ class Keeper:
         """Write the state after an evaluation, then remove those that it makes superfluous."""
         if self._folder is None or not self._settings.keep_last:
             return
-        target = self._folder / f"{_STEP}{progress.step:08d}"
-        if not target.exists():
+        target = self._state(progress.step)
+        if target is not None and not target.exists():
             engine.checkpoint(target)
         for superfluous in self._superfluous():
             discard(superfluous, inside=self._sweep_dir)
@@ -37,9 +38,38 @@ class Keeper:
         """Save the model of a finished trial, if it is one to keep."""
         if self._model_folder is None or self._settings.model == "none":
             return
-        if self._settings.model == "all" or self._is_best(progress.metrics[self._objective.metric]):
+        if self._objective.at == "best" and progress.best is None:
+            return  # no evaluation is a number: the trial has failed
+        if self._settings.model == "all" or self._is_best(self._value(progress)):
+            self.go_to_judged(engine, progress)
             discard(self._model_folder, inside=self._sweep_dir)
             engine.save_model(self._model_folder)
+
+    def go_to_judged(self, engine: Engine, progress: Progress) -> None:
+        """Have the engine hold the model that a finished trial is judged by: with ``objective.at: best``
+        that of its best evaluation, by the state that was kept of it. It trains no further then.
+
+        Raises CheckpointError where that state is not there, because it could not be written.
+        """
+        best = progress.best
+        if self._objective.at == "end" or best is None or best.step == progress.step:
+            return
+        state = self._state(best.step)
+        if state is None or not state.is_dir():
+            raise CheckpointError(
+                f"the model of the best evaluation, after step {best.step}, is lost: its state could not be "
+                "written; objective.at: end keeps the model at the end instead"
+            )
+        engine.restore(state)
+
+    def _state(self, step: int) -> Path | None:
+        return None if self._folder is None else self._folder / f"{_STEP}{step:08d}"
+
+    def _value(self, progress: Progress) -> float:
+        metric = self._objective.metric
+        if self._objective.at == "best" and progress.best is not None:
+            return progress.best.metrics[metric]
+        return progress.metrics[metric]
 
     def _is_best(self, value: float) -> bool:
         if self._best_so_far is None:

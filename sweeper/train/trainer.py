@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from sweeper.spec import PEAK_MEMORY, Config
+from sweeper.train.best import BestEvaluation, BestSoFar
 from sweeper.train.checkpoint import Place, restore, run_hash, save, together
 from sweeper.train.divergence import Divergence
 from sweeper.train.engine import Progress, StepMetrics
@@ -56,7 +57,9 @@ class Trainer:
         self._divergence = Divergence(self._lr, loss_is_scaled=config.deepspeed.precision == "fp16")
         self._pause_wanted, self._pausing, self._has_begun = pause_wanted, False, False
         self._check_every, self._step_s, self._checked = 1, 0.0, 0.0
+        self._evaluated_step: int | None = None
         self._objective: float | None = None
+        self._best = BestSoFar(config.objective)
         self._run = run_hash(config, feed.data.fingerprint)
         self._pauses = evaluation_steps(feed.tokens_after, config.objective.evaluations)
         if evaluate_untrained:
@@ -85,6 +88,7 @@ class Trainer:
         metrics = {} if paused else self._evaluate() | performance
         if not paused:
             self._pauses.pop(0)
+            self._weigh(metrics)
         steps, self._reported = tuple(self._reported), []
         return Progress(
             step=self.step,
@@ -94,6 +98,7 @@ class Trainer:
             steps=steps,
             paused=paused,
             done=not self._pauses,
+            best=self._best.evaluation,
         )
 
     def _evaluate(self) -> dict[str, float]:
@@ -102,7 +107,14 @@ class Trainer:
         if self._generation is not None:
             metrics |= self._generation.measure(self._model, self._feed.device)
         self._objective = metrics.get(self.config.objective.metric)
+        self._evaluated_step = self.step
         return metrics
+
+    def _weigh(self, metrics: dict[str, float]) -> None:
+        if self.step:
+            self._best.take(
+                BestEvaluation(step=self.step, tokens=self._tokens(self.step), metrics=dict(metrics))
+            )
 
     def _optimizer_step(self) -> None:
         self.first_step_began = self.first_step_began or time.time()
@@ -192,17 +204,19 @@ class Trainer:
             first_loss=self._divergence.first_loss,
             recent_losses=tuple(self._divergence.recent),
             elapsed_s=time.time() - self._started,
-            objective=self._objective,
+            objective=self._objective if self.step == self._evaluated_step else None,
             ranks=dist.get_world_size(),
             run=self._run,
+            best=self._best.to_dict(),
         )
         save(self._executor, folder, place)
 
     def restore(self, folder: Path) -> None:
-        """Go on from a checkpoint of the same configuration, with its next evaluation."""
+        """Go on from a checkpoint of the same configuration, with its next evaluation; or back to one."""
         place = restore(self._executor, folder, self._run)
         self.step, self._divergence.first_loss = place.step, place.first_loss
         self._divergence.recent.extend(place.recent_losses)
+        self._best.restore(place.best)
         self._started -= place.elapsed_s
         self._pauses = [pause for pause in self._pauses if pause > place.step]
 

@@ -233,6 +233,9 @@ class RankWorker:
     def checkpoint(self, folder: Path) -> None:
         self._running().checkpoint(folder)
 
+    def restore(self, folder: Path) -> None:
+        self._running().restore(folder)
+
     def save_model(self, folder: Path, merge: bool = False) -> None:
         trainer = self._running()
         assert self._models is not None

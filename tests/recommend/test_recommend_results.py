@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from sweeper.recommend import (
     sweep_status,
     write_results,
 )
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import Evaluation, TrialRecord, TrialState
 from sweeper.spec import Space
 
 ACCURACY = SPACE + "objective: {metric: eval/token_accuracy, mode: max}\n"
@@ -156,6 +157,26 @@ def test_the_status_is_strict_json_of_the_documented_shape(space: Space) -> None
     }
     assert status["trials"][0]["evaluations"][0]["tokens"] == 60_000
     assert status["trials"][5]["value"] is None
+
+
+def test_where_the_best_evaluation_counts_everything_says_which_it_was(tmp_path: Path) -> None:
+    space = make_space(tmp_path, SPACE + "objective: {at: best}\n")
+    curve = [
+        Evaluation(tokens=tokens, step=tokens // 100, seconds=1.0, metrics={"eval/loss": loss})
+        for tokens, loss in ((1000, 2.0), (2000, 1.0), (3000, 1.5))
+    ]
+    attributes = {"total_tokens": 3000, "config": {"training": {"epochs": 2.0}}}
+    found = replace(
+        trial(4, 1.0), evaluations=tuple(curve), decisive=curve[1], attributes=attributes, is_default=True
+    )
+    (row,) = results_rows(space, [found])
+    assert (row["eval/loss"], row["value_tokens"], row["tokens"]) == (1.0, 2000, 3000)
+    assert row["value_epoch"] == pytest.approx(4 / 3)
+    assert "| epoch 1.3 |" in results_markdown(space, [found])
+    assert "eval/loss 1 after 2,000 of 3,000 tokens (epoch 1.3)" in summary_line(space, [found])
+    (told,) = sweep_status(space, [found], "finished")["trials"]
+    assert (told["value"], told["value_tokens"]) == (1.0, 2000)
+    assert "value_tokens" not in results_rows(make_space(tmp_path), [found])[0]
 
 
 def test_the_status_of_a_sweep_without_a_complete_trial_has_no_best(space: Space) -> None:

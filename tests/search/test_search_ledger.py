@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from search_support import DISCRETE, evaluation, sweep, train
+from search_support import DISCRETE, MIXED, evaluation, sweep, train
 
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.search import Ledger, TrialState
@@ -110,6 +110,35 @@ def test_an_objective_that_is_no_number_never_ends_complete(space_of, url, value
     assert str(value) in record.reason and "200 tokens" in record.reason
     assert record.evaluations[-1].metrics["eval/loss"] == pytest.approx(value, nan_ok=True)
     assert ledger.best() is None
+
+
+@pytest.mark.parametrize(
+    ("at", "mode", "values", "state", "tokens"),
+    [
+        ("end", "min", [3.0, 1.0, 2.0], TrialState.COMPLETE, 300),
+        ("best", "min", [3.0, 1.0, 2.0], TrialState.COMPLETE, 200),
+        ("best", "min", [3.0, 1.0, 1.0], TrialState.COMPLETE, 200),  # the earliest of equal ones
+        ("best", "max", [3.0, 1.0, 2.0], TrialState.COMPLETE, 100),
+        ("best", "min", [math.nan, 2.0, -math.inf], TrialState.COMPLETE, 200),
+        ("best", "min", [math.nan, math.inf], TrialState.FAIL, 200),
+    ],
+)
+def test_a_trial_is_judged_by_its_end_or_by_its_best_evaluation(
+    space_of, url, at, mode, values, state, tokens
+):
+    metric = "eval/token_accuracy" if mode == "max" else "eval/loss"
+    space = space_of(MIXED, f"objective.at={at}", f"objective.metric={metric}")
+    ledger = Ledger.create(url, space)
+    number = ledger.ask().number
+    for index, value in enumerate(values, start=1):
+        ledger.report(number, evaluation(100 * index, 9.0, **{metric: value}))
+    ledger.finish(number, TrialState.COMPLETE)
+    record = Ledger.open(url, space).trial(number)
+    assert (record.state, record.decisive.tokens) == (state, tokens)
+    (trial,) = optuna.load_study(study_name="trying", storage=url).trials
+    assert [*trial.intermediate_values] == [e.tokens for e in record.evaluations]  # stoppers see the curve
+    if state is TrialState.COMPLETE:
+        assert trial.value == record.value == values[tokens // 100 - 1] == ledger.best().value
 
 
 def test_a_trial_without_an_evaluation_never_ends_complete(space_of, url):

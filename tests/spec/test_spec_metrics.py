@@ -54,6 +54,23 @@ def test_the_plan_says_how_many_answers_are_generated_for_what(tmp_path):
     assert said == "8 per trial, each with 64 generated answers for eval/exact_match, eval/longest"
 
 
+def test_a_trial_is_judged_by_its_end_unless_its_best_evaluation_is_asked_for(tmp_path):
+    assert load_text(tmp_path, "").settings.objective.at == "end"
+    assert dict(make_plan(load_text(tmp_path, "")).summary())["objective"] == "eval/loss, min"
+    best = load_text(tmp_path, "objective: {at: best}\n")
+    assert "best evaluation" in dict(make_plan(best).summary())["objective"]
+
+
+@pytest.mark.parametrize("setting", ["keep_last: 0", "keep_best: false"])
+def test_the_best_evaluations_model_needs_its_state_so_that_must_be_kept(tmp_path, setting):
+    text = f"objective: {{at: best}}\ncheckpoints: {{{setting}}}\n"
+    (problem,) = problems_of(tmp_path, text)
+    assert problem.where.startswith("s.yaml:5:") and problem.value == setting
+    assert "at: end" in problem.remedy and "state" in problem.rule
+    load_text(tmp_path, text.replace("best}", "end}"))
+    load_text(tmp_path, "objective: {at: best}\ncheckpoints: {model: none}\n")  # then no model is kept
+
+
 def test_a_best_config_asks_for_the_same_metrics(tmp_path):
     space = load_text(tmp_path, OWN + "training: {lr: 1e-4}\n")
     file = tmp_path / "best.yaml"

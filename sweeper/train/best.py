@@ -1,0 +1,48 @@
+"""The best evaluation of a run so far: ``objective.at: best`` judges a trial by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sweeper.spec import Objective
+
+__all__ = ["BestEvaluation", "BestSoFar"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestEvaluation:
+    """One evaluation with a finite objective."""
+
+    step: int
+    """Optimizer steps done."""
+    tokens: int
+    """Training tokens seen."""
+    metrics: Mapping[str, float]
+
+
+class BestSoFar:
+    """The earliest of the evaluations with the best objective; one that is no number is never it."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._metric, self._sign = objective.metric, 1.0 if objective.mode == "min" else -1.0
+        self.evaluation: BestEvaluation | None = None
+
+    def take(self, evaluation: BestEvaluation) -> None:
+        """The next evaluation, by tokens; that of the untrained model is none of the run's."""
+        if self._badness(evaluation) < self._badness(self.evaluation):
+            self.evaluation = evaluation
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """For a checkpoint: a run that goes on from it knows what was best before."""
+        return None if self.evaluation is None else asdict(self.evaluation)
+
+    def restore(self, tree: Mapping[str, Any] | None) -> None:
+        """What ``to_dict`` gave; None where the checkpoint holds none, or is older than this."""
+        self.evaluation = None if tree is None else BestEvaluation(**tree)
+
+    def _badness(self, evaluation: BestEvaluation | None) -> float:
+        value = math.nan if evaluation is None else evaluation.metrics.get(self._metric, math.nan)
+        return self._sign * value if math.isfinite(value) else math.inf
