@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeper.autotune.speed import Speed
-from sweeper.data import Examples, LengthSample, best_fit, sample_lengths
+from sweeper.data import LengthSample, RowSample, best_fit, sample_lengths
 from sweeper.spec import Space, TrialSize, count_trials, duration_text, trial_sizes
 
 __all__ = [
@@ -172,13 +172,14 @@ class SweepCost:
         return [("budget", f"about {self.fitting} of {self.trials} trials fit into {self.limit}")]
 
 
-def lengths_of(space: Space, examples: Examples | None = None) -> LengthSample | None:
-    """See ``sample_lengths``; ``examples`` are the space's rows, if they were read already."""
+def lengths_of(space: Space, sample: RowSample | None = None) -> LengthSample | None:
+    """See ``sample_lengths``; ``sample`` is that of the space's rows, if there is one already."""
+    if sample is not None:
+        return sample.within(space.closed["training.max_seq_len"], space.closed["training.overlong"])
     return sample_lengths(
         space.settings,
         max_seq_len=space.closed["training.max_seq_len"],
         overlong=space.closed["training.overlong"],
-        examples=examples,
     )
 
 

@@ -49,20 +49,55 @@ def validate(file: SpaceFile, overrides: Overrides = None) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
     _without_threads()
     from sweeper.autotune import cost_rows, known_speed, lengths_of, system_rows
-    from sweeper.data import Examples, gather_facts
+    from sweeper.data import RowSample, gather_facts
     from sweeper.search import check_sampler, check_storage
     from sweeper.spec import load_space, make_plan, render, require_metrics
 
-    examples: list[Examples] = []
+    sampled: list[RowSample | None] = []
     space = load_space(
-        file, overrides=overrides or (), gather=lambda settings: gather_facts(settings, examples.append)
+        file,
+        overrides=overrides or (),
+        gather=lambda settings: gather_facts(settings, lambda _, sample: sampled.append(sample)),
     )
     check_sampler(space)
     check_storage(space)
     require_metrics(space)
-    sample = lengths_of(space, *examples)
+    sample = lengths_of(space, *sampled)
     more = cost_rows(space, sample, known_speed(space)) + system_rows(space, sample)
     console().print(render(make_plan(space), more))
+
+
+class Split(str, Enum):
+    train = "train"
+    eval = "eval"
+
+
+@app.command()
+def data(
+    file: SpaceFile,
+    rows: Annotated[int, typer.Option(min=0, help="So many of the first rows.")] = 3,
+    split: Annotated[Split, typer.Option(help="Rows trained on, or held out.")] = Split.train,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Show the first rows of FILE as the model gets them, and which of their tokens are learned."""
+    _without_threads()
+    from sweeper.data import Examples, gather_facts, show_rows, shown_lines
+    from sweeper.spec import load_space
+
+    read: list[Examples] = []
+    space = load_space(
+        file,
+        overrides=overrides or (),
+        gather=lambda settings: gather_facts(settings, lambda examples, _: read.append(examples)),
+    )
+    shown = show_rows(space, read[0], split.value, rows)
+    if as_json:
+        typer.echo(json.dumps(shown.to_dict(), indent=2, ensure_ascii=False))
+        return
+    screen = console()
+    for line in shown_lines(shown, colour=screen.color_system is not None):
+        screen.print(line, soft_wrap=True)
 
 
 @app.command()

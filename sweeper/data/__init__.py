@@ -10,7 +10,8 @@ from sweeper.data.examples import Examples
 from sweeper.data.facts import gather_facts
 from sweeper.data.model import model_folder
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
-from sweeper.data.sample import LengthSample, sample_lengths
+from sweeper.data.sample import LengthSample, RowSample, sample_lengths
+from sweeper.data.shown import ShownRow, ShownRows, show_rows, shown_lines
 from sweeper.data.tokenizer import load_tokenizer, untrusted
 from sweeper.data.weights import model_fingerprint, sampled_hash
 
@@ -19,6 +20,9 @@ __all__ = [
     "Batch",
     "Examples",
     "LengthSample",
+    "RowSample",
+    "ShownRow",
+    "ShownRows",
     "TokenizedData",
     "TokenizedSplit",
     "arrange",
@@ -34,6 +38,8 @@ __all__ = [
     "sample_lengths",
     "sampled_hash",
     "sequences",
+    "show_rows",
+    "shown_lines",
     "tokenized",
     "untrusted",
 ]

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.data.tokens import TokenRow
+from sweeper.data.tools import ADAPTATIONS
 from sweeper.errors import DataError, Problem
 
-__all__ = ["TokenizedData", "TokenizedSplit", "write_cache"]
+__all__ = ["TokenizedData", "TokenizedSplit", "adapted_count", "write_cache"]
 
 _META = "meta.json"
 _BAD_ROWS = "bad_rows.txt"
@@ -99,10 +100,11 @@ class TokenizedData:
     max_seq_len: int
     """No row has more tokens."""
     counts: dict[str, int]
-    """What became of the rows: those of ``Examples``, then ``rows_with_tools_as_text`` and, each also
-    for ``eval_``: ``train_truncated`` (cut to ``max_seq_len``), ``train_overlong_dropped`` (left out
-    for their length), ``train_dropped`` (no completion within ``max_seq_len``); and of what is left,
-    repeats counted: ``train_rows``, ``train_tokens``, ``train_completion_tokens``."""
+    """What became of the rows: those of ``Examples``, then ``rows_with_`` each of ``ADAPTATIONS``,
+    ``rows_in_several_sequences``, ``repeated_tokens`` (read again for that) and, each also for ``eval_``:
+    ``train_truncated`` (cut to ``max_seq_len``), ``train_overlong_dropped`` (left out for their length),
+    ``train_dropped`` (no completion within ``max_seq_len``); and of what is left, repeats counted:
+    ``train_rows``, ``train_tokens``, ``train_completion_tokens``."""
     notes: tuple[str, ...]
     """What is allowed and still worth knowing."""
     folder: Path
@@ -131,7 +133,8 @@ class TokenizedData:
             "equal to a held-out row left out": self.counts["rows_leaked"],
             "left out by weight": self.counts["rows_left_out_by_weight"],
             "repeated by weight": self.counts["rows_repeated"],
-            "with tools written as text": self.counts["rows_with_tools_as_text"],
+            **{words: self.counts[adapted_count(name)] for name, words in ADAPTATIONS.items()},
+            "in one sequence for each answer": self.counts["rows_in_several_sequences"],
             "bad rows left out": self.counts["rows_bad"],
         }
 
@@ -160,6 +163,11 @@ class TokenizedData:
                 rule=f"the folder is not a whole cache of tokenized rows: {error}",
                 remedy="delete the folder; it is made again",
             ) from error
+
+
+def adapted_count(name: str) -> str:
+    """What the count of rows with one of ``ADAPTATIONS`` is called."""
+    return f"rows_with_{name}"
 
 
 def write_cache(

@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.data.files import sources_of
 from sweeper.data.formats import Example, conversations
+from sweeper.data.messages import KNOWN_KEYS
 from sweeper.data.problems import Problems
 from sweeper.data.read import read_rows
 from sweeper.errors import DataError
-from sweeper.spec import DataSource, Settings
+from sweeper.spec import DataSource, RowField, Settings
 
 __all__ = ["SPLIT_SEED", "Examples", "load_examples"]
+
+_SAID = ("role", "content", "reasoning_content", "tool_calls")
 
 SPLIT_SEED = 20250
 """Seed of the held-out rows: one constant, so that sweeps with other search seeds hold out the same
@@ -37,6 +40,10 @@ class Examples:
     training rows equal to a held-out row, left out; ``rows_left_out_by_weight``; ``rows_repeated``: how
     many more an epoch sees than there are, by weights above 1. A row of several instances is read once
     and counts as several in the others."""
+    notes: tuple[str, ...] = ()
+    """How columns were read, and which fields of rows are not used."""
+    message_keys: tuple[str, ...] = ()
+    """Keys of messages that only a chat template may know."""
 
     @property
     def train_rows(self) -> int:
@@ -54,17 +61,34 @@ def load_examples(settings: Settings, problems: Problems | None = None) -> Examp
     Raises: DataError with all problems of the training and the held-out files.
     """
     problems = problems if problems is not None else Problems(settings.max_bad_rows)
-    train, rows_read = _read(settings.sources, problems)
+    notes: dict[str, None] = {}
+    train, rows_read = _read(settings.sources, problems, notes)
     held_out: list[Example] | None = None
     if isinstance(settings.eval_data, str):
-        path = DataSource(path=settings.eval_data, format=settings.data_format)
-        held_out, more = _read((path,), problems)
+        path = DataSource(path=settings.eval_data, format=settings.data_format, columns=_shared(settings))
+        held_out, more = _read((path,), problems, notes)
         rows_read += more
     problems.raise_if_any()
-    return _split(train, held_out, settings, rows_read=rows_read, rows_bad=problems.bad_rows)
+    found = _split(train, held_out, settings, rows_read=rows_read, rows_bad=problems.bad_rows)
+    return replace(found, notes=tuple(notes), message_keys=_unknown_keys([*found.train, *found.eval]))
 
 
-def _read(sources: tuple[DataSource, ...], problems: Problems) -> tuple[list[Example], int]:
+def _shared(settings: Settings) -> dict[str, RowField] | None:
+    """The columns of the held-out rows: those of the training rows, where all of them are named alike."""
+    named = [source.columns for source in settings.sources]
+    return named[0] if all(columns == named[0] for columns in named) else None
+
+
+def _unknown_keys(examples: Iterable[Example]) -> tuple[str, ...]:
+    found: set[str] = set()
+    for example in examples:
+        found.update(*example.messages)
+    return tuple(sorted(found - KNOWN_KEYS))
+
+
+def _read(
+    sources: tuple[DataSource, ...], problems: Problems, notes: dict[str, None]
+) -> tuple[list[Example], int]:
     """What the sources teach, and how many rows they hold, broken ones counted."""
     examples: list[Example] = []
     rows_read = 0
@@ -74,7 +98,7 @@ def _read(sources: tuple[DataSource, ...], problems: Problems) -> tuple[list[Exa
             before = problems.bad_rows
             rows = read_rows(file, problems)
             rows_read += len(rows) + problems.bad_rows - before
-            examples += conversations(rows, source.format, problems, index)
+            examples += conversations(rows, source.format, problems, index, source.columns, notes)
     return examples, rows_read
 
 
@@ -171,7 +195,9 @@ def _without_leaks(train: list[Example], held_out: Iterable[Example]) -> list[Ex
 
 
 def _digest(example: Example) -> bytes:
-    said = json.dumps([example.messages, example.tools, example.text])
+    """What is said: neither its weight nor an id makes a copy another row."""
+    messages = [[message.get(key) for key in _SAID] for message in example.messages]
+    said = json.dumps([messages, example.tools, example.text])
     return hashlib.blake2b(said.encode("utf-8"), digest_size=16).digest()
 
 

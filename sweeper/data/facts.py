@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from sweeper.data.chat_template import unused_keys_note
 from sweeper.data.examples import Examples, load_examples
 from sweeper.data.model import survey_model
 from sweeper.data.problems import Problems
+from sweeper.data.sample import RowSample, sample_rows
 from sweeper.data.sizes import model_sizes
 from sweeper.data.templates import check_template
 from sweeper.errors import DataError, ModelError, Problem
@@ -19,14 +21,18 @@ from sweeper.spec import Facts, Settings
 __all__ = ["count_cpus", "count_gpus", "gather_facts"]
 
 
-def gather_facts(settings: Settings, keep: Callable[[Examples], object] | None = None) -> Facts:
+Keep = Callable[[Examples, "RowSample | None"], object]
+
+
+def gather_facts(settings: Settings, keep: Keep | None = None) -> Facts:
     """Surveys the data, the model and the machine that the settings name.
 
     The row counts are those of ``prepare`` before rows are tokenized: broken rows, rows without an
     answer and training rows equal to a held-out row are left out already, and weights are applied;
-    rows that are too long or that the chat template refuses are still there.
+    rows that are too long or that the chat template refuses are still there. ``train_sample`` and
+    ``eval_sample`` tell how many those are, where the tokenizer is at hand.
 
-    ``keep`` is given the rows, for whoever needs them as well.
+    ``keep`` is given the rows and the sample of them, for whoever needs them as well.
 
     Raises: DataError where (also) the data is wrong, ModelError where only the model is; each with
     all problems of both.
@@ -40,8 +46,10 @@ def gather_facts(settings: Settings, keep: Callable[[Examples], object] | None =
     if len(model_problems):
         raise ModelError(model_problems.told())
     assert examples is not None
+    sample = sample_rows(settings, examples)
     if keep is not None:
-        keep(examples)
+        keep(examples, sample)
+    lengths = sample.sampled() if sample else (None, None)
     gpus = count_gpus()
     accelerator: Literal["cuda", "cpu"] = "cuda" if gpus else "cpu"
     return Facts(
@@ -60,7 +68,14 @@ def gather_facts(settings: Settings, keep: Callable[[Examples], object] | None =
         rows_bad=examples.counts["rows_bad"],
         rows_without_answer=examples.counts["rows_without_answer"],
         rows_leaked=examples.counts["rows_leaked"],
+        data_notes=(*examples.notes, *_unused(examples, sample), *(sample.notes if sample else ())),
+        train_sample=lengths[0],
+        eval_sample=lengths[1],
     )
+
+
+def _unused(examples: Examples, sample: RowSample | None) -> list[str]:
+    return unused_keys_note(examples.message_keys, sample.template) if sample else []
 
 
 def _examples(settings: Settings) -> tuple[Examples | None, tuple[Problem, ...]]:

@@ -20,7 +20,7 @@ from sweeper.spec import Config
 
 __all__ = ["data_fingerprint", "prepared_fingerprint", "tokenizer_fingerprint"]
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 """Raised whenever the same input gives other arrays."""
 
 _CHUNK_BYTES = 2**20
@@ -38,12 +38,13 @@ def prepared_fingerprint(config: Config) -> str:
         "version": _CACHE_VERSION,
         "libraries": {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")},
         "data": data_fingerprint([source.path for source in config.sources]),
-        "sources": [(source.weight, source.format) for source in config.sources],
+        "sources": [(source.weight, source.format, source.columns) for source in config.sources],
         "eval": data_fingerprint([eval_data]) if isinstance(eval_data, str) else [eval_data, SPLIT_SEED],
         "eval_format": config.data_format if isinstance(eval_data, str) else None,
         "max_bad_rows": config.max_bad_rows,
         "tokenizer": tokenizer_fingerprint(config.model_path, config.trust_remote_code),
         "template": template_text(config.chat_template),
+        "learn_template_text": config.learn_template_text,
         "max_seq_len": config.training.max_seq_len,
         "overlong": config.training.overlong,
     }

@@ -3,31 +3,36 @@
 =====================  ==========================================================================
 ``alpaca``             ``instruction``, ``output``; perhaps ``input``, ``system``, and ``history``:
                        a list of ``[user, assistant]`` said before
-``messages``           ``messages``: a list of ``{"role": ..., "content": ...}``; perhaps ``tools``
+``messages``           ``messages``: a list of ``{"role": ..., "content": ...}``; perhaps ``tools``,
+                       ``system``, and ``chat_template_kwargs``: variables of the chat template
 ``sharegpt``           ``conversations``: a list of ``{"from": ..., "value": ...}``; perhaps
                        ``system`` and ``tools``
-``prompt_completion``  ``prompt``, ``completion``: texts, or lists of messages (perhaps ``tools``)
+``prompt_completion``  ``prompt``, ``completion``: texts, or lists of messages; perhaps ``tools``, ``system``
 ``question_answer``    ``question``, ``answer``
 ``self_instruct``      ``instruction``, ``instances``: a list of ``{"input": ..., "output": ...}``,
                        each one example
 ``text``               ``text``, where the fields fit nothing else: no chat, all of it is learned
 =====================  ==========================================================================
 
-Other fields are ignored. Every assistant's turn is learned, except those of a prompt.
+A list of turns is read by what its turns have, ``role`` and ``content`` or ``from`` and ``value``, whatever
+the list is called. Other fields are not used, and named in the notes. Every assistant's turn is learned,
+except those of a prompt and those with a weight of 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
-from typing import Literal
+from typing import Any, Literal
 
+from sweeper.data.columns import implied_columns, with_columns
 from sweeper.data.messages import (
     Message,
     RowProblem,
     Tool,
     as_text,
+    is_learned,
     openai_message,
     parsed,
     sharegpt_message,
@@ -53,6 +58,9 @@ FORMATS: dict[RowFormat, tuple[str, ...]] = {
 }
 """The fields without which a row is not of the format."""
 
+_OPTIONAL = ("input", "system", "history", "tools", "chat_template_kwargs")
+"""Fields that some format uses where they are there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -66,6 +74,8 @@ class Example:
     """So many messages at the beginning are given and not learned, whoever says them."""
     text: str | None = None
     """Plain text instead of messages, all of it learned."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Variables of the chat template that the row sets, such as ``enable_thinking``."""
     source: int = 0
     """Index of the data source that it comes from."""
 
@@ -74,10 +84,11 @@ class Example:
         """Whether an assistant says or calls anything: without that there is nothing to learn."""
         if self.text is not None:
             return bool(self.text.strip())
-        return any(
-            message["role"] == "assistant" and bool(message["content"].strip() or message.get("tool_calls"))
-            for message in self.messages[self.prompt_messages :]
-        )
+        return any(is_learned(one) and _says(one) for one in self.messages[self.prompt_messages :])
+
+
+def _says(message: Message) -> bool:
+    return bool(message["content"].strip() or message.get("tool_calls") or message.get("reasoning_content"))
 
 
 def recognise(rows: Sequence[Row], problems: Problems) -> RowFormat | None:
@@ -91,7 +102,9 @@ def recognise(rows: Sequence[Row], problems: Problems) -> RowFormat | None:
             where=rows[0].where,
             value=_keys(rows[0]),
             rule=f"the fields fit none of the known formats: {_known_formats()}",
-            remedy=_renamed(rows[0]) or "rename the fields, or convert the rows to messages",
+            remedy=_renamed(rows[0])
+            or "say what the columns mean under data_path, such as "
+            f"{{path: {rows[0].source}, columns: {{{_guessed(rows[0])}}}}}; or convert the rows to messages",
         )
         return None
     row, names = fitting
@@ -104,6 +117,11 @@ def recognise(rows: Sequence[Row], problems: Problems) -> RowFormat | None:
         remedy="set data_format to the one that is meant",
     )
     return None
+
+
+def _guessed(row: Row) -> str:
+    names = [*row.fields, "asked", "answered"]
+    return f"{names[0]}: prompt, {names[1]}: completion"
 
 
 def _renamed(row: Row) -> str:
@@ -120,20 +138,70 @@ def _fitting(row: Row) -> list[RowFormat]:
 
 
 def conversations(
-    rows: Iterable[Row], data_format: str, problems: Problems, source: int = 0
+    rows: Iterable[Row],
+    data_format: str,
+    problems: Problems,
+    source: int = 0,
+    columns: Mapping[str, str] | None = None,
+    notes: dict[str, None] | None = None,
 ) -> list[Example]:
     """What each row teaches.
 
     ``data_format`` is a format's name, or ``auto``: then each file, folder or hub id is recognised
-    by itself. Rows that do not fit are added to ``problems`` and left out.
+    by itself. ``columns`` are names of columns -> the fields that they mean. Rows that do not fit are added
+    to ``problems`` and left out; how columns were read and what is not used is added to ``notes``.
     """
     examples: list[Example] = []
+    notes = {} if notes is None else notes
     for _, group in groupby(rows, key=lambda row: row.source):
         of_file = list(group)
-        name = _named(data_format) or recognise(of_file, problems)
+        of_file = with_columns(of_file, columns) if columns else of_file
+        name = _named(data_format)
+        if name is None:
+            of_file, name = _recognised(of_file, problems, notes)
         if name is not None:
+            _note_unused(of_file, name, notes)
             examples.extend(_examples(of_file, name, problems))
     return [replace(example, source=source) for example in examples] if source else examples
+
+
+def _recognised(
+    rows: list[Row], problems: Problems, notes: dict[str, None]
+) -> tuple[list[Row], RowFormat | None]:
+    """The rows with their columns as they are meant, and their format."""
+    ways = [] if any(map(_fitting, rows)) else implied_columns(rows[0])
+    if len(ways) > 1:
+        problems.add(
+            where=rows[0].where,
+            value=_keys(rows[0]),
+            rule="the columns can be read in several ways: " + "; or ".join(map(_read_as, ways)),
+            remedy="say which under data_path, such as "
+            f"{{path: {rows[0].source}, columns: {{{_yaml(ways[0])}}}}}",
+        )
+        return rows, None
+    if ways:
+        rows = with_columns(rows, ways[0])
+        notes[f"{rows[0].source}: {_read_as(ways[0])}"] = None
+    return rows, recognise(rows, problems)
+
+
+def _read_as(columns: Mapping[str, str]) -> str:
+    changed = {name: field for name, field in columns.items() if name != field}
+    return ", ".join(f"{name} is read as {field}" for name, field in changed.items())
+
+
+def _yaml(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}: {field}" for name, field in columns.items())
+
+
+def _note_unused(rows: Iterable[Row], name: RowFormat, notes: dict[str, None]) -> None:
+    unused: dict[str, None] = {}
+    for row in rows:
+        unused |= dict.fromkeys(row.fields.keys() - {*FORMATS[name], *_OPTIONAL})
+    if unused:
+        listed = sorted(unused)
+        more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
+        notes[f"fields of rows that are not used: {', '.join(listed[:8])}{more}"] = None
 
 
 def _named(data_format: str) -> RowFormat | None:
@@ -213,10 +281,15 @@ def _instance(row: Row, instruction: str, item: object, number: int) -> Example:
 def _prompt_completion(row: Row) -> list[Example]:
     prompt, completion = row.fields["prompt"], row.fields["completion"]
     if not isinstance(prompt, list) and not isinstance(completion, list):
-        return [Example(_pair(_text(row, "prompt"), _text(row, "completion")), row.where)]
-    before, after = _messages_in(row, "prompt"), _messages_in(row, "completion")
+        turns = (*_system(row), *_pair(_text(row, "prompt"), _text(row, "completion")))
+        return [Example(turns, row.where)]
+    before, after = (*_system(row), *_messages_in(row, "prompt")), _messages_in(row, "completion")
     offered = tools(row.fields.get("tools"))
-    return [Example((*before, *after), row.where, tools=offered, prompt_messages=len(before))]
+    return [
+        Example(
+            (*before, *after), row.where, tools=offered, prompt_messages=len(before), options=_options(row)
+        )
+    ]
 
 
 def _question_answer(row: Row) -> list[Example]:
@@ -228,17 +301,43 @@ def _pair(prompt: str, answer: str) -> tuple[Message, ...]:
 
 
 def _messages(row: Row) -> list[Example]:
-    return [Example(_messages_in(row, "messages"), row.where, tools=tools(row.fields.get("tools")))]
+    return [_conversation(row, _messages_in(row, "messages"))]
 
 
 def _messages_in(row: Row, field: str) -> tuple[Message, ...]:
-    return tuple(openai_message(turn, n) for n, turn in enumerate(_list(row, field, "message"), start=1))
+    turns = enumerate(_list(row, field, "message"), start=1)
+    return tuple(
+        sharegpt_message(turn, number) if _keys_of(turn) == "sharegpt" else openai_message(turn, number)
+        for number, turn in turns
+    )
 
 
 def _sharegpt(row: Row) -> list[Example]:
     turns = enumerate(_list(row, "conversations", "turn"), start=1)
-    said = [sharegpt_message(turn, number) for number, turn in turns]
-    return [Example((*_system(row), *said), row.where, tools=tools(row.fields.get("tools")))]
+    said = [
+        openai_message(turn, number) if _keys_of(turn) == "messages" else sharegpt_message(turn, number)
+        for number, turn in turns
+    ]
+    return [_conversation(row, said)]
+
+
+def _keys_of(turn: object) -> str:
+    """Which format a turn is of by its own keys; empty where they tell neither."""
+    if not isinstance(turn, dict):
+        return ""
+    return "messages" if "role" in turn else "sharegpt" if "from" in turn else ""
+
+
+def _conversation(row: Row, said: Iterable[Message]) -> Example:
+    turns = (*_system(row), *said)
+    return Example(turns, row.where, tools=tools(row.fields.get("tools")), options=_options(row))
+
+
+def _options(row: Row) -> Mapping[str, Any]:
+    given = parsed(row.fields.get("chat_template_kwargs"), "chat_template_kwargs")
+    if not isinstance(given, (dict, type(None))):
+        raise RowProblem(given, "chat_template_kwargs is not an object", "name each variable of the template")
+    return {name: value for name, value in (given or {}).items() if value is not None}
 
 
 def _plain_text(row: Row) -> list[Example]:

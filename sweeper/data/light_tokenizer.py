@@ -74,6 +74,10 @@ class LightTokenizer:
             "offset_mapping": [one.offsets for one in encoded],
         }
 
+    def get_added_vocab(self) -> dict[str, int]:
+        """Text of each token that was added to the vocabulary -> its id."""
+        return {token.content: number for number, token in self._backend.get_added_tokens_decoder().items()}
+
     def apply_chat_template(
         self,
         conversations: Sequence[Any],
@@ -81,8 +85,10 @@ class LightTokenizer:
         tools: Any = None,
         tokenize: bool = False,
         add_generation_prompt: bool = False,
+        **options: object,
     ) -> list[str]:
-        """Each conversation as text. Raises what jinja and the template raise."""
+        """Each conversation as text; ``options`` are variables of the template. Raises what jinja and the
+        template raise."""
         assert not tokenize
         return [
             self._template.render(
@@ -90,7 +96,7 @@ class LightTokenizer:
                 tools=tools,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
-                **self._names,
+                **(self._names | options),
             )
             for messages in conversations
         ]

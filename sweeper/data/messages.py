@@ -1,7 +1,9 @@
 """Turns of a conversation as rows write them -> chat messages of one shape, tools and calls included.
 
 Tools and calls are brought to the form that chat templates expect, which is OpenAI's: ``{"type":
-"function", "function": {...}}``, the arguments an object and not its JSON text.
+"function", "function": {...}}``, the arguments an object and not its JSON text. Reasoning stands under one
+name, and so does the wish that a turn carries no loss. Every other field of a turn stays as it is, since
+a chat template may look at it.
 """
 
 from __future__ import annotations
@@ -9,15 +11,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 __all__ = [
+    "KNOWN_KEYS",
     "LONGEST_TEXT",
+    "REASONING_KEYS",
     "ROLES",
     "Message",
     "RowProblem",
     "Tool",
     "as_text",
+    "is_learned",
     "openai_message",
     "parsed",
     "sharegpt_message",
@@ -29,16 +34,32 @@ LONGEST_TEXT = 2**22
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
-_SHAREGPT_ROLES = {
-    "system": "system",
+_OTHER_ROLES = {
     "human": "user",
-    "user": "user",
     "gpt": "assistant",
-    "assistant": "assistant",
-    "function_call": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "ipython": "tool",
     "observation": "tool",
-    "tool": "tool",
 }
+"""Names of roles in other data -> ours."""
+
+_CALLING = "function_call"
+"""The ShareGPT role of a turn whose text is a call."""
+
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+"""Where rows and templates have what an assistant thought before it answered; a message has the first."""
+
+_LOSS_KEYS = ("weight", "train", "training", "trainable", "train_on_turn", "loss", "loss_mask")
+"""0 or false: no loss on this turn. ``weight`` is OpenAI's and mistral-finetune's name for it, ``train`` and
+``training`` are what axolotl's ``message_field_training`` usually names, ``loss`` is ms-swift's."""
+
+KNOWN_KEYS = frozenset(
+    {"role", "content", "from", "value", "tool_calls", "tool_call_id", "name", *REASONING_KEYS, *_LOSS_KEYS}
+)
+"""Keys of a message that mean something here, whatever the chat template knows."""
 
 Tool = dict[str, Any]
 """A function that can be called, or a call of one: ``{"type": "function", "function": {...}}``."""
@@ -50,10 +71,14 @@ class _Turn(TypedDict):
 
 
 class Message(_Turn, total=False):
-    """One turn of a conversation."""
+    """One turn of a conversation; further fields are as the row has them."""
 
     tool_calls: list[Tool]
     """What an assistant calls; ``arguments`` is an object."""
+    reasoning_content: str
+    """What an assistant thought before it answered."""
+    weight: int
+    """0: this turn carries no loss."""
     tool_call_id: str
     """Which call a tool answers."""
     name: str
@@ -68,6 +93,11 @@ class RowProblem(Exception):
         self.value, self.rule, self.remedy = value, rule, remedy
 
 
+def is_learned(message: Message) -> bool:
+    """Whether the turn is an assistant's that the row wants to be learned."""
+    return message["role"] == "assistant" and message.get("weight") != 0
+
+
 def openai_message(turn: object, number: int) -> Message:
     """A message with ``role`` and ``content``, which is a text or a list of text parts.
 
@@ -75,31 +105,25 @@ def openai_message(turn: object, number: int) -> Message:
     """
     if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys() | _implied(turn):
         raise RowProblem(turn, f"message {number} is not an object with role and content", "mend the row")
-    role, content = turn["role"], turn.get("content")
+    name = f"message {number}"
+    role = _OTHER_ROLES.get(turn["role"], turn["role"]) if isinstance(turn["role"], str) else turn["role"]
     if role not in ROLES:
-        raise RowProblem(role, f"message {number} has no known role", f"use one of {', '.join(ROLES)}")
+        raise RowProblem(role, f"{name} has no known role", f"use one of {', '.join(ROLES)}")
     calls = turn.get("tool_calls") if role == "assistant" else None
-    if calls and content is None:
+    content, thought = turn.get("content"), ""
+    if isinstance(content, list):
+        content, thought = _of_parts(content, f"content of {name}")
+    elif content is None and _implied(turn):
         content = ""
-    message = Message(role=role, content=_content(content, f"content of message {number}"))
+    message = Message(role=role, content=as_text(content, f"content of {name}"))
     if calls:
-        message["tool_calls"] = _calls(calls, f"tool_calls of message {number}")
-    if role == "tool":
-        _keep_origin(message, turn)
-    return message
+        message["tool_calls"] = _calls(calls, f"tool_calls of {name}")
+    return _with_the_rest(message, turn, name, thought)
 
 
 def _implied(turn: Mapping[str, object]) -> set[str]:
-    """A message that calls tools needs no content."""
-    return {"content"} if turn.get("tool_calls") else set()
-
-
-def _keep_origin(message: Message, turn: Mapping[str, object]) -> None:
-    call, name = turn.get("tool_call_id"), turn.get("name")
-    if isinstance(call, str):
-        message["tool_call_id"] = as_text(call, "tool_call_id")
-    if isinstance(name, str):
-        message["name"] = as_text(name, "name")
+    """A message that calls tools, or that thinks, needs no content."""
+    return {"content"} if turn.get("tool_calls") or any(turn.get(key) for key in REASONING_KEYS) else set()
 
 
 def sharegpt_message(turn: object, number: int) -> Message:
@@ -109,14 +133,51 @@ def sharegpt_message(turn: object, number: int) -> Message:
     """
     if not isinstance(turn, dict) or not {"from", "value"} <= turn.keys():
         raise RowProblem(turn, f"turn {number} is not an object with from and value", "mend the row")
-    speaker = turn["from"]
-    if not isinstance(speaker, str) or speaker not in _SHAREGPT_ROLES:
-        known = ", ".join(_SHAREGPT_ROLES)
-        raise RowProblem(speaker, f"turn {number} is from nobody known", f"use one of {known}")
-    if speaker == "function_call":
-        calls = _calls(turn["value"], f"value of turn {number}")
-        return Message(role="assistant", content="", tool_calls=calls)
-    return Message(role=_SHAREGPT_ROLES[speaker], content=as_text(turn["value"], f"value of turn {number}"))
+    speaker, name = turn["from"], f"turn {number}"
+    role = _OTHER_ROLES.get(speaker, speaker) if isinstance(speaker, str) else speaker
+    if role not in (*ROLES, _CALLING):
+        known = ", ".join((*ROLES, *_OTHER_ROLES, _CALLING))
+        raise RowProblem(speaker, f"{name} is from nobody known", f"use one of {known}")
+    if role == _CALLING:
+        message = Message(role="assistant", content="", tool_calls=_calls(turn["value"], f"value of {name}"))
+    else:
+        message = Message(role=role, content=as_text(turn["value"], f"value of {name}"))
+    return _with_the_rest(message, turn, name, "")
+
+
+def _with_the_rest(message: Message, turn: Mapping[str, Any], name: str, thought: str) -> Message:
+    """The message with its reasoning, its weight, and every other field of the turn."""
+    taken = {"role", "content", "from", "value", "tool_calls", *REASONING_KEYS, *_LOSS_KEYS}
+    rest = {key: value for key, value in turn.items() if key not in taken and value is not None}
+    if rest:
+        _check_is_json(rest, name)
+        message = cast("Message", {**rest, **message})
+    if message["role"] == "assistant":
+        if reasoning := thought or _reasoning(turn, name):
+            message["reasoning_content"] = reasoning
+        if not _carries_loss(turn, name):
+            message["weight"] = 0
+    return message
+
+
+def _reasoning(turn: Mapping[str, object], name: str) -> str:
+    said = ((key, turn[key]) for key in REASONING_KEYS if turn.get(key))
+    return next((as_text(value, f"{key} of {name}") for key, value in said), "")
+
+
+def _carries_loss(turn: Mapping[str, object], name: str) -> bool:
+    """Raises: RowProblem for a value that says neither yes nor no, and for two that contradict each other."""
+    said = {key: turn[key] for key in _LOSS_KEYS if turn.get(key) is not None}
+    for key, value in said.items():
+        if not isinstance(value, (bool, int, float)) or value not in (0, 1):
+            raise RowProblem(
+                value,
+                f"{key} of {name} is 0 or 1: whether this turn carries loss",
+                "write 0 or 1; to see some rows more often give their file a weight in data_path",
+            )
+    if len({bool(value) for value in said.values()}) > 1:
+        raise RowProblem(said, f"{' and '.join(said)} of {name} contradict each other", "keep one of them")
+    return all(said.values())
 
 
 def tools(value: object) -> tuple[Tool, ...]:
@@ -185,10 +246,23 @@ def _check_is_json(value: object, name: str) -> None:
     _check_is_unicode(text, name)
 
 
-def _content(value: object, name: str) -> str:
-    if not isinstance(value, list):
-        return as_text(value, name)
-    return "".join(_part(part, f"part {number} of {name}") for number, part in enumerate(value, start=1))
+_THOUGHT_PARTS = ("thinking", "reasoning")
+
+
+def _of_parts(parts: list[object], name: str) -> tuple[str, str]:
+    """What the parts of a content say, and what they think."""
+    said, thought = [], []
+    for number, part in enumerate(parts, start=1):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(part, dict) and kind in _THOUGHT_PARTS:
+            thought.append(_text_of(part.get(kind, part.get("text")), f"part {number} of {name}"))
+        else:
+            said.append(_part(part, f"part {number} of {name}"))
+    return "".join(said), "\n".join(thought)
+
+
+def _text_of(value: object, name: str) -> str:
+    return _of_parts(value, name)[0] if isinstance(value, list) else as_text(value, name)
 
 
 def _part(part: object, name: str) -> str:

@@ -8,19 +8,24 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from sweeper.data.cache import TokenizedData, TokenizedSplit, write_cache
-from sweeper.data.examples import load_examples
+from sweeper.data.cache import TokenizedData, TokenizedSplit, adapted_count, write_cache
+from sweeper.data.chat_template import ChatTemplate, stop_notes, unused_keys_note
+from sweeper.data.examples import Examples, load_examples
 from sweeper.data.fingerprint import prepared_fingerprint
 from sweeper.data.formats import Example
 from sweeper.data.model import survey_model
 from sweeper.data.problems import Problems
 from sweeper.data.templates import AUTO
 from sweeper.data.tokenizer import Tokenizer, load_tokenizer, pad_id_of, unknown_markers
-from sweeper.data.tokens import tokenize
+from sweeper.data.tokens import TokenRow, tokenize
+from sweeper.data.tools import ADAPTATIONS
 from sweeper.errors import DataError, ModelError
-from sweeper.spec import Config, Training
+from sweeper.spec import Config
 
 __all__ = ["prepare", "prepared_folder", "tokenized"]
+
+
+_SPLIT_COUNTS = ("rows_in_several_sequences", "repeated_tokens")
 
 
 def prepared_folder(config: Config, cache_dir: Path) -> Path:
@@ -67,7 +72,7 @@ def _make(config: Config, folder: Path, fingerprint: str) -> None:
         trust_remote_code=config.trust_remote_code,
     )
     counts = dict(examples.counts)
-    make = _Splits(tokenizer, config.training, problems, counts)
+    make = _Splits(tokenizer, config, problems, counts)
     train = make.split("train", examples.train, examples.times)
     held_out = make.split("eval", examples.eval)
     problems.raise_if_any()
@@ -79,7 +84,7 @@ def _make(config: Config, folder: Path, fingerprint: str) -> None:
         "pad_id": pad_id_of(tokenizer),
         "max_seq_len": config.training.max_seq_len,
         "counts": counts,
-        "notes": _notes(tokenizer, config.chat_template),
+        "notes": _notes(tokenizer, config.chat_template, examples),
     }
     write_cache(folder, train=train, eval=held_out, meta=meta, bad_rows=problems.told_bad_rows())
 
@@ -89,25 +94,29 @@ def embedding_rows(model_path: str) -> int | None:
     return survey_model(model_path, Problems()).vocab_size
 
 
-def _notes(tokenizer: Tokenizer, chat_template: str) -> list[str]:
+def _notes(tokenizer: Tokenizer, chat_template: str, examples: Examples) -> list[str]:
+    template = ChatTemplate(tokenizer)
+    unused = unused_keys_note(examples.message_keys, template.source)
+    notes = [*examples.notes, *unused, *stop_notes(template)]
     unknown = unknown_markers(tokenizer) if chat_template != AUTO else ()
-    if not unknown:
-        return []
-    return [
-        f"the tokenizer has no token for {', '.join(unknown)} of chat_template {chat_template}: "
-        "it writes each as several tokens of text"
-    ]
+    if unknown:
+        notes.append(
+            f"the tokenizer has no token for {', '.join(unknown)} of chat_template {chat_template}: "
+            "it writes each as several tokens of text"
+        )
+    return notes
 
 
 class _Splits:
     """Makes the splits of one data set, counting what becomes of their rows."""
 
     def __init__(
-        self, tokenizer: Tokenizer, training: Training, problems: Problems, counts: dict[str, int]
+        self, tokenizer: Tokenizer, config: Config, problems: Problems, counts: dict[str, int]
     ) -> None:
-        self._tokenizer, self._training = tokenizer, training
+        self._tokenizer, self._training = tokenizer, config.training
+        self._learn_template = config.learn_template_text
         self._problems, self._counts = problems, counts
-        self._counts["rows_with_tools_as_text"] = 0
+        self._counts |= dict.fromkeys((*map(adapted_count, ADAPTATIONS), *_SPLIT_COUNTS), 0)
         self._highest: tuple[int, str] = (-1, "")
         """The highest token id, and where the row lies that it is in."""
 
@@ -117,13 +126,15 @@ class _Splits:
         """The split of these rows, each as often as ``times`` says; None, and a problem, where no row is
         left."""
         limit = self._training.max_seq_len
-        found = list(tokenize(examples, self._tokenizer, limit, self._problems))
+        found = list(
+            tokenize(examples, self._tokenizer, limit, self._problems, learn_template=self._learn_template)
+        )
         fitting = [(i, row) for i, row in found if not (row.truncated and self._training.overlong == "drop")]
         kept = [(i, row) for i, row in fitting if row.mask.any()]
         self._counts[f"{name}_overlong_dropped"] = len(found) - len(fitting)
         self._counts[f"{name}_dropped"] = len(fitting) - len(kept)
         self._counts[f"{name}_truncated"] = sum(row.truncated for _, row in kept)
-        self._counts["rows_with_tools_as_text"] += sum(row.tools_as_text for _, row in kept)
+        self._count_what_was_done([row for _, row in kept])
         if not kept:
             self._nothing_left(name, examples[0].where, any_text=bool(found))
             return None
@@ -131,6 +142,12 @@ class _Splits:
             self._highest = max(self._highest, (int(row.ids.max()), examples[index].where))
         rows = [row for i, row in kept for _ in range(1 if times is None else int(times[i]))]
         return self._counted(name, TokenizedSplit.of(rows))
+
+    def _count_what_was_done(self, rows: list[TokenRow]) -> None:
+        for name in ADAPTATIONS:
+            self._counts[adapted_count(name)] += sum(name in row.adapted and not row.part for row in rows)
+        self._counts["rows_in_several_sequences"] += sum(row.part == 1 for row in rows)
+        self._counts["repeated_tokens"] += sum(row.repeated_tokens for row in rows)
 
     def _counted(self, name: str, split: TokenizedSplit) -> TokenizedSplit:
         self._counts[f"{name}_rows"] = split.rows

@@ -1,10 +1,11 @@
-"""Conversations -> text, and where in it the assistant speaks.
+"""Conversations -> texts, and where in them the assistant says what is to be learned.
 
-A conversation becomes one text through the tokenizer's chat template. Where an assistant's turn
-lies in that text follows from the template itself: it starts where the text of the turns before it
-ends, with the template's invitation to answer, and stops where the text of the turns up to it ends.
-What carries loss is what is said and the token that ends the turn, but not white space between
-turns.
+Loss is carried by what the row says and the model must produce, in exactly the context that the model will
+be asked in; what the template supplies carries none, except what ends a turn (docs/decisions/0028).
+
+An answer's context is the text of the turns before it with the template's invitation to answer. Where the
+text up to one answer goes on in the text up to the next, both are learned in one sequence. Where the template
+rewrites the history, as Qwen3's drops what was thought, each answer gets a sequence of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sweeper.data.answers import Answer, Conversation, answer_at
+from sweeper.data.chat_template import ChatTemplate, TemplateProblem
 from sweeper.data.formats import Example
-from sweeper.data.messages import Message, Tool
-from sweeper.data.tokenizer import Tokenizer
+from sweeper.data.messages import Message, is_learned
+from sweeper.data.thoughts import reasoning_of, split_reasoning, with_reasoning
 
 __all__ = ["Rendered", "Span", "TemplateProblem", "render_conversation", "render_text"]
 
@@ -24,20 +27,14 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The text of an example, and where in it is learned."""
+    """One sequence of an example: its text, and where in it is learned."""
 
     text: str
     spans: tuple[Span, ...]
-    tools_as_text: bool = False
-    """Whether tools, calls or answers of tools were written as plain messages."""
-
-
-class TemplateProblem(ValueError):
-    """The chat template cannot be used on a conversation: the rule, and what to do."""
-
-    def __init__(self, rule: str, remedy: str) -> None:
-        super().__init__(rule, remedy)
-        self.rule, self.remedy = rule, remedy
+    contexts: tuple[int, ...] = ()
+    """Where the context of each span ends: the model is asked with the tokens of the text up to there."""
+    adapted: frozenset[str] = frozenset()
+    """What was done so that the template takes the example: keys of ``ADAPTATIONS``."""
 
 
 def render_text(text: str, *, begin: str, end: str) -> Rendered:
@@ -46,53 +43,74 @@ def render_text(text: str, *, begin: str, end: str) -> Rendered:
     return Rendered(whole, ((len(begin), len(whole)),))
 
 
-def render_conversation(example: Example, tokenizer: Tokenizer) -> Rendered:
-    """Text and spans by the tokenizer's chat template.
+def render_conversation(
+    example: Example, template: ChatTemplate, *, learn_template: bool = False
+) -> tuple[Rendered, ...]:
+    """The sequences of an example, at least one.
 
     Raises: TemplateProblem.
     """
-    messages, tools = example.messages, example.tools
-    whole = _apply(messages, tools, tokenizer, invite=False)
+    talk = Conversation(
+        template=template,
+        messages=tuple(_with_reasoning_apart(message, template) for message in example.messages),
+        tools=example.tools,
+        options=dict(example.options),
+        learn_template=learn_template,
+    )
+    learned = [
+        index
+        for index, message in enumerate(talk.messages)
+        if index >= example.prompt_messages and is_learned(message)
+    ]
+    if not learned:
+        return (Rendered(talk.text(talk.messages), ()),)
+    runs = _runs([answer_at(talk, index) for index in learned])
+    sequences = [_sequence(run, template) for run in runs[:-1]]
+    sequences.append(_sequence(runs[-1], template, _whole(talk, learned[-1], runs[-1][-1])))
+    return tuple(sequences)
+
+
+def _with_reasoning_apart(message: Message, template: ChatTemplate) -> Message:
+    """Where the template knows reasoning, it is taken out of the content, and given by every usual name."""
+    if message["role"] != "assistant":
+        return message
+    apart = split_reasoning(message) if template.tags or template.writes_reasoning else message
+    return with_reasoning(apart, reasoning_of(apart)) if reasoning_of(apart) else apart
+
+
+def _runs(answers: Sequence[Answer]) -> list[list[Answer]]:
+    """Answers of which each one's text goes on in the next one's."""
+    runs = [[answers[0]]]
+    for answer in answers[1:]:
+        before = runs[-1][-1]
+        if answer.text.startswith(before.text) and answer.context >= len(before.text):
+            runs[-1].append(answer)
+        else:
+            runs.append([answer])
+    return runs
+
+
+def _whole(talk: Conversation, last: int, answer: Answer) -> str:
+    """The text through the messages after the last answer that is learned, where it only goes on."""
+    if last == len(talk.messages) - 1:
+        return answer.text
+    whole = talk.text(talk.messages)
+    return whole if whole.startswith(answer.text) else answer.text
+
+
+def _sequence(run: Sequence[Answer], template: ChatTemplate, whole: str = "") -> Rendered:
+    text = whole or run[-1].text
+    end = template.turn_end
     spans = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant" or index < example.prompt_messages:
-            continue
-        before = _apply(messages[:index], tools, tokenizer, invite=True)
-        last = index == len(messages) - 1
-        through = whole if last else _apply(messages[: index + 1], tools, tokenizer, invite=False)
-        if not (through.startswith(before) and whole.startswith(through)):
-            raise TemplateProblem(
-                f"the chat template rewrites what comes before assistant message {index + 1}, "
-                "so that what the model is asked is not what it is trained on",
-                "name a chat_template that only adds text with each message, such as chatml, or give rows "
-                "with one answer each",
-            )
-        spans.append((len(before), _end_of_turn(through, len(before), message["content"])))
-    return Rendered(whole, tuple(spans))
-
-
-def _apply(messages: Sequence[Message], tools: Sequence[Tool], tokenizer: Tokenizer, *, invite: bool) -> str:
-    # As a batch of one: a conversation of no turns, before an opening answer, is refused by itself.
-    try:
-        (text,) = tokenizer.apply_chat_template(
-            [list(messages)], tools=list(tools) or None, tokenize=False, add_generation_prompt=invite
-        )
-    except Exception as error:  # jinja's, and whatever the template's own code raises
-        raise TemplateProblem(
-            f"the chat template fails: {type(error).__name__}: {error}"
-            if messages
-            else "the first message is the assistant's, and the chat template cannot start with it",
-            "change the row's roles to what the template knows, or name another chat_template",
-        ) from error
-    return str(text)
-
-
-def _end_of_turn(through: str, start: int, content: str) -> int:
-    """Where the turn ends: without white space after its end token, which no model should have to say.
-
-    Where nothing but white space follows what is said, that is what ends the turn, and stays.
-    """
-    kept = through[start:].rstrip()
-    said = content.rstrip()
-    ended_by_space = bool(said) and kept.endswith(said)
-    return len(through) if ended_by_space else start + len(kept)
+    for answer in run:
+        marker = "" if end.is_written else template.first_marker(text[len(answer.text) :])
+        if answer is run[-1] and not (marker or end.is_written or len(text) > len(answer.text)):
+            marker = end.added
+            text += marker
+        spans.append((answer.start, answer.end + len(marker)))
+    return Rendered(
+        text,
+        tuple(spans),
+        contexts=tuple(answer.context for answer in run),
+        adapted=frozenset().union(*(answer.adapted for answer in run)),
+    )

@@ -1,22 +1,29 @@
-"""How long the rows are, from a few of them: what an estimate knows before anything was tokenized."""
+"""How long the rows are and what becomes of them, from some or all, before a sweep tokenizes them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.data.chat_template import ChatTemplate, stop_notes
 from sweeper.data.examples import Examples, load_examples
 from sweeper.data.formats import Example
 from sweeper.data.problems import Problems
 from sweeper.data.tokenizer import Tokenizer
-from sweeper.data.tokens import tokenize
-from sweeper.spec import Settings
+from sweeper.data.tokens import TokenRow, tokenize
+from sweeper.data.tools import ADAPTATIONS
+from sweeper.spec import SampledRows, Settings
 
-__all__ = ["LengthSample", "sample_lengths"]
+__all__ = ["LengthSample", "RowSample", "sample_lengths", "sample_rows"]
 
 Counts = npt.NDArray[np.int64]
+
+_TRAIN_ROWS, _EVAL_ROWS = 512, 256
+"""Looked at: all of a small data set, and of a larger one so many, in about a quarter of a second."""
+_LONGEST_TOKENS = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,25 +52,63 @@ class LengthSample:
         return float(self.eval_lengths.mean()) * self.eval_rows
 
 
-def sample_lengths(
-    settings: Settings,
-    *,
-    max_seq_len: int,
-    overlong: str = "truncate",
-    examples: Examples | None = None,
-    rows: int = 256,
-) -> LengthSample | None:
-    """Tokenizes up to ``rows`` training rows and a quarter as many held-out ones, always the same.
+@dataclass(frozen=True, kw_only=True)
+class RowSample:
+    """Tokenized rows of both splits, picked evenly over the data, none cut to a length."""
+
+    train: tuple[TokenRow, ...]
+    eval: tuple[TokenRow, ...]
+    train_sequences: int
+    """Sequences of one epoch, repeats counted: an example has several where the chat template rewrites its
+    history. Expected from the sample."""
+    eval_sequences: int
+    exact: bool
+    """Whether every row is in the sample."""
+    notes: tuple[str, ...]
+    """What was done so that the chat template takes the rows, each told once."""
+    template: str
+    """The chat template's source."""
+
+    def within(self, max_seq_len: int, overlong: str = "truncate") -> LengthSample | None:
+        """The rows that stay, cut to a length; None where none stays."""
+        train = _within(self.train, max_seq_len, overlong)
+        held_out = _within(self.eval, max_seq_len, overlong)
+        if not (train and held_out):
+            return None
+        return LengthSample(
+            lengths=np.asarray([min(row.whole_tokens, max_seq_len) for row in train], dtype=np.int64),
+            completion_tokens=np.asarray(
+                [int(row.mask[:max_seq_len].sum()) for row in train], dtype=np.int64
+            ),
+            eval_lengths=np.asarray([min(row.whole_tokens, max_seq_len) for row in held_out], dtype=np.int64),
+            train_rows=max(round(self.train_sequences * len(train) / len(self.train)), 1),
+            eval_rows=max(round(self.eval_sequences * len(held_out) / len(self.eval)), 1),
+            max_seq_len=max_seq_len,
+        )
+
+    def sampled(self) -> tuple[SampledRows, SampledRows]:
+        """The lengths alone, of both splits."""
+        pairs = ((self.train, self.train_sequences), (self.eval, self.eval_sequences))
+        train, held_out = (
+            SampledRows(
+                tokens=tuple(row.whole_tokens for row in rows),
+                first_loss=tuple(row.first_loss for row in rows),
+                loss_tokens=tuple(int(row.mask.sum()) for row in rows),
+                rows=sequences,
+                exact=self.exact,
+            )
+            for rows, sequences in pairs
+        )
+        return train, held_out
+
+
+def sample_rows(
+    settings: Settings, examples: Examples, *, rows: int = _TRAIN_ROWS, eval_rows: int = _EVAL_ROWS
+) -> RowSample | None:
+    """Tokenizes up to ``rows`` training rows and ``eval_rows`` held-out ones, always the same.
 
     None where that cannot be done at once: the tokenizer is not a local ``tokenizer.json``, or anything
     else is amiss, which whoever needs the rows will tell.
-
-    Args:
-        settings: model, data and chat template.
-        max_seq_len: rows are cut to so many tokens.
-        overlong: ``training.overlong``: ``drop`` leaves longer rows out.
-        examples: the rows, where they were read already.
-        rows: training rows to look at.
     """
     try:
         from sweeper.data.light_tokenizer import light_tokenizer
@@ -71,24 +116,49 @@ def sample_lengths(
         tokenizer = light_tokenizer(settings.model_path, settings.chat_template)
         if tokenizer is None:
             return None
-        examples = examples or load_examples(settings)
         epoch = np.repeat(np.arange(len(examples.train)), examples.times)
-        look = _Look(tokenizer, max_seq_len, drop=overlong == "drop")
-        train, completions, kept = look.at([examples.train[i] for i in _evenly(epoch, rows)])
         held_out = np.arange(len(examples.eval))
-        eval_lengths, _, eval_kept = look.at([examples.eval[i] for i in _evenly(held_out, rows // 4)])
+        look = _Look(tokenizer, learn_template=settings.learn_template_text)
+        train, train_share = look.at([examples.train[i] for i in _evenly(epoch, rows)])
+        eval_, eval_share = look.at([examples.eval[i] for i in _evenly(held_out, eval_rows)])
     except Exception:  # an estimate is no reason to stop, and broken files have many ways to fail
         return None
-    if not (len(train) and len(eval_lengths)):
+    if not (train and eval_):
         return None
-    return LengthSample(
-        lengths=train,
-        completion_tokens=completions,
-        eval_lengths=eval_lengths,
-        train_rows=max(round(examples.train_rows * kept), 1),
-        eval_rows=max(round(len(examples.eval) * eval_kept), 1),
-        max_seq_len=max_seq_len,
+    return RowSample(
+        train=tuple(train),
+        eval=tuple(eval_),
+        train_sequences=max(round(len(epoch) * train_share), 1),
+        eval_sequences=max(round(len(held_out) * eval_share), 1),
+        exact=len(epoch) <= rows and len(held_out) <= eval_rows,
+        notes=(*_notes([*train, *eval_], len(epoch) + len(held_out)), *stop_notes(look.template)),
+        template=look.template.source,
     )
+
+
+def sample_lengths(
+    settings: Settings,
+    *,
+    max_seq_len: int,
+    overlong: str = "truncate",
+    examples: Examples | None = None,
+    rows: int = _TRAIN_ROWS,
+) -> LengthSample | None:
+    """The lengths of a sample of the rows; None where ``sample_rows`` has none.
+
+    Args:
+        settings: model, data and chat template.
+        max_seq_len: rows are cut to so many tokens.
+        overlong: ``training.overlong``: ``drop`` leaves longer rows out.
+        examples: the rows, where they were read already.
+        rows: training rows to look at, and half as many held-out ones.
+    """
+    try:
+        examples = examples or load_examples(settings)
+    except Exception:  # see sample_rows
+        return None
+    sample = sample_rows(settings, examples, rows=rows, eval_rows=rows // 2)
+    return sample.within(max_seq_len, overlong) if sample else None
 
 
 def _evenly(indices: Counts, count: int) -> list[int]:
@@ -96,16 +166,43 @@ def _evenly(indices: Counts, count: int) -> list[int]:
     return [int(one) for one in indices[np.round(places).astype(np.int64)]]
 
 
+def _within(rows: Sequence[TokenRow], max_seq_len: int, overlong: str) -> list[TokenRow]:
+    drop = overlong == "drop"
+    fitting = (row for row in rows if not (drop and row.whole_tokens > max_seq_len))
+    return [row for row in fitting if row.first_loss < min(row.whole_tokens, max_seq_len)]
+
+
 class _Look:
     """Tokenizes rows as a trial would."""
 
-    def __init__(self, tokenizer: Tokenizer, max_seq_len: int, *, drop: bool) -> None:
-        self._tokenizer, self._max_seq_len, self._drop = tokenizer, max_seq_len, drop
+    def __init__(self, tokenizer: Tokenizer, *, learn_template: bool) -> None:
+        self._tokenizer, self._learn_template = tokenizer, learn_template
+        self.template = ChatTemplate(tokenizer)
 
-    def at(self, examples: list[Example]) -> tuple[Counts, Counts, float]:
-        """Tokens and completion tokens of the rows that stay, and the share that they are."""
-        found = tokenize(examples, self._tokenizer, self._max_seq_len, Problems(len(examples)))
-        kept = [row for _, row in found if row.mask.any() and not (self._drop and row.truncated)]
-        lengths = np.asarray([len(row.ids) for row in kept], dtype=np.int64)
-        completions = np.asarray([int(row.mask.sum()) for row in kept], dtype=np.int64)
-        return lengths, completions, len(kept) / len(examples)
+    def at(self, examples: list[Example]) -> tuple[list[TokenRow], float]:
+        """The sequences of the rows, and how many they are for each row."""
+        problems = Problems(len(examples))
+        found = tokenize(
+            examples, self._tokenizer, _LONGEST_TOKENS, problems, learn_template=self._learn_template
+        )
+        rows = [row for _, row in found]
+        return rows, len(rows) / len(examples)
+
+
+def _notes(rows: Sequence[TokenRow], examples: int) -> list[str]:
+    firsts = [row for row in rows if row.part == 0]
+    about = "" if len(firsts) == examples else "about "
+    scale = examples / max(len(firsts), 1)
+    notes = []
+    for name, words in ADAPTATIONS.items():
+        count = sum(name in row.adapted for row in firsts)
+        if count:
+            notes.append(f"{about}{round(count * scale):,} rows {words}")
+    split = sum(row.part == 1 for row in rows)
+    if split:
+        repeated = sum(row.repeated_tokens for row in rows) / sum(row.whole_tokens for row in rows)
+        notes.append(
+            f"{about}{round(split * scale):,} rows become one sequence for each answer, since the chat "
+            f"template rewrites the turns before it: {repeated:.0%} of all tokens are read again for that"
+        )
+    return notes

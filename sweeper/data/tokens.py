@@ -1,12 +1,14 @@
 """Examples -> token ids and the mask of the tokens that carry loss.
 
-The text of an example is tokenized once; tokens that overlap a span of it that is learned carry loss.
+A text is tokenized as the model will be asked: the context of an answer by itself, so that no token of it
+reaches into the answer. Tokens that overlap what is learned carry loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,72 +19,156 @@ from sweeper.data.render import Rendered, Span, TemplateProblem
 from sweeper.data.tokenizer import Tokenizer
 from sweeper.data.tools import Renderer
 
-__all__ = ["TokenRow", "tokenize"]
+__all__ = ["TokenRow", "TokenizedText", "encode", "tokenize"]
 
 _ROWS_PER_CALL = 512
-"""Rows tokenized at once: enough for the tokenizer's threads, few enough to keep memory flat."""
+"""Examples tokenized at once: enough for the tokenizer's threads, few enough to keep memory flat."""
+
+Places = npt.NDArray[np.int64]
+"""Shape (T, 2): first character of each token, and the one after its last."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """Tokens of one example."""
+    """Tokens of one sequence of an example."""
 
     ids: npt.NDArray[np.int32]
     """Shape (T,)."""
     mask: npt.NDArray[np.bool_]
     """Shape (T,): carries loss. Never the first token, which nothing predicts."""
     truncated: bool
-    """Whether the row was longer than the limit."""
-    tools_as_text: bool = False
-    """Whether its tools were written as plain messages."""
+    """Whether the sequence was longer than the limit."""
+    whole_tokens: int
+    """How long it was."""
+    first_loss: int
+    """Index of its first token with loss, before it was cut; ``whole_tokens`` where there is none."""
+    repeated_tokens: int = 0
+    """Tokens that an earlier sequence of the example has as well: the context, where the chat template
+    rewrites the history and each answer has a sequence of its own."""
+    part: int = 0
+    """Which sequence of its example it is."""
+    adapted: frozenset[str] = frozenset()
+    """What was done so that the template takes the example: keys of ``ADAPTATIONS``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """A sequence with its text, for people."""
+
+    row: TokenRow
+    text: str
+    """What the tokens spell: the text cut where the row is."""
+    loss: tuple[Span, ...]
+    """Stretches of the text whose tokens carry loss."""
 
 
 def tokenize(
-    examples: Sequence[Example], tokenizer: Tokenizer, max_seq_len: int, problems: Problems
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    max_seq_len: int,
+    problems: Problems,
+    *,
+    learn_template: bool = False,
 ) -> Iterator[tuple[int, TokenRow]]:
-    """Yields the index and the tokens of each example, cut to ``max_seq_len`` tokens.
+    """Yields the index of each example with the tokens of each of its sequences, cut to ``max_seq_len``.
 
     An example that the chat template fails on is added to ``problems`` and yields nothing.
     """
-    renderer = Renderer(tokenizer)
+    renderer = Renderer(tokenizer, learn_template=learn_template)
     for start in range(0, len(examples), _ROWS_PER_CALL):
-        chunk = enumerate(examples[start : start + _ROWS_PER_CALL], start)
-        texts = [(index, _rendered(example, renderer, problems)) for index, example in chunk]
-        rendered = {index: text for index, text in texts if text is not None}
-        yield from zip(rendered, _tokens([*rendered.values()], tokenizer, max_seq_len), strict=True)
+        chunk = examples[start : start + _ROWS_PER_CALL]
+        rendered = [
+            (index, part, sequence)
+            for index, example in enumerate(chunk, start)
+            for part, sequence in enumerate(_rendered(example, renderer, problems))
+        ]
+        texts = [sequence for _, _, sequence in rendered]
+        for (index, part, sequence), (ids, places) in zip(rendered, _encoded(texts, tokenizer), strict=True):
+            yield index, _row(sequence, part, ids, places, max_seq_len)
 
 
-def _rendered(example: Example, renderer: Renderer, problems: Problems) -> Rendered | None:
+def encode(
+    example: Example, renderer: Renderer, tokenizer: Tokenizer, max_seq_len: int
+) -> list[TokenizedText]:
+    """The sequences of one example with their texts.
+
+    Raises: TemplateProblem.
+    """
+    sequences = renderer.render(example)
+    out = []
+    for part, (sequence, (ids, places)) in enumerate(
+        zip(sequences, _encoded(sequences, tokenizer), strict=True)
+    ):
+        row = _row(sequence, part, ids, places, max_seq_len)
+        kept = places[: len(row.ids)]
+        text = sequence.text if not row.truncated else sequence.text[: int(kept[:, 1].max())]
+        out.append(TokenizedText(row, text, _stretches(row.mask, kept)))
+    return out
+
+
+def _rendered(example: Example, renderer: Renderer, problems: Problems) -> tuple[Rendered, ...]:
     try:
         return renderer.render(example)
     except TemplateProblem as problem:
         problems.add_row(where=example.where, value="", rule=problem.rule, remedy=problem.remedy)
-        return None
+        return ()
 
 
-def _tokens(rendered: Sequence[Rendered], tokenizer: Tokenizer, max_seq_len: int) -> Iterator[TokenRow]:
-    if not rendered:
+def _encoded(
+    sequences: Sequence[Rendered], tokenizer: Tokenizer
+) -> Iterator[tuple[npt.NDArray[np.int32], Places]]:
+    """Token ids and places of each text."""
+    for sequence, (ids, places) in zip(
+        sequences, _encode([one.text for one in sequences], tokenizer), strict=True
+    ):
+        crossed = [cut for cut in sequence.contexts if ((places[:, 0] < cut) & (places[:, 1] > cut)).any()]
+        yield _in_pieces(sequence.text, crossed, tokenizer) if crossed else (ids, places)
+
+
+def _in_pieces(text: str, cuts: Sequence[int], tokenizer: Tokenizer) -> tuple[npt.NDArray[np.int32], Places]:
+    """The text cut where a context ends and a token would reach over that end."""
+    bounds = [0, *cuts, len(text)]
+    pieces = list(pairwise(bounds))
+    encoded = list(_encode([text[start:end] for start, end in pieces], tokenizer))
+    places = [found + start for (start, _), (_, found) in zip(pieces, encoded, strict=True)]
+    return np.concatenate([ids for ids, _ in encoded]), np.concatenate(places)
+
+
+def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[tuple[npt.NDArray[np.int32], Places]]:
+    if not texts:
         return
     encoded = tokenizer(
-        [row.text for row in rendered],
+        list(texts),
         add_special_tokens=False,
         return_offsets_mapping=True,
         return_attention_mask=False,
         return_token_type_ids=False,
-        verbose=False,  # no advice about the model's length: rows are cut below
+        verbose=False,  # no advice about the model's length: rows are cut here
     )
-    for row, ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        places = np.asarray(offsets[:max_seq_len], dtype=np.int64).reshape(-1, 2)
-        yield TokenRow(
-            ids=np.asarray(ids[:max_seq_len], dtype=np.int32),
-            mask=_mask(places, row.spans),
-            truncated=len(ids) > max_seq_len,
-            tools_as_text=row.tools_as_text,
-        )
+    for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        yield np.asarray(ids, dtype=np.int32), np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
 
 
-def _mask(places: npt.NDArray[np.int64], spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
-    """Which tokens overlap a span. ``places`` has shape (T, 2): first character and the one after the last.
+def _row(
+    sequence: Rendered, part: int, ids: npt.NDArray[np.int32], places: Places, max_seq_len: int
+) -> TokenRow:
+    mask = _mask(places, sequence.spans)
+    learned = np.flatnonzero(mask)
+    context = sequence.contexts[0] if part and sequence.contexts else 0
+    return TokenRow(
+        ids=ids[:max_seq_len],
+        mask=mask[:max_seq_len],
+        truncated=len(ids) > max_seq_len,
+        whole_tokens=len(ids),
+        first_loss=int(learned[0]) if len(learned) else len(ids),
+        repeated_tokens=int((places[:max_seq_len, 0] < context).sum()),
+        part=part,
+        adapted=sequence.adapted,
+    )
+
+
+def _mask(places: Places, spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
+    """Which tokens overlap a span.
 
     Several tokens of one character share its place; a token without width counts where it starts.
     """
@@ -92,3 +178,10 @@ def _mask(places: npt.NDArray[np.int64], spans: Sequence[Span]) -> npt.NDArray[n
         mask |= (firsts < end) & (ends > start)
     mask[:1] = False
     return mask
+
+
+def _stretches(mask: npt.NDArray[np.bool_], places: Places) -> tuple[Span, ...]:
+    """First character and the one after the last of each run of tokens with loss."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    runs = edges.reshape(-1, 2)
+    return tuple((int(places[first, 0]), int(places[first:end, 1].max())) for first, end in runs)

@@ -46,7 +46,7 @@ def ray_for(config: Config, *, places: int) -> Iterator[None]:
             # One CPU more than the ranks use, for the coordinators' small shares.
             with _on_loopback():
                 ray.init(
-                    address="local",  # never a neighbour's, nor one that /tmp/ray/ray_current_cluster still names
+                    address="local",  # never one that /tmp/ray/ray_current_cluster names
                     num_cpus=max(os.cpu_count() or 1, config.resources.cpus_per_rank * ranks) + 1,
                     include_dashboard=False,
                     log_to_driver=False,

@@ -26,6 +26,7 @@ from sweeper.spec import (
     require_hardware,
     require_metrics,
     require_open,
+    row_warnings,
     secrets_of,
 )
 from sweeper.track import tracking_uri
@@ -132,7 +133,7 @@ def _conduct(
         best=ledger.best(),
         untrained=ledger.untrained,
         ended=str(ledger.sweep_attributes()["ended"]),
-        warnings=tuple(warnings),
+        warnings=(*row_warnings(space), *warnings),
     )
 
 

@@ -19,7 +19,7 @@ from sweeper.drive.tuning import settle
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.recommend import write_answer, write_results
 from sweeper.search import Ledger, make_stopper
-from sweeper.spec import Space, SweepFolder
+from sweeper.spec import Space, SweepFolder, row_warnings
 from sweeper.train import reap
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Session:
         with self._view, self._tracked(), Interrupts() as interrupts:
             if orphans := reap(self._folder.processes_dir):
                 self._view.say(f"ended {len(orphans)} processes of an earlier driver")
+            for warning in row_warnings(self._space):
+                self._view.say(f"warning: {warning}")
             self._view.say("starting Ray")
             with ray_for(config, places=places):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between

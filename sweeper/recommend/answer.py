@@ -11,7 +11,7 @@ from sweeper.errors import SweeperError
 from sweeper.recommend.ranking import best_record, decisive_epoch, default_record, tokens_seen
 from sweeper.redact import is_struck
 from sweeper.search import TrialRecord, TrialState
-from sweeper.spec import Config, dump_config, levers_of, with_levers, write_whole
+from sweeper.spec import Config, dump_config, levers_of, row_warnings, with_levers, write_whole
 
 if TYPE_CHECKING:
     from sweeper.spec import Space, SweepFolder
@@ -78,6 +78,7 @@ def _provenance(space: Space, trials: list[TrialRecord], best: TrialRecord) -> d
         "default_value": default.value if default is not None and reached else None,
         "trials": len(trials),
         "tokens": sum(tokens_seen(one) for one in trials),
+        **({"warnings": warnings} if (warnings := row_warnings(space)) else {}),
     }
 
 

@@ -16,6 +16,7 @@ from sweeper.spec.config import (
     Objective,
     Parallel,
     Resources,
+    RowField,
     Scheduler,
     Search,
     Settings,
@@ -25,7 +26,7 @@ from sweeper.spec.config import (
 )
 from sweeper.spec.dump import dump_config
 from sweeper.spec.duration import duration_text
-from sweeper.spec.facts import Facts, ModelSizes
+from sweeper.spec.facts import Facts, ModelSizes, SampledRows
 from sweeper.spec.files import write_whole
 from sweeper.spec.folder import SweepFolder
 from sweeper.spec.levers import (
@@ -51,6 +52,7 @@ from sweeper.spec.metrics import (
 from sweeper.spec.opening import RangeTest
 from sweeper.spec.places import most_places, with_places
 from sweeper.spec.plan import TRUSTED, Plan, count_trials, make_plan, render
+from sweeper.spec.row_warnings import held_out_warning, row_warnings
 from sweeper.spec.rules import lr as rule_of_thumb_lr
 from sweeper.spec.schema import json_schema
 from sweeper.spec.secrets import read_secrets, secrets_of, write_secrets
@@ -86,6 +88,8 @@ __all__ = [
     "Plan",
     "RangeTest",
     "Resources",
+    "RowField",
+    "SampledRows",
     "Scalar",
     "Scheduler",
     "Search",
@@ -103,6 +107,7 @@ __all__ = [
     "dump_config",
     "duration_text",
     "fitted",
+    "held_out_warning",
     "json_schema",
     "levers_of",
     "lighter",
@@ -117,6 +122,7 @@ __all__ = [
     "require_hardware",
     "require_metrics",
     "require_open",
+    "row_warnings",
     "rule_of_thumb_lr",
     "secrets_of",
     "size_of",

@@ -239,6 +239,8 @@ def _cost(flat: Mapping[str, Any]) -> list[Contradiction]:
 
 
 def _rows(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]:
+    if not (facts.train_rows and facts.eval_rows):
+        return [_nothing_left(flat, facts)]
     rows, epochs = facts.train_rows, flat["training.epochs"]
     global_batch = flat["training.global_batch_size"]
     if optimizer_steps(rows=rows, epochs=epochs, global_batch=global_batch) >= 1:
@@ -246,3 +248,16 @@ def _rows(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]:
     rule = f"{rows} training rows x {epochs:g} epochs do not fill one global batch of {global_batch}"
     remedy = "give more rows or epochs, or a smaller batch or accumulation"
     return [Contradiction(path="training.global_batch_size", rule=rule, remedy=remedy)]
+
+
+def _nothing_left(flat: Mapping[str, Any], facts: Facts) -> Contradiction:
+    kind, length = "held-out" if facts.train_rows else "training", flat["training.max_seq_len"]
+    whole = flat["training.overlong"] == "drop"
+    share = facts.rows_too_long / (facts.rows_too_long + facts.train_rows + facts.eval_rows)
+    rule = f"no {kind} row {'is so short' if whole else f'has an answer within {length} tokens'}"
+    rule += f", and {share:.0%} of all rows are left out for that"
+    remedy = "raise max_seq_len"
+    if facts.enough_tokens:
+        most, nearly_all = facts.enough_tokens
+        remedy += f": {most} would keep 95 % of the rows, {nearly_all} would keep 99 %"
+    return Contradiction(path="training.max_seq_len", rule=rule, remedy=remedy)

@@ -6,7 +6,7 @@ a value for it (``AUTO``); the space file and its JSON Schema are derived from t
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -236,6 +236,27 @@ DataFormat = Literal[
     "self_instruct",
     "text",
 ]
+RowField = Literal[
+    "prompt",
+    "completion",
+    "question",
+    "answer",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "instances",
+    "messages",
+    "conversations",
+    "tools",
+    "text",
+]
+"""Fields of rows that the formats know."""
+_COLUMNS = (
+    "a mapping of columns to fields such as {query: prompt, response: completion}; fields are "
+    + ", ".join(get_args(RowField))
+)
 TemplateName = Literal["auto", "plain", "chatml", "llama3", "zephyr", "alpaca"]
 TemplateFile = Annotated[str, Field(pattern=r"\.jinja$")]
 
@@ -250,6 +271,9 @@ class DataSource(Section):
     them and a fixed half once more. Held-out rows have no weight."""
     format: DataFormat = "auto"
     """``auto``: that of ``data_format``."""
+    columns: Annotated[dict[Place, RowField] | None, Words(_COLUMNS)] = None
+    """The names of the rows' columns -> the fields that they mean, such as ``{query: prompt, response:
+    completion}``. None: common pairs of names are recognised by themselves."""
 
 
 class Settings(Section):
@@ -267,6 +291,9 @@ class Settings(Section):
     chat_template: TemplateName | TemplateFile = "auto"
     """How a conversation becomes text: ``auto`` is the model's own template, ``plain`` where it has none;
     else a name, or a ``.jinja`` file."""
+    learn_template_text: bool = False
+    """Whether what the chat template writes by itself into an answer, such as an empty block of reasoning,
+    carries loss too. What ends a turn always does."""
     eval_data: Annotated[float, Field(gt=0, lt=1)] | Place = 0.05
     """A held-out fraction of the rows, or a path to held-out rows."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-__all__ = ["Facts", "ModelSizes"]
+__all__ = ["Facts", "ModelSizes", "SampledRows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +41,52 @@ class ModelSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SampledRows:
+    """How long the rows of a split are, from some of them or all."""
+
+    tokens: tuple[int, ...]
+    """Of each sampled row."""
+    first_loss: tuple[int, ...]
+    """How many tokens come before the first one with loss."""
+    loss_tokens: tuple[int, ...]
+    rows: int
+    """Rows of the split; where a row becomes several sequences, those."""
+    exact: bool
+    """Whether all rows are in the sample."""
+
+    def kept(self, max_seq_len: int, overlong: str) -> int:
+        """Rows of the split with something to learn within so many tokens; estimated where the sample is."""
+        return round(self.rows * self._kept(max_seq_len, overlong) / len(self.tokens))
+
+    def cut(self, max_seq_len: int, overlong: str) -> int:
+        """Rows that are kept and lose their end."""
+        fitting = (length <= max_seq_len for length in self.tokens)
+        whole = sum(
+            fits and first < max_seq_len for fits, first in zip(fitting, self.first_loss, strict=True)
+        )
+        return round(self.rows * (self._kept(max_seq_len, overlong) - whole) / len(self.tokens))
+
+    def enough_for(self, share: float, overlong: str) -> int:
+        """The shortest max_seq_len that keeps this share of the rows: all of them to their end where
+        ``overlong`` drops longer ones, else to the first token with loss."""
+        needed = self.tokens if overlong == "drop" else tuple(first + 1 for first in self.first_loss)
+        return sorted(needed)[max(math.ceil(share * len(needed)) - 1, 0)]
+
+    def _kept(self, max_seq_len: int, overlong: str) -> int:
+        most = self.tokens if overlong == "drop" else (0,) * len(self.tokens)
+        pairs = zip(most, self.first_loss, strict=True)
+        return sum(length <= max_seq_len and first < max_seq_len for length, first in pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """The grounds of every rule of thumb; gathered from the files by the data room."""
 
     train_rows: int
-    """Rows of one epoch, after the held-out rows were taken away; those seen twice count twice."""
+    """Rows of one epoch, after the held-out rows were taken away; those seen twice count twice. Those without
+    an answer within max_seq_len are not counted where the tokenizer was at hand."""
     eval_rows: int
-    """Held-out rows."""
+    """Held-out rows, likewise."""
     accelerator: Literal["cuda", "cpu"]
     devices: int
     """GPUs of this machine or cluster; 1 where there is none."""
@@ -67,3 +107,41 @@ class Facts:
     """Rows with nothing to learn, left out."""
     rows_leaked: int = 0
     """Training rows equal to a held-out row, left out."""
+    rows_too_long: int = 0
+    """Rows of both splits without an answer within max_seq_len, or longer with ``overlong: drop``."""
+    rows_cut: int = 0
+    """Rows of both splits that are cut to max_seq_len."""
+    enough_tokens: tuple[int, int] | None = None
+    """The max_seq_len that would keep 95 % and 99 % of the training rows, where rows are too long."""
+    eval_loss_tokens: int | None = None
+    """Tokens that carry loss in all held-out rows; None where the tokenizer was not at hand."""
+    rows_estimated: bool = False
+    """Whether the counts of rows are from a sample of them."""
+    data_notes: tuple[str, ...] = ()
+    """What was done so that the chat template takes the rows, and what of them is not used."""
+    train_sample: SampledRows | None = field(default=None, repr=False)
+    eval_sample: SampledRows | None = field(default=None, repr=False)
+    """None once their lengths are in the counts above."""
+
+    def within(self, max_seq_len: int, overlong: str) -> Facts:
+        """The facts with only those rows counted that are left at this length."""
+        train, held_out = self.train_sample, self.eval_sample
+        if train is None or held_out is None:
+            return self
+        kept = train.kept(max_seq_len, overlong), held_out.kept(max_seq_len, overlong)
+        shares = train.enough_for(0.95, overlong), train.enough_for(0.99, overlong)
+        share_kept = kept[1] / max(held_out.rows, 1)
+        return replace(
+            self,
+            train_rows=kept[0],
+            eval_rows=kept[1],
+            rows_too_long=train.rows + held_out.rows - sum(kept),
+            rows_cut=train.cut(max_seq_len, overlong) + held_out.cut(max_seq_len, overlong),
+            enough_tokens=shares if kept[0] < train.rows else None,
+            eval_loss_tokens=round(
+                sum(held_out.loss_tokens) / len(held_out.tokens) * held_out.rows * share_kept
+            ),
+            rows_estimated=not (train.exact and held_out.exact),
+            train_sample=None,
+            eval_sample=None,
+        )

@@ -63,10 +63,16 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
             if not draft.problems and not _looked_through(draft, path, settings, facts)[1]:
                 raise
             draft.problems.extend(error.problems)
-    space, found = _looked_through(draft, path, settings or _ANY_SETTINGS, facts)
+    space, found = _looked_through(draft, path, settings or _ANY_SETTINGS, _within_length(draft, facts))
     if found:
         raise SpaceFileError(_in_order(found))
     return space
+
+
+def _within_length(draft: Draft, facts: Facts) -> Facts:
+    """The facts with the rows that are left at the file's max_seq_len."""
+    length = draft.closed.get("training.max_seq_len", rules.max_seq_len(facts.max_position_embeddings))
+    return facts.within(length, draft.closed.get("training.overlong", "truncate"))
 
 
 def _settle_mode(draft: Draft) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sweeper.spec import rules
 from sweeper.spec.config import Objective
 from sweeper.spec.duration import duration_text
-from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
 from sweeper.spec.metrics import metric_name
+from sweeper.spec.row_warnings import left_out_notes, row_warnings
 from sweeper.spec.sizes import trial_sizes
 from sweeper.spec.space import Dimension, Space, hardware_problems
 from sweeper.spec.values import Choice, IntRange, describe, points, text
@@ -87,6 +87,8 @@ class Plan:
     objective: str
     notes: tuple[str, ...]
     """What is allowed and still worth knowing."""
+    warnings: tuple[str, ...]
+    """What makes the sweep worth less than it seems."""
 
     @property
     def sweep_steps(self) -> Span:
@@ -124,7 +126,8 @@ class Plan:
         ]
         out.append("fixed:")
         out += [f"  {one.name}: {one.value} ({one.origin})" for one in self.fixed if one.origin != "default"]
-        return out + [f"note: {note}" for note in self.notes]
+        out += [f"note: {note}" for note in self.notes]
+        return out + [f"warning: {warning}" for warning in self.warnings]
 
     def _generation(self) -> str:
         if not self.generated:
@@ -171,6 +174,7 @@ def make_plan(space: Space) -> Plan:
         packing=closed["training.packing"],
         objective=f"{objective.metric}, {objective.mode}{_judged_at(objective)}",
         notes=tuple(_notes(space, trials, ranks, steps)),
+        warnings=tuple(row_warnings(space)),
     )
 
 
@@ -210,7 +214,8 @@ def render(plan: Plan, more: Sequence[tuple[str, str]] = ()) -> RenderableType:
         if one.origin != "default":
             fixed.add_row(Text(one.name), Text(one.value), Text(one.origin))
     notes = [Text(f"note: {note}", style="yellow") for note in plan.notes]
-    return Group(summary, *([opened] if plan.dimensions else []), fixed, *notes)
+    warnings = [Text(f"warning: {warning}", style="bold red") for warning in plan.warnings]
+    return Group(summary, *([opened] if plan.dimensions else []), fixed, *notes, *warnings)
 
 
 def _dimension_texts(one: Dimension) -> tuple[str, str, str]:
@@ -269,21 +274,11 @@ def _grid_size(space: Space) -> int | None:
     return None
 
 
-def _left_out(facts: Facts) -> list[str]:
-    reasons = {
-        "broken": facts.rows_bad,
-        "without an answer": facts.rows_without_answer,
-        "equal to a held-out row": facts.rows_leaked,
-    }
-    told = [f"{count:,} {reason}" for reason, count in reasons.items() if count]
-    return [f"rows left out: {', '.join(told)}"] if told else []
-
-
 def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
     search, facts, closed = space.settings.search, space.facts, space.closed
     notes = [TRUSTED] if space.settings.trust_remote_code else []
     notes += [f"{problem.rule}: {problem.remedy}" for problem in hardware_problems(space)]
-    notes += _left_out(facts)
+    notes += [*left_out_notes(facts), *facts.data_notes]
     if space.range_test is not None:
         how = "replaces" if space.range_test.within is None else "narrows"
         notes.append(f"before its first trial, `sweeper run` does an LR range test, which {how} lr's range")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sweeper.cli.app import app
 from sweeper.spec import Config
 
 CHATML = (
@@ -25,8 +27,16 @@ CORPUS = [
 ]
 
 
-def save_tokenizer(folder: Path, *, chat_template: str | None, eos: str = "<|im_end|>") -> Path:
-    """A byte-level BPE tokenizer of a few hundred tokens, saved as a model's folder has it."""
+def save_tokenizer(
+    folder: Path,
+    *,
+    chat_template: str | None,
+    eos: str | None = "<|im_end|>",
+    bos: str = "",
+    markers: tuple[str, ...] = (),
+) -> Path:
+    """A byte-level BPE tokenizer of a few hundred tokens, saved as a model's folder has it; ``markers`` are
+    tokens more."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -42,10 +52,13 @@ def save_tokenizer(folder: Path, *, chat_template: str | None, eos: str = "<|im_
             show_progress=False,
         ),
     )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=eos, pad_token="<|pad|>")
+    backend.add_special_tokens([*markers])
+    special = {"eos_token": eos, "bos_token": bos or None, "pad_token": "<|pad|>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
     tokenizer.chat_template = chat_template
     tokenizer.save_pretrained(folder)
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 420, "max_position_embeddings": 512}
+    vocab = 420 + len(set(markers) - {"<|im_start|>", "<|im_end|>"})
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": vocab, "max_position_embeddings": 512}
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
     return folder
 
@@ -66,6 +79,37 @@ def plain_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model_with_template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Makes a model's folder with the given chat template."""
     return lambda template: save_tokenizer(tmp_path_factory.mktemp("other"), chat_template=template)
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """What `sweeper data --json` says of rows: with "marked", each row with its loss between « and »."""
+
+    def show(model: Path | str, data: Path | str, *arguments: str, **settings: Any) -> dict[str, Any]:
+        training = {"max_seq_len": settings.pop("max_seq_len", 256), "lr": [1e-4, 1e-3]}
+        training |= {"per_device_batch_size": 1, "gradient_accumulation_steps": 1}
+        tree = {
+            "name": "a",
+            "model_path": str(model),
+            "data_path": data if isinstance(data, dict) else str(data),
+        }
+        file = tmp_path / "shown.yaml"
+        file.write_text(json.dumps({**tree, "training": training, **settings}))
+        result = CliRunner().invoke(app, ["data", str(file), "--json", *arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        told = json.loads(result.output)
+        told["marked"] = [mark(row["text"], row["loss"]) for row in told["rows"]]
+        return told
+
+    return show
+
+
+def mark(text: str, stretches: list[tuple[int, int]]) -> str:
+    """The text with each stretch between « and »."""
+    for start, end in reversed(stretches):
+        text = f"{text[:start]}«{text[start:end]}»{text[end:]}"
+    return text
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,9 @@ def split_of(lengths: list[int]) -> TokenizedSplit:
     rows, first = [], 0
     for length in lengths:
         mask = np.arange(length) >= max(1, length // 2)
-        rows.append(TokenRow(np.arange(first, first + length, dtype=np.int32), mask, False))
+        rows.append(
+            TokenRow(np.arange(first, first + length, dtype=np.int32), mask, False, length, length - 1)
+        )
         first += length
     return TokenizedSplit.of(rows)
 

@@ -122,7 +122,7 @@ def test_a_row_that_does_not_fit_is_named(row, rule):
         ({"messages": "hello"}, "at least one message"),
         ({"messages": [{"role": "user"}]}, "message 1 is not an object with role and content"),
         ({"messages": [{"role": "user", "content": "x"}, "y"]}, "message 2 is not an object"),
-        ({"messages": [{"role": "human", "content": "x"}]}, "message 1 has no known role"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "message 1 has no known role"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "message 1 has no known role"),
         (
             {"messages": [{"role": "assistant", "content": [{"text": "x"}]}]},
@@ -152,7 +152,8 @@ def test_a_row_that_does_not_fit_is_named(row, rule):
             "tool 1 of tools is not",
         ),
         ({"conversations": []}, "at least one turn"),
-        ({"conversations": [{"role": "user"}]}, "turn 1 is not an object with from and value"),
+        ({"conversations": [{"role": "user"}]}, "message 1 is not an object with role and content"),
+        ({"conversations": [{"by": "user"}]}, "turn 1 is not an object with from and value"),
         ({"conversations": [{"from": "robot", "value": "x"}]}, "turn 1 is from nobody known"),
         ({"conversations": [{"from": ["gpt"], "value": "x"}]}, "turn 1 is from nobody known"),
         (

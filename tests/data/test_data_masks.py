@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.data import load_tokenizer
+from sweeper.data.chat_template import ChatTemplate
 from sweeper.data.formats import Example
 from sweeper.data.messages import Message
 from sweeper.data.problems import Problems
@@ -40,7 +41,9 @@ def messages(*turns: tuple[str, str]) -> tuple[Message, ...]:
 
 
 def render(turns: tuple[Message, ...], tokenizer: Any) -> Rendered:
-    return render_conversation(Example(turns, ""), tokenizer)
+    example = Example(turns, "")
+    (rendered,) = render_conversation(example, ChatTemplate(tokenizer))
+    return rendered
 
 
 def row_of(example: Example, tokenizer: Any, limit: int = 10_000) -> TokenRow:
@@ -152,7 +155,7 @@ def refusal(tokenizer: Any, *turns: tuple[str, str]) -> str:
 
 def test_a_row_that_the_template_fails_on_is_named(model_with_template):
     template = (
-        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% for m in messages %}{% if 's' in m['content'] %}{{ raise_exception('no system') }}{% endif %}"
     )
     tokenizer = load_tokenizer(str(model_with_template(template + "{{ m['content'] }}{% endfor %}")))
     told = refusal(tokenizer, ("system", "s"), ("assistant", "a"))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.data import gather_facts, load_tokenizer, prepare
+from sweeper.data.chat_template import ChatTemplate
 from sweeper.data.formats import Example
 from sweeper.data.messages import Message
 from sweeper.data.render import render_conversation
@@ -57,7 +58,7 @@ TEXTS = {
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_named_template_is_used_instead_of_the_models_own(name, chat_model):
     tokenizer = load_tokenizer(str(chat_model), chat_template=name)
-    rendered = render_conversation(Example(TALK, ""), tokenizer)
+    (rendered,) = render_conversation(Example(TALK, ""), ChatTemplate(tokenizer))
     assert rendered.text == TEXTS[name]
     end = "<|eot_id|>" if name == "llama3" else "<|im_end|>"
     assert [rendered.text[start:stop] for start, stop in rendered.spans] == [f"1{end}", f"2{end}"]
@@ -74,9 +75,9 @@ def test_a_named_template_is_used_instead_of_the_models_own(name, chat_model):
     )
 )
 @settings(max_examples=25, deadline=None, derandomize=True)
-def test_every_named_template_only_adds_text(name, plain_model_tokenizers, turns):
+def test_every_named_template_only_adds_text(name, plain_model_templates, turns):
     messages = tuple(Message(role=role, content=content) for role, content in turns)
-    rendered = render_conversation(Example(messages, ""), plain_model_tokenizers[name])
+    (rendered,) = render_conversation(Example(messages, ""), plain_model_templates[name])
     said = [content for role, content in turns if role == "assistant"]
     assert len(rendered.spans) == len(said)
     for (start, end), content in zip(rendered.spans, said, strict=True):
@@ -84,8 +85,9 @@ def test_every_named_template_only_adds_text(name, plain_model_tokenizers, turns
 
 
 @pytest.fixture(scope="module")
-def plain_model_tokenizers(plain_model):
-    return {name: load_tokenizer(str(plain_model), chat_template=name) for name in TEMPLATES}
+def plain_model_templates(plain_model):
+    tokenizers = {name: load_tokenizer(str(plain_model), chat_template=name) for name in TEMPLATES}
+    return {name: ChatTemplate(tokenizer) for name, tokenizer in tokenizers.items()}
 
 
 def test_the_names_are_those_of_the_space_file():

@@ -77,13 +77,18 @@ def renderer_of(model_with_template) -> Callable[[str], Renderer]:
     return make
 
 
+def render(renderer: Renderer, example: Example) -> Rendered:
+    (rendered,) = renderer.render(example)
+    return rendered
+
+
 def learned(rendered: Rendered) -> list[str]:
     return [rendered.text[start:end] for start, end in rendered.spans]
 
 
 def test_a_template_that_knows_tools_writes_them_in_its_own_way(renderer_of):
-    rendered = renderer_of(NATIVE).render(example_of(ROW))
-    assert not rendered.tools_as_text
+    rendered = render(renderer_of(NATIVE), example_of(ROW))
+    assert "tools_as_text" not in rendered.adapted
     assert rendered.text.startswith(
         '<|im_start|>system\n# Tools\n{"type": "function", "function": {"name": "add"'
     )
@@ -101,8 +106,8 @@ def test_a_template_that_knows_tools_writes_them_in_its_own_way(renderer_of):
     ],
 )
 def test_a_template_that_knows_none_gets_them_as_text(template, answers_as, tools_in, renderer_of):
-    rendered = renderer_of(template).render(example_of(ROW))
-    assert rendered.tools_as_text
+    rendered = render(renderer_of(template), example_of(ROW))
+    assert "tools_as_text" in rendered.adapted
     assert learned(rendered) == [f"{CALL_TEXT}<|im_end|>", "It is 2.<|im_end|>"]
     assert f'<|im_start|>{answers_as}\n{{"sum": 2}}<|im_end|>' in rendered.text
     asked = rendered.text[: rendered.spans[0][0]]
@@ -115,15 +120,15 @@ def test_a_template_that_knows_none_gets_them_as_text(template, answers_as, tool
 def test_the_tools_follow_what_the_system_says(renderer_of):
     row = {**ROW, "system": "Be brief."}
     for template in (WITH_DEFAULT, THREE_ROLES):
-        text = renderer_of(template).render(example_of(row)).text
+        text = render(renderer_of(template), example_of(row)).text
         assert text.startswith("<|im_start|>system\nBe brief.\n\nFunctions that can be called")
 
 
 def test_rows_without_tools_are_not_touched(renderer_of):
     row = {"conversations": [ROW["conversations"][0], ROW["conversations"][3]], "tools": "[]"}
     for template in (NATIVE, WITH_DEFAULT, STRICT):
-        rendered = renderer_of(template).render(example_of(row))
-        assert not rendered.tools_as_text
+        rendered = render(renderer_of(template), example_of(row))
+        assert "tools_as_text" not in rendered.adapted
         assert learned(rendered) == ["It is 2.<|im_end|>"]
 
 
@@ -131,9 +136,9 @@ def test_a_row_that_a_native_template_refuses_is_written_as_text(renderer_of):
     two = {**ROW, "conversations": [*ROW["conversations"]]}
     two["conversations"][1] = {"from": "function_call", "value": json.dumps([CALL, CALL])}
     renderer = renderer_of(ONE_CALL)
-    assert not renderer.render(example_of(ROW)).tools_as_text
-    rendered = renderer.render(example_of(two))
-    assert rendered.tools_as_text
+    assert not render(renderer, example_of(ROW)).adapted
+    rendered = render(renderer, example_of(two))
+    assert "tools_as_text" in rendered.adapted
     assert learned(rendered)[0] == f"{CALL_TEXT}\n{CALL_TEXT}<|im_end|>"
 
 
@@ -142,29 +147,29 @@ def test_a_call_that_a_native_template_leaves_out_is_written_as_text(renderer_of
     turn = {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]}
     row = {"messages": [{"role": "user", "content": "q"}, turn], "tools": [TOOL]}
     renderer = renderer_of(template)
-    assert not renderer.render(example_of(ROW)).tools_as_text
-    rendered = renderer.render(example_of(row))
-    assert rendered.tools_as_text
+    assert not render(renderer, example_of(ROW)).adapted
+    rendered = render(renderer, example_of(row))
+    assert "tools_as_text" in rendered.adapted
     assert learned(rendered) == [f"Let me see.\n{CALL_TEXT}<|im_end|>"]
 
 
 def test_what_is_said_before_a_call_stays(renderer_of):
     turn = {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]}
     row = {"messages": [{"role": "user", "content": "q"}, turn], "tools": [TOOL]}
-    rendered = renderer_of(WITH_DEFAULT).render(example_of(row))
+    rendered = render(renderer_of(WITH_DEFAULT), example_of(row))
     assert learned(rendered) == [f"Let me see.\n{CALL_TEXT}<|im_end|>"]
 
 
 def test_a_prompt_stays_without_loss_when_the_tools_add_a_message(renderer_of):
     user, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
     row = {"prompt": [user, answer, user], "completion": [{**answer, "content": "b"}], "tools": [TOOL]}
-    assert learned(renderer_of(WITH_DEFAULT).render(example_of(row))) == ["b<|im_end|>"]
+    assert learned(render(renderer_of(WITH_DEFAULT), example_of(row))) == ["b<|im_end|>"]
 
 
 def test_a_row_that_no_way_suits_is_a_problem_of_the_template(renderer_of):
     renderer = renderer_of("{% for m in messages %}{{ raise_exception('never') }}{% endfor %}")
     with pytest.raises(TemplateProblem, match="never"):
-        renderer.render(example_of(ROW))
+        render(renderer, example_of(ROW))
 
 
 TURNS = st.lists(
@@ -182,7 +187,7 @@ def test_loss_is_on_every_turn_of_the_assistant_and_on_no_other(renderer_of, tur
 
     row = {"conversations": [{"from": turn, "value": value(i)} for i, turn in enumerate(turns)]}
     renderer = renderer_of(NATIVE if native else WITH_DEFAULT)
-    found = learned(renderer.render(example_of({**row, "tools": [TOOL]})))
+    found = learned(render(renderer, example_of({**row, "tools": [TOOL]})))
     spoken = [i for i, turn in enumerate(turns) if turn in ("gpt", "function_call")]
     assert len(found) == len(spoken)
     for text, index in zip(found, spoken, strict=True):

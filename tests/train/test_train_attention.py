@@ -57,7 +57,7 @@ def rows_of(lengths: list[int], seed: int = 0) -> TokenizedSplit:
         mask = random.rand(length) < 0.5
         mask[0], mask[-1] = False, True
         ids = random.randint(0, VOCABULARY, length).astype(np.int32)
-        rows.append(TokenRow(ids=ids, mask=mask, truncated=False))
+        rows.append(TokenRow(ids, mask, False, len(ids), int(mask.argmax())))
     return TokenizedSplit.of(rows)
 
 

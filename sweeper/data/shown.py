@@ -1,0 +1,157 @@
+"""The first rows as the model gets them: what people look at before they train on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweeper.data.chat_template import ChatTemplate, TemplateProblem, stop_notes, unused_keys_note
+from sweeper.data.examples import Examples
+from sweeper.data.light_tokenizer import light_tokenizer
+from sweeper.data.problems import Problems
+from sweeper.data.render import Span
+from sweeper.data.tokenizer import Tokenizer, load_tokenizer
+from sweeper.data.tokens import TokenizedText, encode
+from sweeper.data.tools import Renderer
+from sweeper.spec import Facts, Settings, Space, row_warnings
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["ShownRow", "ShownRows", "show_rows", "shown_lines"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownRow:
+    """One sequence of tokens, as text."""
+
+    text: str
+    loss: tuple[Span, ...]
+    """Stretches of the text whose tokens carry loss: first character, and the one after the last."""
+    tokens: int
+    loss_tokens: int
+    source: str
+    """File and line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownRows:
+    """The first rows of a split, and what became of all."""
+
+    rows: tuple[ShownRow, ...]
+    trained: int
+    """Rows of one epoch."""
+    held_out: int
+    left_out: dict[str, int]
+    """Why rows are left out -> how many are."""
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def show_rows(space: Space, examples: Examples, split: str, count: int) -> ShownRows:
+    """The first ``count`` sequences of the ``train`` or ``eval`` split that are left at the file's length.
+
+    Needs no torch; transformers only where the tokenizer is not a local ``tokenizer.json``. ``examples`` are
+    the space's rows.
+
+    Raises: DataError, ModelError.
+    """
+    settings, closed = space.settings, space.closed
+    tokenizer = _tokenizer(settings)
+    renderer = Renderer(tokenizer, learn_template=settings.learn_template_text)
+    length, drop = closed["training.max_seq_len"], closed["training.overlong"] == "drop"
+    rows: list[ShownRow] = []
+    problems = Problems(settings.max_bad_rows)
+    for example in examples.train if split == "train" else examples.eval:
+        if len(rows) >= count:
+            break
+        try:
+            found = encode(example, renderer, tokenizer, length)
+        except TemplateProblem as problem:
+            problems.add_row(where=example.where, value="", rule=problem.rule, remedy=problem.remedy)
+            continue
+        rows += [_shown(one, example.where) for one in found if one.loss and not (drop and one.row.truncated)]
+    problems.raise_if_any()
+    return ShownRows(
+        rows=tuple(rows[:count]),
+        trained=space.facts.train_rows,
+        held_out=space.facts.eval_rows,
+        left_out=_left_out(examples, space.facts),
+        notes=(*_notes(examples, tokenizer, space.facts), *row_warnings(space)),
+    )
+
+
+def shown_lines(shown: ShownRows, *, colour: bool) -> Iterator[Text]:
+    """The same for a terminal: what carries loss in colour, or between « and » where there is none."""
+    from rich.text import Text
+
+    for row in shown.rows:
+        yield Text(f"{row.source}: {row.tokens:,} tokens, {row.loss_tokens:,} with loss", style="bold")
+        yield _coloured(row) if colour else Text(_marked(row))
+        yield Text("")
+    left_out = [f"{count:,} left out: {reason}" for reason, count in shown.left_out.items()]
+    yield Text("; ".join([f"{shown.trained:,} rows trained on, {shown.held_out:,} held out", *left_out]))
+    for note in shown.notes:
+        yield Text(f"note: {note}", style="yellow")
+
+
+def _tokenizer(settings: Settings) -> Tokenizer:
+    try:
+        light = light_tokenizer(settings.model_path, settings.chat_template)
+    except Exception:  # the real one tells what is wrong
+        light = None
+    return light or load_tokenizer(
+        settings.model_path,
+        chat_template=settings.chat_template,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def _shown(one: TokenizedText, where: str) -> ShownRow:
+    return ShownRow(
+        text=one.text,
+        loss=one.loss,
+        tokens=len(one.row.ids),
+        loss_tokens=int(one.row.mask.sum()),
+        source=where,
+    )
+
+
+def _left_out(examples: Examples, facts: Facts) -> dict[str, int]:
+    counts = {
+        "broken": facts.rows_bad,
+        "without an answer": facts.rows_without_answer,
+        "equal to a held-out row": facts.rows_leaked,
+        "left out by weight": examples.counts["rows_left_out_by_weight"],
+        "without an answer within max_seq_len": facts.rows_too_long,
+    }
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def _notes(examples: Examples, tokenizer: Tokenizer, facts: Facts) -> Sequence[str]:
+    if facts.eval_loss_tokens is not None:
+        return facts.data_notes
+    template = ChatTemplate(tokenizer)  # the sample could not be made, and its notes with it
+    keys = unused_keys_note(examples.message_keys, template.source)
+    return (*facts.data_notes, *keys, *stop_notes(template))
+
+
+def _marked(row: ShownRow) -> str:
+    out, last = [], 0
+    for start, end in row.loss:
+        out += [row.text[last:start], "«", row.text[start:end], "»"]
+        last = end
+    return "".join([*out, row.text[last:]])
+
+
+def _coloured(row: ShownRow) -> Text:
+    from rich.text import Text
+
+    text = Text(row.text, style="dim")
+    for start, end in row.loss:
+        text.stylize("not dim bold green", start, end)
+    return text
