@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sweeper.spec import rules
 from sweeper.spec.config import Objective
 from sweeper.spec.duration import duration_text
+from sweeper.spec.facts import Facts
 from sweeper.spec.fields import TRIAL_SECTIONS, leaves, short_name
 from sweeper.spec.metrics import metric_name
 from sweeper.spec.row_warnings import left_out_notes, row_warnings

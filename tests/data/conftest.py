@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_helpers import mark, save_tokenizer
 from typer.testing import CliRunner
 
 from sweeper.cli.app import app
@@ -19,48 +20,6 @@ CHATML = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-CORPUS = [
-    "How many eggs does the duck lay every day, and what is the price of a dozen at the market?",
-    "system user assistant tool question answer instruction output prompt completion",
-    "The quick brown fox jumps over the lazy dog. 0123456789 + - * / = $ % é ü 日本 🙂",
-    "def add(a, b):\n\treturn a + b\n\nSELECT name, COUNT(*) FROM orders GROUP BY name;",
-]
-
-
-def save_tokenizer(
-    folder: Path,
-    *,
-    chat_template: str | None,
-    eos: str | None = "<|im_end|>",
-    bos: str = "",
-    markers: tuple[str, ...] = (),
-) -> Path:
-    """A byte-level BPE tokenizer of a few hundred tokens, saved as a model's folder has it; ``markers`` are
-    tokens more."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.train_from_iterator(
-        CORPUS * 4,
-        trainers.BpeTrainer(
-            vocab_size=420,
-            special_tokens=["<|im_start|>", "<|im_end|>", "<|pad|>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    backend.add_special_tokens([*markers])
-    special = {"eos_token": eos, "bos_token": bos or None, "pad_token": "<|pad|>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
-    tokenizer.chat_template = chat_template
-    tokenizer.save_pretrained(folder)
-    vocab = 420 + len(set(markers) - {"<|im_start|>", "<|im_end|>"})
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": vocab, "max_position_embeddings": 512}
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -103,13 +62,6 @@ def shown(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return told
 
     return show
-
-
-def mark(text: str, stretches: list[tuple[int, int]]) -> str:
-    """The text with each stretch between « and »."""
-    for start, end in reversed(stretches):
-        text = f"{text[:start]}«{text[start:end]}»{text[end:]}"
-    return text
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from chat_families import FAMILIES
-from conftest import mark, save_tokenizer
+from data_helpers import mark, save_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import save_tokenizer
+from data_helpers import save_tokenizer
 
 from sweeper.data import gather_facts, load_tokenizer, prepare
 from sweeper.errors import DataError, SpaceFileError
