@@ -66,6 +66,17 @@ class ChatTemplate:
 
         Raises: TemplateProblem.
         """
+        written = _in_parts(messages) if self._wants_parts else messages
+        return self._apply(written, tools, options, invite=invite)
+
+    def _apply(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Tool] = (),
+        options: Mapping[str, Any] | None = None,
+        *,
+        invite: bool = False,
+    ) -> str:
         try:
             # As a batch of one: a conversation of no turns, before an opening answer, is refused by itself.
             (text,) = self.tokenizer.apply_chat_template(
@@ -97,6 +108,24 @@ class ChatTemplate:
         return self.text(messages, tools, options).removesuffix(self.turn_end.closing)
 
     @cached_property
+    def _wants_parts(self) -> bool:
+        """Whether it takes contents as lists of parts only, as templates of vision models do.
+
+        Raises: TemplateProblem where it leaves out what is said in either form.
+        """
+        talk = [_user(_ASKED), Message(role="assistant", content=_SAID)]
+        plain, parts = self._tried(talk), self._tried(_in_parts(talk))
+        if plain is not None and _SAID in plain:
+            return _ASKED not in plain and _ASKED in (parts or "") and _SAID in (parts or "")
+        if parts is not None and _SAID in parts:
+            return True
+        if plain is not None:
+            raise TemplateProblem(
+                "the chat template leaves out what messages say", "name another chat_template"
+            )
+        return False  # it refuses this conversation, and will say why for each row
+
+    @cached_property
     def source(self) -> str:
         """The jinja text; of several named ones all."""
         template = self.tokenizer.chat_template
@@ -111,17 +140,17 @@ class ChatTemplate:
     def writes_reasoning(self) -> bool:
         """Whether it writes what a message has as its reasoning."""
         answer = with_reasoning(Message(role="assistant", content=_SAID), _THOUGHT)
-        return _THOUGHT in (self._tried(_user(_ASKED), answer) or "")
+        return _THOUGHT in (self._probe(_user(_ASKED), answer) or "")
 
     @cached_property
     def turn_end(self) -> TurnEnd:
         """What follows an answer."""
         answer = Message(role="assistant", content=_SAID)
-        alone = self._tried(_user(_ASKED), answer)
+        alone = self._probe(_user(_ASKED), answer)
         if alone is None or _SAID not in alone:
             return TurnEnd("<>")  # nothing is known: the end of the text is where a turn ends
         suffix = alone.rpartition(_SAID)[2]
-        more = self._tried(_user(_ASKED), answer, _user(_NEXT)) or ""
+        more = self._probe(_user(_ASKED), answer, _user(_NEXT)) or ""
         between = more.rpartition(_SAID)[2].partition(_NEXT)[0] if _SAID in more else ""
         closing = next((token for token in self._added_tokens if token and suffix.endswith(token)), "")
         kept = suffix.removesuffix(closing)
@@ -142,11 +171,19 @@ class ChatTemplate:
     def _added_tokens(self) -> tuple[str, ...]:
         return tuple(map(str, self.tokenizer.get_added_vocab()))
 
-    def _tried(self, *messages: Message) -> str | None:
+    def _tried(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
         try:
-            return self.text(messages)
+            return self._apply(messages)
         except TemplateProblem:
             return None
+
+    def _probe(self, *messages: Message) -> str | None:
+        return self._tried(_in_parts(messages) if self._wants_parts else messages)
+
+
+def _in_parts(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages with their contents as a list of one text part."""
+    return [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in messages]
 
 
 def _user(text: str) -> Message:

@@ -222,6 +222,20 @@ def test_a_template_that_ends_no_turn_still_teaches_to_stop(shown, tmp_path, wri
     assert "cannot learn where to stop" in notes["nothing"]
 
 
+def test_a_template_that_takes_parts_only_gets_parts(first):
+    parts = NO_SYSTEM.replace(
+        "{{ m.content }}",
+        "{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}",
+    )
+    (marked,), _ = first(parts, user("0+1?"), answer("1"))
+    assert marked == f"<|user|>\n0+1?{END}\n<|assistant|>\n«1{END}»\n"
+
+
+def test_a_template_that_leaves_out_what_is_said_is_refused(first):
+    with pytest.raises(DataError, match="leaves out what messages say"):
+        first(NO_SYSTEM.replace("{{ m.content }}", ""), user("q"), answer("a"))
+
+
 @pytest.mark.parametrize(
     "pair",
     [
