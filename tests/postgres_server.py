@@ -9,10 +9,11 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
+
+from waiting import HANGS_AFTER_S, eventually
 
 USER = "sweep_owner"
 PASSWORD = "Zw9/k@Qm:7#v%x&Lp+3T"
@@ -54,16 +55,14 @@ class Postgres:
             stderr=subprocess.DEVNULL,
             **_unprivileged(),
         )
-        deadline = time.monotonic() + 30
-        while not self._answers():
-            assert time.monotonic() < deadline and self._server.poll() is None
-            time.sleep(0.05)
+        assert eventually(lambda: self._answers() or self._server.poll() is not None)
+        assert self._server.poll() is None
 
     def stop(self) -> None:
         """At once: whoever is connected is thrown out."""
         if self._server is not None:
             self._server.send_signal(signal.SIGINT)
-            self._server.wait(timeout=30)
+            self._server.wait(timeout=HANGS_AFTER_S)
             self._server = None
 
     def __enter__(self) -> Postgres:

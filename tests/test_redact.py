@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from waiting import eventually
 
 from sweeper.redact import Redactor, is_struck, masked
 
@@ -85,10 +85,8 @@ def test_a_killed_process_leaves_its_last_words_in_the_log_without_secrets(tmp_p
     environment = os.environ | {"HF_TOKEN": TOKEN}
     done = subprocess.run(command, env=environment, start_new_session=True, capture_output=True)
     assert done.returncode == -getattr(signal, how)
-    deadline = time.monotonic() + 20
-    while b"the last words" not in (text := log.read_bytes()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert b"the last words: *** and" in text
+    assert eventually(lambda: b"the last words: *** and" in log.read_bytes())
+    text = log.read_bytes()
     assert b"child *** ***\n" in text
     assert b"bytes \xff\n" in text
     assert b"x" * 70000 + b"***\r" in text

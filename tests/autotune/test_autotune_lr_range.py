@@ -14,7 +14,7 @@ from sweeper.spec import Choice, LogUniform
 
 LOW, HIGH = 1e-7, 1e-1
 LRS = np.geomspace(LOW, HIGH, STEPS)
-steady = settings(deadline=None, max_examples=200, derandomize=True)
+steady = settings(max_examples=200, derandomize=True)
 
 
 def falling(untrained=3.0, floor=1.0, middle=1e-4, decades=0.5):

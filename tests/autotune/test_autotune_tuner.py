@@ -122,7 +122,7 @@ def test_a_stage_that_lost_is_not_probed_again_with_other_rows(rows, quick_confi
     assert (best.levers.zero_stage, best.levers.per_device_batch_size) != tried[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     batch=st.sampled_from([6, 8, 12, 32]),
     overhead=st.floats(0.0001, 1.0),
@@ -245,7 +245,7 @@ def test_an_unlucky_figure_close_to_the_fastest_is_measured_again(rows, quick_co
 
 
 @given(st.lists(st.floats(0.5, 2.0), min_size=4, max_size=4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_machine_that_others_keep_busy_misleads_no_more_than_a_quiet_one(rows, quick_config, slower):
     """Each probe meets another crowd, which slows the yardstick down as it does the steps."""
     config = quick_config(per_device_batch_size=32)

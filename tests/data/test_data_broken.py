@@ -110,7 +110,7 @@ def test_a_broken_first_line_is_left_out_like_any_other(title, tmp_path):
     assert is_whole(examples, len(GOOD) + 1)
 
 
-@settings(deadline=None, max_examples=80, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(
     st.lists(
         st.sampled_from(
@@ -315,9 +315,7 @@ def test_a_line_of_100_mb_is_a_bad_row_and_takes_memory_twice_its_size_at_most(w
         for _ in range(100):
             stream.write(b"a" * 10**6)
         stream.write(b'", "answer": "b"}\n' + GOOD[1].encode() if whole else b"")
-    done = subprocess.run(
-        [sys.executable, "-c", _READ, str(file)], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", _READ, str(file)], capture_output=True, text=True)
     rows, bad, memory_mib = map(int, done.stdout.split())
     assert (rows, bad) == (2 if whole else 1, 1), done.stderr
     assert memory_mib < 250

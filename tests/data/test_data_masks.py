@@ -92,7 +92,7 @@ def test_without_an_end_token_a_blank_line_ends_the_answer(plain_model):
 
 
 @given(turns=TURNS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_spans_of_a_template_are_exactly_the_answers(chat_tokenizer, turns):
     rendered = render(messages(*turns), chat_tokenizer)
     said = [content + "<|im_end|>" for role, content in turns if role == "assistant"]
@@ -100,7 +100,7 @@ def test_the_spans_of_a_template_are_exactly_the_answers(chat_tokenizer, turns):
 
 
 @given(turns=TURNS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_tokens_that_are_learned_spell_exactly_the_answers(chat_tokenizer, turns):
     # An answer that starts with white space may share its first token with the line end before it.
     turns = [(role, content.lstrip()) for role, content in turns]
@@ -110,7 +110,7 @@ def test_the_tokens_that_are_learned_spell_exactly_the_answers(chat_tokenizer, t
 
 
 @given(turns=TURNS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_plainly_rendered_spans_are_exactly_the_answers(plain_tokenizer, turns):
     rendered = render(messages(*turns), plain_tokenizer)
     said = [content + "<|im_end|>" for role, content in turns if role == "assistant"]

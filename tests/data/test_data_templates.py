@@ -74,7 +74,7 @@ def test_a_named_template_is_used_instead_of_the_models_own(name, chat_model):
         max_size=6,
     )
 )
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 def test_every_named_template_only_adds_text(name, plain_model_templates, turns):
     messages = tuple(Message(role=role, content=content) for role, content in turns)
     (rendered,) = render_conversation(Example(messages, ""), plain_model_templates[name])

@@ -179,7 +179,7 @@ SAID = st.text(alphabet=st.sampled_from("ab .,{}\"é🙂'1"), min_size=1, max_si
 
 
 @given(turns=TURNS, said=st.lists(SAID, min_size=7, max_size=7), native=st.booleans())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 def test_loss_is_on_every_turn_of_the_assistant_and_on_no_other(renderer_of, turns, said, native):
     def value(index: int) -> str:
         call = {"name": "add", "arguments": {"x": said[index]}}

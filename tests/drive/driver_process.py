@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+
+from waiting import HANGS_AFTER_S
 
 from sweeper.drive import SweepResult
 
-__all__ = ["Driver", "eventually", "facts_of"]
-
-_WITHIN_S = 240
+__all__ = ["Driver", "facts_of"]
 
 
 class Driver:
@@ -36,7 +34,7 @@ class Driver:
 
     def end(self) -> int:
         self.said += self.process.stdout.read()
-        return self.process.wait(timeout=_WITHIN_S)
+        return self.process.wait(timeout=HANGS_AFTER_S)
 
 
 def facts_of(result: SweepResult) -> list[tuple[object, ...]]:
@@ -45,10 +43,3 @@ def facts_of(result: SweepResult) -> list[tuple[object, ...]]:
         (trial.number, trial.state, trial.values, [e.metrics["eval/loss"] for e in trial.evaluations])
         for trial in result.trials
     ]
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 30) -> bool:
-    deadline = time.monotonic() + within_s
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return holds()

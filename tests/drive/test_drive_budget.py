@@ -277,7 +277,7 @@ def record_of(space, number: int, epochs: int, *, pace: float, rest_s: float, st
     )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     pace=st.floats(1e-4, 1.0),
     rest_s=st.floats(0, 100),

@@ -23,6 +23,7 @@ def test_a_sweep_with_a_time_budget_ends_by_it_and_cuts_no_trial_that_fits(tmp_p
             f"search.trials={ASKED}",
             "search.stopper=none",
             "resources.max_concurrent=1",
+            "resources.cpus_per_rank=1",
             "training.epochs=[0.25, 0.5]",
             "objective.evaluations=2",
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from mlflow_content import assert_equal_to_ledger, mlflow_content
 from typer.testing import CliRunner
+from waiting import HANGS_AFTER_S
 
 from sweeper.cli import app
 from sweeper.data import gather_facts
@@ -169,27 +171,25 @@ def test_the_command_says_what_was_missing(begin):
     assert "mlflow.db has 1 trials, " in shown.stdout
 
 
-def test_a_sync_that_mlflow_does_not_take_fails_in_seconds(begin):
+def test_a_sync_that_mlflow_does_not_take_gives_up_and_says_why(begin):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{closed.getsockname()[1]}"
         _, folder, ledger, mirror, _ = begin(tracking={"mlflow_uri": uri})
         mirror.close(0)
         ledger.note_sweep(state="finished")
-        began = time.monotonic()
         with pytest.raises(SweeperError, match=r"cannot be reached .*Connection refused"):
-            sync_sweep(folder.root)
-        assert time.monotonic() - began < 30
+            sync_sweep(folder.root)  # without a limit of time: it gives up by itself
 
 
 class Slow(BaseHTTPRequestHandler):
-    """A store that needs 5 s for each call, and then has no time."""
+    """A store that answers nobody until it is let go, and then has no time."""
 
-    calls = 0
+    asked, let_go = threading.Event(), threading.Event()
 
     def answer(self) -> None:
-        Slow.calls += 1
-        time.sleep(5)
+        Slow.asked.set()
+        Slow.let_go.wait()
         self.send_error(503)
 
     do_GET = do_POST = answer
@@ -202,24 +202,13 @@ def test_the_thread_that_commits_never_waits_for_a_slow_mlflow(begin):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{server.server_address[1]}"
         space, folder, ledger, mirror, recorder = begin(search__trials=15, tracking={"mlflow_uri": uri})
-        until = time.monotonic() + 60
-        while not Slow.calls and time.monotonic() < until:
-            time.sleep(0.05)  # mlflow is being imported
-        assert Slow.calls
-        slowest_s = 0.0
-        began = time.monotonic()
+        assert Slow.asked.wait(HANGS_AFTER_S)  # mlflow is being imported
         for _ in range(15):
-            before = time.monotonic()
-            train(recorder)
-            slowest_s = max(slowest_s, time.monotonic() - before)
-        elapsed_s = time.monotonic() - began
-        assert slowest_s < 4, "a trial's records waited for a call of 5 s"
-        assert elapsed_s < 5 * 15 / 4
+            train(recorder)  # while the call is under way
         finish(space, folder, ledger)
         mirror.conclude("finished")
-        began = time.monotonic()
-        warnings = mirror.close(600)
-        assert time.monotonic() - began < 20
+        Slow.let_go.set()
+        warnings = mirror.close(math.inf)
         server.shutdown()
     assert len(warnings) == 1
     assert uri in warnings[0] and warnings[0].endswith(f"with: sweeper sync {folder.root}")

@@ -7,17 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow_content import assert_equal_to_ledger, mlflow_content
+from waiting import eventually
 
 from sweeper.drive import sync_sweep
 
-PATIENCE_S = 180
 COMMAND = """
 from sweeper.cli import main
 from sweeper.track import tracker
@@ -45,10 +44,8 @@ class Server:
             self._process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, cwd=self._folder, start_new_session=True
             )
-        until = time.monotonic() + PATIENCE_S
-        while not self._answers():
-            assert time.monotonic() < until and self._process.poll() is None
-            time.sleep(0.2)
+        assert eventually(lambda: self._answers() or self._process.poll() is not None)
+        assert self._process.poll() is None
 
     def _answers(self) -> bool:
         try:
@@ -72,27 +69,24 @@ class Sweep:
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
-        self.said: list[tuple[float, str]] = []
+        self.said: list[str] = []
 
     def wait_for(self, words: str) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said.append((time.monotonic(), line))
+            self.said.append(line)
             if words in line:
                 return
         pytest.fail(f"never said {words!r}: {self.text}")
 
-    def end(self) -> float:
-        """Reads on to the end; the seconds from the end of the last trial to that of the command."""
+    def end(self) -> None:
         assert self.process.stdout is not None
-        self.said += [(time.monotonic(), line) for line in self.process.stdout]
+        self.said += self.process.stdout
         assert self.process.wait() == 0, self.text
-        trials_ended = [when for when, line in self.said if " done: " in line]
-        return time.monotonic() - trials_ended[-1]
 
     @property
     def text(self) -> str:
-        return "".join(line for _, line in self.said)
+        return "".join(self.said)
 
 
 @pytest.fixture
@@ -118,10 +112,7 @@ def test_a_server_that_is_down_comes_up_is_killed_and_comes_back_has_everything_
 
     sweep.wait_for("trial 1 starts")  # the sweep has not waited for it
     start_server()
-    until = time.monotonic() + PATIENCE_S
-    while not is_there(server.uri, "trial-0"):
-        assert time.monotonic() < until
-        time.sleep(0.2)
+    assert eventually(lambda: is_there(server.uri, "trial-0"))
     server.kill()
     sweep.wait_for("trial 3 starts")
     start_server()
@@ -155,7 +146,7 @@ def test_a_driver_and_a_server_that_are_killed_lose_nothing_once_the_sweep_is_re
     resumed = Sweep("resume", str(out))
     resumed.wait_for("trial 3 starts")
     server.kill()
-    assert resumed.end() < 45
+    resumed.end()
     (warning,) = [line for line in resumed.text.split("\n") if line.startswith("warning:")]
     assert "cannot be reached" in warning and warning.endswith(f"sweeper sync {out}")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
-from driver_process import Driver, eventually, facts_of
+from driver_process import Driver, facts_of
+from waiting import eventually
 
 from sweeper.data import gather_facts
 from sweeper.drive import open_sweep, resume_sweep, run_sweep, sweep_state
@@ -48,7 +48,7 @@ def test_a_driver_that_is_killed_costs_nothing_and_leaves_nobody_behind(
     if MOMENTS[moment]:
         driver.until(MOMENTS[moment])
     else:
-        assert eventually(folder.space_file.exists, 60)
+        assert eventually(folder.space_file.exists)
     driver.process.kill()
     driver.end()
     ranks = marked(folder.processes_dir)
@@ -193,9 +193,8 @@ def test_the_second_signal_ends_it_at_once_and_it_can_be_resumed(space_file, und
     os.killpg(driver.process.pid, signal.SIGINT)  # as a terminal does
     driver.until("interrupt again to stop at once")
     os.killpg(driver.process.pid, signal.SIGINT)
-    began = time.monotonic()
     assert driver.end() == 130, driver.said
-    assert time.monotonic() - began < 25
+    assert "has not answered" not in driver.said, "it has waited for the stopped rank"
     assert eventually(lambda: not is_running(rank))
     assert facts_of(resume_sweep(folder.root)) == facts_of(undisturbed)
 

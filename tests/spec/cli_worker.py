@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_START_LIMIT_S = 120.0
+_START_LIMIT_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Outcome:
 class CommandLine:
     """Runs commands in ``folder``, one after another; ``hang_s`` is when one is given up."""
 
-    def __init__(self, folder: Path, *, hang_s: float = 20.0) -> None:
+    def __init__(self, folder: Path, *, hang_s: float = 300.0) -> None:
         self._folder, self._hang_s = folder, hang_s
         self._child: subprocess.Popen[bytes] | None = None
 

@@ -242,7 +242,6 @@ anything = st.recursive(
 
 
 @settings(
-    deadline=None,
     derandomize=True,
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

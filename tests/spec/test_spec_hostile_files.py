@@ -94,7 +94,9 @@ def test_a_process_of_its_own_says_the_same(words, title, folder):
     file = folder / "own.yaml"
     file.write_bytes(KEPT[title].make())
     done = subprocess.run(
-        [sys.executable, "-m", "sweeper", *words, file.name], cwd=folder, capture_output=True, timeout=120
+        [sys.executable, "-m", "sweeper", *words, file.name],
+        cwd=folder,
+        capture_output=True,
     )
     file.unlink()
     assert done.returncode == 2
@@ -105,7 +107,7 @@ def test_a_process_of_its_own_says_the_same(words, title, folder):
 def test_a_hang_a_traceback_and_a_dead_process_are_seen(folder):
     """The worker that everything above rests on."""
     (folder / "ending.py").write_text("import os\nos._exit(3)\n")
-    (folder / "waiting.py").write_text("import time\ntime.sleep(60)\n")
+    (folder / "waiting.py").write_text("import time\ntime.sleep(600)\n")
     (folder / "s.yaml").write_text("name: t\nmodel_path: model\ndata_path: rows.jsonl\n")
     with CommandLine(folder, hang_s=1.0) as command:
         assert "died" in command("validate", "s.yaml", "--set", "evaluation.metrics=[ending:f]").told

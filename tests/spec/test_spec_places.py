@@ -80,7 +80,7 @@ def test_the_plan_says_that_it_is_measured(tmp_path):
     assert dict(plan.summary())["machine"].startswith("as many at once as are fastest, 1 rank")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(cpus=st.integers(1, 64), dp=st.sampled_from([1, 2, 3]), trials=st.integers(1, 40), data=st.data())
 def test_ranks_side_by_side_never_have_more_cores_than_there_are(tmp_path, cpus, dp, trials, data):
     text = f"training: {{lr: auto}}\nparallel: {{dp: {dp}}}\nsearch: {{trials: {trials}}}\n"

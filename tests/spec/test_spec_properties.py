@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spec_helpers import FACTS, load_text
 
@@ -15,9 +15,7 @@ from sweeper.spec import Choice, IntRange, Scheduler, Space, dump_config
 from sweeper.spec.duration import duration_text, parse_duration_s
 from sweeper.spec.fields import leaves
 
-steady = settings(
-    deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+steady = settings(max_examples=60, derandomize=True)
 
 
 def _range(low: float, high: float) -> st.SearchStrategy[dict[str, Any]]:

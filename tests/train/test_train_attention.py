@@ -92,7 +92,7 @@ def test_each_row_of_a_sequence_has_the_loss_that_it_has_alone(model_type):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(lengths=st.lists(st.integers(2, 40), min_size=1, max_size=8), seed=st.integers(0, 1000))
 def test_whatever_the_rows_none_changes_another(lengths, seed):
     with torch.no_grad():

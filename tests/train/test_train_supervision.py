@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 
 import psutil
 import pytest
+from waiting import HANGS_AFTER_S
 
 from sweeper.errors import CheckpointError, TrialLostError, TrialOutOfMemoryError
 from sweeper.train import group as group_module
@@ -85,10 +85,8 @@ def test_a_rank_that_is_killed_ends_the_group_with_its_name_and_last_words(
     with log.open("a") as file:
         file.write("the last thing that it said\n")
     soon(lambda: os.kill(pids[1], signal.SIGKILL))
-    began = time.monotonic()
     with pytest.raises(TrialLostError, match=rf"rank 1 \(process {pids[1]} on .*died.*the last thing"):
         group.advance()
-    assert time.monotonic() - began < 20
     group.shut_down()
     assert not any(map(is_running, pids))
 
@@ -195,7 +193,7 @@ def test_the_processes_of_a_driver_that_is_gone_are_found_and_ended(tmp_path):
         bystander = next(tmp_path.iterdir())
         (tmp_path / f"{bystander.name.rpartition('-')[0]}-1").write_text("0")  # a number taken by another
         assert reap(tmp_path) == [process.pid]
-        assert process.wait(timeout=5) == -signal.SIGKILL
+        assert process.wait(timeout=HANGS_AFTER_S) == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
     assert reap(tmp_path) == []
 
