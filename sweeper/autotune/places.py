@@ -13,7 +13,7 @@ from sweeper.autotune.candidates import ROOM
 from sweeper.autotune.speed import Speed
 from sweeper.autotune.store import hardware_text, read_finding, shape_text
 from sweeper.autotune.tuning import Tuning
-from sweeper.spec import Config
+from sweeper.spec import Config, read_record
 
 __all__ = [
     "Places",
@@ -86,8 +86,8 @@ class Places:
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> Places:
-        """Raises TypeError, KeyError for what another version wrote."""
-        return cls(**{**tree, "tried": tuple(Tried(**one) for one in tree["tried"])})
+        """Raises ValueError for what no version wrote."""
+        return read_record(cls, tree)
 
 
 def next_count(tried: Sequence[Tried], most: int, *, devices: int = 1) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from sweeper.autotune.tuning import Tuning
 from sweeper.data import model_fingerprint
-from sweeper.spec import SYSTEM, Config, write_whole
+from sweeper.spec import SYSTEM, Config, lasting_tree, write_whole
 
 __all__ = [
     "cache_file",
@@ -43,7 +43,7 @@ def shape_text(config: Config, measured: frozenset[str]) -> str:
         "lora": bool(training.lora),
         "precision": memory.precision,
         "ds": memory.config,
-        "parallel": config.parallel.model_dump(),
+        "parallel": lasting_tree(config.parallel, "parallel"),
         "cpus_per_rank": config.resources.cpus_per_rank,
         "gpus_per_rank": config.resources.gpus_per_rank,
         "memory_limit_gib": config.resources.memory_limit_gib,
@@ -89,12 +89,15 @@ F = TypeVar("F", bound=Finding)
 
 
 def read_finding(shape: str, from_dict: Callable[[dict[str, Any]], F]) -> F | None:
-    """None where there is none, or one of another version; ``from_dict`` may raise TypeError, KeyError."""
+    """None where there is none, or one of another version: it is measured again. A sweep's own ledger is read
+    more patiently, as what it has decided stays. ``from_dict`` may raise ValueError."""
     try:
-        found = from_dict(json.loads(cache_file(shape).read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError):
+        tree = json.loads(cache_file(shape).read_bytes())
+        found = from_dict(tree)
+    except (OSError, ValueError):
         return None
-    return found if found.shape == shape else None
+    is_whole = json.loads(json.dumps(found.to_dict())) == tree
+    return found if is_whole and found.shape == shape else None
 
 
 def write_finding(finding: Finding) -> Path:

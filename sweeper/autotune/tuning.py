@@ -7,7 +7,7 @@ from typing import Any
 
 from sweeper.autotune.memory import Calibration
 from sweeper.autotune.speed import Speed
-from sweeper.spec import Levers
+from sweeper.spec import Levers, read_record
 
 __all__ = ["ProbeRecord", "Tuning"]
 
@@ -64,13 +64,5 @@ class Tuning:
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> Tuning:
-        """Raises TypeError, KeyError for what another version wrote."""
-        nested = {
-            "levers": Levers(**tree["levers"]),
-            "speed": Speed(**tree["speed"]),
-            "calibration": Calibration(**tree["calibration"]),
-            "probes": tuple(
-                ProbeRecord(**{**one, "levers": Levers(**one["levers"])}) for one in tree["probes"]
-            ),
-        }
-        return cls(**{**tree, **nested})
+        """Raises ValueError for what no version wrote."""
+        return read_record(cls, tree)

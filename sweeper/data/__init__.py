@@ -6,6 +6,7 @@ that use them.
 
 from sweeper.data.batches import NO_LOSS, Batch, arrange, batch_plan, best_fit, collate, sequences
 from sweeper.data.cache import TokenizedData, TokenizedSplit
+from sweeper.data.compare import Rows, difference, made_beside, stored_rows
 from sweeper.data.examples import Examples
 from sweeper.data.facts import gather_facts
 from sweeper.data.model import model_folder
@@ -21,6 +22,7 @@ __all__ = [
     "Examples",
     "LengthSample",
     "RowSample",
+    "Rows",
     "ShownRow",
     "ShownRows",
     "TokenizedData",
@@ -29,8 +31,10 @@ __all__ = [
     "batch_plan",
     "best_fit",
     "collate",
+    "difference",
     "gather_facts",
     "load_tokenizer",
+    "made_beside",
     "model_fingerprint",
     "model_folder",
     "prepare",
@@ -40,6 +44,7 @@ __all__ = [
     "sequences",
     "show_rows",
     "shown_lines",
+    "stored_rows",
     "tokenized",
     "untrusted",
 ]

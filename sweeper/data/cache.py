@@ -11,12 +11,14 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.data.compare import content_hash, stored_rows
 from sweeper.data.tokens import TokenRow
 from sweeper.data.tools import ADAPTATIONS
 from sweeper.errors import DataError, Problem
@@ -95,7 +97,10 @@ class TokenizedData:
     eval: TokenizedSplit
     fingerprint: str
     """Changes with the rows, their weights and formats, the tokenizer, the chat template, the split,
-    max_seq_len, and with what becomes of overlong and broken rows."""
+    max_seq_len, and with what becomes of overlong and broken rows; and with the versions of this package
+    and its libraries that could make other rows of them."""
+    content: str
+    """Hash of the rows themselves: their token ids, and which of them carry loss."""
     pad_id: int
     max_seq_len: int
     """No row has more tokens."""
@@ -150,6 +155,7 @@ class TokenizedData:
                 train=TokenizedSplit.open(folder, "train"),
                 eval=TokenizedSplit.open(folder, "eval"),
                 fingerprint=meta["fingerprint"],
+                content=meta.get("content") or _content_of(folder),
                 pad_id=meta["pad_id"],
                 max_seq_len=meta["max_seq_len"],
                 counts=meta["counts"],
@@ -180,14 +186,15 @@ def write_cache(
 ) -> None:
     """Makes the folder in one step; when another process was faster, its (equal) folder stays.
 
-    ``meta`` holds the other fields of ``TokenizedData``.
+    ``meta`` holds the other fields of ``TokenizedData`` but for the hash of its content.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name[:12]}-", dir=folder.parent))
     try:
         train.save(partial, "train")
         eval.save(partial, "eval")
-        (partial / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        content = {"content": content_hash(train, eval)}
+        (partial / _META).write_text(json.dumps(meta | content, indent=1), encoding="utf-8")
         if bad_rows:
             text = "".join(f"{problem}\n" for problem in bad_rows)
             (partial / _BAD_ROWS).write_text(text, encoding="utf-8")
@@ -195,6 +202,14 @@ def write_cache(
         _rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@lru_cache(maxsize=64)
+def _content_of(folder: Path) -> str:
+    """Of a cache that does not say it, since it is older; read once in a process."""
+    rows = stored_rows(folder)
+    assert rows is not None  # it has been opened
+    return rows.content
 
 
 def _rename(partial: Path, folder: Path) -> None:

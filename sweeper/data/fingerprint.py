@@ -21,7 +21,8 @@ from sweeper.spec import Config
 __all__ = ["data_fingerprint", "prepared_fingerprint", "tokenizer_fingerprint"]
 
 _CACHE_VERSION = 3
-"""Raised whenever the same input gives other arrays."""
+"""Raised whenever the same input may give other arrays. What was begun before then goes on where its rows
+come out the same all the same (``TokenizedData.content``), and is refused with the difference where not."""
 
 _CHUNK_BYTES = 2**20
 _GGUF_HEAD_BYTES = 2**26

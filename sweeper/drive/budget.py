@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sweeper.autotune import Limit, Speed, limit_of, trial_tokens
 from sweeper.data import LengthSample
 from sweeper.search import TrialRecord, TrialState
-from sweeper.spec import Config, Space, Values, size_of
+from sweeper.spec import Config, Space, Values, read_config, size_of
 
 __all__ = ["TOLERANCE", "Budget", "Forecast"]
 
@@ -229,4 +229,4 @@ def _shape(config: Config) -> tuple[int, int]:
 def _shape_of(record: TrialRecord) -> tuple[int, int]:
     """As noted by the driver: out of memory may have made it smaller than what was asked."""
     noted = record.attributes.get("config")
-    return _shape(Config.model_validate(noted)) if noted else (0, 0)
+    return _shape(read_config(noted)) if noted else (0, 0)

@@ -15,6 +15,7 @@ from sweeper.data import gather_facts
 from sweeper.drive.lock import locked, usable
 from sweeper.drive.lr_range import with_tested_range
 from sweeper.drive.quiet import quiet
+from sweeper.drive.rows import require_same_rows
 from sweeper.drive.stored import store_space, stored_space, study_url, this_driver
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
 from sweeper.search import Ledger, TrialRecord, absolute_address, check_sampler, check_storage
@@ -23,6 +24,7 @@ from sweeper.spec import (
     Space,
     SweepFolder,
     load_space,
+    mark_format,
     require_hardware,
     require_metrics,
     require_open,
@@ -90,7 +92,8 @@ def resume_sweep(root: Path) -> SweepResult:
     """Go on with a sweep whose driver ended; finished trials stay as they are, unfinished ones go on.
 
     Raises:
-        UserError: there is no sweep in the folder, or another driver is at work on it.
+        UserError: there is no sweep in the folder, another driver is at work on it, it is one of a newer
+            version, or its data comes out otherwise than when it began.
     """
     began_s = time.monotonic()
     folder = SweepFolder(root)
@@ -100,6 +103,8 @@ def resume_sweep(root: Path) -> SweepResult:
         url = study_url(space, folder)
         ledger = Ledger.open(url, space) if Ledger.exists(url, space) else _new_ledger(url, space)
         with quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person:
+            require_same_rows(space, ledger, folder, lambda text: print(text, file=person, flush=True))
+            mark_format(folder)
             return _conduct(space, folder, ledger, person, began_s)
 
 
@@ -178,4 +183,4 @@ def _refuse_existing(folder: SweepFolder) -> None:
 def _debris(folder: SweepFolder) -> set[Path]:
     """What a driver leaves that died before it had stored what was asked."""
     tested = {folder.cache_dir, folder.lr_range_file, folder.lr_range_picture}
-    return {folder.lock_file, folder.logs_dir, folder.facts_file, *tested}
+    return {folder.lock_file, folder.logs_dir, folder.facts_file, folder.format_file, *tested}

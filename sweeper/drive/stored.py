@@ -9,8 +9,6 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from sweeper.drive.lock import is_locked
 from sweeper.errors import SweepFolderError
 from sweeper.redact import STRUCK, is_struck
@@ -19,8 +17,11 @@ from sweeper.spec import (
     Facts,
     Space,
     SweepFolder,
+    begun_format,
     dump_config,
     load_space,
+    mark_format,
+    read_record,
     read_secrets,
     write_secrets,
     write_whole,
@@ -41,11 +42,12 @@ _STORAGE_VARIABLE = "SWEEPER_STORAGE"
 
 
 def store_space(space: Space, folder: SweepFolder) -> None:
-    """Write what was asked with the defaults resolved, and the facts that they were drawn from.
+    """Write what was asked with the defaults resolved, the facts that they were drawn from, and the format.
 
     Passwords of addresses go into a file of their own. The space file comes last: a folder that has one
     holds a sweep.
     """
+    mark_format(folder)
     write_secrets(space.settings, folder)
     tree = space.resolved()
     if storage := tree["search"].get("storage"):
@@ -57,12 +59,13 @@ def store_space(space: Space, folder: SweepFolder) -> None:
 def stored_space(folder: SweepFolder) -> Space:
     """The space as it was when the sweep began; needs neither its data nor its model.
 
-    Raises SweepFolderError when the folder holds no sweep.
+    Raises SweepFolderError when the folder holds no sweep, or one of a newer version.
     """
     if not folder.space_file.is_file():
         raise _no_sweep(folder.root)
-    overrides = [f"{path}={json.dumps(address)}" for path, address in read_secrets(folder).items()]
-    return load_space(folder.space_file, overrides=overrides, gather=lambda _: _stored_facts(folder))
+    then = _as_begun(folder)
+    secrets = [f"{path}={json.dumps(address)}" for path, address in read_secrets(folder).items()]
+    return load_space(folder.space_file, overrides=[*then, *secrets], gather=lambda _: _stored_facts(folder))
 
 
 def study_url(space: Space, folder: SweepFolder) -> str:
@@ -116,9 +119,17 @@ def sweep_state(ledger: Ledger, folder: SweepFolder) -> str:
     return "interrupted" if state == "running" else state
 
 
+def _as_begun(folder: SweepFolder) -> list[str]:
+    """What fields that are newer than a sweep are in it, where their default would change what it began with.
+
+    Raises SweepFolderError where the folder is one of a newer version.
+    """
+    return ["learn_template_text=true"] if begun_format(folder) < 2 else []
+
+
 def _stored_facts(folder: SweepFolder) -> Facts:
     try:
-        return TypeAdapter(Facts).validate_json(folder.facts_file.read_bytes())
+        return read_record(Facts, json.loads(folder.facts_file.read_bytes()))
     except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors
         raise SweepFolderError.of(
             where=str(folder.facts_file),

@@ -32,6 +32,7 @@ from sweeper.spec import (
     Config,
     SweepFolder,
     load_space,
+    mark_format,
     require_closed,
     require_hardware,
     require_metrics,
@@ -101,6 +102,7 @@ def train_config(
     scratch = SweepFolder(target.with_name(f"{target.name}-train"))
     scratch.stop_file.unlink(missing_ok=True)
     with locked(scratch), quiet(scratch.logs_dir / "driver.log") as person, Interrupts() as interrupts:
+        mark_format(scratch)
         console = Console(file=person, highlight=False)
         if config.trust_remote_code:
             console.print(TRUSTED, soft_wrap=True)

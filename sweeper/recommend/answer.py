@@ -11,7 +11,15 @@ from sweeper.errors import SweeperError
 from sweeper.recommend.ranking import best_record, decisive_epoch, default_record, tokens_seen
 from sweeper.redact import is_struck
 from sweeper.search import TrialRecord, TrialState
-from sweeper.spec import Config, dump_config, levers_of, row_warnings, with_levers, write_whole
+from sweeper.spec import (
+    Config,
+    dump_config,
+    levers_of,
+    read_config,
+    row_warnings,
+    with_levers,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     from sweeper.spec import Space, SweepFolder
@@ -60,7 +68,7 @@ def _as_trained(space: Space, record: TrialRecord) -> Config:
     config, ran = space.close(record.values), record.attributes.get("config")
     if ran is None:
         return config
-    return with_levers(config, **asdict(levers_of(Config.model_validate(ran))))
+    return with_levers(config, **asdict(levers_of(read_config(ran))))
 
 
 def _provenance(space: Space, trials: list[TrialRecord], best: TrialRecord) -> dict[str, Any]:

@@ -59,6 +59,14 @@ from sweeper.spec.secrets import read_secrets, secrets_of, write_secrets
 from sweeper.spec.sizes import TrialSize, size_of, trial_sizes
 from sweeper.spec.space import Dimension, Space, require_closed, require_hardware, require_open
 from sweeper.spec.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
+from sweeper.spec.versions import (
+    begun_format,
+    lasting_tree,
+    mark_format,
+    read_config,
+    read_record,
+    require_format,
+)
 
 __all__ = [
     "EXACT_MATCH",
@@ -103,22 +111,28 @@ __all__ = [
     "TrialSize",
     "Uniform",
     "Values",
+    "begun_format",
     "count_trials",
     "dump_config",
     "duration_text",
     "fitted",
     "held_out_warning",
     "json_schema",
+    "lasting_tree",
     "levers_of",
     "lighter",
     "load_metric",
     "load_space",
     "make_plan",
+    "mark_format",
     "metric_name",
     "most_places",
+    "read_config",
+    "read_record",
     "read_secrets",
     "render",
     "require_closed",
+    "require_format",
     "require_hardware",
     "require_metrics",
     "require_open",

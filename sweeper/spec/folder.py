@@ -20,6 +20,11 @@ class SweepFolder:
         return self.root / "space.yaml"
 
     @property
+    def format_file(self) -> Path:
+        """Which version of this package the folder is one of."""
+        return self.root / "format.json"
+
+    @property
     def secrets_file(self) -> Path:
         """The addresses with passwords that resuming needs; there only where some have one. Mode 0600."""
         return self.root / "secrets.json"

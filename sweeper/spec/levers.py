@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sweeper.spec.config import Config
+from sweeper.spec.versions import lasting_tree, read_record
 
 __all__ = [
     "SYSTEM",
@@ -77,7 +78,8 @@ class TooLarge:
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> TooLarge:
-        return cls(shape=tree["shape"], levers=Levers(**tree["levers"]))
+        """Raises ValueError for what no version wrote."""
+        return read_record(cls, tree)
 
 
 def shape_of(config: Config) -> str:
@@ -90,7 +92,7 @@ def shape_of(config: Config) -> str:
         "lora": [lora.rank, lora.targets] if lora else None,
         "precision": config.deepspeed.precision,
         "ds": config.deepspeed.config,
-        "parallel": config.parallel.model_dump(),
+        "parallel": lasting_tree(config.parallel, "parallel"),
         "gpus_per_rank": config.resources.gpus_per_rank,
         "memory_limit_gib": config.resources.memory_limit_gib,
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sweeper.spec import Objective
+from sweeper.spec import Objective, read_record
 
 __all__ = ["BestEvaluation", "BestSoFar"]
 
@@ -41,7 +41,7 @@ class BestSoFar:
 
     def restore(self, tree: Mapping[str, Any] | None) -> None:
         """What ``to_dict`` gave; None where the checkpoint holds none, or is older than this."""
-        self.evaluation = None if tree is None else BestEvaluation(**tree)
+        self.evaluation = None if tree is None else read_record(BestEvaluation, tree)
 
     def _badness(self, evaluation: BestEvaluation | None) -> float:
         value = math.nan if evaluation is None else evaluation.metrics.get(self._metric, math.nan)

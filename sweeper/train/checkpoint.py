@@ -8,11 +8,12 @@ follows from the step: the order of the rows is a function of the seed.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from safetensors import SafetensorError
 
+from sweeper.data import Rows, TokenizedData, difference, made_beside
 from sweeper.errors import CheckpointError, TrialFailedError, UserError
-from sweeper.spec import Config
+from sweeper.spec import Config, lasting_tree, read_record
 from sweeper.train.executor import Executor
 
 __all__ = ["Place", "SafeCheckpoints", "restore", "run_hash", "safe_checkpoints", "save", "together"]
@@ -55,6 +57,7 @@ class Place:
     """The best evaluation up to here, as ``BestSoFar.to_dict`` gives it."""
 
 
+_HASHED = ("training", "deepspeed", "parallel")
 _SPLIT = {
     "training": {"per_device_batch_size", "gradient_accumulation_steps"},
     "deepspeed": {"gradient_checkpointing"},
@@ -62,11 +65,19 @@ _SPLIT = {
 """How a step is computed, and not what: a run may go on with less memory than it began with."""
 
 
-def run_hash(config: Config, data_fingerprint: str) -> str:
-    """Equal for two runs whose steps are equal: the same model, data and settings of the training."""
-    parts = {"model_path", "training", "deepspeed", "parallel"}
-    settings = config.model_dump(mode="json", include=parts, exclude=_SPLIT)
-    text = json.dumps([settings, data_fingerprint], sort_keys=True)
+def run_hash(config: Config, rows: str) -> str:
+    """Equal for two runs whose steps are equal: the same model, rows and settings of the training.
+
+    A field of the settings that is newer than a run leaves its hash as it is, while it has its default.
+
+    Args:
+        rows: ``TokenizedData.content``.
+    """
+    settings: dict[str, Any] = {"model_path": config.model_path}
+    for part in _HASHED:
+        tree = lasting_tree(getattr(config, part), part)
+        settings[part] = {name: tree[name] for name in tree if name not in _SPLIT.get(part, ())}
+    text = json.dumps([settings, rows], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -169,25 +180,50 @@ def _tensor_bytes(tree: Any) -> int:
     return sum(map(_tensor_bytes, values))
 
 
-def restore(executor: Executor, folder: Path, run: str) -> Place:
+def restore(executor: Executor, folder: Path, config: Config, data: TokenizedData) -> Place:
     """Take up what ``save`` wrote, on as many ranks as then.
 
     Raises: TrialFailedError where the folder is no whole checkpoint; UserError where it is another run's.
     """
     try:
-        place = Place(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        place = read_record(Place, json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise TrialFailedError(f"{folder} is not a whole checkpoint: {error}") from error
-    if (place.ranks, place.run) != (dist.get_world_size(), run):
+    _require_same_run(place, folder, config, data)
+    executor.load_checkpoint(folder)
+    _set_random_state(torch.load(folder / f"random-{dist.get_rank()}.pt", weights_only=True))
+    return place
+
+
+def _require_same_run(place: Place, folder: Path, config: Config, data: TokenizedData) -> None:
+    rows = _rows_of(place.run, config, data)
+    if rows is None or place.ranks != dist.get_world_size():
         raise UserError.of(
             where=str(folder),
             value=f"{place.ranks} ranks, step {place.step}",
             rule="the checkpoint is of a run with other settings, data or ranks",
             remedy="go on with the settings that it was begun with, or delete it to begin anew",
         )
-    executor.load_checkpoint(folder)
-    _set_random_state(torch.load(folder / f"random-{dist.get_rank()}.pt", weights_only=True))
-    return place
+    if rows.content != data.content:
+        raise UserError.of(
+            where=str(folder),
+            value=f"step {place.step}",
+            rule=f"the run began with other rows: {difference(rows, data)}",
+            remedy="go on with the data and the version of sweeper that it was begun with (an older one learned "
+            "what the chat template writes: learn_template_text: true), or delete it to begin anew",
+        )
+
+
+def _rows_of(run: str, config: Config, data: TokenizedData) -> Rows | None:
+    """The rows that a run of this configuration was begun with, among those that lie in the cache.
+
+    Before format_version 2 a run named them by their fingerprint, which changes with this package.
+    """
+    caches: Iterable[Rows] = itertools.chain([data], made_beside(data.folder))
+    for rows in caches:
+        if run in (run_hash(config, rows.content), run_hash(config, rows.fingerprint)):
+            return rows
+    return None
 
 
 def _random_state() -> dict[str, Any]:

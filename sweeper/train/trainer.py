@@ -60,7 +60,6 @@ class Trainer:
         self._evaluated_step: int | None = None
         self._objective: float | None = None
         self._best = BestSoFar(config.objective)
-        self._run = run_hash(config, feed.data.fingerprint)
         self._pauses = evaluation_steps(feed.tokens_after, config.objective.evaluations)
         if evaluate_untrained:
             self._pauses.insert(0, 0)
@@ -206,14 +205,14 @@ class Trainer:
             elapsed_s=time.time() - self._started,
             objective=self._objective if self.step == self._evaluated_step else None,
             ranks=dist.get_world_size(),
-            run=self._run,
+            run=run_hash(self.config, self._feed.data.content),
             best=self._best.to_dict(),
         )
         save(self._executor, folder, place)
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint of the same configuration, with its next evaluation; or back to one."""
-        place = restore(self._executor, folder, self._run)
+        place = restore(self._executor, folder, self.config, self._feed.data)
         self.step, self._divergence.first_loss = place.step, place.first_loss
         self._divergence.recent.extend(place.recent_losses)
         self._best.restore(place.best)

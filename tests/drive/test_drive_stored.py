@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.drive.stored import store_space, stored_space, study_url
 from sweeper.errors import SweepFolderError, UserError
-from sweeper.spec import Facts, SweepFolder, load_space
+from sweeper.spec import Facts, SweepFolder, load_space, mark_format
 from sweeper.track import tracking_uri
 
 FACTS = Facts(train_rows=2000, eval_rows=100, accelerator="cpu", devices=1, cpus=2)
@@ -90,3 +90,12 @@ def test_facts_that_were_damaged_are_told_as_such(store, damaged):
     folder.facts_file.write_text(damaged)
     with pytest.raises(SweepFolderError, match="facts cannot be read"):
         stored_space(folder)
+
+
+def test_a_sweep_that_began_before_there_was_a_number_goes_on_learning_what_the_template_writes(store):
+    _, folder = store()
+    assert not stored_space(folder).settings.learn_template_text
+    folder.format_file.unlink()
+    assert stored_space(folder).settings.learn_template_text
+    mark_format(folder)
+    assert stored_space(folder).settings.learn_template_text
