@@ -1,21 +1,23 @@
 """The quickstart with many seeds: how often its best trial beats the default, and by how much.
 
-    python tests/benchmarks/quickstart_seeds.py --seeds 20
+    python tests/benchmarks/quickstart_seeds.py --seeds 20 --log seeds.jsonl
 
 Seed ``n`` is that of the search and of the training, so the default is another run each time and its own
 luck is in the figures. Each sweep is the whole of search_spaces/quickstart.yaml, from the start of Ray to
 the answer; ``--set`` overrides it as on the command line. Prints one line for each seed as it ends, then
-the summary. A best trial that is the default itself counts as a margin of 0.
+the summary. A best trial that is the default itself counts as a margin of 0. With ``--log`` each seed's
+figures are kept in a file, and one that stands there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sweeper.drive import run_sweep
@@ -40,19 +42,30 @@ class Found:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--log", type=Path, help="one JSON line for each seed")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    found = []
-    for seed in range(options.first, options.first + options.seeds):
-        one = _sweep(seed, options.overrides)
+    found = _logged(options.log)
+    for seed in range(options.seeds):
+        if seed in found:
+            continue
+        one = found[seed] = _sweep(seed, options.overrides)
         print(
             f"seed {seed}: default {one.default:.4f}, best {one.best:.4f} at lr {one.lr:.2e}, "
             f"{one.margin:.1%} better, {one.seconds:.0f} s",
             flush=True,
         )
-        found.append(one)
-    print(summary(found))
+        if options.log is not None:
+            with options.log.open("a", encoding="utf-8") as log:
+                log.write(json.dumps({"seed": seed, **asdict(one)}) + "\n")
+    print(summary([found[seed] for seed in range(options.seeds)]))
+
+
+def _logged(log: Path | None) -> dict[int, Found]:
+    if log is None or not log.exists():
+        return {}
+    rows = map(json.loads, log.read_text(encoding="utf-8").splitlines())
+    return {row.pop("seed"): Found(**row) for row in rows}
 
 
 def _sweep(seed: int, overrides: Sequence[str]) -> Found:
