@@ -156,7 +156,7 @@ def local_ray() -> Iterator[None]:
     """One Ray for the tests that talk to rank actors directly."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 

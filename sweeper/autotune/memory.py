@@ -33,6 +33,9 @@ _ZERO_GIB = 0.044
 (zero/stage_1_and_2.py: average_tensor; measured: the import alone)."""
 _PEFT_GIB = 0.018
 """Importing peft (measured)."""
+_HEAP_GIB = 0.0625
+"""What a CPU's heap keeps of tensors below 2 MiB that are gone: it gives its top back from so much on
+(``sweeper.train.memory``). It was between nothing and three times as much (measured)."""
 _PASS_KERNELS_GIB, _ROW_KERNELS_GIB = 0.0065, 0.0035
 """oneDNN generates code for each size of matrix product in half precision, and keeps it: so much for each
 number of tokens that a pass has, and, through attention, for each that a row has (measured on CPUs)."""
@@ -42,13 +45,14 @@ last 200 of which added a tenth (measured)."""
 _CUDA_GIB = 0.25
 """cuBLAS workspaces and small buffers on a GPU (an allowance, not measured)."""
 _FRAGMENTATION = {"cpu": 0.02, "cuda": 0.05}
-"""Share of what passes that is lost between tensors. On a CPU they have pages of their own (measured); for
-torch's CUDA allocator it is an allowance."""
+"""Share of what passes that is lost between tensors. On a CPU large ones have pages of their own (measured);
+for torch's CUDA allocator it is an allowance."""
 _STATES_DEVIATION, _PASSING_DEVIATION, _LIBRARIES_DEVIATION_GIB = 0.005, 0.05, 0.03
 """How far off the arithmetic is expected to be: what passes is known less well than the states, and the
 libraries have buffers that are other ones on each processor (measured on two: 0.02 to 0.06 GiB apart)."""
 _MEASURING_DEVIATION = 0.003
-"""How far off a measured peak is expected to be, as a share."""
+"""How far off a measured peak is expected to be, as a share; what a heap keeps is in one trial and not in the
+next, so that it is another deviation, of its own size."""
 _CALIBRATION_RANGE, _LIBRARIES_RANGE_GIB = (0.5, 2.0), (-0.5, 0.5)
 
 _UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED = (
@@ -58,8 +62,8 @@ _UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED = (
     "optimizer states",
     "libraries",
 )
-_KERNELS = "generated code"
-_STAYING = (_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED, _KERNELS)
+_KERNELS, _HEAP = "generated code", "heap"
+_STAYING = (_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED, _KERNELS, _HEAP)
 _GRADIENTS, _GATHERED, _BUFFERS, _ACTIVATIONS, _LOGITS, _LOST = (
     "gradients",
     "gathered parameters",
@@ -166,7 +170,7 @@ def calibrated(points: Iterable[tuple[Memory, float]]) -> Calibration:
     drawn = np.diag([1 / _STATES_DEVIATION, 1 / _PASSING_DEVIATION, 1 / _LIBRARIES_DEVIATION_GIB])
     rows, rests = [*drawn], [0.0] * len(drawn)
     for memory, measured_gib in points:
-        scale = 1 / (memory.total_gib * _MEASURING_DEVIATION)
+        scale = 1 / np.hypot(memory.total_gib * _MEASURING_DEVIATION, memory.parts.get(_HEAP, 0.0))
         rows.append(scale * np.array([memory.states_gib, memory.passing_gib, 1.0]))
         rests.append(scale * (measured_gib - memory.total_gib))
     states, passing, libraries_gib = np.linalg.lstsq(np.array(rows), np.array(rests), rcond=None)[0]
@@ -198,6 +202,7 @@ def _states(share: Share) -> Parts:
         _MASTER: states * _FP32 * has_master,
         _ADAM: states * _ADAM_BYTES,
         _FIXED: _fixed_gib(share) * GIB,
+        _HEAP: 0.0 if share.on_gpu else _HEAP_GIB * GIB,
     }
 
 

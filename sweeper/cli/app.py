@@ -9,15 +9,21 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sweeper import __version__
 from sweeper.cli.shown import console, print_lr_range, print_result
+from sweeper.cli.streams import outlive_readers
 from sweeper.errors import SweeperError, SweepInterruptedError, UserError
 from sweeper.redact import without_secrets
+
+if TYPE_CHECKING:
+    from sweeper.drive import Verbosity
 
 __all__ = ["app", "main"]
 
@@ -27,7 +33,6 @@ app = typer.Typer(
     name="sweeper",
     help="Tune the supervised fine-tuning of language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -39,28 +44,54 @@ Overrides = Annotated[
 ]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sweeper {__version__}")
+        raise typer.Exit
+
+
+Loud = Annotated[bool, typer.Option("--verbose", "-v", help="Show the whole log, libraries included.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and the result only.")]
+
+
 class Format(str, Enum):
     yaml = "yaml"
     deepspeed = "deepspeed"
 
 
+@app.callback()
+def sweeper(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say the version and exit.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options of no command in particular."""
+
+
 @app.command()
 def validate(file: SpaceFile, overrides: Overrides = None) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
+    _print_plan(file, overrides or ())
+
+
+def _print_plan(file: Path, overrides: Sequence[str]) -> None:
     _without_threads()
     from sweeper.autotune import cost_rows, known_speed, lengths_of, system_rows
     from sweeper.data import RowSample, gather_facts
     from sweeper.search import check_sampler, check_storage
     from sweeper.spec import load_space, make_plan, render, require_metrics
+    from sweeper.track import check_boards
 
     sampled: list[RowSample | None] = []
     space = load_space(
         file,
-        overrides=overrides or (),
+        overrides=overrides,
         gather=lambda settings: gather_facts(settings, lambda _, sample: sampled.append(sample)),
     )
     check_sampler(space)
     check_storage(space)
+    check_boards(space)
     require_metrics(space)
     sample = lengths_of(space, *sampled)
     more = cost_rows(space, sample, known_speed(space)) + system_rows(space, sample)
@@ -114,15 +145,23 @@ def run(
     out: Annotated[Path | None, typer.Option(help="The sweep's folder (default: sweeps/<name>).")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Instead of search.trials.")] = None,
     time_budget: Annotated[str | None, typer.Option(help="Instead of search.time_budget, e.g. 2h.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the plan, as validate does.")
+    ] = False,
     overrides: Overrides = None,
+    verbose: Loud = False,
+    quiet: Quiet = False,
 ) -> None:
     """Search the open values of FILE and write the best configuration."""
-    from sweeper.drive import run_sweep
-
     chosen = list(overrides or ())
     chosen += [f"search.trials={trials}"] if trials is not None else []
     chosen += [f"search.time_budget={time_budget}"] if time_budget is not None else []
-    print_result(run_sweep(file, overrides=chosen, out=out))
+    if dry_run:
+        _print_plan(file, [*chosen, *([f"checkpoint_path={out}"] if out is not None else [])])
+        return
+    from sweeper.drive import run_sweep
+
+    print_result(run_sweep(file, overrides=chosen, out=out, verbosity=_verbosity(verbose, quiet)))
 
 
 @app.command()
@@ -130,11 +169,14 @@ def lr_range(
     file: SpaceFile,
     out: Annotated[Path | None, typer.Option(help="A folder (default: sweeps/<name>-lr-range).")] = None,
     overrides: Overrides = None,
+    verbose: Loud = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the useful learning rates of FILE in one short run, and draw them."""
     from sweeper.drive import find_lr_range
 
-    print_lr_range(find_lr_range(file, overrides=overrides or (), out=out))
+    verbosity = _verbosity(verbose, quiet)
+    print_lr_range(find_lr_range(file, overrides=overrides or (), out=out, verbosity=verbosity))
 
 
 @app.command()
@@ -142,22 +184,39 @@ def autotune(
     file: SpaceFile,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is known.")] = False,
     overrides: Overrides = None,
+    verbose: Loud = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the fastest micro-batch, ZeRO stage, checkpointing and offload that fit, at one global batch."""
     from sweeper.autotune import tuning_tables
     from sweeper.drive import autotune_file
 
-    space, tunings = autotune_file(file, overrides=overrides or (), fresh=fresh)
+    verbosity = _verbosity(verbose, quiet)
+    space, tunings = autotune_file(file, overrides=overrides or (), fresh=fresh, verbosity=verbosity)
     for table in tuning_tables(space, tunings):
         console().print(table)
 
 
 @app.command()
-def resume(directory: SweepDir) -> None:
-    """Go on with a sweep that was interrupted; finished trials are kept."""
+def resume(
+    directory: SweepDir,
+    trials: Annotated[int | None, typer.Option(min=1, help="So many in all, those before included.")] = None,
+    time_budget: Annotated[str | None, typer.Option(help="Of all its drivers together, e.g. 4h.")] = None,
+    cost_budget: Annotated[float | None, typer.Option(help="Of all its drivers together.")] = None,
+    verbose: Loud = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a sweep that was interrupted, or that is to get more; finished trials are kept."""
     from sweeper.drive import resume_sweep
 
-    print_result(resume_sweep(directory))
+    result = resume_sweep(
+        directory,
+        trials=trials,
+        time_budget=time_budget,
+        cost_budget=cost_budget,
+        verbosity=_verbosity(verbose, quiet),
+    )
+    print_result(result)
 
 
 @app.command()
@@ -166,7 +225,7 @@ def status(
 ) -> None:
     """Say how far a sweep is, also while it runs."""
     from sweeper.drive import open_sweep, sweep_state
-    from sweeper.recommend import results_table, sweep_status
+    from sweeper.recommend import results_table, running_lines, sweep_status
     from sweeper.spec import SweepFolder
 
     folder = SweepFolder(directory)
@@ -178,6 +237,9 @@ def status(
     screen = console()
     screen.print(f"{space.name}: {state}, {len(trials)} of {space.settings.search.trials} trials")
     screen.print(results_table(space, trials))
+    if state == "running":
+        for line in running_lines(trials, folder):
+            screen.print(line)
 
 
 @app.command()
@@ -206,11 +268,19 @@ def train(
     output_dir: Annotated[Path | None, typer.Option(help="Default: models/<name>.")] = None,
     merge_adapter: Annotated[bool, typer.Option(help="Save LoRA adapters merged into the model.")] = False,
     overrides: Overrides = None,
+    verbose: Loud = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a file with nothing open, in full, and save the model."""
     from sweeper.drive import train_config
 
-    result = train_config(file, overrides=overrides or (), output_dir=output_dir, merge_adapter=merge_adapter)
+    result = train_config(
+        file,
+        overrides=overrides or (),
+        output_dir=output_dir,
+        merge_adapter=merge_adapter,
+        verbosity=_verbosity(verbose, quiet),
+    )
     said = []
     for name in dict.fromkeys(("eval/loss", result.objective)):
         before = f" (untrained {result.untrained[name]:.4f})" if result.untrained else ""
@@ -238,6 +308,14 @@ def ui(
     raise typer.Exit(serve_ui(uri, port))
 
 
+def _verbosity(verbose: bool, quiet: bool) -> Verbosity:
+    from sweeper.drive import Verbosity
+
+    if verbose and quiet:
+        raise typer.BadParameter("--verbose and --quiet say the opposite of each other: give one of them")
+    return Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
+
+
 def _without_threads() -> None:
     """For a command that multiplies no matrices: OpenBLAS, which numpy brings, would start a thread for each
     core, an eighth of the command's time."""
@@ -247,6 +325,7 @@ def _without_threads() -> None:
 
 def main() -> None:
     """The console script: exit status 0, 1 (failed), 2 (to be mended), 130 (interrupted)."""
+    outlive_readers()
     try:
         app()
     except UserError as error:

@@ -11,6 +11,7 @@ from sweeper.data.examples import Examples
 from sweeper.data.facts import gather_facts
 from sweeper.data.model import model_folder
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
+from sweeper.data.preparing import COMMAND as PREPARING
 from sweeper.data.sample import LengthSample, RowSample, sample_lengths
 from sweeper.data.shown import ShownRow, ShownRows, show_rows, shown_lines
 from sweeper.data.tokenizer import load_tokenizer, untrusted
@@ -18,6 +19,7 @@ from sweeper.data.weights import model_fingerprint, sampled_hash
 
 __all__ = [
     "NO_LOSS",
+    "PREPARING",
     "Batch",
     "Examples",
     "LengthSample",

@@ -38,6 +38,11 @@ _TOKENIZER_PATTERNS = (
 """Everything that can change how text becomes tokens."""
 
 
+_TWO_SIDED = frozenset(
+    "bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert rembert roberta"
+    " roberta-prelayernorm roc_bert roformer xlm xlm-roberta xlm-roberta-xl xlnet xmod".split()
+)
+"""Model types whose attention looks both ways unless the configuration says ``is_decoder``."""
 _SIZES = ("hidden_size", "layers", "vocab_size", "max_position_embeddings")
 _LARGEST_SIZE = 2**31
 
@@ -128,7 +133,25 @@ def _survey_folder(folder: Path, problems: Problems) -> ModelSurvey:
         has_chat_template=_has_chat_template(folder),
     )
     _check_sizes(survey, folder / "config.json", problems)
+    _refuse_two_sided(config, sizes, folder / "config.json", problems)
     return survey
+
+
+def _refuse_two_sided(config: dict[str, Any], sizes: dict[str, Any], file: Path, problems: Problems) -> None:
+    """What the worker would find out as well, once it has loaded the model."""
+    both_ways = sizes.get("use_bidirectional_attention")
+    if both_ways is True or both_ways == "all":
+        value = f"use_bidirectional_attention: {both_ways}"
+    elif config.get("model_type") in _TWO_SIDED and config.get("is_decoder") is not True:
+        value = f"model_type: {config['model_type']}"
+    else:
+        return
+    problems.add(
+        where=str(file),
+        value=value,
+        rule="the model's attention sees the tokens that it would have to predict",
+        remedy="choose a model that generates text",
+    )
 
 
 def _check_sizes(survey: ModelSurvey, file: Path, problems: Problems) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,12 @@ def prepared_folder(config: Config, cache_dir: Path) -> Path:
         raise
 
 
-def tokenized(config: Config, folder: Path) -> TokenizedData:
+def tokenized(config: Config, folder: Path, *, begun: Callable[[], object] = lambda: None) -> TokenizedData:
     """The rows in a ``prepared_folder``, made first where it is not there yet.
 
-    Safe from several processes at once: one makes it, the others wait. The model's weights are not
-    touched, and transformers is imported only where rows have to be tokenized.
+    Safe from several processes at once: one makes it, the others wait; ``begun`` is called where it is this
+    one. The model's weights are not touched, and transformers is imported only where rows have to be
+    tokenized.
 
     Raises: DataError for rows that cannot be read or used, ModelError for the tokenizer.
     """
@@ -54,6 +56,7 @@ def tokenized(config: Config, folder: Path) -> TokenizedData:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if not folder.is_dir():
+                begun()
                 _make(config, folder, folder.name)
     return TokenizedData.open(folder)
 

@@ -5,6 +5,7 @@ Importing this needs neither ray nor torch.
 
 from sweeper.drive.lr_range import LrRangeResult, find_lr_range
 from sweeper.drive.run import SweepResult, resume_sweep, run_sweep
+from sweeper.drive.screen import Verbosity
 from sweeper.drive.stored import newest_sweep, open_sweep, sweep_state
 from sweeper.drive.sync import sync_sweep
 from sweeper.drive.train import TrainResult, train_config
@@ -14,6 +15,7 @@ __all__ = [
     "LrRangeResult",
     "SweepResult",
     "TrainResult",
+    "Verbosity",
     "autotune_file",
     "find_lr_range",
     "newest_sweep",

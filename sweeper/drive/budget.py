@@ -16,8 +16,10 @@ from sweeper.data import LengthSample
 from sweeper.search import TrialRecord, TrialState
 from sweeper.spec import Config, Space, Values, read_config, size_of
 
-__all__ = ["TOLERANCE", "Budget", "Forecast"]
+__all__ = ["SPENT", "TOLERANCE", "Budget", "Forecast"]
 
+SPENT = "spent_s"
+"""What the ledger keeps of the sweep: the time that all its drivers had."""
 TOLERANCE = 0.05
 _RECENT = 32
 """So many evaluations tell how fast trials are now: enough to level out noise, few enough to notice that

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sweeper.drive.free_gpus import Gpu, free_gpus
+from sweeper.drive.interrupts import unheard_by_children
+from sweeper.drive.local_ray import refused_token, start_local_ray
 from sweeper.errors import UserError
-from sweeper.spec import Config
+from sweeper.spec import ClusterAddress, Config, cluster_address
 
 __all__ = ["ray_for"]
-
-_OBJECT_STORE_BYTES = 256 * 2**20
-"""Jobs and metrics are small; weights and data are files that ranks map."""
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,62 +26,130 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+_ANSWERS_WITHIN_S = 10.0
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+"""What a client of HTTP/2 says first, with settings of its own, of which there are none (RFC 9113, 3.4)."""
+
+Say = Callable[[str], None]
 
 
 @contextmanager
-def ray_for(config: Config, *, places: int) -> Iterator[None]:
-    """Ray with room for ``places`` trials like ``config``. What was running before is left running.
+def ray_for(config: Config, *, places: int, say: Say) -> Iterator[None]:
+    """Ray with room for ``places`` trials like ``config``, the largest; a cluster has room for one at least.
 
-    Raises UserError when the cluster cannot be reached.
+    What was running before is left running.
+
+    Raises:
+        UserError: the cluster cannot be reached, or could never hold a trial; a local Ray does not start.
+        KeyboardInterrupt: somebody wants an end while Ray starts.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
 
+    from sweeper.drive.room import require_room
+
     if ray.is_initialized():
+        if config.resources.min_free_gib is not None:
+            say("min_free_gib is not looked at: the Ray that is running here has its GPUs already")
+        require_room(config, "the running Ray")
         yield
         return
-    address = config.resources.ray_address
+    cluster = cluster_address(config.resources.ray_address)
     try:
-        if address is None:
+        if cluster is None:
+            say("starting Ray")
             ranks = config.parallel.ranks * places
-            # One CPU more than the ranks use, for the coordinators' small shares.
-            with _on_loopback():
-                ray.init(
-                    address="local",  # never one that /tmp/ray/ray_current_cluster names
-                    num_cpus=max(os.cpu_count() or 1, config.resources.cpus_per_rank * ranks) + 1,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                    object_store_memory=_OBJECT_STORE_BYTES,
-                )
+            cpus = max(os.cpu_count() or 1, config.resources.cpus_per_rank * ranks)
+            gpus = _chosen_gpus(config, places, say)
+            with unheard_by_children():
+                start_local_ray(cpus=cpus, gpus=gpus)
         else:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise UserError.of(
-            where="resources.ray_address",
-            value=address or "a local Ray",
-            rule=f"cannot be reached ({error})",
-            remedy="start the cluster with `ray start --head`, or take the key out to run on this machine",
-        ) from error
-    try:
+            say(f"connecting to the Ray cluster {cluster.address} ({cluster.where})")
+            _connect(cluster)
+        require_room(config, "this machine" if cluster is None else f"the Ray cluster {cluster.address}")
         yield
+    except SystemExit as signal:  # SIGTERM, which Ray has a handler of its own for until ours is back
+        raise KeyboardInterrupt from signal
     finally:
         ray.shutdown()
 
 
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """A Ray of this machine's own listens on 127.0.0.1, where it would on every address otherwise.
+def _chosen_gpus(config: Config, places: int, say: Say) -> tuple[Gpu, ...] | None:
+    """None: all that there are."""
+    if config.resources.min_free_gib is None or not config.resources.gpus_per_rank:
+        return None
+    gpus = free_gpus(config, places, say)
+    say(f"using {', '.join(f'GPU {one.index} ({one.free_gib:.1f} GiB free)' for one in gpus)}")
+    return gpus
 
-    Ray has it so on macOS and Windows. It reads ``RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER`` when it is
-    imported, which may be long before; ``_node_ip_address="127.0.0.1"`` becomes an outside address.
-    """
-    from ray._private import ray_constants
 
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
+def _connect(cluster: ClusterAddress) -> None:
+    """Raises UserError."""
+    import ray
+
+    if cluster.address.startswith("ray://"):
+        raise UserError.of(
+            where=cluster.where,
+            value=cluster.address,
+            rule="is an address of Ray Client, through which no sweep can be run",
+            remedy="write host:port of the cluster's head (6379 by default), and give the command on a "
+            "machine of the cluster, or with `ray job submit`",
+        )
     try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        if "://" not in cluster.address:
+            _require_answer(cluster.address)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:
+        if told := refused_token(error):
+            raise _unauthenticated(cluster, told) from error
+        if not isinstance(error, (OSError, RuntimeError, ValueError)):
+            raise
+        remedy = "start the cluster with `ray start --head`, or take the key out to run on this machine"
+        if cluster.where != "resources.ray_address":
+            remedy = (
+                "start that cluster, or unset the variable; `ray_address: local` under resources runs on "
+                "this machine in any case"
+            )
+        raise UserError.of(
+            where=cluster.where, value=cluster.address, rule=f"cannot be reached ({error})", remedy=remedy
+        ) from error
+
+
+def _require_answer(written: str) -> None:
+    """Raises OSError or ValueError where nothing answers as the head of a cluster does, which speaks gRPC.
+
+    Ray would try for five minutes, in silence and deaf to signals.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    address = canonicalize_bootstrap_address(written)  # ``auto`` may be what a dead cluster has left
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S) as connection:
+            answers = os.environ.get("RAY_USE_TLS", "0") == "1" or _speaks_http2(connection)
+    except OSError as error:
+        raise ConnectionError(f"{address}: {error}") from error
+    if not answers:
+        raise ConnectionError(f"what answers at {address} is not the head of a Ray cluster")
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Which a web page does not: 8265 is the dashboard's port."""
+    connection.sendall(_HTTP2_PREFACE)
+    return connection.recv(9)[3:4] == b"\x04"  # its settings
+
+
+def _unauthenticated(cluster: ClusterAddress, error: BaseException) -> UserError:
+    rule = "asks for a token, and the one that is set here is not the cluster's"
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        rule = "asks for a token, and RAY_AUTH_MODE is not token here, so that none is sent"
+    elif "no authentication token was found" in str(error):
+        rule = "asks for a token (RAY_AUTH_MODE=token), and none is set here"
+    return UserError.of(
+        where=cluster.where,
+        value=cluster.address,
+        rule=rule,
+        remedy="set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` prints on the "
+        "cluster's head",
+    )

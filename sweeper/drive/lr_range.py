@@ -26,12 +26,15 @@ from sweeper.autotune import (
     tried_range,
     tuned,
 )
-from sweeper.data import gather_facts, prepared_folder
+from sweeper.data import gather_facts
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.lock import locked, usable
+from sweeper.drive.preparation import preparing
+from sweeper.drive.probing import new_group
 from sweeper.drive.quiet import quiet
 from sweeper.drive.recovery import recover
+from sweeper.drive.screen import Screen, Verbosity
 from sweeper.errors import SweepInterruptedError, TrialDivergedError, TrialFailedError
 from sweeper.spec import (
     TRUSTED,
@@ -72,7 +75,11 @@ class LrRangeResult:
 
 
 def find_lr_range(
-    space_file: Path, *, overrides: Sequence[str] = (), out: Path | None = None
+    space_file: Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: Path | None = None,
+    verbosity: Verbosity = Verbosity.NORMAL,
 ) -> LrRangeResult:
     """Test which learning rates are of use for a file, open or closed.
 
@@ -87,32 +94,31 @@ def find_lr_range(
     space = load_space(space_file, overrides=overrides, gather=gather_facts)
     require_hardware(space)
     folder = SweepFolder(out or space.sweep_dir.with_name(f"{space.sweep_dir.name}-lr-range"))
-    return LrRangeResult(found=_tested(space, folder), asked=_asked(space), folder=folder)
+    return LrRangeResult(found=_tested(space, folder, verbosity), asked=_asked(space), folder=folder)
 
 
-def with_tested_range(space: Space, folder: SweepFolder) -> Space:
+def with_tested_range(space: Space, folder: SweepFolder, verbosity: Verbosity) -> Space:
     """The space with the range of lr that the test which it asks for has found, or narrowed.
 
     Raises what find_lr_range does.
     """
     lr, wish = space.dimension("lr"), space.range_test
     assert lr is not None and wish is not None and isinstance(lr.open_value, LogUniform)
-    found = _tested(space, folder)
+    found = _tested(space, folder, verbosity)
     chosen, said = settled(lr.open_value, found, within=wish.within is not None)
     Console(highlight=False).print(f"LR range test: {said}", soft_wrap=True, markup=False)
     return space.with_lr_range(chosen)
 
 
-def _tested(space: Space, folder: SweepFolder) -> LrRange:
+def _tested(space: Space, folder: SweepFolder, verbosity: Verbosity) -> LrRange:
     with usable(folder):
         folder.root.mkdir(parents=True, exist_ok=True)
     secrets = secrets_of(space.settings).values()
-    with locked(folder), quiet(folder.logs_dir / "driver.log", *secrets) as person:
-        console = Console(file=person, highlight=False)
+    with locked(folder), quiet(folder.driver_log, *secrets, verbosity=verbosity) as screen:
         if space.settings.trust_remote_code:
-            console.print(TRUSTED, soft_wrap=True)
+            screen.say(TRUSTED, warning=True)
         try:
-            found = _measured(space, folder, console)
+            found = _measured(space, folder, screen)
         except KeyboardInterrupt as interrupt:
             told = "interrupted in the LR range test, of which nothing is kept: give the same command again"
             raise SweepInterruptedError(told) from interrupt
@@ -136,7 +142,7 @@ def _write(space: Space, found: LrRange, folder: SweepFolder) -> None:
     write_whole(folder.lr_range_picture, lr_picture(found, name=space.name, asked=asked, whose=whose))
 
 
-def _measured(space: Space, folder: SweepFolder, console: Console) -> LrRange:
+def _measured(space: Space, folder: SweepFolder, screen: Screen) -> LrRange:
     """Train for a moment, with a rate that rises from far below the rule of thumb to far above it.
 
     Nothing stays of the model.
@@ -145,10 +151,12 @@ def _measured(space: Space, folder: SweepFolder, console: Console) -> LrRange:
     config = tuned(space.close(space.default_values()), known_tunings(space), space.measured)
     facts, lora = space.facts, bool(config.training.lora)
     low, high = tried_range(rule_of_thumb_lr(facts.hidden_size, lora=lora, model_type=facts.model_type))
-    console.print(f"LR range test: {STEPS} steps, lr from {low:.1e} to {high:.1e}", soft_wrap=True)
-    with Interrupts() as interrupts, ray_for(config, places=1):
-        interrupts.ask_first(None)  # Ray has put a handler of its own in between
-        with closing(_Test(_rising(config, low, high), folder, console)) as test:
+    screen.say(f"LR range test: {STEPS} steps, lr from {low:.1e} to {high:.1e}")
+    with Interrupts() as interrupts, preparing(config, folder.cache_dir.absolute()) as preparation:
+        test = _Test(_rising(config, low, high), folder, preparation.folder(), screen)
+        with ray_for(config, places=1, say=screen.say), closing(test):
+            interrupts.ask_first(None)  # Ray has put a handler of its own in between
+            preparation.check()
             return test.to_the_end()
 
 
@@ -170,19 +178,18 @@ def _rising(config: Config, low: float, high: float) -> Config:
 class _Test:
     """The run, begun again where its processes are lost."""
 
-    def __init__(self, config: Config, folder: SweepFolder, console: Console) -> None:
-        cache_dir = folder.cache_dir.absolute()
+    def __init__(self, config: Config, folder: SweepFolder, data_dir: Path, screen: Screen) -> None:
         self._job = Job(
             config=config,
-            cache_dir=cache_dir,
-            data_dir=prepared_folder(config, cache_dir),
+            cache_dir=folder.cache_dir.absolute(),
+            data_dir=data_dir,
             log_file=(folder.logs_dir / "lr-range.log").absolute(),
             evaluate_untrained=True,
             steps=STEPS,
             held_out_rows=max(config.training.global_batch_size, _LEAST_ROWS),
             processes=folder.processes_dir.absolute(),
         )
-        self._console = console
+        self._screen = screen
         self._group: WorkerGroup | None = None
         columns = (
             TextColumn("lr range test"),
@@ -190,7 +197,7 @@ class _Test:
             TextColumn("{task.description}"),
             TimeRemainingColumn(),
         )
-        self._bar = ProgressBar(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._bar = ProgressBar(*columns, console=screen.console, disable=not screen.has_panel)
         self._task = self._bar.add_task("starting the workers", total=STEPS)
 
     def to_the_end(self) -> LrRange:
@@ -206,7 +213,7 @@ class _Test:
         except TrialFailedError as error:
             self.close()
             self._job, setback = recover(self._job, error)
-            self._say(setback.reason)
+            self._screen.say(setback.reason, warning=True)
             return None
 
     def close(self) -> None:
@@ -215,9 +222,7 @@ class _Test:
             self._group = None
 
     def _measured(self) -> LrRange:
-        from sweeper.train.group import WorkerGroup
-
-        group = self._group = WorkerGroup(self._job.config, None)
+        group = self._group = new_group(self._job.config, self._screen.say)
         group.prepare(self._job)
         untrained = group.advance().metrics["eval/loss"]
         lrs: list[float] = []
@@ -241,8 +246,5 @@ class _Test:
     def _show(self, lrs: Sequence[float], losses: Sequence[float]) -> None:
         shown = f"lr {lrs[-1]:.1e}, held-out loss {losses[-1]:.4f}"
         self._bar.update(self._task, completed=len(lrs), description=shown)
-        if not self._console.is_terminal and len(lrs) % _TOLD_EVERY_STEPS == 0:
-            self._say(f"step {len(lrs)}/{STEPS}: {shown}")
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, markup=False)
+        if not self._screen.has_panel and len(lrs) % _TOLD_EVERY_STEPS == 0:
+            self._screen.say(f"step {len(lrs)}/{STEPS}: {shown}")

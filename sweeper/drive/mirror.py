@@ -5,21 +5,28 @@ Both give the same content, because each moment that MLflow is told is one that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sweeper.drive.tracking import TrackingListener, named_parameters
 from sweeper.search import Ledger, TrialRecord, TrialState
 from sweeper.spec import Space, SweepFolder
-from sweeper.track import Content, Tracker, tracking_uri
+from sweeper.track import Content, Tracker, boards_of, tracking_uri
 
 __all__ = ["Mirror"]
 
+_LEAST_S, _BOARD_PATIENCE_S = 1.0, 90.0
+"""A board is given so much time in any case, and no more than this: MLflow is the record."""
+
 
 class Mirror:
-    """Owns the tracker of a sweep whose ledger exists. Nothing here waits but ``close``."""
+    """Owns the tracker of a sweep whose ledger exists, and the boards beside it. Only ``close`` waits."""
 
-    def __init__(self, space: Space, folder: SweepFolder, ledger: Ledger) -> None:
+    def __init__(
+        self, space: Space, folder: SweepFolder, ledger: Ledger, warn: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """``warn`` is told at once that a board is lost."""
         self._space, self._folder, self._ledger = space, folder, ledger
         self._tracker = Tracker(
             uri=tracking_uri(space.settings, folder.root),
@@ -27,11 +34,13 @@ class Mirror:
             log_path=folder.logs_dir / "mlflow.log",
             remedy=f"sweeper sync {folder.root}",
         )
+        sweep_id = str(ledger.sweep_attributes()["id"])
+        self._boards = boards_of(space, folder, sweep_id=sweep_id, warn=warn)
 
     @property
     def listener(self) -> TrackingListener:
         """Of what happens from now on."""
-        return TrackingListener(self._tracker, self._space, self._tags())
+        return TrackingListener([self._tracker, *self._boards], self._space, self._tags())
 
     def replay(self) -> None:
         """Tell of the sweep and of all its trials so far."""
@@ -57,8 +66,13 @@ class Mirror:
         )
 
     def close(self, timeout_s: float) -> list[str]:
-        """See Tracker.close."""
-        return self._tracker.close(timeout_s)
+        """See Tracker.close; ``timeout_s`` is for all together."""
+        deadline = time.monotonic() + timeout_s
+        warnings = self._tracker.close(timeout_s)
+        for board in self._boards:
+            left_s = max(deadline - time.monotonic(), _LEAST_S)
+            warnings += board.close(min(left_s, _BOARD_PATIENCE_S))
+        return warnings
 
     def content(self) -> Content | None:
         """See Tracker.content."""

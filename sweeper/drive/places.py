@@ -46,11 +46,15 @@ T = TypeVar("T")
 
 
 def roomiest(space: Space) -> tuple[Config, int]:
-    """The default trial, and how many of it there may be at once: what Ray needs room for."""
+    """The largest trial, and how many of it there may be at once: what Ray needs room for."""
     if space.shared:
         space = with_places(space, most_places(space))
-    config = space.close(space.default_values())
+    config = _largest(space)
     return config, config.resources.max_concurrent
+
+
+def _largest(space: Space) -> Config:
+    return max(shapes_of(space), key=lambda one: one.parallel.ranks)
 
 
 def shared_out(
@@ -93,8 +97,10 @@ def settle_places(
         UserError: something of data or model is to be mended.
         TrialFailedError: the processes were lost, and not for want of memory.
     """
-    largest = max(shapes_of(space), key=lambda one: one.parallel.ranks)
-    config, most = tuned(largest, tunings, measured), most_places(space)
+    from sweeper.drive.room import places_with_room
+
+    config = tuned(_largest(space), tunings, measured)
+    most = places_with_room(_largest(space), most_places(space))
     data = tokenized(config, prepared_folder(config, folder.cache_dir.absolute()))
     shape = places_shape(config, data.fingerprint)
     known = None if fresh else known_places(shape)
@@ -119,7 +125,7 @@ def _measured(space: Space, config: Config, most: int, folder: SweepFolder, say:
 
 def _climbed(space: Space, config: Config, most: int, folder: SweepFolder, say: Say) -> tuple[Tried, ...]:
     tried: list[Tried] = []
-    bench = _Bench(space, config, folder)
+    bench = _Bench(space, config, folder, say)
     try:
         while (count := next_count(tried, most, devices=_devices(space))) is not None:
             fitting = bench.room_for(count, tried)
@@ -133,8 +139,8 @@ def _climbed(space: Space, config: Config, most: int, folder: SweepFolder, say: 
 class _Bench:
     """The warm processes of all places; new ones where each has other cores than before."""
 
-    def __init__(self, space: Space, config: Config, folder: SweepFolder) -> None:
-        self._space, self._config, self._folder = space, config, folder
+    def __init__(self, space: Space, config: Config, folder: SweepFolder, say: Say) -> None:
+        self._space, self._config, self._folder, self._say = space, config, folder, say
         self._data_dir = prepared_folder(config, folder.cache_dir.absolute())
         self._groups: list[WorkerGroup] = []
         self._cpus_per_rank = 0
@@ -197,7 +203,7 @@ class _Bench:
             self._idle_gib, self._free_gib = self._groups[0].room()
 
     def _add(self, config: Config) -> None:
-        self._groups.append(new_group(config))
+        self._groups.append(new_group(config, self._say))
 
     def _resources(self, count: int) -> Resources:
         shared = with_places(self._space, count).closed["resources.cpus_per_rank"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,22 @@ _HELD_OUT_ROWS = 32
 """Enough to time an evaluation."""
 
 
-def new_group(config: Config) -> WorkerGroup:
-    """Raises what WorkerGroup does."""
+def new_group(
+    config: Config, say: Callable[[str], None], *, pause_wanted: Callable[[], bool] = lambda: False
+) -> WorkerGroup:
+    """The processes of one trial, once there is room for them; what they wait for is said.
+
+    Raises what WorkerGroup does, and KeyboardInterrupt where a pause is wanted while there is no room.
+    """
+    from ray.util.placement_group import remove_placement_group
+
+    from sweeper.drive.room import reserve
     from sweeper.train.group import WorkerGroup
 
-    return WorkerGroup(config, None)
+    placement = reserve(config, say, is_over=pause_wanted)
+    return WorkerGroup(
+        config, placement, pause_wanted=pause_wanted, release=lambda: remove_placement_group(placement)
+    )
 
 
 def probe_job(config: Config, folder: SweepFolder, data_dir: Path, *, log: str, limit_gib: float) -> Job:

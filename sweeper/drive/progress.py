@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from sweeper.drive.recovery import Setback
+from sweeper.drive.screen import Screen
 from sweeper.recommend import compact
 from sweeper.search import TrialRecord, TrialState, best_of
 from sweeper.spec import Config, Space
-from sweeper.train import Prepared, Progress
+from sweeper.train import Moved, Prepared, Progress
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["ProgressView"]
 
 _REFRESHES_PER_S = 4
+_SILENCE_S = 60.0
+"""Where there is no panel, so much time passes before a line says how far the running trials are."""
+_MOST_TRIALS = 4
+"""So many are in such a line."""
 _WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 _COLOURS = {
     TrialState.COMPLETE: "green",
@@ -51,8 +56,8 @@ class _Running:
 class ProgressView:
     """A listener that draws; use as a context manager. Methods may be called from any thread."""
 
-    def __init__(self, space: Space, stream: TextIO, *, finished: list[TrialRecord]) -> None:
-        self._console = Console(file=stream, highlight=False)
+    def __init__(self, space: Space, screen: Screen, *, finished: list[TrialRecord]) -> None:
+        self._screen, self._console = screen, screen.console
         self._metric = space.settings.objective.metric
         self._mode = space.settings.objective.mode
         self._wanted, self._name = space.settings.search.trials, space.name
@@ -61,8 +66,9 @@ class ProgressView:
         self._running: dict[int, _Running] = {}
         self._note = "starting Ray and the workers"
         self._data_notes: tuple[str, ...] = ()
+        self._model_notes: tuple[str, ...] = ()
         self._warnings: tuple[str, ...] = ()
-        self._began = time.monotonic()
+        self._began = self._last_line = time.monotonic()
         self._lock = threading.Lock()
         # What others print must not be drawn into the panel: it belongs into the log.
         self._live = (
@@ -74,7 +80,7 @@ class ProgressView:
                 redirect_stderr=False,
                 transient=True,
             )
-            if self._console.is_terminal
+            if screen.has_panel
             else None
         )
 
@@ -89,11 +95,11 @@ class ProgressView:
         if self._live:
             self._live.stop()
 
-    def say(self, note: str) -> None:
+    def say(self, text: str, *, warning: bool = False) -> None:
         """What the sweep as a whole is doing, until the first trial trains."""
         with self._lock:
-            self._note = note
-        self._line(note)
+            self._note = text
+        self._line(text, warning=warning)
 
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
         with self._lock:
@@ -105,9 +111,22 @@ class ProgressView:
         with self._lock:
             self._running[number].total_tokens = prepared.total_tokens
             told, self._data_notes = self._data_notes, prepared.data_notes
+            known, self._model_notes = self._model_notes, prepared.model_notes
         if told != prepared.data_notes:
             for note in prepared.data_notes:
                 self._line(f"data: {note}")
+        if known != prepared.model_notes:
+            for note in prepared.model_notes:
+                self._line(f"model: {note}")
+
+    def moved(self, number: int, moved: Moved) -> None:
+        with self._lock:
+            running = self._running[number]
+            running.tokens, running.tokens_per_s = moved.tokens, moved.tokens_per_s
+            is_silent = time.monotonic() - self._last_line > _SILENCE_S
+            said = self._running_line() if is_silent and self._live is None else ""
+        if said:
+            self._line(said)
 
     def progressed(self, number: int, progress: Progress) -> None:
         with self._lock:
@@ -115,7 +134,7 @@ class ProgressView:
             running = self._running[number]
             running.tokens = progress.tokens
             running.objective = progress.metrics.get(self._metric, running.objective)
-            running.tokens_per_s = progress.metrics.get("perf/tokens_per_s", 0.0)
+            running.tokens_per_s = progress.metrics.get("perf/tokens_per_s", running.tokens_per_s)
         if progress.paused:
             state = "its state is written" if progress.tokens else "before its first"
             self._line(f"trial {number} paused after step {progress.step}, {state}")
@@ -126,10 +145,13 @@ class ProgressView:
         self.warned(number, setback.reason)
 
     def warned(self, number: int, warning: str) -> None:
-        said = f"trial {number}: {warning}"
+        self.warn(f"trial {number}: {warning}")
+
+    def warn(self, text: str) -> None:
+        """Of the sweep as a whole."""
         with self._lock:
-            self._warnings = (*self._warnings, said)[-3:]
-        self._line(said)
+            self._warnings = (*self._warnings, text)[-3:]
+        self._line(text, warning=True)
 
     def trial_finished(self, record: TrialRecord) -> None:
         with self._lock:
@@ -138,12 +160,16 @@ class ProgressView:
             self._ended_now += 1
         value = "" if record.value is None else f"{self._metric} {compact(record.value)}"
         said = ", ".join(part for part in (value, record.reason) if part)
-        self._line(f"trial {record.number} {_WORDS[record.state]}: {said}  [{self._summary()}]")
+        line = f"trial {record.number} {_WORDS[record.state]}: {said}  [{self._summary()}]"
+        self._line(line, warning=record.state is TrialState.FAIL)
 
-    def _line(self, text: str) -> None:
-        if self._live is None:
-            elapsed = time.monotonic() - self._began
-            self._console.print(f"{elapsed:6.1f} s  {text}", soft_wrap=True, markup=False)
+    def _line(self, text: str, *, warning: bool = False) -> None:
+        self._last_line = time.monotonic()
+        if self._live is not None:
+            self._screen.note(text)
+        else:
+            shown = f"{time.monotonic() - self._began:6.1f} s  {text}"
+            self._screen.say(text, warning=warning, shown=shown)
 
     # Drawing ---------------------------------------------------------------------------------
 
@@ -153,7 +179,7 @@ class ProgressView:
             best = best_of(self._finished.values(), self._mode)
             if best is not None:
                 parts.append(Text(f"best so far: trial {best.number}, {self._scored(best)}", style="green"))
-            parts += [Text(note, style="dim") for note in self._data_notes]
+            parts += [Text(note, style="dim") for note in (*self._data_notes, *self._model_notes)]
             parts += [Text(warning, style="yellow") for warning in self._warnings]
             if self._note:
                 parts.append(Text(f"{self._note} ...", style="dim"))
@@ -163,16 +189,32 @@ class ProgressView:
             parts += [Text(self._ended_line(record), style=_COLOURS[record.state]) for record in recent]
             return Group(*parts)
 
+    def _running_line(self) -> str:
+        said = [
+            f"trial {number} at {running.share:.0%}, {running.tokens_per_s:,.0f} tokens/s"
+            + ("" if running.objective is None else f", {self._metric} {compact(running.objective)}")
+            for number, running in sorted(self._running.items())
+        ]
+        more = len(said) - _MOST_TRIALS
+        return "; ".join([*said[:_MOST_TRIALS], *([f"and {more} more"] if more > 0 else [])])
+
     def _running_table(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("trial", "progress", self._metric, "tokens/s", "values"):
+        for column in ("trial", "progress", "", self._metric, "tokens/s", "values"):
             table.add_column(column)
         for number, running in sorted(self._running.items()):
             filled = round(running.share * 20)
             bar = Text("━" * filled, style="cyan") + Text("━" * (20 - filled), style="grey30")
             value = "" if running.objective is None else compact(running.objective)
             speed = f"{running.tokens_per_s:,.0f}" if running.tokens_per_s else ""
-            table.add_row(str(number), bar, value, speed, Text(running.values, overflow="ellipsis"))
+            table.add_row(
+                str(number),
+                bar,
+                f"{running.share:.0%}",
+                value,
+                speed,
+                Text(running.values, overflow="ellipsis"),
+            )
         return table
 
     def _ended_line(self, record: TrialRecord) -> str:

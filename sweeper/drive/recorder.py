@@ -11,28 +11,41 @@ from typing import Protocol
 
 from sweeper.autotune import PeakForecast, Speed, Tuning, tuned
 from sweeper.data import LengthSample
-from sweeper.drive.budget import Budget, Forecast
+from sweeper.drive.budget import SPENT, Budget, Forecast
 from sweeper.drive.recovery import Setback
 from sweeper.drive.steps import append_steps
 from sweeper.drive.trainable import Outcome
 from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState, best_of
 from sweeper.spec import Config, Space, SweepFolder, TooLarge, dump_config, fitted, write_whole
-from sweeper.train import STARTUP, Job, Prepared, Progress, discard, newest_checkpoint
+from sweeper.train import (
+    STARTUP,
+    Job,
+    Moved,
+    Prepared,
+    Progress,
+    discard,
+    newest_checkpoint,
+    read_moved,
+)
 
 __all__ = ["Listener", "Recorder"]
 
-_SPENT, _TOO_LARGE = "spent_s", "too_large"
-"""What the ledger keeps of the sweep: the time that all its drivers had, and what did not fit into memory."""
-_COUNT_EVERY_S = 30.0
+_TOO_LARGE = "too_large"
+"""What the ledger keeps of the sweep: what did not fit into memory."""
+_COUNT_EVERY_S, _LOOK_EVERY_S = 30.0, 1.0
 
 
 class Listener(Protocol):
     """Told of what the ledger has already taken. Must neither block nor raise."""
 
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
-        """``config`` is what was asked; what it trains with may be lighter, and may become so."""
+        """It has got its place. ``config`` is what was asked; what it trains with may be lighter, and may
+        become so."""
 
     def trial_prepared(self, number: int, prepared: Prepared) -> None: ...
+
+    def moved(self, number: int, moved: Moved) -> None:
+        """Between evaluations, now and then; the ledger knows nothing of it."""
 
     def progressed(self, number: int, progress: Progress) -> None: ...
 
@@ -70,13 +83,17 @@ class Recorder:
         self._unfinished = [r for r in self._records.values() if r.state is TrialState.RUNNING]
         """Trials whose driver ended while they ran: they come first, under their own numbers."""
         attributes = ledger.sweep_attributes()
-        self._spent_before_s = float(attributes.get(_SPENT, 0.0))
+        self._spent_before_s = float(attributes.get(SPENT, 0.0))
         self._too_large = [TooLarge.from_dict(one) for one in attributes.get(_TOO_LARGE, [])]
         self._began = clock() if began_s is None else began_s
-        self._counted = clock()
+        self._counted = self._looked = clock()
+        self._moved: dict[int, Moved | None] = {}
+        """How far the trials at work have said that they are."""
         self._budget = Budget(space, Forecast(space, speed, sample), self._spent_s)
         self._peaks = PeakForecast(space.facts.sizes, data_dir, tunings)
         self._configs: dict[int, Config] = {}
+        self._to_announce: dict[int, tuple[Config, str | None]] = {}
+        """Trials that no listener has heard of yet: what was asked, and a warning."""
         self._measures_untrained: int | None = None
         self.stopping = False
         self.problem: Exception | None = None
@@ -101,13 +118,12 @@ class Recorder:
         if record is None:
             return None
         number, asked = record.number, self._space.close(record.values)
+        self._forget_progress(number)  # of an earlier driver
+        self._moved[number] = None
         config = fitted(tuned(asked, self._tunings, self._space.measured), self._too_large)
         self._records[number] = record
         self._note_config(number, config)
-        for listener in self._listeners:
-            listener.trial_started(number, record, asked)
-        if not before and (warning := self._budget.warning(asked)):
-            self._take_warning(number, warning)
+        self._to_announce[number] = (asked, None if before else self._budget.warning(asked))
         job = Job(
             config=config,
             cache_dir=self._folder.cache_dir.absolute(),
@@ -118,6 +134,7 @@ class Recorder:
             checkpoints=self._folder.trial_checkpoints(number).absolute(),
             model_folder=self._folder.trial_model(number).absolute(),
             processes=self._folder.processes_dir.absolute(),
+            progress_file=self._folder.trial_progress(number).absolute(),
             stop_file=self._folder.stop_file.absolute(),
             retries=self._retries(record),
             best_so_far=None if (best := self._best()) is None else best.final_value,
@@ -136,9 +153,12 @@ class Recorder:
 
     def count_time(self) -> None:
         """Called all the time: commits now and then what was spent, so that a driver that is killed has not
-        worked for nothing, and has the running trials pause when the budget is used up."""
+        worked for nothing, has the running trials pause when the budget is used up, and tells how far they
+        are."""
         if self._clock() - self._counted > _COUNT_EVERY_S:
             self._commit_time()
+        if self._clock() - self._looked > _LOOK_EVERY_S:
+            self._look_at_trials()
         if self._budget.must_pause():
             self._touch_stop_file()
 
@@ -147,15 +167,49 @@ class Recorder:
         self._commit_time()
         self._ledger.note_sweep(ended=self._budget.ending(self._asked(), self._space.settings.search.trials))
 
+    def _look_at_trials(self) -> None:
+        self._looked = self._clock()
+        for number, before in list(self._moved.items()):
+            moved = read_moved(self._folder.trial_progress(number))
+            if moved is not None and moved != before:
+                self._moved[number] = moved
+                for listener in self._listeners:
+                    listener.moved(number, moved)
+
+    def _forget_progress(self, number: int) -> None:
+        self._moved.pop(number, None)
+        with suppress(OSError):
+            self._folder.trial_progress(number).unlink(missing_ok=True)
+
     def _touch_stop_file(self) -> None:
         with suppress(OSError):  # a disk without room: then trials stop after their next evaluation
             self._folder.stop_file.touch()
 
     # What the scheduler and Ray report -------------------------------------------------------
 
+    def started(self, number: int) -> None:
+        """A trial has got its place. Listeners hear of it once, before anything else of the trial."""
+        asked, warning = self._to_announce.pop(number, (None, None))
+        if asked is None:
+            return
+        for listener in self._listeners:
+            listener.trial_started(number, self._records[number], asked)
+        if warning:
+            self._take_warning(number, warning)
+
+    def gives_up(self, number: int) -> bool:
+        """Whether a trial that has no place yet is not to wait for one any longer. It goes on later, unless
+        the budget is spent."""
+        if not (self.stopping or self._budget.pauses):
+            return False
+        self._to_announce.pop(number, None)
+        self._take_pause(number)
+        return True
+
     def record(self, outcome: Outcome) -> bool:
         """Commit one outcome; returns whether its trial goes on."""
         number = outcome.number
+        self.started(number)
         if outcome.warning is not None:
             self._take_warning(number, outcome.warning)
         if outcome.problem is not None:
@@ -175,6 +229,7 @@ class Recorder:
 
     def lost(self, number: int) -> None:
         """A trial whose actor is gone. It is begun again; nothing to do when it had already ended."""
+        self.started(number)
         record = self._records[number]
         if record.state.is_finished:
             return
@@ -199,7 +254,12 @@ class Recorder:
         return True
 
     def _take_prepared(self, number: int, prepared: Prepared) -> None:
-        self._ledger.note(number, total_tokens=prepared.total_tokens, total_steps=prepared.total_steps)
+        self._ledger.note(
+            number,
+            total_tokens=prepared.total_tokens,
+            total_steps=prepared.total_steps,
+            model_notes=list(prepared.model_notes),
+        )
         if (memory := self._peaks.of(self._configs[number])) is not None:
             predicted = prepared.idle_memory_gib + memory.total_gib
             self._ledger.note(
@@ -283,6 +343,7 @@ class Recorder:
     def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
         self._ledger.finish(number, state, reason)
         self._refresh(number)
+        self._forget_progress(number)
         self._tidy(number)
         for listener in self._listeners:
             listener.trial_finished(self._records[number])
@@ -309,7 +370,7 @@ class Recorder:
 
     def _commit_time(self) -> None:
         self._counted = self._clock()
-        self._ledger.note_sweep(**{_SPENT: self._spent_s()})
+        self._ledger.note_sweep(**{SPENT: self._spent_s()})
 
     def _retries(self, record: TrialRecord) -> int:
         setbacks = record.attributes.get("setbacks", [])

@@ -9,14 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from sweeper.data import gather_facts
+from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.lock import locked, usable
 from sweeper.drive.lr_range import with_tested_range
+from sweeper.drive.more import More, keep_more, what_is_left
 from sweeper.drive.quiet import quiet
 from sweeper.drive.rows import require_same_rows
-from sweeper.drive.stored import store_space, stored_space, study_url, this_driver
+from sweeper.drive.screen import Screen, Verbosity
+from sweeper.drive.stored import store_space, study_url, this_driver
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
 from sweeper.search import Ledger, TrialRecord, absolute_address, check_sampler, check_storage
 from sweeper.spec import (
@@ -31,7 +33,7 @@ from sweeper.spec import (
     row_warnings,
     secrets_of,
 )
-from sweeper.track import tracking_uri
+from sweeper.track import check_boards, tracking_uri
 
 __all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
@@ -53,7 +55,13 @@ class SweepResult:
     """What went wrong beside the trials, such as MLflow being away."""
 
 
-def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | None = None) -> SweepResult:
+def run_sweep(
+    space_file: Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: Path | None = None,
+    verbosity: Verbosity = Verbosity.NORMAL,
+) -> SweepResult:
     """Run a new sweep; ``overrides`` are ``key=value`` as on the command line.
 
     Raises:
@@ -66,6 +74,7 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     require_hardware(space)
     check_sampler(space)
     check_storage(space)
+    check_boards(space)
     require_metrics(space)
     folder = SweepFolder(out or space.sweep_dir)
     tracking_uri(space.settings, folder.root)  # refused before there is a folder
@@ -74,38 +83,59 @@ def run_sweep(space_file: Path, *, overrides: Sequence[str] = (), out: Path | No
     storage = space.settings.search.storage
     if space.range_test is not None:
         _refuse_taken(storage, space)
-        space = with_tested_range(space, folder)
+        space = with_tested_range(space, folder, verbosity)
     # On a server first: where it does not answer, or knows the name already, nothing is left behind.
     elsewhere = None if storage is None else _new_ledger(absolute_address(storage), space)
     with usable(folder):
         folder.root.mkdir(parents=True, exist_ok=True)
     with (
         locked(folder),
-        quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person,
+        quiet(folder.driver_log, *secrets_of(space.settings).values(), verbosity=verbosity) as screen,
     ):
         store_space(space, folder)
         ledger = elsewhere or _new_ledger(folder.study_url, space)
-        return _conduct(space, folder, ledger, person, began_s)
+        return _conduct(space, folder, ledger, screen, began_s)
 
 
-def resume_sweep(root: Path) -> SweepResult:
-    """Go on with a sweep whose driver ended; finished trials stay as they are, unfinished ones go on.
+def resume_sweep(
+    root: Path,
+    *,
+    trials: int | None = None,
+    time_budget: str | None = None,
+    cost_budget: float | None = None,
+    verbosity: Verbosity = Verbosity.NORMAL,
+) -> SweepResult:
+    """Go on with a sweep that ended, whether it was interrupted or is to get more than it was begun with.
+
+    Finished trials stay as they are, unfinished ones go on; what comes after them is what one uninterrupted
+    sweep of that many trials would have asked, as far as the sampler knows no total (docs/decisions/0023).
+
+    Args:
+        trials: from now on, those before included; as the others, it is kept in the folder.
+        time_budget: of all drivers together, such as ``4h``.
+        cost_budget: of all drivers together.
 
     Raises:
         UserError: there is no sweep in the folder, another driver is at work on it, it is one of a newer
-            version, or its data comes out otherwise than when it began.
+            version, its data comes out otherwise than when it began, or it has had already what it is to get.
     """
-    began_s = time.monotonic()
+    began_s, more = time.monotonic(), More(trials=trials, time_budget=time_budget, cost_budget=cost_budget)
     folder = SweepFolder(root)
-    space = stored_space(folder)
+    space = more.of(folder)
     require_metrics(space)
+    check_boards(space)
     with locked(folder):
         url = study_url(space, folder)
-        ledger = Ledger.open(url, space) if Ledger.exists(url, space) else _new_ledger(url, space)
-        with quiet(folder.logs_dir / "driver.log", *secrets_of(space.settings).values()) as person:
-            require_same_rows(space, ledger, folder, lambda text: print(text, file=person, flush=True))
+        is_there = Ledger.exists(url, space)
+        ledger = _identified((Ledger.open if is_there else Ledger.create)(url, space))
+        secrets = secrets_of(space.settings).values()
+        with quiet(folder.driver_log, *secrets, verbosity=verbosity) as screen:
+            require_same_rows(space, ledger, folder, screen.say)
+            keep_more(space, ledger, folder, more)
             mark_format(folder)
-            return _conduct(space, folder, ledger, person, began_s)
+            for line in what_is_left(space, ledger):
+                screen.say(line)
+            return _conduct(space, folder, ledger, screen, began_s)
 
 
 def _refuse_taken(storage: str | None, space: Space) -> None:
@@ -115,21 +145,26 @@ def _refuse_taken(storage: str | None, space: Space) -> None:
 
 
 def _new_ledger(url: str, space: Space) -> Ledger:
-    ledger = Ledger.create(url, space)
-    ledger.note_sweep(id=uuid.uuid4().hex, started_s=time.time())
+    return _identified(Ledger.create(url, space))
+
+
+def _identified(ledger: Ledger) -> Ledger:
+    """A driver may have died before it could give the sweep its id."""
+    if "id" not in ledger.sweep_attributes():
+        ledger.note_sweep(id=uuid.uuid4().hex, started_s=time.time())
     return ledger
 
 
 def _conduct(
-    space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO, began_s: float
+    space: Space, folder: SweepFolder, ledger: Ledger, screen: Screen, began_s: float
 ) -> SweepResult:
     from sweeper.drive.session import Session
 
     if space.settings.trust_remote_code:
-        print(TRUSTED, file=person, flush=True)
-    with _state_of(ledger, folder):
-        session = Session(space, folder, ledger, person, began_s=began_s)
-        session.search()
+        screen.say(TRUSTED, warning=True)
+    with _state_of(ledger, folder), Interrupts() as interrupts:
+        session = Session(space, folder, ledger, screen, began_s=began_s)
+        session.search(interrupts)
         warnings = session.conclude()
     return SweepResult(
         space=space,

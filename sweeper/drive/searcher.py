@@ -1,16 +1,18 @@
-"""Ray Tune's Searcher and scheduler, both thin: the ledger decides and remembers."""
+"""Ray Tune's Searcher, scheduler and callback, all thin: the ledger decides and remembers."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeper.drive.recorder import Recorder
+from sweeper.drive.room import RoomWatch
 from sweeper.errors import UserError
 
-__all__ = ["LedgerScheduler", "LedgerSearcher"]
+__all__ = ["LedgerCallback", "LedgerScheduler", "LedgerSearcher"]
 
 
 class LedgerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
@@ -65,11 +67,12 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
 
 
 class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
-    """Hands each outcome to the recorder, which says whether the trial goes on."""
+    """Hands each outcome to the recorder, which says whether the trial goes on, and looks after trials that
+    wait for a place."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, watch: RoomWatch) -> None:
         super().__init__()
-        self._recorder = recorder
+        self._recorder, self._watch = recorder, watch
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         try:
@@ -83,9 +86,39 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
         """Called all the time, which is what a clock needs."""
         try:
             self._recorder.count_time()
+            self._look_after_waiting(tune_controller)
         except Exception as error:
             self._recorder.fail(error)
         return super().choose_trial_to_run(tune_controller, **options)
+
+    def _look_after_waiting(self, tune_controller: Any) -> None:
+        """A trial has an actor as soon as it has its place, or that of the one before it."""
+        trials = [one for one in tune_controller.get_live_trials() if one.status == one.PENDING]
+        waiting = [one for one in trials if one.temporary_state.ray_actor is None]
+        for one in waiting:
+            if self._recorder.gives_up(one.config["number"]):
+                tune_controller.stop_trial(one)
+        if waiting:
+            self._watch.look()
+        else:
+            self._watch.reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """See LedgerSearcher: Ray's snapshots are never read."""
+        return {}
+
+
+class LedgerCallback(Callback):  # type: ignore[misc]  # ray is untyped
+    """Tells the recorder of the moment when a trial has got its place."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        try:
+            self._recorder.started(trial.config["number"])
+        except Exception as error:  # Ray would take it for its own
+            self._recorder.fail(error)
 
     def __getstate__(self) -> dict[str, Any]:
         """See LedgerSearcher: Ray's snapshots are never read."""

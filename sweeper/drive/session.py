@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweeper.autotune import Speed, Tuning, cost_line, lengths_of
-from sweeper.data import LengthSample, model_fingerprint, prepared_folder
+from sweeper.data import LengthSample, model_fingerprint
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.mirror import Mirror
 from sweeper.drive.places import roomiest, shared_out
+from sweeper.drive.preparation import preparing
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
+from sweeper.drive.screen import Screen
 from sweeper.drive.tuning import settle
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.recommend import write_answer, write_results
@@ -44,18 +47,18 @@ class Session:
     """Lives from the first trial's start to the answer; ``search`` and then ``conclude``."""
 
     def __init__(
-        self, space: Space, folder: SweepFolder, ledger: Ledger, person: TextIO, *, began_s: float
+        self, space: Space, folder: SweepFolder, ledger: Ledger, screen: Screen, *, began_s: float
     ) -> None:
         """``began_s``: the monotonic clock when the command began; the budget counts from there."""
         self._space, self._folder, self._ledger = space, folder, ledger
         self._typical = space.close(space.default_values())
         finished = [record for record in ledger.trials() if record.state.is_finished]
-        self._view = ProgressView(space, person, finished=finished)
-        self._mirror = Mirror(space, folder, ledger)
+        self._view = ProgressView(space, screen, finished=finished)
+        self._mirror = Mirror(space, folder, ledger, self._view.warn)
         self._fingerprints: dict[str, str] = {}
         self._began_s = began_s
 
-    def search(self) -> None:
+    def search(self, interrupts: Interrupts) -> None:
         """Run trials until the ledger has what was asked for.
 
         Raises:
@@ -65,22 +68,26 @@ class Session:
         """
         config, places = roomiest(self._space)
         self._folder.stop_file.unlink(missing_ok=True)
-        with self._view, self._tracked(), Interrupts() as interrupts:
+        with self._view, self._tracked():
             if orphans := reap(self._folder.processes_dir):
                 self._view.say(f"ended {len(orphans)} processes of an earlier driver")
             for warning in row_warnings(self._space):
-                self._view.say(f"warning: {warning}")
-            self._view.say("starting Ray")
-            with ray_for(config, places=places):
+                self._view.warn(f"warning: {warning}")
+            with (
+                preparing(config, self._folder.cache_dir.absolute()) as preparation,
+                ray_for(config, places=places, say=self._view.say),
+            ):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
+                preparation.check()
                 self._space, tunings, speed = shared_out(
                     self._space, self._settled(), self._ledger, self._folder, self._view.say
                 )
                 self._typical = self._space.close(self._space.default_values())
                 sample = lengths_of(self._space)
                 self._view.say(cost_line(self._space, sample, speed))
-                recorder = self._recorder(sample, tunings, speed)
+                recorder = self._recorder(preparation.folder(), sample, tunings, speed)
                 self._view.say("starting the workers")
+                preparation.check()
                 interrupts.ask_first(lambda: self._ask_to_stop(recorder))
                 self._tuner(recorder).fit()
                 interrupts.ask_first(None)
@@ -92,7 +99,8 @@ class Session:
 
     def _ask_to_stop(self, recorder: Recorder) -> None:
         recorder.ask_to_stop()
-        self._view.say("stopping: running trials write their states; interrupt again to stop at once")
+        said = "stopping: running trials write their states; interrupt again to stop at once"
+        self._view.say(said, warning=True)
 
     def conclude(self) -> list[str]:
         """Write the answer and close MLflow's runs; returns warnings."""
@@ -113,9 +121,8 @@ class Session:
         return tunings
 
     def _recorder(
-        self, sample: LengthSample | None, tunings: tuple[Tuning, ...], speed: Speed | None
+        self, data_dir: Path, sample: LengthSample | None, tunings: tuple[Tuning, ...], speed: Speed | None
     ) -> Recorder:
-        data_dir = prepared_folder(self._typical, self._folder.cache_dir.absolute())
         model = model_fingerprint(self._typical.model_path)
         self._fingerprints = {"data": data_dir.name, "model": model}
         self._ledger.note_sweep(tags=self._tags())
@@ -150,18 +157,30 @@ class Session:
             self._mirror.close(_INTERRUPTED_PATIENCE_S)
             raise
 
+    def _places(self) -> int:
+        """Trials side by side: those asked for, or as many as there is room for."""
+        from sweeper.drive.room import places_with_room
+
+        config, _ = roomiest(self._space)
+        wanted = config.resources.max_concurrent
+        places = max(1, places_with_room(config, wanted))  # a node may have gone since it was looked at
+        if places < wanted:
+            trials = "one trial at a time" if places == 1 else f"{places} trials side by side"
+            self._view.say(f"Ray has room for {trials}, not for {wanted}")
+        return places
+
     def _tuner(self, recorder: Recorder) -> Tuner:
         from ray import tune
 
-        from sweeper.drive.searcher import LedgerScheduler, LedgerSearcher
+        from sweeper.drive.room import RoomWatch
+        from sweeper.drive.searcher import LedgerCallback, LedgerScheduler, LedgerSearcher
         from sweeper.drive.trainable import TrialRunner
 
-        places = self._typical.resources.max_concurrent
         return tune.Tuner(
             TrialRunner,
             tune_config=tune.TuneConfig(
-                search_alg=LedgerSearcher(recorder, places),
-                scheduler=LedgerScheduler(recorder),
+                search_alg=LedgerSearcher(recorder, self._places()),
+                scheduler=LedgerScheduler(recorder, RoomWatch(self._view.say)),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=_trial_name,
@@ -171,7 +190,7 @@ class Session:
                 name="ray",
                 storage_path=str(self._folder.logs_dir.absolute()),
                 verbose=0,
-                callbacks=[],
+                callbacks=[LedgerCallback(recorder)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from sweeper.spec import (
 __all__ = [
     "newest_sweep",
     "open_sweep",
+    "store_asked",
     "store_space",
     "stored_space",
     "study_url",
@@ -49,23 +51,31 @@ def store_space(space: Space, folder: SweepFolder) -> None:
     """
     mark_format(folder)
     write_secrets(space.settings, folder)
+    write_whole(folder.facts_file, json.dumps(dataclasses.asdict(space.facts), indent=2) + "\n")
+    store_asked(space, folder)
+
+
+def store_asked(space: Space, folder: SweepFolder) -> None:
+    """Write what is asked of a sweep, beside its facts and secrets."""
     tree = space.resolved()
     if storage := tree["search"].get("storage"):
         tree["search"]["storage"] = absolute_address(storage)
-    write_whole(folder.facts_file, json.dumps(dataclasses.asdict(space.facts), indent=2) + "\n")
     write_whole(folder.space_file, dump_config(tree))
 
 
-def stored_space(folder: SweepFolder) -> Space:
+def stored_space(folder: SweepFolder, overrides: Sequence[str] = ()) -> Space:
     """The space as it was when the sweep began; needs neither its data nor its model.
 
-    Raises SweepFolderError when the folder holds no sweep, or one of a newer version.
+    Raises SweepFolderError when the folder holds no sweep, or one of a newer version, and SpaceFileError for
+    what is wrong with the ``overrides``.
     """
     if not folder.space_file.is_file():
         raise _no_sweep(folder.root)
     then = _as_begun(folder)
     secrets = [f"{path}={json.dumps(address)}" for path, address in read_secrets(folder).items()]
-    return load_space(folder.space_file, overrides=[*then, *secrets], gather=lambda _: _stored_facts(folder))
+    return load_space(
+        folder.space_file, overrides=[*then, *secrets, *overrides], gather=lambda _: _stored_facts(folder)
+    )
 
 
 def study_url(space: Space, folder: SweepFolder) -> str:

@@ -10,7 +10,7 @@ from sweeper.drive.mirror import Mirror
 from sweeper.drive.stored import open_sweep, sweep_state
 from sweeper.errors import SweeperError
 from sweeper.spec import SweepFolder
-from sweeper.track import masked, tracking_uri
+from sweeper.track import check_boards, masked, tracking_uri
 
 __all__ = ["sync_sweep"]
 
@@ -24,6 +24,7 @@ def sync_sweep(root: Path) -> str:
     """
     folder = SweepFolder(root)
     space, ledger = open_sweep(folder)
+    check_boards(space)
     state = sweep_state(ledger, folder)
     with locked(folder):
         mirror = Mirror(space, folder, ledger)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,17 @@ from sweeper.drive.recovery import Setback
 from sweeper.drive.steps import read_steps
 from sweeper.search import TrialRecord
 from sweeper.spec import Config, Space, dump_config
-from sweeper.track import MetricPoint, Tracker, chart_params, evaluation_points, judged_by, training_points
-from sweeper.train import STARTUP, Prepared, Progress, StepMetrics
+from sweeper.track import (
+    BoardWriter,
+    MetricPoint,
+    Tracker,
+    chart_params,
+    evaluation_points,
+    judged_by,
+    run_name,
+    training_points,
+)
+from sweeper.train import STARTUP, Moved, Prepared, Progress, StepMetrics
 
 __all__ = ["TrackingListener"]
 
@@ -20,27 +29,34 @@ _SECTIONS = ("training", "deepspeed", "parallel")
 
 
 class TrackingListener:
-    """Sends each trial's parameters, metrics and end to MLflow, as one child run."""
+    """Sends each trial's parameters, metrics and end to MLflow, as one child run, and to the other boards."""
 
-    def __init__(self, tracker: Tracker, space: Space, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, trackers: Sequence[Tracker | BoardWriter], space: Space, tags: Mapping[str, str]
+    ) -> None:
         """``tags`` hold for every trial: versions and fingerprints."""
-        self._tracker, self._space, self._tags = tracker, space, dict(tags)
+        self._trackers, self._space, self._tags = trackers, space, dict(tags)
 
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
         searched = dict(record.values)
         fixed = chart_params(self._space, searched) | named_parameters(self._space, config)
         tags = self._tags | ({"default": "yes"} if record.is_default else {})
-        self._tracker.trial_started(
-            number,
-            searched=searched,
-            fixed=fixed,
-            config_yaml=dump_config(config),
-            tags=tags,
-            at_s=record.started_s,
-        )
+        for tracker in self._trackers:
+            tracker.trial_started(
+                number,
+                name=run_name(self._space, number, searched),
+                searched=searched,
+                fixed=fixed,
+                config_yaml=dump_config(config),
+                tags=tags,
+                at_s=record.started_s,
+            )
 
     def trial_prepared(self, number: int, prepared: Prepared) -> None:
         """Nothing that MLflow wants to know."""
+
+    def moved(self, number: int, moved: Moved) -> None:
+        """What MLflow wants of it comes with the next evaluation."""
 
     def progressed(self, number: int, progress: Progress) -> None:
         points = _step_points(progress.steps)
@@ -50,7 +66,8 @@ class TrackingListener:
             tokens=progress.tokens,
             time_s=progress.time_s,
         )
-        self._tracker.metrics(number, points)
+        for tracker in self._trackers:
+            tracker.metrics(number, points)
 
     def trial_set_back(self, number: int, setback: Setback) -> None:
         """Its parameters stay those that it was begun with: the global batch is the same."""
@@ -63,18 +80,20 @@ class TrackingListener:
         metrics = {} if startup_s is None else {STARTUP: float(startup_s)}
         if objective.at == "best" and record.final_value is not None:
             metrics[judged_by(objective)] = record.final_value
-        self._tracker.trial_finished(
-            record.number,
-            state=record.state.value,
-            reason=record.reason or _setbacks(record),
-            metrics=metrics,
-            at_s=record.ended_s,
-        )
+        for tracker in self._trackers:
+            tracker.trial_finished(
+                record.number,
+                state=record.state.value,
+                reason=record.reason or _setbacks(record),
+                metrics=metrics,
+                at_s=record.ended_s,
+            )
 
     def replay(self, record: TrialRecord, config: Config, steps_file: Path) -> None:
-        """Everything that the ledger and the file of steps know of a trial: MLflow takes what it lacks."""
+        """Everything that the ledger and the file of steps know of a trial: each takes what it lacks."""
         self.trial_started(record.number, record, config)
-        self._tracker.metrics(record.number, lambda: _stored_points(record, steps_file))
+        for tracker in self._trackers:
+            tracker.metrics(record.number, lambda: _stored_points(record, steps_file))
         if record.state.is_finished:
             self.trial_finished(record)
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
 from sweeper.autotune import known_tunings, tuned
-from sweeper.data import gather_facts, prepared_folder
+from sweeper.data import gather_facts
 from sweeper.drive.cluster import ray_for
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.lock import locked
+from sweeper.drive.preparation import preparing
+from sweeper.drive.probing import new_group
 from sweeper.drive.quiet import quiet
 from sweeper.drive.recovery import recover
+from sweeper.drive.screen import Screen, Verbosity
 from sweeper.errors import (
     CheckpointError,
     SweepFolderError,
@@ -37,12 +40,15 @@ from sweeper.spec import (
     require_hardware,
     require_metrics,
 )
-from sweeper.train import Job, Keeper, Progress, discard, newest_checkpoint, reap
+from sweeper.train import Job, Keeper, Moved, Progress, discard, newest_checkpoint, read_moved, reap
 
 if TYPE_CHECKING:
     from sweeper.train.group import WorkerGroup
 
 __all__ = ["TrainResult", "train_config"]
+
+_SILENCE_S = 60.0
+"""Where there is no bar, so much time passes before a line says how far the training is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,7 @@ def train_config(
     overrides: Sequence[str] = (),
     output_dir: Path | None = None,
     merge_adapter: bool = False,
+    verbosity: Verbosity = Verbosity.NORMAL,
 ) -> TrainResult:
     """Train a closed configuration and save the model to ``output_dir`` (default: ``models/<name>``).
 
@@ -101,14 +108,19 @@ def train_config(
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = SweepFolder(target.with_name(f"{target.name}-train"))
     scratch.stop_file.unlink(missing_ok=True)
-    with locked(scratch), quiet(scratch.logs_dir / "driver.log") as person, Interrupts() as interrupts:
+    with (
+        locked(scratch),
+        quiet(scratch.driver_log, verbosity=verbosity) as screen,
+        Interrupts() as interrupts,
+        preparing(config, scratch.cache_dir) as preparation,
+    ):
         mark_format(scratch)
-        console = Console(file=person, highlight=False)
         if config.trust_remote_code:
-            console.print(TRUSTED, soft_wrap=True)
-        run = _Run(config, scratch, console)
+            screen.say(TRUSTED, warning=True)
         try:
-            with ray_for(config, places=1), closing(run):
+            run = _Run(config, scratch, preparation.folder(), screen)
+            with ray_for(config, places=1, say=screen.say), closing(run):
+                preparation.check()
                 interrupts.ask_first(scratch.stop_file.touch)
                 run.to_the_end()
                 interrupts.ask_first(None)
@@ -137,19 +149,22 @@ class _Run:
     One that was interrupted goes on from its last state.
     """
 
-    def __init__(self, config: Config, scratch: SweepFolder, console: Console) -> None:
+    def __init__(self, config: Config, scratch: SweepFolder, data_dir: Path, screen: Screen) -> None:
         states = scratch.root / "checkpoints"
         reap(scratch.processes_dir)
-        self._console = console
+        progress_file = scratch.logs_dir / "progress.json"
+        progress_file.unlink(missing_ok=True)  # of an earlier run
+        self._screen = screen
         self._job = Job(
             config=config,
             cache_dir=scratch.cache_dir,
-            data_dir=prepared_folder(config, scratch.cache_dir),
+            data_dir=data_dir,
             log_file=scratch.logs_dir / "train.log",
             evaluate_untrained=True,
             resume_from=newest_checkpoint(states),
             checkpoints=states,
             processes=scratch.processes_dir,
+            progress_file=progress_file,
             stop_file=scratch.stop_file,
         )
         self.evaluations: list[Progress] = []
@@ -158,11 +173,21 @@ class _Run:
         columns = (
             TextColumn("training"),
             BarColumn(),
+            TaskProgressColumn(),
             TextColumn("{task.description}"),
+            TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
         )
-        self._bar = ProgressBar(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task("")
+        self._bar = ProgressBar(
+            *columns,
+            console=screen.console,
+            disable=not screen.has_panel,
+            redirect_stdout=False,  # what libraries print belongs into the log
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task("", speed="")
+        self._moved: Moved | None = None
+        self._total_tokens, self._told_s = 0, time.monotonic()
 
     def to_the_end(self) -> None:
         """Raises KeyboardInterrupt after a pause, and what ends a trial."""
@@ -181,7 +206,7 @@ class _Run:
         except TrialFailedError as error:
             self.close()
             self._job, setback = recover(self._job, error)
-            self._say(setback.reason)
+            self._screen.say(setback.reason, warning=True)
 
     def save_model(self, target: Path, merge_adapter: bool) -> None:
         """Raises CheckpointError where it cannot be written, or the state of the best evaluation was not."""
@@ -193,15 +218,16 @@ class _Run:
 
     def _train(self) -> None:
         job = self._job
-        from sweeper.train.group import WorkerGroup
-
-        group = self._group = WorkerGroup(job.config, None, pause_wanted=job.pause_is_wanted)
+        group = self._group = new_group(job.config, self._screen.say, pause_wanted=self._look)
         keeper, prepared = Keeper(job), group.prepare(job)
         for note in prepared.data_notes:
-            self._say(f"data: {note}")
+            self._screen.say(f"data: {note}")
+        for note in prepared.model_notes:
+            self._screen.say(f"model: {note}")
         if job.resume_from is not None:
-            self._say(f"going on from {job.resume_from.name}")
-        self._bar.update(self._task, total=prepared.total_tokens)
+            self._screen.say(f"going on from {job.resume_from.name}")
+        self._total_tokens = prepared.total_tokens
+        self._bar.update(self._task, total=self._total_tokens)
         progress = None
         while progress is None or not progress.done:
             progress = group.advance()
@@ -212,20 +238,32 @@ class _Run:
             self.evaluations.append(progress)
             self._show(progress, prepared.total_steps)
 
+    def _look(self) -> bool:
+        """Called once a second while the ranks work: shows how far they are; whether they are to pause."""
+        moved = None if self._job.progress_file is None else read_moved(self._job.progress_file)
+        if moved is not None and moved != self._moved:
+            self._moved = moved
+            speed = f"{moved.tokens_per_s:,.0f} tokens/s"
+            self._bar.update(self._task, completed=moved.tokens, speed=speed)
+            if not self._screen.has_panel and time.monotonic() - self._told_s > _SILENCE_S:
+                self._tell(f"{moved.tokens / max(self._total_tokens, 1):.0%}, {speed}")
+        return self._job.pause_is_wanted()
+
+    def _tell(self, line: str) -> None:
+        self._told_s = time.monotonic()
+        self._screen.say(line)
+
     def _keep_state(self, keeper: Keeper, group: WorkerGroup, progress: Progress) -> None:
         try:
             keeper.keep_state(group, progress)
         except CheckpointError as error:
-            self._say(f"warning: {error}")
+            self._screen.say(f"warning: {error}", warning=True)
 
     def _show(self, progress: Progress, total_steps: int) -> None:
         shown = ", ".join(f"{name} {progress.metrics[name]:.4f}" for name in self._shown)
         self._bar.update(self._task, completed=progress.tokens, description=shown)
-        if not self._console.is_terminal:
-            self._say(f"step {progress.step}/{total_steps}: {shown}")
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, markup=False)
+        if not self._screen.has_panel:
+            self._tell(f"step {progress.step}/{total_steps}: {shown}")
 
     def close(self) -> None:
         if self._group is not None:

@@ -21,9 +21,6 @@ from sweeper.train.retention import Keeper
 
 __all__ = ["Outcome", "TrialRunner"]
 
-_COORDINATOR = {"CPU": 0.001}
-"""This actor only waits for the ranks; Ray wants more than nothing."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -54,7 +51,8 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
         job: Job = config["job"]
-        return PlacementGroupFactory([_COORDINATOR, *rank_bundles(job.config)], strategy="PACK")
+        coordinator: dict[str, float] = {}  # it only waits for the ranks
+        return PlacementGroupFactory([coordinator, *rank_bundles(job.config)], strategy="PACK")
 
     def setup(self, config: dict[str, Any]) -> None:
         self._group: WorkerGroup | None = None
@@ -110,7 +108,6 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             self._group = WorkerGroup(
                 self._job.config,
                 get_current_placement_group(),
-                first_bundle=1,
                 pause_wanted=lambda: self._job.pause_is_wanted(),
             )
         return self._group

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from sweeper.autotune import (
     Speed,
@@ -28,6 +26,7 @@ from sweeper.drive.lock import locked, usable
 from sweeper.drive.places import roomiest, settle_places
 from sweeper.drive.probing import limit_gib, new_group, probe_job
 from sweeper.drive.quiet import quiet
+from sweeper.drive.screen import Say, Verbosity
 from sweeper.errors import SweepInterruptedError, TrialFailedError, TrialOutOfMemoryError
 from sweeper.spec import (
     Config,
@@ -50,11 +49,13 @@ _WIDE_SPREAD = 1.0
 """Of a probe's steps, three times a quiet machine's. A few slow ones leave the median alone; where the
 fastest has twice the median's rate, half of them were slowed down."""
 
-Say = Callable[[str], None]
-
 
 def autotune_file(
-    space_file: Path, *, overrides: Sequence[str] = (), fresh: bool = False
+    space_file: Path,
+    *,
+    overrides: Sequence[str] = (),
+    fresh: bool = False,
+    verbosity: Verbosity = Verbosity.NORMAL,
 ) -> tuple[Space, tuple[Tuning, ...]]:
     """Find the fastest system configuration for a file that fits, open or closed; where the file leaves that
     to measuring, also how many trials are fastest side by side, which is told.
@@ -67,20 +68,16 @@ def autotune_file(
     with usable(scratch):
         scratch.root.mkdir(parents=True, exist_ok=True)
     secrets = secrets_of(space.settings).values()
-    with locked(scratch), quiet(scratch.logs_dir / "driver.log", *secrets) as person:
-        console = Console(file=person, highlight=False)
+    with locked(scratch), quiet(scratch.driver_log, *secrets, verbosity=verbosity) as screen:
         reap(scratch.processes_dir)
         measured, (config, places) = left_to_measuring(space), roomiest(space)
 
-        def say(text: str) -> None:
-            console.print(text, soft_wrap=True, markup=False)
-
         try:
-            with Interrupts() as interrupts, ray_for(config, places=places):
+            with Interrupts() as interrupts, ray_for(config, places=places, say=screen.say):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
-                tunings = settle(space, measured, scratch, say, fresh=fresh)
+                tunings = settle(space, measured, scratch, screen.say, fresh=fresh)
                 if space.shared:
-                    settle_places(space, tunings, measured, scratch, say, fresh=fresh)
+                    settle_places(space, tunings, measured, scratch, screen.say, fresh=fresh)
         except KeyboardInterrupt as interrupt:
             raise SweepInterruptedError("interrupted; give the same command again") from interrupt
     return space, tunings
@@ -112,7 +109,7 @@ def _one(
         say(f"autotune: known, {_answer(known, config)}")
         return known
     say(f"autotune: {why}: measuring" if why else "autotune: measuring, once for this shape")
-    bench = Bench(config, folder)
+    bench = Bench(config, folder, say)
     try:
         tuning = _measured(space, config, measured, data, bench, say)
     finally:
@@ -122,7 +119,8 @@ def _one(
     if max(one.spread for one in tuning.probes) > _WIDE_SPREAD:
         say(
             "autotune: warning: steps of the same kind took very unlike times, as if others used this "
-            "machine; `sweeper autotune FILE --fresh` measures again when it is quiet"
+            "machine; `sweeper autotune FILE --fresh` measures again when it is quiet",
+            warning=True,
         )
     return tuning
 
@@ -172,11 +170,11 @@ def _measured(
 class Bench:
     """The warm processes that probes run in; new ones where one did not fit."""
 
-    def __init__(self, config: Config, folder: SweepFolder) -> None:
-        self._config, self._folder = config, folder
+    def __init__(self, config: Config, folder: SweepFolder, say: Say) -> None:
+        self._config, self._folder, self._say = config, folder, say
         self._data_dir = prepared_folder(config, folder.cache_dir.absolute())
         began = time.monotonic()
-        self._group: WorkerGroup | None = new_group(config)
+        self._group: WorkerGroup | None = new_group(config, say)
         self.started_s = time.monotonic() - began
         """What it took to have the processes."""
         idle, free = self._group.room()
@@ -209,7 +207,7 @@ class Bench:
     def _warm(self, config: Config) -> WorkerGroup:
         if self._group is not None and self._group.worn(config):
             self.close()
-        self._group = self._group or new_group(self._config)
+        self._group = self._group or new_group(self._config, self._say)
         return self._group
 
     def close(self) -> None:

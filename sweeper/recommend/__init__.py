@@ -7,7 +7,7 @@ from sweeper.recommend.answer import write_answer
 from sweeper.recommend.export import EXPORT_FORMATS, export
 from sweeper.recommend.peaks import memory_line
 from sweeper.recommend.ranking import ResultRow, best_record, default_record, improvement, result_rows
-from sweeper.recommend.status import sweep_status
+from sweeper.recommend.status import running_lines, sweep_status
 from sweeper.recommend.table import (
     compact,
     results_csv,
@@ -34,6 +34,7 @@ __all__ = [
     "results_markdown",
     "results_rows",
     "results_table",
+    "running_lines",
     "summary_line",
     "sweep_status",
     "write_answer",

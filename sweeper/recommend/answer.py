@@ -46,7 +46,7 @@ def write_answer(
     the final objectives of the best trial and of the rules of thumb (null where those were not trained
     to their end); with ``objective.at: best`` ``value_tokens`` and ``value_epoch`` say at which of its
     evaluations the best trial reached it. ``trials`` and ``tokens`` are the evidence, all trials and all
-    their training tokens.
+    their training tokens; ``model_notes`` is what was found out about the model when it was loaded.
 
     Raises:
         SweeperError: no trial was trained to its end, so that there is no answer.
@@ -87,6 +87,7 @@ def _provenance(space: Space, trials: list[TrialRecord], best: TrialRecord) -> d
         "trials": len(trials),
         "tokens": sum(tokens_seen(one) for one in trials),
         **({"warnings": warnings} if (warnings := row_warnings(space)) else {}),
+        **({"model_notes": notes} if (notes := best.attributes.get("model_notes")) else {}),
     }
 
 

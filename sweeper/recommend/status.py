@@ -6,29 +6,44 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeper.recommend.ranking import best_record
-from sweeper.search import TrialRecord
+from sweeper.search import TrialRecord, TrialState
+from sweeper.train import read_moved
 
 if TYPE_CHECKING:
-    from sweeper.spec import Space
+    from sweeper.spec import Space, SweepFolder
 
-__all__ = ["sweep_status"]
+__all__ = ["running_lines", "sweep_status"]
 
 
 def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dict[str, Any]:
     """What ``sweeper status --json`` prints, as strict JSON: a value that is not finite is null.
 
-    ``{"name", "state", "trials": [{"number", "state", "params", "value", "evaluations", "reason",
-    "seconds"}], "best": number}``; an evaluation is ``{"tokens", "step", "seconds", "metrics"}``, and
-    ``best`` is null as long as no trial was trained to its end. With ``objective.at: best`` a trial also has
-    ``value_tokens``: the training tokens at the evaluation that ``value`` is of.
+    ``{"name", "state", "wanted", "trials": [{"number", "state", "params", "value", "evaluations", "reason",
+    "seconds"}], "best": number}``; ``wanted`` is how many trials the sweep is to have in all, an evaluation
+    is ``{"tokens", "step", "seconds", "metrics"}``, and ``best`` is null as long as no trial was trained to
+    its end. With ``objective.at: best`` a trial also has ``value_tokens``: the training tokens at the
+    evaluation that ``value`` is of.
     """
     best = best_record(space, trials)
     return {
         "name": space.name,
         "state": state,
+        "wanted": space.settings.search.trials,
         "trials": [_trial(one, at=space.settings.objective.at) for one in trials],
         "best": None if best is None else best.number,
     }
+
+
+def running_lines(trials: Sequence[TrialRecord], folder: SweepFolder) -> list[str]:
+    """How far each running trial is, by what it says itself between its evaluations."""
+    lines = []
+    for record in trials:
+        moved = read_moved(folder.trial_progress(record.number))
+        total = record.attributes.get("total_tokens")
+        if record.state is TrialState.RUNNING and moved is not None and total:
+            share = moved.tokens / total
+            lines.append(f"trial {record.number} at {share:.0%}, {moved.tokens_per_s:,.0f} tokens/s")
+    return lines
 
 
 def _trial(record: TrialRecord, *, at: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sweeper.recommend.ranking import (
     tokens_seen,
 )
 from sweeper.search import TrialRecord, TrialState
-from sweeper.spec import write_whole
+from sweeper.spec import short_label, write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,17 +50,6 @@ _KEY_COLUMNS = range(5)
 """Rank, trial, state, objective, against the default."""
 
 _OWN_COLUMNS = ("rank", "trial", "state", "best at", "tokens", "time")
-
-_SHORT_NAMES = {
-    "gradient_accumulation_steps": "accum",
-    "gradient_checkpointing": "recompute",
-    "per_device_batch_size": "micro",
-    "global_batch_size": "batch",
-    "warmup_ratio": "warmup",
-    "weight_decay": "decay",
-    "final_lr_ratio": "final lr",
-    "max_grad_norm": "clip",
-}
 
 
 def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, Scalar | None]]:
@@ -213,20 +202,11 @@ def _header(space: Space) -> list[str]:
         "state",
         space.settings.objective.metric,
         "vs default",
-        *(_short_name(space, name) for name in _names(space)),
+        *(short_label(space, name, taken=_OWN_COLUMNS) for name in _names(space)),
         *(["best at"] if space.settings.objective.at == "best" else []),
         "tokens",
         "time",
     ]
-
-
-def _short_name(space: Space, name: str) -> str:
-    """The last part of a name where that is still unique (``rank`` for ``lora.rank``), long ones cut down."""
-    if name in _SHORT_NAMES:
-        return _SHORT_NAMES[name]
-    last = name.rpartition(".")[2]
-    taken = [*_OWN_COLUMNS, *(other.rpartition(".")[2] for other in _names(space))]
-    return last if taken.count(last) == 1 else name
 
 
 def _cells(space: Space, row: ResultRow) -> list[str]:

@@ -4,6 +4,7 @@ Importing this room is cheap: Optuna is imported when a ledger is opened.
 """
 
 from sweeper.search.commits import is_committing
+from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
 from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of
 from sweeper.search.samplers import check_sampler
@@ -21,6 +22,7 @@ __all__ = [
     "best_of",
     "check_sampler",
     "check_storage",
+    "configurations",
     "is_committing",
     "make_stopper",
 ]

@@ -4,6 +4,7 @@ A space file is a training configuration in which some values are still open; a 
 one with nothing open. Neither torch nor any other heavy library is imported here.
 """
 
+from sweeper.spec.address import ClusterAddress, cluster_address
 from sweeper.spec.checks import GROUPS, STAGED
 from sweeper.spec.config import (
     Checkpoints,
@@ -29,6 +30,7 @@ from sweeper.spec.duration import duration_text
 from sweeper.spec.facts import Facts, ModelSizes, SampledRows
 from sweeper.spec.files import write_whole
 from sweeper.spec.folder import SweepFolder
+from sweeper.spec.labels import short_label
 from sweeper.spec.levers import (
     SYSTEM,
     Levers,
@@ -77,6 +79,7 @@ __all__ = [
     "TRUSTED",
     "Checkpoints",
     "Choice",
+    "ClusterAddress",
     "Config",
     "DataFormat",
     "DataSource",
@@ -112,6 +115,7 @@ __all__ = [
     "Uniform",
     "Values",
     "begun_format",
+    "cluster_address",
     "count_trials",
     "dump_config",
     "duration_text",
@@ -139,6 +143,7 @@ __all__ = [
     "row_warnings",
     "rule_of_thumb_lr",
     "secrets_of",
+    "short_label",
     "size_of",
     "split_of",
     "trial_sizes",

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sweeper.spec.name import NAME_WORDS, Name
+
 
 class _Mark:
     """A property of a field that the space file's loader looks for."""
@@ -181,6 +183,10 @@ class Search(Section):
     ``sqlite:///path``; none: a file in the sweep's folder."""
 
 
+RayAddress = Annotated[str, Field(pattern=r"^(auto|local|\S+:\d+)$")]
+_RAY_ADDRESS = "auto, local, or host:port of the cluster's head"
+
+
 class Resources(Section):
     """What one trial gets of the machine or cluster."""
 
@@ -190,6 +196,9 @@ class Resources(Section):
     """CPU threads of one rank."""
     gpus_per_rank: Annotated[float, Field(ge=0), AUTO]
     """GPUs of one rank: 1, or a fraction to share one between small trials; 0 trains on the CPU."""
+    min_free_gib: Annotated[float, Field(gt=0)] | None = None
+    """Only GPUs of this machine that have so much memory free when Ray is started, as nvidia-smi tells; until
+    there are enough for one trial, they are waited for. Of no use on a CPU, and refused on a cluster."""
     memory_limit_gib: Annotated[float, Field(gt=0)] | None = None
     """A rank may have so much: of its device, or of the host's memory where it trains on a CPU. None: all
     that there is."""
@@ -199,8 +208,12 @@ class Resources(Section):
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
     """How often a trial begins again from its last state when one of its processes has died or hangs. What
     does not fit into memory is made smaller instead, and is not counted here."""
-    ray_address: str | None = None
-    """An existing Ray cluster (``auto`` or ``ray://host:10001``); none starts Ray on this machine."""
+    ray_address: Annotated[RayAddress | None, Words(_RAY_ADDRESS)] = None
+    """An existing Ray cluster, by host:port of its head or ``auto``; none: the one that the environment's
+    ``RAY_ADDRESS`` names. Without either, and with ``local``, Ray is started on this machine."""
+
+
+_BOARDS = "a list, each of it tensorboard or wandb"
 
 
 class Tracking(Section):
@@ -210,6 +223,9 @@ class Tracking(Section):
     """None: ``MLFLOW_TRACKING_URI``, else one SQLite file beside the sweep's folder."""
     experiment: str | None = None
     """MLflow experiment; none: the sweep's name."""
+    also: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Words(_BOARDS)] = ()
+    """Where each trial's metrics go beside MLflow, which stays the record: event files for TensorBoard in the
+    sweep's folder, a run of Weights & Biases."""
 
 
 class Checkpoints(Section):
@@ -279,7 +295,7 @@ class DataSource(Section):
 class Settings(Section):
     """What a sweep holds fixed: never open, the same for every trial."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: Annotated[Name, Words(NAME_WORDS)]
     model_path: Place
     """Hub id, local folder, ``.gguf`` file, or ``builtin:quickstart``."""
     data_path: Place | DataSource | Annotated[tuple[Place | DataSource, ...], Field(min_length=1)]

@@ -28,9 +28,6 @@ TRIAL_SECTIONS = ("training", "deepspeed", "parallel")
 """The sections whose fields one trial may have differently from another."""
 
 _PATTERN_WORDS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": (
-        "letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 100"
-    ),
     r"\.jinja$": "a path that ends with .jinja",
 }
 

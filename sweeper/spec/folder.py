@@ -59,6 +59,10 @@ class SweepFolder:
         """The metrics of each optimizer step, one JSON object a line."""
         return self.trial_dir(number) / "steps.jsonl"
 
+    def trial_progress(self, number: int) -> Path:
+        """How far the trial is, while it trains."""
+        return self.trial_dir(number) / "progress.json"
+
     def trial_ds_config(self, number: int) -> Path:
         """The DeepSpeed configuration that was really used."""
         return self.trial_dir(number) / "ds_config.json"
@@ -101,6 +105,10 @@ class SweepFolder:
         """The same, drawn."""
         return self.root / "lr-range.png"
 
+    def board_dir(self, name: str) -> Path:
+        """What is written for ``tensorboard`` or ``wandb``."""
+        return self.root / name
+
     @property
     def report(self) -> Path:
         return self.root / "report.html"
@@ -129,3 +137,8 @@ class SweepFolder:
     def logs_dir(self) -> Path:
         """Logs of the driver and of third parties."""
         return self.root / "logs"
+
+    @property
+    def driver_log(self) -> Path:
+        """What the command said and what libraries printed, one driver after the other."""
+        return self.logs_dir / "driver.log"

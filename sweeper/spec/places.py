@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sweeper.spec import rules
+from sweeper.spec.address import cluster_address
 from sweeper.spec.plan import count_trials
 from sweeper.spec.space import Space
 from sweeper.spec.values import points
@@ -22,7 +23,8 @@ def to_be_shared(space: Space) -> Space:
     all there is, and a cluster, which cannot be looked at from here.
     """
     closed = space.closed
-    if closed["resources.ray_address"] is not None or closed[_GPUS] >= 1 or most_places(space) == 1:
+    elsewhere = cluster_address(closed["resources.ray_address"]) is not None
+    if elsewhere or closed[_GPUS] >= 1 or most_places(space) == 1:
         return space
     left = frozenset({PLACES} | ({_CPUS} & space.decided))
     return replace(with_places(space, 1), shared=left)

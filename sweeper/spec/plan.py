@@ -280,6 +280,8 @@ def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
     notes = [TRUSTED] if space.settings.trust_remote_code else []
     notes += [f"{problem.rule}: {problem.remedy}" for problem in hardware_problems(space)]
     notes += [*left_out_notes(facts), *facts.data_notes]
+    if closed["resources.min_free_gib"] is not None and not closed["resources.gpus_per_rank"]:
+        notes.append("min_free_gib is of no use here: ranks train on the CPU")
     if space.range_test is not None:
         how = "replaces" if space.range_test.within is None else "narrows"
         notes.append(f"before its first trial, `sweeper run` does an LR range test, which {how} lr's range")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.errors import Problem, SpaceFileError
+from sweeper.spec.address import cluster_address
 from sweeper.spec.batch import BatchContradiction
 from sweeper.spec.checks import Contradiction, contradictions
 from sweeper.spec.closing import BATCH, GLOBAL, complete
@@ -315,8 +316,18 @@ def _still_open(space: Space, one: Dimension) -> Problem:
 def hardware_problems(space: Space) -> list[Problem]:
     """What a trial asks for and this machine has not. A cluster is not looked at from here."""
     facts, closed, problems = space.facts, space.closed, []
-    if space.closed.get("resources.ray_address"):
-        return []
+    cluster = cluster_address(space.closed.get("resources.ray_address"))
+    if cluster is not None and space.closed["resources.min_free_gib"] is not None:
+        problems.append(
+            Problem(
+                where=space.places.get("resources.min_free_gib", str(space.source)),
+                value=f"min_free_gib: {text(space.closed['resources.min_free_gib'])}",
+                rule=f"on a cluster ({cluster.where}) Ray chooses the GPUs, and sees its own processes only",
+                remedy="leave it out, and start a node's Ray with CUDA_VISIBLE_DEVICES for what it may use",
+            )
+        )
+    if cluster is not None:
+        return problems
     most_dp = max(space.close(values).parallel.ranks for values in space.combinations({"parallel.dp"}))
     gpus = most_dp * closed["resources.gpus_per_rank"]
     here = facts.devices if facts.accelerator == "cuda" else 0

@@ -1,11 +1,13 @@
 """Ledger events -> MLflow. The only home of mlflow, which is imported late and in one thread.
 
-What lands there for one sweep: a parent run named after the sweep and a child run ``trial-<n>`` for
-each trial. **The step of every metric is the number of training tokens seen**, not the optimizer
-step, because trials differ in epochs and accumulation and only on that axis can MLflow's charts
-compare them; the optimizer step is there as the metric ``train/step``.
+What lands there for one sweep: a parent run named after the sweep and a child run for each trial,
+named after its number and its searched values. **The step of every metric is the number of training
+tokens seen**, not the optimizer step, because trials differ in epochs and accumulation and only on that
+axis can MLflow's charts compare them; the optimizer step is there as the metric ``train/step``.
 """
 
+from sweeper.track.boards import BoardWriter, boards_of, check_boards
+from sweeper.track.names import run_name
 from sweeper.track.params import chart_params
 from sweeper.track.points import MetricPoint, evaluation_points, judged_by, training_points
 from sweeper.track.reader import TrackedTrial, read_trials
@@ -15,16 +17,20 @@ from sweeper.track.ui import comparison_url, serve_ui
 from sweeper.track.uri import masked, tracking_uri
 
 __all__ = [
+    "BoardWriter",
     "Content",
     "MetricPoint",
     "TrackedTrial",
     "Tracker",
+    "boards_of",
     "chart_params",
+    "check_boards",
     "comparison_url",
     "evaluation_points",
     "judged_by",
     "masked",
     "read_trials",
+    "run_name",
     "serve_ui",
     "tracking_uri",
     "training_points",

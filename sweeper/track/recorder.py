@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweeper.track.names import old_run_name
 from sweeper.track.points import MetricPoint
 from sweeper.track.text import cut, flatten, key, quoted
 from sweeper.track.uri import Redactor
@@ -61,6 +62,8 @@ class _Run:
     """A child run as far as it is known here."""
 
     run_id: str
+    name: str
+    """As MLflow has it: a person's own is left alone."""
     closed: bool = False
     """Finished with nothing missing: nothing is added."""
     known: dict[str, set[int]] = field(default_factory=dict)
@@ -147,6 +150,7 @@ class Recorder:
         self,
         number: int,
         *,
+        name: str,
         params: Mapping[str, Any],
         searched: Sequence[str],
         config_yaml: str,
@@ -154,12 +158,15 @@ class Recorder:
         at_s: float,
     ) -> None:
         run = self._trials.get(number)
+        if run is not None and run.name == old_run_name(number) != name:
+            self._client.update_run(run.run_id, name=name)
+            run.name = name
         if run is not None and run.closed:
             return
         labels = {**tags, TRIAL_TAG: str(number), "searched": ", ".join(searched), "state": "RUNNING"}
         if run is None:
             parent = {} if self._parent is None else {PARENT_TAG: self._parent}
-            run = _Run(self._create(f"trial-{number}", {**labels, **parent}, at_s))
+            run = _Run(self._create(name, {**labels, **parent}, at_s), name=name)
             self._trials[number] = run
         else:
             self._client.update_run(run.run_id, status="RUNNING")
@@ -215,8 +222,11 @@ class Recorder:
             return
         there = self._client.get_run(self._parent).data.metrics
         fresh = {name: value for name, value in metrics.items() if there.get(key(name)) != value}
+        # At step 0 MLflow draws a bar; what a sweep that got more trials has made of it comes after that.
+        steps = {name: len(self._trials) if key(name) in there else 0 for name in fresh}
         self._write_points(
-            self._parent, [MetricPoint(name=n, value=v, step=0, time_s=at_s) for n, v in fresh.items()]
+            self._parent,
+            [MetricPoint(name=n, value=v, step=steps[n], time_s=at_s) for n, v in fresh.items()],
         )
         self._log_tags(self._parent, {**tags, "state": state})
         for path in artifacts:
@@ -316,7 +326,7 @@ class Recorder:
             number = run.data.tags.get(TRIAL_TAG, "")
             if not number.isdigit():
                 continue
-            known = self._trials.setdefault(int(number), _Run(str(run.info.run_id)))
+            known = self._trials.setdefault(int(number), _Run(str(run.info.run_id), name=run.info.run_name))
             if known.run_id == run.info.run_id:
                 self._take_up(known, run)
             elif not run.data.metrics:

@@ -102,18 +102,28 @@ class Tracker:
         self,
         number: int,
         *,
+        name: str,
         searched: dict[str, Any],
         fixed: dict[str, Any],
         config_yaml: str,
         tags: dict[str, str],
         at_s: float | None = None,
     ) -> None:
-        """Opens the child run ``trial-<number>``; a parameter in both mappings is taken from ``searched``."""
+        """Opens a trial's child run, or finds it again, to rename it where an earlier version made it.
+
+        A parameter in both mappings is taken from ``searched``.
+        """
         params = searched | {key: value for key, value in fixed.items() if key not in searched}
         names, labels, at = list(searched), dict(tags), _moment(at_s)
         self._put(
             lambda r: r.trial_started(
-                number, params=params, searched=names, config_yaml=config_yaml, tags=labels, at_s=at
+                number,
+                name=name,
+                params=params,
+                searched=names,
+                config_yaml=config_yaml,
+                tags=labels,
+                at_s=at,
             )
         )
 

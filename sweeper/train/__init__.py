@@ -4,6 +4,7 @@ This door imports neither torch nor ray; the trainer lives in rank processes.
 """
 
 from sweeper.train.engine import STARTUP, Engine, Job, Prepared, Progress, StepMetrics
+from sweeper.train.moved import Moved, read_moved
 from sweeper.train.probed import Probed, StepTime
 from sweeper.train.processes import reap
 from sweeper.train.retention import Keeper, discard, newest_checkpoint
@@ -14,6 +15,7 @@ __all__ = [
     "Engine",
     "Job",
     "Keeper",
+    "Moved",
     "Prepared",
     "Probed",
     "Progress",
@@ -22,6 +24,7 @@ __all__ = [
     "discard",
     "lr_multiplier",
     "newest_checkpoint",
+    "read_moved",
     "reap",
     "warmup_steps",
 ]

@@ -209,8 +209,8 @@ def _require_same_run(place: Place, folder: Path, config: Config, data: Tokenize
             where=str(folder),
             value=f"step {place.step}",
             rule=f"the run began with other rows: {difference(rows, data)}",
-            remedy="go on with the data and the version of sweeper that it was begun with (an older one learned "
-            "what the chat template writes: learn_template_text: true), or delete it to begin anew",
+            remedy="go on with the data and the version of sweeper that it was begun with (an older one "
+            "learned what the chat template writes: learn_template_text: true), or delete it to begin anew",
         )
 
 

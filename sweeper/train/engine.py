@@ -44,6 +44,8 @@ class Job:
     """Where the trained model goes, if it is one to keep."""
     processes: Path | None = None
     """Where the trial's processes name themselves, to be found when nobody is left who started them."""
+    progress_file: Path | None = None
+    """Where the trial says how far it is, between its evaluations."""
     stop_file: Path | None = None
     """While there is such a file, ``advance`` pauses soon."""
     retries: int = 0
@@ -73,6 +75,8 @@ class Prepared:
     """The DeepSpeed configuration exactly as used."""
     data_notes: tuple[str, ...] = ()
     """What became of the rows, in sentences for a person."""
+    model_notes: tuple[str, ...] = ()
+    """What was found out about the model when it was loaded."""
     idle_memory_gib: float = 0.0
     """What ``perf/peak_memory_gib`` counts that is not the trial's: the process before it had a model."""
 

@@ -24,6 +24,7 @@ __all__ = [
     "in_our_words",
     "is_out_of_memory",
     "last_lines",
+    "log_size",
     "most_telling",
     "ran_out_of_memory",
     "rank_log",
@@ -60,11 +61,18 @@ def rank_log(log_file: Path, rank: int) -> Path:
     return log_file if rank == 0 else log_file.with_name(f"{log_file.stem}-rank-{rank}{log_file.suffix}")
 
 
-def last_lines(log_file: Path, rank: int) -> str:
-    """The end of what a rank printed, in one line."""
+def log_size(log_file: Path, rank: int) -> int:
+    """Bytes that a rank has printed so far."""
+    log = rank_log(log_file, rank)
+    return log.stat().st_size if log.is_file() else 0
+
+
+def last_lines(log_file: Path, rank: int, *, after: int = 0) -> str:
+    """The end of what a rank printed, in one line; ``after``: not what was there when the log had so many
+    bytes, which is of the processes before it."""
     try:
         with rank_log(log_file, rank).open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 10_000))
+            file.seek(max(after, file.seek(0, 2) - 10_000))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""

@@ -133,9 +133,13 @@ class EvaluationFeed:
         layout: Layout,
         device: torch.device | str,
         most_rows: int | None = None,
+        rows_apart: bool = False,
     ) -> None:
+        """``rows_apart`` makes a batch of each row."""
         chosen = spread(data.eval.rows, most_rows)
         groups = [chosen[group] for group in _held_out_groups(data.eval.lengths[chosen], max_seq_len, layout)]
+        if rows_apart:
+            groups = [chosen[row : row + 1] for row in range(len(chosen))]
         self.tokens = int(data.eval.lengths[chosen].sum())
         """Of all ranks together."""
         rounds = -(-len(groups) // dp)

@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from sweeper.data import TokenizedData, load_tokenizer
 from sweeper.spec import Config
-from sweeper.train.attention import ROW_WISE
+from sweeper.train.attention import own_attention, takes_no_cache
 from sweeper.train.scores import Answers, Scorer, on_every_rank
 
 __all__ = ["GENERATION", "Batch", "Generation", "last_turn", "share"]
@@ -190,12 +190,12 @@ def _ready_to_generate(model: Any) -> Iterator[tuple[Any, frozenset[int]]]:
     )
     model.eval()
     writer.generation_config = GenerationConfig()
-    if attention == ROW_WISE:
-        writer.set_attn_implementation("sdpa")
+    if takes_no_cache(attention):
+        writer.set_attn_implementation(own_attention(writer))
     try:
         yield writer, _as_set(settings.eos_token_id)
     finally:
-        if attention == ROW_WISE:
+        if takes_no_cache(attention):
             writer.set_attn_implementation(attention)
         writer.generation_config = settings
         model.train(was_training)

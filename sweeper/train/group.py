@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from sweeper.errors import TrialFailedError, TrialLostError
 from sweeper.spec import Config
 from sweeper.train.engine import Job, Prepared, Progress
-from sweeper.train.failures import Failure, last_lines, most_telling, ran_out_of_memory
+from sweeper.train.failures import Failure, last_lines, log_size, most_telling, ran_out_of_memory
 from sweeper.train.probed import Probed
 from sweeper.train.processes import die_with_parent, kill, out_of_memory_kills
 
@@ -107,13 +107,18 @@ class WorkerGroup:
         config: Config,
         placement: PlacementGroup | None,
         *,
-        first_bundle: int = 0,
         pause_wanted: Callable[[], bool] = lambda: False,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
-        """``pause_wanted`` is asked about once a second while a call is under way."""
+        """Rank i takes bundle i of ``placement``; without one, Ray finds a place for each.
+
+        ``pause_wanted`` is asked about once a second while a call is under way; ``release`` is called when
+        the processes have been ended.
+        """
         self.ranks = config.parallel.ranks
-        self._pause_wanted = pause_wanted
+        self._pause_wanted, self._release = pause_wanted, release
         self._log_file: Path | None = None
+        self._logged_before = [0] * self.ranks
         self._jobs = 0
         self._places: list[_Place] = []
         self._oom_kills = out_of_memory_kills()
@@ -123,7 +128,7 @@ class WorkerGroup:
         self._actors = []
         for rank in range(self.ranks):
             strategy = (
-                PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=first_bundle + rank)
+                PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=rank)
                 if placement
                 else "DEFAULT"
             )
@@ -199,9 +204,11 @@ class WorkerGroup:
             if place.host == socket.gethostname():
                 kill(place.pid)
         self._actors, self._places = [], []
+        self._release()
 
     def _begin(self, job: Job) -> None:
         self._log_file = job.log_file
+        self._logged_before = [log_size(job.log_file, rank) for rank in range(self.ranks)]
         self._jobs += 1
 
     def _all(self, method: str, *arguments: Any) -> Any:
@@ -252,7 +259,9 @@ class WorkerGroup:
         process = ""
         if self._places:
             process = f" (process {self._places[rank].pid} on {self._places[rank].host})"
-        said = last_lines(self._log_file, rank) if self._log_file else ""
+        said = ""
+        if self._log_file is not None:
+            said = last_lines(self._log_file, rank, after=self._logged_before[rank])
         return f"rank {rank}{process} {how}" + (f"; its log ends with: {said}" if said else "")
 
 

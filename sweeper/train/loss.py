@@ -67,15 +67,21 @@ def device_batch(
 
 
 def completion_logits(model: Any, batch: DeviceBatch) -> torch.Tensor:
-    """fp32 [B, K, vocabulary]"""
+    """fp32 [B, K, vocabulary]
+
+    Rows that are padded count their positions as the model does itself: some classes begin at 2.
+    """
+    positions = {"position_ids": batch.position_ids} if batch.attention else {}
     output = model(
         input_ids=batch.input_ids,
-        position_ids=batch.position_ids,
         logits_to_keep=batch.predicting,
         use_cache=False,
+        **positions,
         **batch.attention,
     )
     logits: torch.Tensor = output.logits
+    if logits.shape[1] != len(batch.predicting):  # a class that does not know logits_to_keep
+        logits = logits[:, batch.predicting]
     return logits.float()
 
 

@@ -21,19 +21,25 @@ __all__ = [
 ]
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES = -3, 2**18
-"""M_MMAP_THRESHOLD of mallopt(3)."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of mallopt(3)."""
+_OWN_PAGES_BYTES, _KEPT_BYTES = 2**21, 2**26
 
 
 def return_freed_memory() -> None:
-    """Have each tensor of 256 KiB and more in pages of its own on a CPU, which go back when it is freed.
+    """Have each tensor of 2 MiB and more in pages of its own on a CPU, which go back when it is freed.
 
-    glibc raises that threshold up to 32 MiB as it goes, and keeps smaller tensors in a heap that later ones
-    fit into badly: a step then needs what its tensors need and a fifth more. Elsewhere it does nothing.
+    glibc raises that size up to 32 MiB as it goes, and keeps smaller tensors in a heap that later ones fit
+    into badly: a step then needs what its tensors need and a fifth more. A size below 2 MiB costs up to two
+    fifths of the speed where the kernel hands out pages slowly, and so does a heap whose top goes back at
+    once: it goes back from 64 MiB on, which is what glibc comes to by itself (docs/decisions/0024).
+    Elsewhere it does nothing.
     """
     if get_accelerator().device_name() == "cpu":
         with suppress(AttributeError, OSError):  # another C library
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)
+            libc = ctypes.CDLL(None)
+            libc.mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)
+            libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def reset_peak_memory() -> None:

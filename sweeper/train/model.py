@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from sweeper.data import load_tokenizer, model_folder, sampled_hash, untrusted
 from sweeper.errors import ModelError
-from sweeper.spec import Config, Lora
-from sweeper.train.attention import implementation_for, layout_of
+from sweeper.spec import Config
+from sweeper.train.adapters import with_adapters
+from sweeper.train.row_check import RowCheck, check_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ModelStore", "merged", "save_model_folder"]
+__all__ = ["ModelStore", "save_model_folder"]
 
 Precision = Literal["bf16", "fp16", "fp32"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -31,27 +33,59 @@ class ModelStore:
 
     def __init__(self, cache_dir: Path) -> None:
         self._cache_dir = cache_dir
-        self._pristine: dict[tuple[str, Precision], PreTrainedModel] = {}
+        self._pristine: dict[tuple[str, Precision], tuple[PreTrainedModel, RowCheck]] = {}
+
+    def row_check(self, config: Config) -> RowCheck:
+        """How rows go through the model. Raises what ``fresh`` raises for the model alone."""
+        return self._untrained(config)[1]
 
     def fresh(self, config: Config) -> PreTrainedModel:
         """A model that no trial has touched, on the CPU, with adapters if the trial wants them.
 
-        Raises ModelError when the folder is no causal language model, the device cannot compute in the
-        precision, or rows cannot be packed.
+        Every rank calls it at the same time. Raises ModelError when the folder is no causal language
+        model, the device cannot compute in the precision, rows cannot be kept apart, or cannot be packed.
         """
-        _require_precision(config.deepspeed.precision)
-        key = (config.model_path, config.deepspeed.precision)
-        if key not in self._pristine:
-            self._pristine[key] = _load(*key, self._cache_dir, trust_remote_code=config.trust_remote_code)
-        model = copy.deepcopy(self._pristine[key])
-        if config.training.packing and layout_of(model) == "padded":
-            raise _unpackable(config)
+        pristine, check = self._untrained(config)
+        model = copy.deepcopy(pristine)
+        if check.is_padded:
+            _require_no_flat_rows(config, check)
         if config.deepspeed.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if config.training.lora:
-            model = _with_adapters(model, config.training.lora, config)
+            model = with_adapters(model, config.training.lora, config)
         # What is loaded is ready to answer, without dropout and without gradient checkpointing.
         return cast("PreTrainedModel", model.train())
+
+    def _untrained(self, config: Config) -> tuple[PreTrainedModel, RowCheck]:
+        _require_precision(config.deepspeed.precision)
+        key = (config.model_path, config.deepspeed.precision)
+        if key not in self._pristine:
+            model = _load(*key, self._cache_dir, trust_remote_code=config.trust_remote_code)
+            self._pristine[key] = (model, _checked(model))
+        model, check = self._pristine[key]
+        if check.refused:
+            raise ModelError.of(
+                where="model_path",
+                value=config.model_path,
+                rule=f"{check.kind} {check.refused}",
+                remedy="choose a model of another architecture (docs/architectures.md lists them)",
+            )
+        return model, check
+
+
+def _checked(model: PreTrainedModel) -> RowCheck:
+    """What rank 0 finds, on every rank. The model gets the attention that it will be trained with."""
+    found: list[RowCheck | None] = [None]
+    several = dist.is_initialized() and dist.get_world_size() > 1
+    if not several or dist.get_rank() == 0:
+        found[0] = check_rows(model, get_accelerator().current_device_name())
+    if several:
+        dist.broadcast_object_list(found)
+    (check,) = found
+    assert check is not None
+    if not check.refused and check.attention != model.config._attn_implementation:
+        model.set_attn_implementation(check.attention)
+    return check
 
 
 def _load(
@@ -73,13 +107,19 @@ def _load(
         raise ModelError.of(
             where="model_path",
             value=model_path,
-            rule=f"cannot be loaded as a causal language model ({error})",
+            rule=f"cannot be loaded as a causal language model ({str(error).strip().splitlines()[0]})",
             remedy="give a hub id, a folder with config.json and weights, or a .gguf file",
         ) from error
-    if model._supports_attention_backend:
-        device_type = get_accelerator().device_name()
-        model.set_attn_implementation(implementation_for(_DTYPES[precision], device_type))
-    model.config.use_cache = False  # keys and values are only kept for generation
+    if type(model.config) not in AutoModelForCausalLM._model_mapping and not hasattr(
+        model.config, "auto_map"
+    ):
+        raise ModelError.of(
+            where="model_path",
+            value=model_path,
+            rule=f"its text part is a {type(model).__name__}, which AutoModelForCausalLM loads as part of "
+            "the whole model only: what was trained and saved could not be loaded",
+            remedy="choose a model of another architecture",
+        )
     return cast("PreTrainedModel", model)
 
 
@@ -97,16 +137,18 @@ def _require_precision(precision: Precision) -> None:
         )
 
 
-def _unpackable(config: Config) -> ModelError:
-    error = ModelError.of(
-        where="training.packing",
-        value="true",
-        rule=f"rows of one sequence cannot be kept apart in {config.model_path}: its layers are not all "
-        "attention that takes the rows' boundaries",
-        remedy="write packing: false",
-    )
-    assert isinstance(error, ModelError)
-    return error
+def _require_no_flat_rows(config: Config, check: RowCheck) -> None:
+    """Packed sequences are rows one after another, and so is what travels through a pipeline."""
+    fields = {"training.packing": config.training.packing, "parallel.pp": config.parallel.pp > 1}
+    for where, remedy in (("training.packing", "write packing: false"), ("parallel.pp", "write pp: 1")):
+        if fields[where]:
+            raise ModelError.of(
+                where=where,
+                value="true" if where == "training.packing" else config.parallel.pp,
+                rule=f"rows of one sequence cannot be kept apart in {config.model_path} ({check.kind}): "
+                + "; ".join(check.others or ("its attention is its own",)),
+                remedy=remedy,
+            )
 
 
 def _converted_gguf(file: Path, cache_dir: Path) -> Path:
@@ -135,48 +177,6 @@ def _converted_gguf(file: Path, cache_dir: Path) -> Path:
         plain.generation_config = quantized.generation_config
         save_model_folder(plain, target, model_path=str(file), state_dict=None)
     return target
-
-
-def _with_adapters(model: PreTrainedModel, lora: Lora, config: Config) -> PreTrainedModel:
-    import peft
-
-    targets = _module_names(lora.targets)
-    settings = peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        # The adapters keep the model's own precision: DeepSpeed holds the fp32 master copy.
-        wrapped = peft.get_peft_model(model, settings, autocast_adapter_dtype=False)
-    except ValueError as error:
-        raise ModelError.of(
-            where="training.lora.targets",
-            value=targets,
-            rule=f"names no module of {config.model_path}",
-            remedy="write all-linear, or the names of linear modules such as [q_proj, v_proj]",
-        ) from error
-    if config.deepspeed.gradient_checkpointing:
-        wrapped.enable_input_require_grads()
-    return cast("PreTrainedModel", wrapped)
-
-
-def _module_names(targets: str | tuple[str, ...]) -> str | list[str]:
-    """``all-linear`` as peft knows it; other texts are names between commas."""
-    if targets == "all-linear":
-        return "all-linear"
-    return [name.strip() for name in targets.split(",")] if isinstance(targets, str) else list(targets)
-
-
-def merged(untrained: Any, state_dict: dict[str, torch.Tensor]) -> Any:
-    """A plain model with the trained adapters added into its matrices.
-
-    ``untrained`` has adapters as ``ModelStore.fresh`` makes them; ``state_dict`` is the trained state.
-    """
-    untrained.load_state_dict(state_dict)
-    return untrained.merge_and_unload()
 
 
 def save_model_folder(

@@ -11,15 +11,20 @@ import torch
 from sweeper.spec import Training
 from sweeper.train.schedules import lr_multiplier
 
-__all__ = ["adamw", "schedule_of"]
+__all__ = ["adamw", "is_decayed", "schedule_of"]
+
+_MATRICES = (torch.nn.Linear, torch.nn.Embedding)
+"""Whatever a class derived from them is called."""
 
 
 def adamw(model: torch.nn.Module, training: Training) -> torch.optim.AdamW:
-    """Fused AdamW; weight decay on matrices only (norms and biases are vectors)."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Fused AdamW; weight decay on matrices that are neither norms nor biases."""
+    learned = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    decayed = [is_decayed(model, name, weight) for name, weight in learned]
+    weights = list(zip(decayed, (weight for _, weight in learned), strict=True))
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in learned if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [weight for decays, weight in weights if decays], "weight_decay": training.weight_decay},
+        {"params": [weight for decays, weight in weights if not decays], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
@@ -28,6 +33,19 @@ def adamw(model: torch.nn.Module, training: Training) -> torch.optim.AdamW:
         eps=training.adam_epsilon,
         fused=True,
     )
+
+
+def is_decayed(model: torch.nn.Module, name: str, weight: torch.Tensor) -> bool:
+    """Whether weight decay pulls this parameter of the model to 0.
+
+    Norms and biases are told by shape, by the class of their module, and by name: a norm of each head has
+    a matrix of weights, and so have the biases of experts that are kept as one tensor.
+    """
+    path, _, own = name.rpartition(".")
+    module = model.get_submodule(path)
+    names = (own, path.rpartition(".")[2], type(module).__name__)
+    is_norm = not isinstance(module, _MATRICES) and any("norm" in one.lower() for one in names)
+    return weight.ndim >= 2 and not is_norm and "bias" not in own
 
 
 def schedule_of(training: Training, total_steps: int) -> Callable[[int], float]:

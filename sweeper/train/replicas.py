@@ -67,6 +67,7 @@ class Replicas:
         summed = torch.zeros((), device=self.engine.device)
         for batch in self._feed.micro_batches(step):
             nll = completion_nll(completion_logits(self.engine, batch), batch.targets)
+            _require_gradient(nll, self._config)
             summed += nll.detach()
             self.engine.backward(nll * scale)
             self.engine.step()
@@ -128,6 +129,17 @@ def _require_shares(model: Any, config: Config) -> None:
     else:
         return
     raise ModelError.of(where="parallel.tp", value=tp, rule=rule, remedy=remedy)
+
+
+def _require_gradient(loss: torch.Tensor, config: Config) -> None:
+    """A class that computes its layers anew on the way back asks for gradients at its first one."""
+    if not loss.requires_grad:
+        raise ModelError.of(
+            where="training.lora.targets",
+            value=config.training.lora and config.training.lora.targets,
+            rule=f"the loss of {config.model_path} depends on none of the adapters",
+            remedy="leave training.lora out, and train the whole model",
+        )
 
 
 def _tensor_groups(tp: int) -> Any:

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from sweeper.spec import PEAK_MEMORY, Config
+from sweeper.train.adapters import merged
 from sweeper.train.best import BestEvaluation, BestSoFar
 from sweeper.train.checkpoint import Place, restore, run_hash, save, together
 from sweeper.train.divergence import Divergence
@@ -19,7 +20,8 @@ from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
 from sweeper.train.generation import Generation
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
-from sweeper.train.model import merged, save_model_folder
+from sweeper.train.model import save_model_folder
+from sweeper.train.moved import Moved
 from sweeper.train.optimizer import schedule_of
 from sweeper.train.probe import PassClock, Probe
 
@@ -45,9 +47,10 @@ class Trainer:
         evaluate_untrained: bool,
         started: float,
         pause_wanted: Callable[[], bool] = lambda: False,
+        on_moved: Callable[[Moved], None] = lambda _: None,
     ) -> None:
         """``pause_wanted`` is asked now and then; one rank that wants it pauses all of them, after the same
-        step."""
+        step. ``on_moved`` is told now and then how far it is."""
         self.config, self._model, self._executor = config, model, executor
         self._feed, self._evaluation, self._generation = feed, evaluation, generation
         self._schedule = schedule_of(config.training, feed.steps)
@@ -58,6 +61,7 @@ class Trainer:
         self._pause_wanted, self._pausing, self._has_begun = pause_wanted, False, False
         self._check_every, self._step_s, self._checked = 1, 0.0, 0.0
         self._evaluated_step: int | None = None
+        self._on_moved, self._interval = on_moved, (0, 0.0)
         self._objective: float | None = None
         self._best = BestSoFar(config.objective)
         self._pauses = evaluation_steps(feed.tokens_after, config.objective.evaluations)
@@ -74,7 +78,7 @@ class Trainer:
         Raises TrialDivergedError, and what Generation.measure raises.
         """
         began, first = time.perf_counter(), self.step
-        self._checked = began
+        self._checked, self._interval = began, (first, began)
         if not self._has_begun:
             self._has_begun, self._pausing = True, self._is_pause_wanted()
         while self.step < self._pauses[0] and not self._pausing:
@@ -160,7 +164,14 @@ class Trainer:
         self._reported += steps
         self._pausing = pauses > 0
         self._pace(step_s / dist.get_world_size(), len(steps))
+        self._tell()
         self._divergence.check(steps)
+
+    def _tell(self) -> None:
+        first, began = self._interval
+        done = self._tokens(self.step)
+        per_s = (done - self._tokens(first)) / (time.perf_counter() - began)
+        self._on_moved(Moved(step=self.step, tokens=done, tokens_per_s=per_s))
 
     def _pace(self, step_s: float, steps: int) -> None:
         """When to look next: by the time of a step that all ranks know, so that all look at once."""

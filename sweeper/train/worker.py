@@ -6,10 +6,11 @@ import dataclasses
 import gc
 import os
 import socket
+import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from sweeper.train.memory import (
     return_freed_memory,
 )
 from sweeper.train.model import ModelStore
+from sweeper.train.moved import Moved, MovedFile
 from sweeper.train.pipeline import Pipeline
 from sweeper.train.probe import MOST_STEPS, PassClock, Probe
 from sweeper.train.probed import Probed
@@ -145,7 +147,9 @@ class RankWorker:
         _seed_everything(config.training.seed)
         data = tokenized(config, job.data_dir)
         self._models = self._models or ModelStore(job.cache_dir)
-        model = self._models.fresh(config)
+        model, row_check = self._models.fresh(config), self._models.row_check(config)
+        rows_apart = row_check.are_apart(config, data)
+        sys.stdout.write(f"model: {row_check.note()}\n")
         layout = layout_of(model)
         rank, on_pass = data_rank(config, self.rank), None if self._clock is None else self._clock.tick
         feed = TrainingFeed.of(config, data, rank, layout, device, steps=job.steps, on_pass=on_pass)
@@ -155,11 +159,12 @@ class RankWorker:
             model,
             executor,
             feed,
-            self._evaluation(config, data, layout, device, job.held_out_rows),
+            self._evaluation(config, data, layout, device, job.held_out_rows, rows_apart),
             self._generation(config, data, job.modules_dir),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
             pause_wanted=self._pause_wanted.is_set,
+            on_moved=self._teller(job),
         )
         if job.resume_from is not None:
             self._trainer.restore(job.resume_from)
@@ -168,8 +173,15 @@ class RankWorker:
             total_tokens=feed.total_tokens,
             ds_config=executor.ds_config,
             data_notes=_data_notes(data),
+            model_notes=(row_check.note(),),
             idle_memory_gib=self._idle_gib,
         )
+
+    def _teller(self, job: Job) -> Callable[[Moved], None]:
+        """One rank speaks for all: they are after the same step."""
+        if self.rank != 0 or job.progress_file is None:
+            return lambda _: None
+        return MovedFile(job.progress_file).write
 
     def advance(self) -> Progress:
         """See Engine.advance. The first optimizer step also reports ``perf/startup_s``."""
@@ -277,18 +289,26 @@ class RankWorker:
         return self._trainer
 
     def _evaluation(
-        self, config: Config, data: TokenizedData, layout: Layout, device: str, most_rows: int | None
+        self,
+        config: Config,
+        data: TokenizedData,
+        layout: Layout,
+        device: str,
+        most_rows: int | None,
+        rows_apart: bool,
     ) -> EvaluationFeed:
-        key = (data.fingerprint, config.training.max_seq_len, layout, config.parallel, most_rows)
+        seq_len = config.training.max_seq_len
+        key = (data.fingerprint, seq_len, layout, config.parallel, most_rows, rows_apart)
         if key not in self._evaluations:
             self._evaluations[key] = EvaluationFeed(
                 data,
-                max_seq_len=config.training.max_seq_len,
+                max_seq_len=seq_len,
                 data_rank=data_rank(config, self.rank),
                 dp=config.parallel.dp,
                 layout=layout,
                 device=device,
                 most_rows=most_rows,
+                rows_apart=rows_apart,
             )
         return self._evaluations[key]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -267,6 +266,14 @@ def test_what_a_small_trial_has_beyond_the_arithmetic_is_not_multiplied_in_a_lar
     assert predicted_gib == pytest.approx(large.total_gib + more_gib, rel=0.02)
 
 
+def test_a_heap_that_kept_something_in_one_trial_says_little_of_the_next():
+    """On a CPU it keeps nothing at times, and at times three times what it keeps on average."""
+    parts = {"parameters": 0.2, "activations": 0.2}
+    gpu, cpu = Memory(parts=parts), Memory(parts=parts | {"heap": 0.06})
+    told, doubted = (calibrated([(one, one.total_gib + 0.06)]).libraries_gib for one in (gpu, cpu))
+    assert 0 < doubted < told / 2
+
+
 def test_calibration_of_the_libraries_is_told_as_their_part():
     by = Calibration(states=1.1, passing=0.9, libraries_gib=0.02)
     one = Workload(first=one_pass(1), later=one_pass(1), held_out=NOTHING)
@@ -275,18 +282,13 @@ def test_calibration_of_the_libraries_is_told_as_their_part():
     assert memory.total_gib == pytest.approx(1.1 * plain.states_gib + 0.9 * plain.passing_gib + 0.02)
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    file = Path(__file__).parents[1] / "benchmarks" / "memory_model.py"
-    spec = importlib.util.spec_from_file_location("memory_model", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["memory_model"] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    return importlib.import_module("memory_model")
 
 
-def test_a_real_trial_peaks_within_a_tenth_of_the_prediction(benchmark: Any, tmp_path: Path):
+def test_a_real_trial_peaks_within_three_twentieths_of_the_prediction(benchmark: Any, tmp_path: Path):
     write: Callable[..., None] = benchmark.write_model
     write("llama-small", tmp_path / "llama-small")
     benchmark.write_rows(tmp_path / "rows.jsonl")

@@ -186,8 +186,8 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
     space = load_space(file, overrides=["resources.max_concurrent=1"], gather=gather_facts)
     config, folder = space.close({}), SweepFolder(scratch / shape.name.replace(" ", "-"))
     data = tokenized(config, prepared_folder(config, folder.cache_dir))
-    with ray_for(config, places=1):
-        bench = Bench(config, folder)
+    with ray_for(config, places=1, say=print):
+        bench = Bench(config, folder, print)
         try:
             room = bench.room()[1]
             began = time.monotonic()

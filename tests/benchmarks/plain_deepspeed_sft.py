@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ WARM_UP_STEPS = 2
 
 
 def main() -> None:
+    arguments = parsed()
+    train(*set_up(arguments), arguments)
+
+
+def parsed(words: list[str] | None = None) -> argparse.Namespace:
+    """``words`` are those of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True, type=Path, help="JSONL of prompt/completion or messages")
@@ -35,14 +42,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--report", type=Path)
     parser.add_argument("--local_rank", type=int, default=0)
-    arguments = deepspeed.add_config_arguments(parser).parse_args()
+    return deepspeed.add_config_arguments(parser).parse_args(words)
+
+
+def set_up(arguments: argparse.Namespace) -> tuple[Any, Iterator[dict[str, torch.Tensor]]]:
+    """DeepSpeed's engine, and micro-batches without end."""
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     deepspeed.init_distributed(dist_backend="gloo")
-    train(arguments)
-
-
-def train(arguments: argparse.Namespace) -> None:
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr, weight_decay=0.0, fused=True)
@@ -57,19 +64,27 @@ def train(arguments: argparse.Namespace) -> None:
         generator=torch.Generator().manual_seed(0),
     )
     engine.train()
-    batches = iter(RepeatingLoader(loader))
+    return engine, iter(RepeatingLoader(loader))
+
+
+def train(engine: Any, batches: Iterator[dict[str, torch.Tensor]], arguments: argparse.Namespace) -> None:
     times, tokens = [], []
     for _ in range(arguments.steps):
-        real = 0
-        for _ in range(engine.gradient_accumulation_steps()):
-            batch = next(batches)
-            real += int(batch["attention_mask"].sum())
-            engine.backward(engine(**batch, use_cache=False).loss)
-            engine.step()
+        tokens.append(optimizer_step(engine, batches))
         times.append(time.perf_counter())
-        tokens.append(real)
     if arguments.report:
         arguments.report.write_text(json.dumps(speed_of(times, tokens)))
+
+
+def optimizer_step(engine: Any, batches: Iterator[dict[str, torch.Tensor]]) -> int:
+    """Returns how many tokens were no padding."""
+    real = 0
+    for _ in range(engine.gradient_accumulation_steps()):
+        batch = next(batches)
+        real += int(batch["attention_mask"].sum())
+        engine.backward(engine(**batch, use_cache=False).loss)
+        engine.step()
+    return real
 
 
 def speed_of(times: list[float], tokens: list[int]) -> dict[str, float]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterable
 
 from waiting import HANGS_AFTER_S
 
 from sweeper.drive import SweepResult
+from sweeper.search import TrialRecord
 
-__all__ = ["Driver", "facts_of"]
+__all__ = ["Driver", "Terminal", "facts_of", "facts_of_trials"]
 
 
 class Driver:
@@ -37,9 +43,42 @@ class Driver:
         return self.process.wait(timeout=HANGS_AFTER_S)
 
 
+class Terminal:
+    """An interactive shell in a terminal of its own, which can be closed as a window is."""
+
+    def __init__(self) -> None:
+        self._screen, shell = pty.openpty()
+        # The terminal becomes the controlling one of the shell's new session.
+        self._shell = subprocess.Popen(
+            ["setsid", "--ctty", "bash", "--norc", "--noprofile", "-i"],
+            stdin=shell,
+            stdout=shell,
+            stderr=shell,
+        )
+        os.close(shell)
+        self.said = b""
+
+    def enter(self, command: str, *, until: Callable[[], bool]) -> Terminal:
+        os.write(self._screen, f"{command}\n".encode())
+        deadline = time.monotonic() + HANGS_AFTER_S
+        while not until():
+            assert time.monotonic() < deadline, self.said.decode(errors="replace")
+            if select.select([self._screen], [], [], 0.1)[0]:
+                self.said += os.read(self._screen, 2**16)
+        return self
+
+    def close(self) -> None:
+        os.close(self._screen)
+        self._shell.wait(timeout=HANGS_AFTER_S)
+
+
 def facts_of(result: SweepResult) -> list[tuple[object, ...]]:
     """What two equal sweeps have in common to the last bit."""
+    return facts_of_trials(result.trials)
+
+
+def facts_of_trials(trials: Iterable[TrialRecord]) -> list[tuple[object, ...]]:
     return [
         (trial.number, trial.state, trial.values, [e.metrics["eval/loss"] for e in trial.evaluations])
-        for trial in result.trials
+        for trial in trials
     ]

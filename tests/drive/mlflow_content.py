@@ -8,6 +8,7 @@ from typing import Any
 from sweeper.drive import open_sweep
 from sweeper.drive.steps import read_steps
 from sweeper.spec import SweepFolder
+from sweeper.track import run_name
 
 
 def mlflow_content(uri: str, experiment: str) -> dict[str, Any]:
@@ -48,9 +49,10 @@ def assert_equal_to_ledger(uri: str, root: Path) -> None:
     content = mlflow_content(uri, space.experiment)
     parent, records = content.pop(space.name), ledger.trials()
     assert parent["status"] == "FINISHED"
-    assert set(content) == {f"trial-{record.number}" for record in records}
+    names = {record.number: run_name(space, record.number, record.values) for record in records}
+    assert set(content) == set(names.values())
     for record in records:
-        history = content[f"trial-{record.number}"]["history"]
+        history = content[names[record.number]]["history"]
         expected = _expected(record, read_steps(folder.trial_steps(record.number)))
         values = {name: {step: value for step, value, _ in points} for name, points in history.items()}
         steps_of = {name: set(points) for name, points in values.items()}
@@ -58,7 +60,7 @@ def assert_equal_to_ledger(uri: str, root: Path) -> None:
         for name in expected:
             # An evaluation that a killed driver's trial repeats has other timings: there the first stand.
             assert name.startswith("perf/") or values[name] == expected[name]
-        assert content[f"trial-{record.number}"]["tags"]["state"] == record.state.value
+        assert content[names[record.number]]["tags"]["state"] == record.state.value
 
 
 def _expected(record: Any, steps: list[Any]) -> dict[str, dict[int, float]]:

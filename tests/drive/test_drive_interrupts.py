@@ -86,6 +86,32 @@ def test_an_interrupt_while_an_object_is_deleted_is_not_lost():
     time.sleep(0.1)  # nothing comes after it
 
 
+def test_a_closed_terminal_asks_once_however_often_it_is_told_of():
+    """The shell tells of it, and the kernel does."""
+    asked = []
+    before = signal.getsignal(signal.SIGHUP)
+    with pytest.raises(KeyboardInterrupt), Interrupts() as at_work:
+        at_work.ask_first(lambda: asked.append(time.monotonic()))
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+            waited(0.05)
+        assert len(asked) == 1
+        interrupt()
+        waited(5)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # what is left to do is done
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_under_nohup_a_closed_terminal_is_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Interrupts() as at_work:
+        at_work.ask_first(lambda: pytest.fail("it was heard"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        waited(0.05)
+        at_work.ask_first(None)
+    assert signal.signal(signal.SIGHUP, before) is signal.SIG_IGN
+
+
 def test_the_first_signal_asks_and_the_second_interrupts():
     asked = []
     with pytest.raises(KeyboardInterrupt), Interrupts() as at_work:

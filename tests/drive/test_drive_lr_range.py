@@ -98,5 +98,6 @@ def test_memory_that_runs_out_splits_its_batch_and_a_signal_ends_it_without_a_re
     driver.process.send_signal(signal.SIGTERM)
     assert driver.end() == 130, driver.said
     assert "give the same command again" in driver.said
+    assert "give the same command again" in folder.driver_log.read_text()
     assert not any(map(is_running, marked(folder.processes_dir)))
     assert not folder.lr_range_file.exists() and not folder.lr_range_picture.exists()

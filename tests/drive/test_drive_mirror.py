@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -12,6 +13,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from board_files import event_curves, wandb_curves, wandb_runs
+from mlflow import MlflowClient
 from mlflow_content import assert_equal_to_ledger, mlflow_content
 from typer.testing import CliRunner
 from waiting import HANGS_AFTER_S
@@ -28,6 +31,7 @@ from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.recommend import write_answer, write_results
 from sweeper.search import Ledger, make_stopper
 from sweeper.spec import SweepFolder, load_space
+from sweeper.track import read_trials, run_name
 from sweeper.train import STARTUP, Prepared, Progress, StepMetrics
 
 PREPARED = Prepared(total_steps=4, total_tokens=400, ds_config={})
@@ -133,9 +137,38 @@ def test_a_sync_into_an_empty_store_gives_what_was_told_as_it_happened_moments_i
     assert rows(other) == before
 
 
+def test_the_boards_beside_mlflow_have_its_curves_and_a_sync_adds_nothing(begin, monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    space, folder, ledger, mirror, recorder = begin(tracking={"also": ["tensorboard", "wandb"]})
+    three_trials(recorder)
+    finish(space, folder, ledger)
+    mirror.conclude("finished")
+    assert mirror.close(60) == []
+    sync_sweep(folder.root)
+
+    told = mlflow_content(f"sqlite:///{folder.root.parent / 'mlflow.db'}", "small")
+    del told["small"]
+    events, runs = event_curves(folder.root / "tensorboard"), wandb_runs(folder.root / "wandb")
+    assert len(told) == len(events) == len(runs) == 3
+    for number, (name, run) in enumerate(sorted(told.items())):
+        curves = {metric: [(step, value) for step, value, _ in h] for metric, h in run["history"].items()}
+        shown = events[re.sub(r"[^\w.+-]+", "-", name)]
+        assert {metric: len(curve) for metric, curve in shown.items()} == {
+            m: len(c) for m, c in curves.items()
+        }
+        assert all(dict(shown[metric]) == pytest.approx(dict(curve)) for metric, curve in curves.items())
+        logged = runs[f"id-1-{number}"]
+        del curves[STARTUP]  # a number of the whole trial
+        assert (logged["name"], wandb_curves(logged)) == (name, curves)
+        assert logged["config"]["lr"] == ledger.trial(number).values["lr"]
+        assert logged["summary"]["state"] == run["tags"]["state"]
+
+
 def test_what_a_killed_driver_had_not_written_is_written_by_sync(begin):
     """Its trial is at work, a half line stands in its file of steps, and MLflow has only its beginning."""
-    _, folder, ledger, mirror, recorder = begin()
+    space, folder, ledger, mirror, recorder = begin()
     train(recorder, evaluate_untrained=True)
     mirror.close(60)
     train(recorder, end=False)
@@ -144,14 +177,31 @@ def test_what_a_killed_driver_had_not_written_is_written_by_sync(begin):
     ledger.note_sweep(driver={"pid": 2**22 + 1, "host": os.uname().nodename})
     sync_sweep(folder.root)
     content = mlflow_content(f"sqlite:///{folder.root.parent / 'mlflow.db'}", "small")
+    first, second = (run_name(space, one.number, one.values) for one in ledger.trials())
     assert {name: run["status"] for name, run in content.items()} == {
         "small": "KILLED",
-        "trial-0": "FINISHED",
-        "trial-1": "KILLED",
+        first: "FINISHED",
+        second: "KILLED",
     }
-    assert content["trial-1"]["tags"]["state"] == "INTERRUPTED"
-    history = {name: [p[0] for p in points] for name, points in content["trial-1"]["history"].items()}
+    assert content[second]["tags"]["state"] == "INTERRUPTED"
+    history = {name: [p[0] for p in points] for name, points in content[second]["history"].items()}
     assert history["train/loss"] == [100, 200] and history["eval/loss"] == [200]
+
+
+def test_runs_of_an_earlier_version_get_the_names_that_are_given_now_and_a_persons_own_stay(begin):
+    space, folder, ledger, mirror, recorder = begin()
+    for _ in range(3):
+        train(recorder)
+    ledger.note_sweep(state="finished")
+    mirror.close(60)
+    uri = f"sqlite:///{folder.root.parent / 'mlflow.db'}"
+    names = [run_name(space, one.number, one.values) for one in ledger.trials()]
+    assert set(mlflow_content(uri, "small")) == {"small", *names}
+    client = MlflowClient(tracking_uri=uri)
+    for trial, name in zip(read_trials(uri, "small"), ["trial-0", "the good one", "trial-1"], strict=True):
+        client.update_run(trial.run_id, name=name)
+    sync_sweep(folder.root)
+    assert set(mlflow_content(uri, "small")) == {"small", names[0], "the good one", "trial-1"}
 
 
 def test_a_sweep_at_work_is_not_synced(begin):

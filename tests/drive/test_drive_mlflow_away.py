@@ -112,7 +112,7 @@ def test_a_server_that_is_down_comes_up_is_killed_and_comes_back_has_everything_
 
     sweep.wait_for("trial 1 starts")  # the sweep has not waited for it
     start_server()
-    assert eventually(lambda: is_there(server.uri, "trial-0"))
+    assert eventually(lambda: is_there(server.uri, 0))
     server.kill()
     sweep.wait_for("trial 3 starts")
     start_server()
@@ -122,14 +122,12 @@ def test_a_server_that_is_down_comes_up_is_killed_and_comes_back_has_everything_
     assert_equal_to_ledger(server.uri, out)
 
 
-def is_there(uri: str, run: str) -> bool:
+def is_there(uri: str, trial: int) -> bool:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name("small")
-    return found is not None and bool(
-        client.search_runs([found.experiment_id], f"attributes.run_name = '{run}'")
-    )
+    return found is not None and bool(client.search_runs([found.experiment_id], f"tags.trial = '{trial}'"))
 
 
 def test_a_driver_and_a_server_that_are_killed_lose_nothing_once_the_sweep_is_resumed_and_synced(

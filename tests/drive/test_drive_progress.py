@@ -8,10 +8,12 @@ import pytest
 from rich.console import Console
 
 from sweeper.data import gather_facts
+from sweeper.drive import progress as progress_module
 from sweeper.drive.progress import ProgressView
+from sweeper.drive.screen import Screen
 from sweeper.search import Evaluation, TrialRecord, TrialState
 from sweeper.spec import load_space
-from sweeper.train import Prepared, Progress
+from sweeper.train import Moved, Prepared, Progress
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def play(view: ProgressView, space) -> None:
 
 def test_without_a_terminal_each_event_is_one_plain_line(space):
     stream = io.StringIO()
-    with ProgressView(space, stream, finished=[]) as view:
+    with ProgressView(space, Screen(stream), finished=[]) as view:
         play(view, space)
     lines = stream.getvalue().splitlines()
     assert "trial 0 starts (the rules of thumb): lr 0.00123, scheduler cosine" in lines[0]
@@ -58,7 +60,7 @@ def test_without_a_terminal_each_event_is_one_plain_line(space):
 
 def test_in_a_terminal_the_panel_shows_counts_the_best_speed_and_time_left(space, monkeypatch):
     stream = io.StringIO()
-    view = ProgressView(space, stream, finished=[])
+    view = ProgressView(space, Screen(stream), finished=[])
     play(view, space)
     console = Console(file=stream, force_terminal=True, width=140, record=True)
     console.print(view._draw())
@@ -67,7 +69,26 @@ def test_in_a_terminal_the_panel_shows_counts_the_best_speed_and_time_left(space
         assert part in panel
 
 
+def test_between_evaluations_the_panel_moves_and_without_one_a_line_comes_after_a_long_silence(
+    space, monkeypatch
+):
+    stream = io.StringIO()
+    view = ProgressView(space, Screen(stream), finished=[])
+    play(view, space)
+    before = stream.getvalue()
+    view.moved(2, Moved(step=7, tokens=640, tokens_per_s=1234.5))
+    assert stream.getvalue() == before
+    monkeypatch.setattr(progress_module, "_SILENCE_S", 0.0)
+    view.moved(2, Moved(step=8, tokens=660, tokens_per_s=1250.0))
+    line = stream.getvalue().removeprefix(before)
+    assert line.endswith("trial 2 at 66%, 1,250 tokens/s, eval/loss 2.5\n")
+    console = Console(file=stream, force_terminal=True, width=140, record=True)
+    console.print(view._draw())
+    panel = console.export_text()
+    assert "66%" in panel and "1,250" in panel
+
+
 def test_a_resumed_sweep_counts_what_was_finished_before(space):
     stream = io.StringIO()
-    view = ProgressView(space, stream, finished=[record(0, TrialState.COMPLETE, 1.5)])
+    view = ProgressView(space, Screen(stream), finished=[record(0, TrialState.COMPLETE, 1.5)])
     assert view._summary().startswith("1/3 trials (1 done), 0 running")

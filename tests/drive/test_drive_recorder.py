@@ -14,7 +14,8 @@ from sweeper.drive.trainable import Outcome
 from sweeper.errors import ModelError
 from sweeper.search import Ledger, TrialState, make_stopper
 from sweeper.spec import SweepFolder, lighter, load_space
-from sweeper.train import Prepared, Progress, StepMetrics
+from sweeper.train import Moved, Prepared, Progress, StepMetrics
+from sweeper.train.moved import MovedFile
 
 
 class Heard:
@@ -28,6 +29,9 @@ class Heard:
 
     def trial_prepared(self, number, prepared) -> None:
         self.events.append(("prepared", number))
+
+    def moved(self, number, moved) -> None:
+        self.events.append(("moved", moved.tokens))
 
     def progressed(self, number, progress) -> None:
         self.events.append(("progressed", progress.tokens))
@@ -336,3 +340,21 @@ def test_the_moment_of_an_evaluation_is_in_the_ledger_and_the_untrained_model_wi
     assert record.untrained.metrics == {"eval/loss": 5.0}
     assert [one.time_s for one in record.evaluations] == [last.progress.time_s]
     assert record.started_s < record.untrained.time_s < last.progress.time_s
+
+
+def test_what_a_trial_says_between_evaluations_is_told_once_and_forgotten_at_its_end(make_recorder):
+    recorder, _, heard, clock = make_recorder()
+    folder = recorder._folder
+    folder.trial_dir(0).mkdir(parents=True)
+    folder.trial_progress(0).write_text("{}")  # an earlier driver's
+    number, job = recorder.next_job()
+    assert job.progress_file == folder.trial_progress(0).absolute() and not job.progress_file.exists()
+    told = MovedFile(job.progress_file)
+    told.write(Moved(step=1, tokens=100, tokens_per_s=5.0))
+    told.write(Moved(step=2, tokens=200, tokens_per_s=5.0))  # in the same second
+    for _ in range(3):
+        clock.now += 2
+        recorder.count_time()
+    assert [event for event in heard.events if event[0] == "moved"] == [("moved", 100)]
+    recorder.record(outcome(number, 1000, 1.0, done=True, prepared=PREPARED))
+    assert not job.progress_file.exists()

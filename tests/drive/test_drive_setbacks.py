@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
-from driver_process import Driver, facts_of
+from driver_process import Driver, Terminal, facts_of, facts_of_trials
 from waiting import eventually
 
 from sweeper.data import gather_facts
 from sweeper.drive import open_sweep, resume_sweep, run_sweep, sweep_state
+from sweeper.drive.lock import is_locked
 from sweeper.errors import SweepFolderError
 from sweeper.search import TrialState
 from sweeper.spec import SweepFolder, load_space
 from sweeper.track import read_trials, tracking_uri
+from sweeper.train import read_moved
 from sweeper.train.processes import is_running, marked
 
 TRIALS = 2
@@ -180,9 +183,36 @@ def test_the_first_signal_ends_a_sweep_with_its_states_written(space_file, undis
     assert f"sweeper resume {folder.root}" in driver.said
     assert "paused after step" in driver.said
     assert list(folder.trial_checkpoints(0).glob("step-*"))
+    assert read_moved(folder.trial_progress(0)).tokens > 0  # between evaluations it says how far it is
     assert sweep_state(open_sweep(folder)[1], folder) == "interrupted"
     assert not any(map(is_running, marked(folder.processes_dir)))
     assert facts_of(resume_sweep(folder.root)) == facts_of(undisturbed)
+
+
+def test_a_sweep_outlives_its_terminal_with_its_states_or_under_nohup_altogether(
+    space_file, undisturbed, tmp_path
+):
+    """Once the window is closed as it is; once under nohup, with a reader that has gone before."""
+    folder, log = SweepFolder(tmp_path / "sweep"), tmp_path / "sweep" / "logs" / "driver.log"
+    sweeper, ended = f"{sys.executable} -m sweeper", tmp_path / "ended"
+    terminal = Terminal()
+    run = f"{sweeper} run {space_file} --out {folder.root}"
+    terminal.enter(run, until=folder.trial_steps(0).exists).close()
+    assert eventually(lambda: not is_locked(folder))
+    assert sweep_state(open_sweep(folder)[1], folder) == "interrupted"
+    assert list(folder.trial_checkpoints(0).glob("step-*"))
+    assert not any(map(is_running, marked(folder.processes_dir)))
+    said = log.read_text()
+    assert "paused after step" in said and f"Go on with: sweeper resume {folder.root}" in said
+
+    resume = f"{sweeper} resume {folder.root} | head -1; echo ${{PIPESTATUS[0]}} > {ended}"
+    terminal = Terminal()
+    terminal.enter(f"nohup bash -c '{resume}'", until=lambda: is_locked(folder)).close()
+    assert eventually(ended.exists)
+    assert eventually(lambda: ended.read_text() == "0\n"), ended.read_text()
+    assert facts_of_trials(open_sweep(folder)[1].trials()) == facts_of(undisturbed)
+    told = log.read_text().removeprefix(said)
+    assert "the screen is gone (Broken pipe)" in told and f"trial {TRIALS - 1} done" in told
 
 
 def test_the_second_signal_ends_it_at_once_and_it_can_be_resumed(space_file, undisturbed, tmp_path):

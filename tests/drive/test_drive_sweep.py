@@ -6,16 +6,20 @@ import json
 import statistics
 
 import pytest
+from board_files import event_curves, wandb_curves, wandb_runs
 from driver_process import facts_of
+from mlflow_content import assert_equal_to_ledger, mlflow_content
 
 from sweeper.data import gather_facts
-from sweeper.drive import newest_sweep, open_sweep, run_sweep, sweep_state, train_config
+from sweeper.drive import newest_sweep, open_sweep, resume_sweep, run_sweep, sweep_state, train_config
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.search import TrialState
 from sweeper.spec import SweepFolder, load_space, require_closed
-from sweeper.track import read_trials, tracking_uri
+from sweeper.track import read_trials, run_name, tracking_uri
+from sweeper.train import STARTUP
 
 TRIALS = 4
+NAME = "学习率扫描"
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,9 @@ def test_the_answer_is_a_space_file_with_nothing_open_and_its_evidence(sweep):
     assert provenance["trials"] == TRIALS
     assert set(provenance["fingerprints"]) == {"data", "model"}
     assert {"torch", "deepspeed", "ray", "optuna"} <= set(provenance["versions"])
+    (note,) = provenance["model_notes"]
+    assert note.startswith("rows go through LlamaForCausalLM one after another, each as it is alone")
+    assert f"model: {note}\n" in sweep.folder.trial_log(sweep.best.number).read_text()
 
 
 def test_each_trial_leaves_its_configuration_its_log_and_its_deepspeed_configuration(sweep):
@@ -71,8 +78,14 @@ def test_each_trial_leaves_its_configuration_its_log_and_its_deepspeed_configura
         assert sweep.folder.trial_log(trial.number).is_file()
 
 
+def test_the_rows_were_tokenized_once_while_the_workers_started_and_by_none_of_them(sweep):
+    said = (sweep.folder.logs_dir / "driver.log").read_text()
+    assert said.count("the rows were tokenized in") == 1
+
+
 def test_mlflow_has_one_parent_and_a_child_for_each_trial_with_the_ledgers_curves(sweep):
-    assert sweep.warnings == ()
+    (warning,) = sweep.warnings
+    assert "24 held-out rows" in warning and "may be chance" in warning
     tracked = read_trials(tracking_uri(sweep.space.settings, sweep.folder.root), "small")
     assert [(trial.number, trial.status) for trial in tracked] == [(n, "FINISHED") for n in range(TRIALS)]
     for trial, mirror in zip(sweep.trials, tracked, strict=True):
@@ -91,9 +104,60 @@ def test_the_folder_is_found_again_and_needs_no_data(sweep):
     assert newest_sweep(sweep.folder.root.parent)[1].root == sweep.folder.root
 
 
-def test_the_same_seed_gives_the_same_trials_and_losses_to_the_last_bit(sweep, space_file, tmp_path):
-    again = run_sweep(space_file, out=tmp_path / "again")
-    assert facts_of(again) == facts_of(sweep)
+@pytest.fixture(scope="module")
+def more(space_file, tmp_path_factory):
+    """Half as many trials, which is a whole sweep, under a name in another script; then the others."""
+    home = tmp_path_factory.mktemp("sweeps")
+    overrides = [f"search.trials={TRIALS // 2}", f"name={NAME}", "tracking.also=[tensorboard, wandb]"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        for variable in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+            patch.setenv(variable, str(home / variable))
+        half = run_sweep(space_file, overrides=overrides, out=home / NAME)
+        answer = half.folder.best_config.read_text()
+        return half, answer, resume_sweep(home / NAME, trials=TRIALS)
+
+
+def test_the_same_seed_gives_the_same_trials_and_losses_to_the_last_bit_also_to_a_sweep_that_gets_more(
+    sweep, more
+):
+    half, _, whole = more
+    assert facts_of(half) == facts_of(sweep)[: TRIALS // 2]
+    assert facts_of(whole) == facts_of(sweep)
+    assert whole.ended == f"all {TRIALS} trials were run" and whole.warnings == sweep.warnings
+
+
+def test_what_a_sweep_got_is_in_its_folder_its_answer_and_mlflow(sweep, more):
+    _, answer, whole = more
+    space, ledger = open_sweep(whole.folder)
+    assert (space.settings.search.trials, len(ledger.trials())) == (TRIALS, TRIALS)
+    assert whole.folder.best_config.read_text() != answer
+    assert whole.folder.results_csv.read_text().count("\n") == TRIALS + 1
+    uri = tracking_uri(space.settings, whole.folder.root)
+    parent = mlflow_content(uri, NAME)[NAME]
+    assert [value for _, value, _ in parent["history"]["best"]][-1] == sweep.best.value
+    assert parent["status"] == "FINISHED" and parent["tags"]["best_trial"] == str(sweep.best.number)
+    assert_equal_to_ledger(uri, whole.folder.root)
+
+
+def test_the_boards_have_a_run_for_each_trial_of_both_drivers_and_each_metric_once(more):
+    _, _, whole = more
+    events, runs = event_curves(whole.folder.root / "tensorboard"), wandb_runs(whole.folder.root / "wandb")
+    assert len(events) == len(runs) == TRIALS
+    assert {run["group"] for run in runs.values()} == {NAME}
+    by_name = {run["name"]: run for run in runs.values()}
+    for trial in whole.trials:
+        run = by_name[run_name(whole.space, trial.number, trial.values)]
+        curves = wandb_curves(run)
+        untrained = [] if trial.untrained is None else [(0, trial.untrained.metrics["eval/loss"])]
+        expected = [(one.tokens, one.metrics["eval/loss"]) for one in trial.evaluations]
+        assert curves["eval/loss"] == untrained + expected
+        assert len(curves["train/loss"]) == trial.attributes["total_steps"]
+        assert (run["summary"]["state"], run["exit_code"]) == ("COMPLETE", 0)
+        (event,) = (one for name, one in events.items() if name.startswith(f"{trial.number}-"))
+        assert {name: len(curve) for name, curve in curves.items()} == {
+            name: len(curve) for name, curve in event.items() if name != STARTUP
+        }
 
 
 def test_training_the_answer_keeps_its_promise_to_the_last_bit(sweep, tmp_path):

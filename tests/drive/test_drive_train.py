@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 from pathlib import Path
 
@@ -42,12 +43,14 @@ def undisturbed(config_file, tmp_path_factory):
 def test_the_same_command_goes_on_after_a_signal_and_ends_in_the_same_weights(
     config_file, undisturbed, tmp_path
 ):
+    """SIGHUP comes to all of a terminal's processes when it is closed, Ray's among them."""
     target = tmp_path / "model"
     command = ("train", str(config_file), "--output-dir", str(target))
     driver = Driver(*command).until("step 0/")
-    driver.process.send_signal(signal.SIGTERM)
+    os.killpg(driver.process.pid, signal.SIGHUP)
     assert driver.end() == 130, driver.said
     assert "the same command goes on" in driver.said and not target.exists()
+    assert "the same command goes on" in SweepFolder(tmp_path / "model-train").driver_log.read_text()
     assert not any(map(is_running, marked(SweepFolder(tmp_path / "model-train").processes_dir)))
     again = Driver(*command).until("going on from step-")
     assert again.end() == 0, again.said

@@ -23,12 +23,15 @@ from sweeper.recommend import (
     results_markdown,
     results_rows,
     results_table,
+    running_lines,
     summary_line,
     sweep_status,
     write_results,
 )
 from sweeper.search import Evaluation, TrialRecord, TrialState
 from sweeper.spec import Space
+from sweeper.train import Moved
+from sweeper.train.moved import MovedFile
 
 ACCURACY = SPACE + "objective: {metric: eval/token_accuracy, mode: max}\n"
 
@@ -146,6 +149,7 @@ def test_the_status_is_strict_json_of_the_documented_shape(space: Space) -> None
     trials = [*some_trials(), trial(5, math.nan, TrialState.FAIL)]
     status = json.loads(json.dumps(sweep_status(space, trials, "finished"), allow_nan=False))
     assert (status["name"], status["state"], status["best"]) == ("demo", "finished", 4)
+    assert status["wanted"] == space.settings.search.trials
     assert set(status["trials"][0]) == {
         "number",
         "state",
@@ -157,6 +161,14 @@ def test_the_status_is_strict_json_of_the_documented_shape(space: Space) -> None
     }
     assert status["trials"][0]["evaluations"][0]["tokens"] == 60_000
     assert status["trials"][5]["value"] is None
+
+
+def test_the_status_says_how_far_a_running_trial_is_between_its_evaluations(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path)
+    running = replace(trial(3, 1.0, TrialState.RUNNING), attributes={"total_tokens": 1000})
+    assert running_lines([running], folder) == []
+    MovedFile(folder.trial_progress(3)).write(Moved(step=4, tokens=420, tokens_per_s=4321.0))
+    assert running_lines([trial(2, 1.0), running], folder) == ["trial 3 at 42%, 4,321 tokens/s"]
 
 
 def test_where_the_best_evaluation_counts_everything_says_which_it_was(tmp_path: Path) -> None:

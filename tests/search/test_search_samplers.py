@@ -3,7 +3,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -34,10 +34,12 @@ def record_of(number: int, values: dict, value: float, **attributes: object) -> 
     )
 
 
-def rehearse(space: Space, trials: int, loss: Callable[[dict], float]) -> list[TrialRecord]:
+def rehearse(
+    space: Space, trials: int, loss: Callable[[dict], float], *, after: Sequence[TrialRecord] = ()
+) -> list[TrialRecord]:
     """A sweep one trial after the other, without a database."""
-    records: list[TrialRecord] = []
-    for number in range(trials):
+    records = list(after)
+    for number in range(len(records), trials):
         values = propose(space, records) if records else space.default_values()
         if values is None:
             break
@@ -78,6 +80,26 @@ def test_a_resumed_sweep_asks_what_an_uninterrupted_one_asks(space_of, tmp_path)
     parts = sweep(Ledger.create(url, space), 5, loss_of)
     parts += sweep(Ledger.open(url, space), 3, loss_of)
     assert parts == [record.values for record in whole]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "qmc", "grid"])
+def test_a_sweep_that_gets_more_trials_asks_what_one_of_that_many_asks(space_of, sampler):
+    def space(trials: int) -> Space:
+        lr = DISCRETE if sampler == "grid" else MIXED
+        return space_of(lr, f"search.sampler={sampler}", f"search.trials={trials}")
+
+    begun = rehearse(space(3), 3, loss_of)
+    assert rehearse(space(6), 6, loss_of, after=begun) == rehearse(space(6), 6, loss_of)
+
+
+def test_only_what_tpe_drew_by_its_model_before_a_longer_sweep_would_have_is_another(space_of):
+    """How many trials are drawn at random first is a share of their number: 4 of 12, and 10 of 30."""
+
+    def values(trials: int) -> list[dict]:
+        return [record.values for record in rehearse(space_of(MIXED, f"search.trials={trials}"), 6, loss_of)]
+
+    assert values(12)[:4] == values(30)[:4]
+    assert values(12)[5] != values(30)[5]
 
 
 def test_tpe_finds_better_learning_rates_than_chance(space_of):

@@ -68,7 +68,7 @@ def make(
 def train(tracker: Tracker, trials: int = 2) -> None:
     for number in range(trials):
         tracker.trial_started(
-            number, searched={"lr": 1e-5}, fixed={}, config_yaml="a: 1\n", tags={}, at_s=2.0
+            number, name=f"{number}", searched={"lr": 1e-5}, fixed={}, config_yaml="a: 1\n", tags={}, at_s=2.0
         )
         for step in (1, 2):
             metrics = {"train/loss": 2.0 / step, "eval/loss": 3.0 / step}

@@ -67,7 +67,7 @@ def test_a_call_never_waits_for_mlflow(
     tracker = Tracker(uri=uri, experiment="e", log_path=tmp_path / "mlflow.log")
     tracker.sweep_started(name="s", params={}, tags={}, space_file=space_file)
     for number in range(100):
-        tracker.trial_started(number, searched={}, fixed={}, config_yaml="", tags={})
+        tracker.trial_started(number, name=f"{number}", searched={}, fixed={}, config_yaml="", tags={})
     let_go.set()
     tracker.close(HANGS_AFTER_S)
 
@@ -108,7 +108,13 @@ def test_a_password_reaches_neither_parameters_nor_files(uri: str, tmp_path: Pat
         name="s", params={"uri": secret}, tags={"uri": secret}, space_file=space_file, at_s=1.0
     )
     recorder.trial_started(
-        0, params={"uri": secret}, searched=[], config_yaml=f"uri: {secret}", tags={"u": secret}, at_s=1.0
+        0,
+        name="0",
+        params={"uri": secret},
+        searched=[],
+        config_yaml=f"uri: {secret}",
+        tags={"u": secret},
+        at_s=1.0,
     )
     recorder.flush()
     stored = [tmp_path / "mlflow.db", *(p for p in (tmp_path / "mlartifacts").rglob("*") if p.is_file())]
@@ -133,7 +139,7 @@ def test_one_refused_record_does_not_stop_the_others(uri: str, tmp_path: Path, s
 
     tracker = Tracker(uri=uri, experiment="e", log_path=tmp_path / "mlflow.log")
     tracker.sweep_started(name="s", params={}, tags={}, space_file=tmp_path / "not there")
-    tracker.trial_started(0, searched={"lr": 1}, fixed={}, config_yaml="", tags={})
+    tracker.trial_started(0, name="0", searched={"lr": 1}, fixed={}, config_yaml="", tags={})
     tracker.trial_finished(0, state="COMPLETE", reason=None, metrics={})
     warnings = tracker.close(HANGS_AFTER_S)
     assert len(warnings) == 1 and "not there" in warnings[0]

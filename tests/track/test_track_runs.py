@@ -34,6 +34,7 @@ def start(uri: str, tmp_path: Path, space_file: Path, tags: dict[str, str] | Non
 def train(tracker: Tracker, number: int, state: str = "COMPLETE", reason: str | None = None) -> None:
     tracker.trial_started(
         number,
+        name=f"{number} · lr 1e-5 · 2 ep",
         searched={"lr": 1e-05, "epochs": 2.0},
         fixed={"training": {"warmup_ratio": 0.03, "packing": True, "lora": None}, "lr": 9},
         config_yaml=f"name: trial {number}\n",
@@ -101,7 +102,7 @@ def test_each_trial_is_a_child_run_whose_status_and_tags_say_how_it_ended(finish
     ]
     assert trials[2].tags["reason"] == "diverged" and "reason" not in trials[0].tags
     assert {one.tags["mlflow.parentRunId"] for one in trials} == {parent_of(finished).info.run_id}
-    assert trials[1].tags["mlflow.runName"] == "trial-1"
+    assert trials[1].tags["mlflow.runName"] == "1 · lr 1e-5 · 2 ep"
 
 
 def test_parameters_are_flat_and_numbers_stay_numbers(finished: str) -> None:
@@ -157,7 +158,7 @@ def test_a_trial_whose_writer_died_is_taken_up_without_doubling_its_points(
 ) -> None:
     dying = start(uri, tmp_path, space_file)
     point = MetricPoint(name="train/loss", value=2.0, step=100, time_s=1.0)
-    dying.trial_started(0, searched={"lr": 1e-05}, fixed={}, config_yaml="", tags={})
+    dying.trial_started(0, name="0", searched={"lr": 1e-05}, fixed={}, config_yaml="", tags={})
     dying.metrics(0, [point])
     assert dying.close(60) == []
     assert read_trials(uri, "demo")[0].status == "RUNNING"
@@ -165,7 +166,7 @@ def test_a_trial_whose_writer_died_is_taken_up_without_doubling_its_points(
     again = start(uri, tmp_path, space_file)
     later = MetricPoint(name="train/loss", value=2.0, step=100, time_s=99.0)
     more = MetricPoint(name="train/loss", value=1.0, step=200, time_s=99.0)
-    again.trial_started(0, searched={"lr": 1e-05}, fixed={}, config_yaml="", tags={})
+    again.trial_started(0, name="0", searched={"lr": 1e-05}, fixed={}, config_yaml="", tags={})
     again.metrics(0, [later, more])
     again.trial_finished(0, state="COMPLETE", reason=None, metrics={})
     assert again.close(60) == []
@@ -177,7 +178,7 @@ def test_a_trial_of_a_dead_driver_can_be_closed_by_the_next_one(
     uri: str, tmp_path: Path, space_file: Path
 ) -> None:
     dying = start(uri, tmp_path, space_file)
-    dying.trial_started(0, searched={}, fixed={}, config_yaml="", tags={})
+    dying.trial_started(0, name="0", searched={}, fixed={}, config_yaml="", tags={})
     assert dying.close(60) == []
     again = start(uri, tmp_path, space_file)
     again.trial_finished(0, state="FAIL", reason="its driver ended", metrics={})
@@ -203,7 +204,7 @@ def test_more_than_mlflow_takes_at_once_is_cut_into_batches(
     tracker = start(uri, tmp_path, space_file)
     many = {f"p{index}": index for index in range(250)}
     tracker.trial_started(
-        0, searched=many, fixed={"long": "x" * 7000}, config_yaml="", tags={"t": "y" * 9000}
+        0, name="0", searched=many, fixed={"long": "x" * 7000}, config_yaml="", tags={"t": "y" * 9000}
     )
     points = [MetricPoint(name="train/loss", value=float(i), step=i, time_s=1.0) for i in range(2300)]
     tracker.metrics(0, points)
@@ -216,7 +217,7 @@ def test_more_than_mlflow_takes_at_once_is_cut_into_batches(
 
 def test_a_loss_that_is_not_a_number_is_recorded_as_such(uri: str, tmp_path: Path, space_file: Path) -> None:
     tracker = start(uri, tmp_path, space_file)
-    tracker.trial_started(0, searched={}, fixed={}, config_yaml="", tags={})
+    tracker.trial_started(0, name="0", searched={}, fixed={}, config_yaml="", tags={})
     tracker.metrics(0, [MetricPoint(name="eval/loss", value=math.nan, step=5, time_s=1.0)])
     tracker.trial_finished(0, state="FAIL", reason="diverged", metrics={"eval/loss": math.nan})
     assert tracker.close(60) == []
@@ -241,7 +242,7 @@ def test_a_trial_that_still_runs_when_its_sweep_ends_is_closed_with_it(
     uri: str, tmp_path: Path, space_file: Path
 ) -> None:
     tracker = start(uri, tmp_path, space_file)
-    tracker.trial_started(0, searched={}, fixed={}, config_yaml="", tags={})
+    tracker.trial_started(0, name="0", searched={}, fixed={}, config_yaml="", tags={})
     tracker.sweep_finished(state="interrupted", artifacts=[], tags={}, metrics={})
     assert tracker.close(60) == []
     (trial,) = read_trials(uri, "demo")
@@ -253,7 +254,7 @@ def test_an_interrupted_trial_goes_on_in_its_own_run_when_the_sweep_is_resumed(
     uri: str, tmp_path: Path, space_file: Path
 ) -> None:
     first = start(uri, tmp_path, space_file)
-    first.trial_started(0, searched={"lr": 1e-05}, fixed={}, config_yaml="", tags={})
+    first.trial_started(0, name="0", searched={"lr": 1e-05}, fixed={}, config_yaml="", tags={})
     first.metrics(0, [MetricPoint(name="eval/loss", value=2.0, step=100, time_s=1.0)])
     first.sweep_finished(state="interrupted", artifacts=[], tags={}, metrics={})
     assert first.close(60) == []
@@ -261,7 +262,7 @@ def test_an_interrupted_trial_goes_on_in_its_own_run_when_the_sweep_is_resumed(
     assert (stopped.status, stopped.tags["state"]) == ("KILLED", "INTERRUPTED")
 
     again = start(uri, tmp_path, space_file)
-    again.trial_started(0, searched={"lr": 1e-05}, fixed={}, config_yaml="", tags={})
+    again.trial_started(0, name="0", searched={"lr": 1e-05}, fixed={}, config_yaml="", tags={})
     again.metrics(0, [MetricPoint(name="eval/loss", value=2.0, step=100, time_s=9.0)])
     again.metrics(0, [MetricPoint(name="eval/loss", value=1.0, step=200, time_s=9.0)])
     again.trial_finished(0, state="COMPLETE", reason=None, metrics={"eval/loss": 1.0})

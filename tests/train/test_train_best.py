@@ -68,7 +68,7 @@ def test_a_run_that_goes_on_from_a_later_state_knows_what_was_best_before(rank, 
     best = weights_of(rank)
     keeper.keep_state(rank, first)
     keeper.keep_state(rank, rank.advance())
-    first_state, second_state = sorted(one.checkpoints.iterdir())
+    _, second_state = sorted(one.checkpoints.iterdir())
     rank.prepare(replace(one, resume_from=second_state))  # as after a kill: nothing else is known
     last = rank.advance()
     assert last.done and last.best.step == first.step

@@ -18,7 +18,14 @@ from waiting import HANGS_AFTER_S
 from sweeper.errors import CheckpointError, TrialLostError, TrialOutOfMemoryError
 from sweeper.train import group as group_module
 from sweeper.train import reap
-from sweeper.train.failures import Failure, is_out_of_memory, last_lines, most_telling, ran_out_of_memory
+from sweeper.train.failures import (
+    Failure,
+    is_out_of_memory,
+    last_lines,
+    log_size,
+    most_telling,
+    ran_out_of_memory,
+)
 from sweeper.train.group import WorkerGroup
 from sweeper.train.processes import is_running
 
@@ -79,14 +86,18 @@ def test_a_rank_that_is_killed_ends_the_group_with_its_name_and_last_words(
 ):
     config = quick_config(dp=2, per_device_batch_size=4, epochs=200)
     group = groups(config)
+    log = tmp_path / "log-rank-1.txt"
+    log.write_text("RuntimeError: out of memory\n")  # of the processes before these
     group.prepare(long_job(job_of, config, tmp_path))
     pids = [place.pid for place in group._places]
-    log = tmp_path / "log-rank-1.txt"
     with log.open("a") as file:
         file.write("the last thing that it said\n")
     soon(lambda: os.kill(pids[1], signal.SIGKILL))
-    with pytest.raises(TrialLostError, match=rf"rank 1 \(process {pids[1]} on .*died.*the last thing"):
+    with pytest.raises(
+        TrialLostError, match=rf"rank 1 \(process {pids[1]} on .*died.*the last thing"
+    ) as lost:
         group.advance()
+    assert "out of memory" not in str(lost.value)
     group.shut_down()
     assert not any(map(is_running, pids))
 
@@ -217,7 +228,9 @@ def test_the_last_words_are_those_of_the_rank(tmp_path):
     (tmp_path / "log-rank-1.txt").write_text("\n".join(f"line {n}" for n in range(100_000)) + "\n\n")
     assert last_lines(tmp_path / "log.txt", 0) == "zero"
     assert last_lines(tmp_path / "log.txt", 1).endswith("line 99998 | line 99999")
+    assert last_lines(tmp_path / "log.txt", 1, after=log_size(tmp_path / "log.txt", 1)) == ""
     assert last_lines(tmp_path / "log.txt", 2) == ""
+    assert log_size(tmp_path / "log.txt", 2) == 0
 
 
 def test_a_state_that_finds_no_room_leaves_nothing_half_written_and_the_run_goes_on(
