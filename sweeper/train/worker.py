@@ -35,6 +35,7 @@ from sweeper.train.memory import (
     idle_memory_gib,
     limit_memory,
     return_freed_memory,
+    return_heap,
 )
 from sweeper.train.model import ModelStore
 from sweeper.train.moved import Moved, MovedFile
@@ -260,6 +261,7 @@ class RankWorker:
             self._trainer.close()
             self._trainer = None
             gc.collect()
+            return_heap()
             self._after_first_gib = self._after_first_gib or held_memory_gib()
 
     def worn(self, following: Config) -> bool:
