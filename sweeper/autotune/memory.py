@@ -35,7 +35,7 @@ _PEFT_GIB = 0.018
 """Importing peft (measured)."""
 _HEAP_GIB = 0.0625
 """What a CPU's heap keeps of tensors below 2 MiB that are gone: it gives its top back from so much on
-(``sweeper.train.memory``). It was between nothing and three times as much (measured)."""
+(``sweeper.train.memory``). It was between nothing and four times as much (measured)."""
 _PASS_KERNELS_GIB, _ROW_KERNELS_GIB = 0.0065, 0.0035
 """oneDNN generates code for each size of matrix product in half precision, and keeps it: so much for each
 number of tokens that a pass has, and, through attention, for each that a row has (measured on CPUs)."""
