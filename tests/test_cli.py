@@ -55,8 +55,7 @@ def test_help_answers_in_half_a_second():
 
 
 def test_validate_answers_within_a_second():
-    """On a free machine: where another program shares the core, this one is half as fast."""
-    assert fastest_s("validate", str(QUICKSTART)) < 3.0
+    assert fastest_s("validate", str(QUICKSTART)) < 1.0
 
 
 def test_validate_imports_none_of_the_heavy_libraries():
@@ -81,7 +80,7 @@ def test_validate_prints_the_resolved_plan(call):
 def test_validate_says_tokens_before_anything_was_tokenized_and_what_is_not_known(call):
     status, out, _ = call("validate", QUICKSTART, "--set", "resources.price_per_gpu_hour=2")
     assert status == 0
-    assert "about 44,400 to 136,000 per trial" in out
+    assert "about 44,200 to 135,000 per trial" in out
     assert "not measured yet; `sweeper autotune" in out
 
 

@@ -21,8 +21,9 @@ __all__ = ["LengthSample", "RowSample", "sample_lengths", "sample_rows"]
 
 Counts = npt.NDArray[np.int64]
 
-_TRAIN_ROWS, _EVAL_ROWS = 512, 256
-"""Looked at: all of a small data set, and of a larger one so many, in about a quarter of a second."""
+_ROWS, _ALL_ROWS = 256, 512
+"""Of a data set of more than 512 rows so many are looked at, in an eighth of a second, and a quarter as many
+held-out ones; of a smaller one all."""
 _LONGEST_TOKENS = 2**22
 
 
@@ -102,10 +103,9 @@ class RowSample:
         return train, held_out
 
 
-def sample_rows(
-    settings: Settings, examples: Examples, *, rows: int = _TRAIN_ROWS, eval_rows: int = _EVAL_ROWS
-) -> RowSample | None:
-    """Tokenizes up to ``rows`` training rows and ``eval_rows`` held-out ones, always the same.
+def sample_rows(settings: Settings, examples: Examples, *, rows: int = _ROWS) -> RowSample | None:
+    """Tokenizes up to ``rows`` training rows and a quarter as many held-out ones, always the same; all where
+    there are at most 512.
 
     None where that cannot be done at once: the tokenizer is not a local ``tokenizer.json``, or anything
     else is amiss, which whoever needs the rows will tell.
@@ -118,9 +118,11 @@ def sample_rows(
             return None
         epoch = np.repeat(np.arange(len(examples.train)), examples.times)
         held_out = np.arange(len(examples.eval))
+        if len(epoch) + len(held_out) <= _ALL_ROWS:
+            rows = 4 * _ALL_ROWS
         look = _Look(tokenizer, learn_template=settings.learn_template_text)
         train, train_share = look.at([examples.train[i] for i in _evenly(epoch, rows)])
-        eval_, eval_share = look.at([examples.eval[i] for i in _evenly(held_out, eval_rows)])
+        eval_, eval_share = look.at([examples.eval[i] for i in _evenly(held_out, rows // 4)])
     except Exception:  # an estimate is no reason to stop, and broken files have many ways to fail
         return None
     if not (train and eval_):
@@ -130,7 +132,7 @@ def sample_rows(
         eval=tuple(eval_),
         train_sequences=max(round(len(epoch) * train_share), 1),
         eval_sequences=max(round(len(held_out) * eval_share), 1),
-        exact=len(epoch) <= rows and len(held_out) <= eval_rows,
+        exact=len(epoch) <= rows and len(held_out) <= rows // 4,
         notes=(*_notes([*train, *eval_], len(epoch) + len(held_out)), *stop_notes(look.template)),
         template=look.template.source,
     )
@@ -142,7 +144,7 @@ def sample_lengths(
     max_seq_len: int,
     overlong: str = "truncate",
     examples: Examples | None = None,
-    rows: int = _TRAIN_ROWS,
+    rows: int = _ROWS,
 ) -> LengthSample | None:
     """The lengths of a sample of the rows; None where ``sample_rows`` has none.
 
@@ -151,13 +153,13 @@ def sample_lengths(
         max_seq_len: rows are cut to so many tokens.
         overlong: ``training.overlong``: ``drop`` leaves longer rows out.
         examples: the rows, where they were read already.
-        rows: training rows to look at, and half as many held-out ones.
+        rows: training rows to look at, and a quarter as many held-out ones.
     """
     try:
         examples = examples or load_examples(settings)
     except Exception:  # see sample_rows
         return None
-    sample = sample_rows(settings, examples, rows=rows, eval_rows=rows // 2)
+    sample = sample_rows(settings, examples, rows=rows)
     return sample.within(max_seq_len, overlong) if sample else None
 
 

@@ -46,6 +46,10 @@ _OUT_OF_MEMORY = re.compile(
 and of Ray's own threads (abseil's low_level_alloc.cc: ENOMEM by its number)."""
 
 
+_CRASH, _MODULES = "Fatal Python error", "Extension modules:"
+"""Of faulthandler: what a process is ended with, and the long list after its frames."""
+
+
 class Failure(NamedTuple):
     """How one rank's call ended."""
 
@@ -77,7 +81,9 @@ def last_lines(log_file: Path, rank: int, *, after: int = 0) -> str:
     except OSError:
         return ""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-_LINES:])[-_CHARACTERS:]
+    lines = [line for line in lines if not line.startswith(_MODULES)]
+    crash = "".join(f"{line} | " for line in lines[:-_LINES] if line.startswith(_CRASH))[:_CHARACTERS]
+    return crash + " | ".join(lines[-_LINES:])[-_CHARACTERS:]
 
 
 @contextmanager
@@ -116,9 +122,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def ran_out_of_memory(said: str) -> bool:
-    """Whether these are the last words of a process without memory."""
-    return bool(_OUT_OF_MEMORY.search(said))
+def ran_out_of_memory(said: str, *, limited: bool = False) -> bool:
+    """Whether these are the last words of a process without memory; ``limited``: it had a limit of memory on
+    a CPU, where native code that does not look at what malloc gives it crashes."""
+    return bool(_OUT_OF_MEMORY.search(said)) or (limited and _CRASH in said)
 
 
 def most_telling(failures: Sequence[Failure]) -> TrialFailedError:

@@ -123,6 +123,7 @@ class WorkerGroup:
         self._places: list[_Place] = []
         self._oom_kills = out_of_memory_kills()
         resources = config.resources
+        self._limited = resources.memory_limit_gib is not None and not resources.gpus_per_rank
         accelerator = "cuda" if resources.gpus_per_rank else "cpu"
         actor = ray.remote(concurrency_groups={"watch": 1})(_Rank)
         self._actors = []
@@ -252,7 +253,9 @@ class WorkerGroup:
             by_kernel = out_of_memory_kills() > self._oom_kills
             how = "was killed by the kernel: the host's memory ran out" if by_kernel else "died"
             said = self._lost(rank, how)
-            return Failure(rank, error, said, out_of_memory=by_kernel or ran_out_of_memory(said))
+            return Failure(
+                rank, error, said, out_of_memory=by_kernel or ran_out_of_memory(said, limited=self._limited)
+            )
         return None
 
     def _lost(self, rank: int, how: str) -> str:

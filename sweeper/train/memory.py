@@ -24,23 +24,28 @@ __all__ = [
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of mallopt(3)."""
-_OWN_PAGES_BYTES, _KEPT_BYTES = 2**21, 2**26
+_FAST_BYTES, _TIGHT_BYTES = (2**21, 2**26), (2**18, 2**17)
+"""From which size tensors have pages of their own, and from which size the heap's free top goes back."""
 
 
-def return_freed_memory() -> None:
+def return_freed_memory(*, tight: bool = False) -> None:
     """Have each tensor of 2 MiB and more in pages of its own on a CPU, which go back when it is freed.
 
     glibc raises that size up to 32 MiB as it goes, and keeps smaller tensors in a heap that later ones fit
     into badly: a step then needs what its tensors need and a fifth more. A size below 2 MiB costs up to two
     fifths of the speed where the kernel hands out pages slowly, and so does a heap whose top goes back at
     once: it goes back from 64 MiB on, which is what glibc comes to by itself (docs/decisions/0024).
-    Elsewhere it does nothing.
+
+    ``tight``, for a rank with a limit of memory, does without that speed: 256 KiB, and the top goes back at
+    once. What does not fit is then refused to a tensor, which can be told, and not to native code in the
+    middle of something, which crashes. Elsewhere than on a CPU it does nothing.
     """
     if get_accelerator().device_name() == "cpu":
+        own_pages, kept = _TIGHT_BYTES if tight else _FAST_BYTES
         with suppress(AttributeError, OSError):  # another C library
             libc = ctypes.CDLL(None)
-            libc.mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)
-            libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+            libc.mallopt(_M_MMAP_THRESHOLD, own_pages)
+            libc.mallopt(_M_TRIM_THRESHOLD, kept)
 
 
 def return_heap() -> None:

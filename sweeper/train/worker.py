@@ -144,6 +144,7 @@ class RankWorker:
         config, device = job.config, get_accelerator().current_device_name()
         self._has_gathered |= self._gathers(config)
         self._limit_gib = config.resources.memory_limit_gib
+        return_freed_memory(tight=self._limit_gib is not None)
         limit_memory(self._limit_gib)
         _seed_everything(config.training.seed)
         data = tokenized(config, job.data_dir)

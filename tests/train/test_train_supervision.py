@@ -246,3 +246,12 @@ def test_a_state_that_finds_no_room_leaves_nothing_half_written_and_the_run_goes
     assert list(small_disk.iterdir()) == []
     assert rank.advance().metrics["eval/loss"] > 0
     rank.stop()
+
+
+def test_a_crash_of_native_code_under_a_limit_of_memory_is_told_as_memory(tmp_path):
+    log = tmp_path / "log.txt"
+    frames = "".join(f'  File "a.py", line {n} in f\n' for n in range(40))
+    log.write_text(f"Fatal Python error: Segmentation fault\n\n{frames}Extension modules: {'numpy, ' * 99}\n")
+    said = last_lines(log, 0)
+    assert said.startswith("Fatal Python error: Segmentation fault | ") and "numpy" not in said
+    assert ran_out_of_memory(said, limited=True) and not ran_out_of_memory(said)
