@@ -92,7 +92,7 @@ def test_steps_of_very_unlike_times_are_told_with_what_to_do(
 
         started_s = 1.0
 
-        def __init__(self, config: Config, folder: SweepFolder) -> None: ...
+        def __init__(self, config: Config, folder: SweepFolder, say: object) -> None: ...
 
         def room(self) -> tuple[float, float]:
             return 0.5, 10.0
@@ -111,8 +111,12 @@ def test_steps_of_very_unlike_times_are_told_with_what_to_do(
 
     monkeypatch.setattr(tuning, "Bench", Bench)
     said: list[str] = []
+
+    def say(text: str, *, warning: bool = False) -> None:
+        said.append(text)
+
     space = load_space(write_space(tmp_path, training__per_device_batch_size="auto"), gather=gather_facts)
-    tuning.settle(space, space.measured, SweepFolder(tmp_path / "sweep"), said.append, fresh=True)
+    tuning.settle(space, space.measured, SweepFolder(tmp_path / "sweep"), say, fresh=True)
     assert any("warning" in one and "--fresh" in one for one in said) is is_told
 
 

@@ -262,7 +262,7 @@ def _furnish_models(folder: Path) -> None:
     sizes = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 420}
     configs: dict[str, str | None] = {
         "model": json.dumps(sizes),
-        "bert": json.dumps({**sizes, "model_type": "bert"}),
+        "opt": json.dumps({**sizes, "model_type": "opt"}),
         "no_config": None,
         "broken_config": "{",
         "deep_config": "[" * 100_000,
