@@ -196,8 +196,8 @@ def test_a_sweep_outlives_its_terminal_with_its_states_or_under_nohup_altogether
     folder, log = SweepFolder(tmp_path / "sweep"), tmp_path / "sweep" / "logs" / "driver.log"
     sweeper, ended = f"{sys.executable} -m sweeper", tmp_path / "ended"
     terminal = Terminal()
-    run = f"{sweeper} run {space_file} --out {folder.root}"
-    terminal.enter(run, until=folder.trial_steps(0).exists).close()
+    run, steps = f"{sweeper} run {space_file} --out {folder.root}", folder.trial_steps(0)
+    terminal.enter(run, until=lambda: steps.exists() and steps.stat().st_size > 0).close()
     assert eventually(lambda: not is_locked(folder))
     assert sweep_state(open_sweep(folder)[1], folder) == "interrupted"
     assert list(folder.trial_checkpoints(0).glob("step-*"))
