@@ -207,7 +207,7 @@ def test_a_sweep_outlives_its_terminal_with_its_states_or_under_nohup_altogether
 
     resume = f"{sweeper} resume {folder.root} | head -1; echo ${{PIPESTATUS[0]}} > {ended}"
     terminal = Terminal()
-    terminal.enter(f"nohup bash -c '{resume}'", until=lambda: is_locked(folder)).close()
+    terminal.enter(f"cd {tmp_path}; nohup bash -c '{resume}'", until=lambda: is_locked(folder)).close()
     assert eventually(ended.exists)
     assert eventually(lambda: ended.read_text() == "0\n"), ended.read_text()
     assert facts_of_trials(open_sweep(folder)[1].trials()) == facts_of(undisturbed)
