@@ -126,7 +126,7 @@ def test_a_stage_that_lost_is_not_probed_again_with_other_rows(rows, quick_confi
 @given(
     batch=st.sampled_from([6, 8, 12, 32]),
     overhead=st.floats(0.0001, 1.0),
-    room=st.floats(0.1, 1.0),
+    room=st.floats(0.17, 1.0),  # the lightest way needs 0.14, of which the heap is 0.06
 )
 def test_no_probe_and_no_answer_touches_the_global_batch_or_needs_more_than_there_is(
     rows, quick_config, batch, overhead, room
