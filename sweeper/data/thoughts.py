@@ -7,14 +7,22 @@ from the answer first, and each template then gets it in the way that it knows.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from sweeper.data.messages import REASONING_KEYS, Message
 
-__all__ = ["TAGS", "ThinkTags", "bare", "reasoning_of", "split_reasoning", "tagged", "with_reasoning"]
+__all__ = [
+    "TAGS",
+    "ThinkTags",
+    "bare",
+    "known_tags",
+    "reasoning_of",
+    "split_reasoning",
+    "tagged",
+    "with_reasoning",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +92,3 @@ def tagged(message: Message, tags: ThinkTags) -> Message:
 def known_tags(source: str) -> ThinkTags | None:
     """The tags that a template's source names; None where it names none."""
     return next((tags for tags in TAGS if tags.closing in source or tags.opening in source), None)
-
-
-def empty_thoughts(text: str, tags: ThinkTags) -> re.Match[str] | None:
-    """A closing tag and the white space around it, where reasoning would have stood."""
-    return re.search(rf"\s*{re.escape(tags.closing)}\s*", text)

@@ -97,15 +97,7 @@ def train_config(
             rule=f"{config_file} trains the whole model, so there is no adapter to merge",
             remedy="leave the option out, or give training.lora",
         )
-    target = (output_dir or Path("models") / config.name).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise SweepFolderError.of(
-            where=str(output_dir or target),
-            value="",
-            rule="the output folder is in the way",
-            remedy="give a new folder with --output-dir",
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = _output_folder(output_dir, config.name)
     scratch = SweepFolder(target.with_name(f"{target.name}-train"))
     scratch.stop_file.unlink(missing_ok=True)
     with (
@@ -141,6 +133,20 @@ def train_config(
         objective=config.objective.metric,
         promised=value,
     )
+
+
+def _output_folder(output_dir: Path | None, name: str) -> Path:
+    """Raises SweepFolderError where something is in the way."""
+    target = (output_dir or Path("models") / name).absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise SweepFolderError.of(
+            where=str(output_dir or target),
+            value="",
+            rule="the output folder is in the way",
+            remedy="give a new folder with --output-dir",
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 class _Run:

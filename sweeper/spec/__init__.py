@@ -54,7 +54,7 @@ from sweeper.spec.metrics import (
 from sweeper.spec.opening import RangeTest
 from sweeper.spec.places import most_places, with_places
 from sweeper.spec.plan import TRUSTED, Plan, count_trials, make_plan, render
-from sweeper.spec.row_warnings import held_out_warning, row_warnings
+from sweeper.spec.row_warnings import row_warnings
 from sweeper.spec.rules import lr as rule_of_thumb_lr
 from sweeper.spec.schema import json_schema
 from sweeper.spec.secrets import read_secrets, secrets_of, write_secrets
@@ -120,7 +120,6 @@ __all__ = [
     "dump_config",
     "duration_text",
     "fitted",
-    "held_out_warning",
     "json_schema",
     "lasting_tree",
     "levers_of",

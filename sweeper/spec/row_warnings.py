@@ -7,7 +7,7 @@ import math
 from sweeper.spec.facts import Facts
 from sweeper.spec.space import Space
 
-__all__ = ["held_out_warning", "left_out_notes", "row_warnings"]
+__all__ = ["left_out_notes", "row_warnings"]
 
 _LOST_SHARE = 0.05
 """A loss of more rows than this for their length is a warning, not a note."""
