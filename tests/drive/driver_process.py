@@ -8,14 +8,13 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from waiting import HANGS_AFTER_S
 
 from sweeper.drive import SweepResult
-from sweeper.search import TrialRecord
 
-__all__ = ["Driver", "Terminal", "facts_of", "facts_of_trials"]
+__all__ = ["Driver", "Terminal", "facts_of"]
 
 
 class Driver:
@@ -74,11 +73,7 @@ class Terminal:
 
 def facts_of(result: SweepResult) -> list[tuple[object, ...]]:
     """What two equal sweeps have in common to the last bit."""
-    return facts_of_trials(result.trials)
-
-
-def facts_of_trials(trials: Iterable[TrialRecord]) -> list[tuple[object, ...]]:
     return [
         (trial.number, trial.state, trial.values, [e.metrics["eval/loss"] for e in trial.evaluations])
-        for trial in trials
+        for trial in result.trials
     ]

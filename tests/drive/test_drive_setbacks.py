@@ -7,7 +7,7 @@ import signal
 import sys
 
 import pytest
-from driver_process import Driver, Terminal, facts_of, facts_of_trials
+from driver_process import Driver, Terminal, facts_of
 from waiting import eventually
 
 from sweeper.data import gather_facts
@@ -189,15 +189,38 @@ def test_the_first_signal_ends_a_sweep_with_its_states_written(space_file, undis
     assert facts_of(resume_sweep(folder.root)) == facts_of(undisturbed)
 
 
+HELD_BACK = """
+import time
+from pathlib import Path
+
+here, calls = Path(__file__).parent, []
+
+
+def score(prompts, generations, references):
+    calls.append(1)
+    if len(calls) == 2:  # after the untrained model's: the trial has a state to write
+        (here / "in-the-middle").touch()
+        while not (here / "go-on").exists():
+            time.sleep(0.01)
+    return 0.0
+"""
+"""A metric that holds a trial in its middle for as long as the test needs."""
+
+
 def test_a_sweep_outlives_its_terminal_with_its_states_or_under_nohup_altogether(
-    space_file, undisturbed, tmp_path
+    write_space, undisturbed, tmp_path
 ):
     """Once the window is closed as it is; once under nohup, with a reader that has gone before."""
+    (tmp_path / "held.py").write_text(HELD_BACK)
+    metric = {"metrics": ["held:score"], "max_new_tokens": 1, "rows": 1}
+    file = write_space(tmp_path, search__trials=TRIALS, training__epochs=5, evaluation=metric)
     folder, log = SweepFolder(tmp_path / "sweep"), tmp_path / "sweep" / "logs" / "driver.log"
     sweeper, ended = f"{sys.executable} -m sweeper", tmp_path / "ended"
     terminal = Terminal()
-    run, steps = f"{sweeper} run {space_file} --out {folder.root}", folder.trial_steps(0)
-    terminal.enter(run, until=lambda: steps.exists() and steps.stat().st_size > 0).close()
+    run = f"cd {tmp_path}; {sweeper} run {file} --out {folder.root}"
+    terminal.enter(run, until=(tmp_path / "in-the-middle").exists).close()
+    assert eventually(lambda: "interrupt again to stop at once" in log.read_text())
+    (tmp_path / "go-on").touch()
     assert eventually(lambda: not is_locked(folder))
     assert sweep_state(open_sweep(folder)[1], folder) == "interrupted"
     assert list(folder.trial_checkpoints(0).glob("step-*"))
@@ -210,7 +233,8 @@ def test_a_sweep_outlives_its_terminal_with_its_states_or_under_nohup_altogether
     terminal.enter(f"cd {tmp_path}; nohup bash -c '{resume}'", until=lambda: is_locked(folder)).close()
     assert eventually(ended.exists)
     assert eventually(lambda: ended.read_text() == "0\n"), ended.read_text()
-    assert facts_of_trials(open_sweep(folder)[1].trials()) == facts_of(undisturbed)
+    trials = open_sweep(folder)[1].trials()
+    assert [trial.value for trial in trials] == [trial.value for trial in undisturbed.trials]
     told = log.read_text().removeprefix(said)
     assert "the screen is gone (Broken pipe)" in told and f"trial {TRIALS - 1} done" in told
 
