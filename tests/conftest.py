@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from postgres_server import Postgres, find_programs
+from ray_cluster import RayCluster
 
 from sweeper.quickstart import DATA_FILE
 from sweeper.spec import Config
@@ -152,13 +153,28 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """One Ray for the tests that talk to rank actors directly."""
+def one_node() -> Iterator[RayCluster]:
+    """A Ray with room for eight ranks, for all tests of this process: it takes seconds to start."""
+    with RayCluster(8, gpus=None) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def ray_here(one_node: RayCluster) -> Iterator[None]:
+    """This process is connected to it, as tests are that talk to ranks directly."""
     import ray
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=one_node.address, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def running_ray(one_node: RayCluster) -> Iterator[None]:
+    """The commands of a module, in this process and in others, use it, as on a cluster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", one_node.address)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ def test_a_notebook_is_stored_without_outputs(path: Path) -> None:
     assert not [cell.id for cell in cells if cell.outputs or cell.execution_count]
 
 
+@pytest.mark.usefixtures("running_ray")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_to_its_end(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SWEEPER_NOTEBOOK_TRIALS", FEW_TRIALS)

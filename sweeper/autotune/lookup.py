@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from sweeper.autotune.memory import predict
 from sweeper.autotune.speed import Speed
-from sweeper.autotune.store import hardware_text, read_tuning, shape_text
+from sweeper.autotune.store import apart_from_resources, hardware_text, read_tuning, shape_text
 from sweeper.autotune.tuning import Tuning
 from sweeper.autotune.workload import pass_lengths, workload_of
 from sweeper.data import TokenizedData
@@ -72,8 +72,12 @@ def reusable(
 
 
 def tuned(config: Config, tunings: Sequence[Tuning], measured: frozenset[str]) -> Config:
-    """The configuration as fast as its shape was measured to be, in those fields that were left to it."""
-    found = next((one for one in tunings if one.shape == shape_text(config, measured)), None)
+    """The configuration as fast as its shape was measured to be, in those fields that were left to it.
+
+    ``tunings`` are those of one sweep, which keeps them: it may go on where a rank has other resources.
+    """
+    shape = apart_from_resources(shape_text(config, measured))
+    found = next((one for one in tunings if apart_from_resources(one.shape) == shape), None)
     return config if found is None else with_system(config, found.levers, measured)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from sweeper.autotune.candidates import ROOM
 from sweeper.autotune.speed import Speed
 from sweeper.autotune.store import hardware_text, read_finding, shape_text
-from sweeper.autotune.tuning import Tuning
 from sweeper.spec import Config, read_record
 
 __all__ = [
@@ -145,18 +144,13 @@ def known_places(shape: str) -> Places | None:
     return found if found is not None and found.hardware == hardware_text() and found.tried else None
 
 
-def beside(
-    tunings: Sequence[Tuning], places: Places, speed: Speed | None = None
-) -> tuple[tuple[Tuning, ...], Speed | None]:
-    """What was measured of one trial alone, as it is with the others beside it: each rank has the cores that
-    are left to it, and a trial is as fast as one of several."""
+def beside(places: Places, speed: Speed | None) -> Speed | None:
+    """What was measured of one trial alone, as it is with the others beside it: a trial is as fast as one of
+    several."""
     taken = places.taken
-    same = {"cpus_per_rank": taken.cpus_per_rank}
-    shapes = (json.dumps({**json.loads(one.shape), **same}, sort_keys=True) for one in tunings)
-    shared = tuple(dataclasses.replace(one, shape=shape) for one, shape in zip(tunings, shapes, strict=True))
     if taken.tokens_per_s is None:
-        return shared, speed
-    return shared, Speed(
+        return speed
+    return Speed(
         tokens_per_s=taken.tokens_per_s / taken.places,
         spread=taken.spread,
         evaluated_tokens_per_s=taken.evaluated_tokens_per_s,

@@ -14,6 +14,7 @@ from sweeper.data import model_fingerprint
 from sweeper.spec import SYSTEM, Config, lasting_tree, write_whole
 
 __all__ = [
+    "apart_from_resources",
     "cache_file",
     "hardware_text",
     "read_finding",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 _VARIABLE = "SWEEPER_CACHE"
+_RESOURCES = {"cpus_per_rank", "gpus_per_rank", "memory_limit_gib"}
 
 
 def shape_text(config: Config, measured: frozenset[str]) -> str:
@@ -50,6 +52,11 @@ def shape_text(config: Config, measured: frozenset[str]) -> str:
         "fixed": {path: value for path, value in fixed.items() if path not in measured},
     }
     return json.dumps(shape, sort_keys=True)
+
+
+def apart_from_resources(shape: str) -> dict[str, Any]:
+    """What ``shape_text`` says of the training itself, without what a rank has of the machine."""
+    return {name: value for name, value in json.loads(shape).items() if name not in _RESOURCES}
 
 
 def hardware_text() -> str:

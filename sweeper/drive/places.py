@@ -59,21 +59,21 @@ def _largest(space: Space) -> Config:
 
 def shared_out(
     space: Space, tunings: tuple[Tuning, ...], ledger: Ledger, folder: SweepFolder, say: Say
-) -> tuple[Space, tuple[Tuning, ...], Speed | None]:
-    """The space with as many trials side by side as the ledger has it, or as are measured now to be fastest;
-    the tunings, and the speed of a trial, as they hold then.
+) -> tuple[Space, Speed | None]:
+    """The space with as many trials side by side as the ledger has it, or as are measured now to be fastest,
+    and the speed of a trial then.
 
     Where the space leaves nothing of it to measuring, all is as it is. Raises what settle_places does.
     """
     speed = tunings[0].speed if tunings else known_speed(space)
     if not space.shared:
-        return space, tunings, speed
+        return space, speed
     if noted := ledger.sweep_attributes().get(_PLACES):
         places = Places.from_dict(noted)
     else:
         places = settle_places(space, tunings, space.measured, folder, say)
         ledger.note_sweep(**{_PLACES: places.to_dict()})
-    return with_places(space, places.taken.places), *beside(tunings, places, speed)
+    return with_places(space, places.taken.places), beside(places, speed)
 
 
 def settle_places(

@@ -79,8 +79,9 @@ class Session:
             ):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
                 preparation.check()
-                self._space, tunings, speed = shared_out(
-                    self._space, self._settled(), self._ledger, self._folder, self._view.say
+                tunings = self._settled()
+                self._space, speed = shared_out(
+                    self._space, tunings, self._ledger, self._folder, self._view.say
                 )
                 self._typical = self._space.close(self._space.default_values())
                 sample = lengths_of(self._space)

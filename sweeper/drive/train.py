@@ -110,7 +110,10 @@ def train_config(
         if config.trust_remote_code:
             screen.say(TRUSTED, warning=True)
         try:
-            run = _Run(config, scratch, preparation.folder(), screen)
+            data_dir = preparation.folder()
+            if told := _other_rows(config, data_dir.name):
+                screen.say(told, warning=True)
+            run = _Run(config, scratch, data_dir, screen)
             with ray_for(config, places=1, say=screen.say), closing(run):
                 preparation.check()
                 interrupts.ask_first(scratch.stop_file.touch)
@@ -132,6 +135,18 @@ def train_config(
         untrained=first.metrics if first.tokens == 0 else None,
         objective=config.objective.metric,
         promised=value,
+    )
+
+
+def _other_rows(config: Config, fingerprint: str) -> str | None:
+    """What to say where a best-config's sweep may have had other rows than those that are trained on now."""
+    fingerprints = (config.provenance or {}).get("fingerprints")
+    swept = fingerprints.get("data") if isinstance(fingerprints, dict) else None
+    if swept in (None, fingerprint):
+        return None
+    return (
+        "warning: the value that this configuration reached in its sweep may not be reached again: the data, "
+        "the tokenizer, a setting of the rows, or the version of sweeper or transformers is another now"
     )
 
 

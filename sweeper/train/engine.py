@@ -34,8 +34,9 @@ class Job:
     """Everything that the trial's processes print is appended here."""
     evaluate_untrained: bool = False
     """Evaluate once before the first step, at 0 tokens."""
-    modules_dir: Path = field(default_factory=Path.cwd)
-    """Where modules with metrics of the user's own are looked for first: where the command was given."""
+    working_dir: Path = field(default_factory=Path.cwd)
+    """Where the command was given: relative paths of the configuration start there, and modules with metrics
+    of the user's own are looked for there first."""
     resume_from: Path | None = None
     """A folder that ``Engine.checkpoint`` wrote for the same configuration: go on from there."""
     checkpoints: Path | None = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -48,13 +50,27 @@ class _Place(NamedTuple):
     """Where it listens for other ranks."""
 
 
+@contextmanager
+def _absent(module: str) -> Iterator[None]:
+    """While it lasts, importing the module fails as where it is not installed."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
 class _Rank:
     """The actor: imports torch in its own process, never in the one that creates it."""
 
     def __init__(self, rank: int, ranks: int, threads: int, accelerator: str) -> None:
         die_with_parent()
         began = time.time()
-        from sweeper.train.worker import RankWorker
+        with _absent("mlflow"):  # DeepSpeed's autotuner, which no rank uses, would import it for a second
+            from sweeper.train.worker import RankWorker
 
         self._worker = RankWorker(rank, ranks, threads, accelerator, began=began)
 

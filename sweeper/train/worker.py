@@ -141,6 +141,8 @@ class RankWorker:
         self._trial_waited_since = self._idle_since
         self.stop()
         started = time.time()
+        if job.working_dir.is_dir():  # the processes of a cluster were started elsewhere
+            os.chdir(job.working_dir)
         config, device = job.config, get_accelerator().current_device_name()
         self._has_gathered |= self._gathers(config)
         self._limit_gib = config.resources.memory_limit_gib
@@ -162,7 +164,7 @@ class RankWorker:
             executor,
             feed,
             self._evaluation(config, data, layout, device, job.held_out_rows, rows_apart),
-            self._generation(config, data, job.modules_dir),
+            self._generation(config, data, job.working_dir),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
             pause_wanted=self._pause_wanted.is_set,

@@ -146,9 +146,10 @@ def test_tunings_hold_beside_other_trials_at_the_speed_that_was_measured_there(q
         made_s=0.0,
     )
     two = Tried(places=2, cpus_per_rank=2, tokens_per_s=1700.0, evaluated_tokens_per_s=2e3, cold_start_s=20.0)
-    tunings, told = beside([tuning], Places(shape="{}", tried=(tried(1, 1000.0), two)), speed)
-    assert tuned(shared, [tuning], SYSTEM) == shared
-    assert tuned(shared, tunings, SYSTEM).training.per_device_batch_size == 2
+    told = beside(Places(shape="{}", tried=(tried(1, 1000.0), two)), speed)
+    assert tuned(shared, [tuning], SYSTEM).training.per_device_batch_size == 2
+    longer = shared.model_copy(update={"training": shared.training.model_copy(update={"max_seq_len": 7})})
+    assert tuned(longer, [tuning], SYSTEM) == longer
     assert told is not None
     assert (told.tokens_per_s, told.evaluated_tokens_per_s) == (850.0, 2e3)
     assert (told.cold_start_s, told.warm_start_s, told.places) == (20.0, 0.1, 2)

@@ -139,6 +139,30 @@ def test_a_model_of_an_impossible_size_is_refused(name, size, make_config, write
         gather_facts(make_config(model, write_jsonl(ROWS)))
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_refused"),
+    [
+        ({"use_bidirectional_attention": True}, True),
+        ({"use_bidirectional_attention": "all"}, True),
+        ({"text_config": {"use_bidirectional_attention": True}}, True),
+        ({"model_type": "bert"}, True),
+        ({"model_type": "bert", "is_decoder": True}, False),
+        ({"use_bidirectional_attention": "vision"}, False),
+    ],
+)
+def test_a_model_that_sees_the_tokens_it_has_to_predict_is_refused(
+    kind, is_refused, make_config, write_jsonl, chat_model, tmp_path
+):
+    model = shutil.copytree(chat_model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, **kind}))
+    if not is_refused:
+        gather_facts(make_config(model, write_jsonl(ROWS)))
+        return
+    with pytest.raises(ModelError, match="sees the tokens that it would have to predict"):
+        gather_facts(make_config(model, write_jsonl(ROWS)))
+
+
 @pytest.mark.parametrize("length", [0, 3, 10, 30, 100])
 def test_a_cut_gguf_file_is_refused(length, make_config, write_jsonl, tmp_path):
     file = tmp_path / "model.gguf"

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 from fake_gpus import FOUR, write_nvidia_smi
-from ray_cluster import TwoNodes
+from ray_cluster import TOKEN, RayCluster
 
 
 @pytest.fixture(scope="session")
-def two_nodes() -> Iterator[TwoNodes]:
+def two_nodes() -> Iterator[RayCluster]:
     """A Ray cluster of two nodes with one CPU each, which asks for a token."""
-    with TwoNodes() as cluster:
+    with RayCluster(1, 1, token=TOKEN) as cluster:
         yield cluster
 
 

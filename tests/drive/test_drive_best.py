@@ -17,7 +17,7 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-@pytest.mark.usefixtures("local_ray")
+@pytest.mark.usefixtures("running_ray")
 def test_the_model_and_the_value_of_the_best_evaluation_are_those_that_training_reaches_again(
     write_space, tmp_path
 ):

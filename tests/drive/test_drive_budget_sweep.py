@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from sweeper.drive import run_sweep
 from sweeper.search import TrialState
+
+pytestmark = pytest.mark.usefixtures("running_ray")
 
 QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 ASKED = 500

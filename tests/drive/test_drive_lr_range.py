@@ -14,6 +14,8 @@ from sweeper.drive.stored import stored_space
 from sweeper.spec import LogUniform, SweepFolder
 from sweeper.train.processes import is_running, marked
 
+pytestmark = pytest.mark.usefixtures("running_ray")
+
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory, write_space):
@@ -90,7 +92,7 @@ def test_memory_that_runs_out_splits_its_batch_and_a_signal_ends_it_without_a_re
             "per_device_batch_size": 96,
             "max_seq_len": 96,
         },
-        resources={"max_concurrent": 1, "memory_limit_gib": 0.66},
+        resources={"max_concurrent": 1, "memory_limit_gib": 0.6},
     )
     folder = SweepFolder(tmp_path / "test")
     smaller = "out of memory, now per_device_batch_size 48, gradient_accumulation_steps 2"

@@ -17,6 +17,8 @@ from waiting import eventually
 
 from sweeper.drive import sync_sweep
 
+pytestmark = pytest.mark.usefixtures("running_ray")
+
 COMMAND = """
 from sweeper.cli import main
 from sweeper.track import tracker
@@ -101,9 +103,7 @@ def server(tmp_path: Path, migrated: Path) -> Iterator[Server]:
     server.kill()
 
 
-def test_a_server_that_is_down_comes_up_is_killed_and_comes_back_has_everything_once(
-    server, tmp_path, write_space
-):
+def test_a_server_that_comes_and_goes_and_a_driver_that_is_killed_lose_nothing(server, tmp_path, write_space):
     """While the server starts, the driver is stopped, so that trials are left, however long that takes."""
     space = write_space(tmp_path, search__trials=5, tracking={"mlflow_uri": server.uri})
     out = tmp_path / "sweep"
@@ -114,16 +114,32 @@ def test_a_server_that_is_down_comes_up_is_killed_and_comes_back_has_everything_
         server.start()
         os.kill(sweep.process.pid, signal.SIGCONT)
 
+    def is_back(times: int) -> bool:
+        return (out / "logs" / "mlflow.log").read_text().count("MLflow is back after") >= times
+
     sweep.wait_for("trial 1 starts")  # the sweep has not waited for it
     start_server()
-    assert eventually(lambda: is_there(server.uri, 0))
+    assert eventually(lambda: is_back(1) and is_there(server.uri, 0))
     server.kill()
     sweep.wait_for("trial 3 starts")
     start_server()
-    sweep.end()
+    assert eventually(lambda: is_back(2) and is_there(server.uri, 2))
     assert not sweep.warnings_of_mlflow
-    assert (out / "logs" / "mlflow.log").read_text().count("MLflow is back after") >= 2
+    server.kill()
+    sweep.process.kill()  # with all that its writer kept for the server
+    sweep.process.wait()
+
+    resumed = Sweep("resume", str(out))
+    resumed.end()
+    (warning,) = resumed.warnings_of_mlflow
+    assert "cannot be reached" in warning and warning.endswith(f"sweeper sync {out}")
+
+    server.start()
+    assert "5 trials" in sync_sweep(out)
     assert_equal_to_ledger(server.uri, out)
+    complete = mlflow_content(server.uri, "small")
+    assert sync_sweep(out).endswith("; 0 were missing")
+    assert mlflow_content(server.uri, "small") == complete
 
 
 def is_there(uri: str, trial: int) -> bool:
@@ -132,29 +148,3 @@ def is_there(uri: str, trial: int) -> bool:
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name("small")
     return found is not None and bool(client.search_runs([found.experiment_id], f"tags.trial = '{trial}'"))
-
-
-def test_a_driver_and_a_server_that_are_killed_lose_nothing_once_the_sweep_is_resumed_and_synced(
-    server, tmp_path, write_space
-):
-    space = write_space(tmp_path, search__trials=4, tracking={"mlflow_uri": server.uri})
-    out = tmp_path / "sweep"
-    killed = Sweep("run", str(space), "--out", str(out))
-    killed.wait_for("trial 1 starts")
-    killed.process.kill()  # with all that its writer kept for a server that was never there
-    killed.process.wait()
-
-    server.start()
-    resumed = Sweep("resume", str(out))
-    resumed.wait_for("trial 3 starts")
-    server.kill()
-    resumed.end()
-    (warning,) = resumed.warnings_of_mlflow
-    assert "cannot be reached" in warning and warning.endswith(f"sweeper sync {out}")
-
-    server.start()
-    assert "4 trials" in sync_sweep(out)
-    assert_equal_to_ledger(server.uri, out)
-    complete = mlflow_content(server.uri, "small")
-    assert sync_sweep(out).endswith("; 0 were missing")
-    assert mlflow_content(server.uri, "small") == complete

@@ -59,7 +59,7 @@ def before(root) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def said(root, before) -> dict[str, str]:
+def said(root, before, running_ray) -> dict[str, str]:
     """What resuming them all says; without Ray's start and torch's import for each."""
     done = subprocess.run(
         [sys.executable, OLD / "resume_all.py"],

@@ -12,7 +12,10 @@ from sweeper.drive import open_sweep, places, run_sweep
 from sweeper.search import TrialState
 
 CORES = len(os.sched_getaffinity(0))
-pytestmark = pytest.mark.skipif(CORES < 2, reason="one core cannot be shared")
+pytestmark = [
+    pytest.mark.usefixtures("running_ray"),
+    pytest.mark.skipif(CORES < 2, reason="one core cannot be shared"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def test_a_resumed_sweep_goes_on_with_what_its_ledger_has(sweep, monkeypatch):
     space, ledger = open_sweep(sweep.folder)
     assert space.shared  # the sweep's own file still says auto
     taken = noted(sweep).taken
-    again, _, speed = places.shared_out(space, (), ledger, sweep.folder, print)
+    again, speed = places.shared_out(space, (), ledger, sweep.folder, print)
     resources = again.close(again.default_values()).resources
     assert (resources.max_concurrent, resources.cpus_per_rank) == (taken.places, taken.cpus_per_rank)
     assert speed.tokens_per_s == taken.tokens_per_s / taken.places

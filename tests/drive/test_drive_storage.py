@@ -19,6 +19,8 @@ from sweeper.errors import LedgerAwayError, SweepFolderError
 from sweeper.search import Ledger, TrialState, database
 from sweeper.spec import SweepFolder
 
+pytestmark = pytest.mark.usefixtures("running_ray")
+
 TRIALS = 3
 SECRETS = (PASSWORD, ENCODED)
 

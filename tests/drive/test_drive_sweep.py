@@ -12,14 +12,17 @@ from mlflow_content import assert_equal_to_ledger, mlflow_content
 
 from sweeper.data import gather_facts
 from sweeper.drive import newest_sweep, open_sweep, resume_sweep, run_sweep, sweep_state, train_config
-from sweeper.errors import SpaceFileError, SweepFolderError
+from sweeper.errors import SpaceFileError, SweepFolderError, SweepInterruptedError
 from sweeper.search import TrialState
 from sweeper.spec import SweepFolder, load_space, require_closed
 from sweeper.track import read_trials, run_name, tracking_uri
 from sweeper.train import STARTUP
 
+pytestmark = pytest.mark.usefixtures("running_ray")
+
 TRIALS = 4
 NAME = "学习率扫描"
+OTHER_ROWS = "may not be reached again"
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +169,17 @@ def test_training_the_answer_keeps_its_promise_to_the_last_bit(sweep, tmp_path):
     result = train_config(sweep.folder.best_config, output_dir=tmp_path / "model")
     assert result.metrics["eval/loss"] == result.promised == sweep.best.value
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").num_parameters() > 1e6
+    assert OTHER_ROWS not in SweepFolder(tmp_path / "model-train").driver_log.read_text()
+
+
+def test_training_the_answer_on_other_rows_says_so_before_it_begins(sweep, tmp_path, monkeypatch):
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweeper.drive.train._Run.to_the_end", interrupted)
+    with pytest.raises(SweepInterruptedError):
+        train_config(sweep.folder.best_config, overrides=["eval_data=0.1"], output_dir=tmp_path / "model")
+    assert OTHER_ROWS in SweepFolder(tmp_path / "model-train").driver_log.read_text()
 
 
 def test_a_folder_that_is_taken_is_refused_with_the_way_on(sweep, space_file):

@@ -14,6 +14,8 @@ from sweeper.drive import train_config
 from sweeper.spec import SweepFolder
 from sweeper.train.processes import is_running, marked
 
+pytestmark = pytest.mark.usefixtures("running_ray")
+
 TRAINING = {
     "lr": 1e-3,
     "scheduler": "cosine",
@@ -41,9 +43,10 @@ def undisturbed(config_file, tmp_path_factory):
 
 
 def test_the_same_command_goes_on_after_a_signal_and_ends_in_the_same_weights(
-    config_file, undisturbed, tmp_path
+    config_file, undisturbed, tmp_path, monkeypatch
 ):
     """SIGHUP comes to all of a terminal's processes when it is closed, Ray's among them."""
+    monkeypatch.delenv("RAY_ADDRESS")
     target = tmp_path / "model"
     command = ("train", str(config_file), "--output-dir", str(target))
     driver = Driver(*command).until("step 0/")
@@ -61,7 +64,7 @@ def test_memory_that_runs_out_is_told_and_splits_the_batch(write_space, tmp_path
     file = write_space(
         tmp_path,
         training=TRAINING | {"per_device_batch_size": 96, "epochs": 1},
-        resources={"max_concurrent": 1, "memory_limit_gib": 0.66},
+        resources={"max_concurrent": 1, "memory_limit_gib": 0.6},
     )
     driver = Driver("train", str(file), "--output-dir", str(tmp_path / "model"))
     assert driver.end() == 0, driver.said

@@ -17,6 +17,8 @@ from sweeper.search import TrialState
 from sweeper.spec import SYSTEM, Config, SweepFolder, load_space
 from sweeper.train import Job, Probed, StepTime
 
+pytestmark = pytest.mark.usefixtures("running_ray")
+
 
 @pytest.fixture(scope="module")
 def space_file(tmp_path_factory, write_space):

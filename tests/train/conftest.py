@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sweeper.data import prepare
 from sweeper.spec import Config, Evaluation
 from sweeper.train import Job, Prepared, Progress
+
+if TYPE_CHECKING:
+    from sweeper.train.group import WorkerGroup
 
 
 @dataclass(frozen=True)
@@ -123,3 +127,22 @@ def run(rank, job_of) -> Callable[..., Run]:
 @pytest.fixture
 def run_in() -> Callable[..., Run]:
     return run_to_end
+
+
+@pytest.fixture(scope="session")
+def group_of(ray_here: None) -> Iterator[Callable[[Config], WorkerGroup]]:
+    """Ranks in processes of their own: the warm ones of the test before where they are as many."""
+    from sweeper.train.group import WorkerGroup
+
+    groups: dict[int, WorkerGroup] = {}
+
+    def group(config: Config) -> WorkerGroup:
+        if config.parallel.ranks not in groups:
+            while groups:
+                groups.popitem()[1].shut_down()
+            groups[config.parallel.ranks] = WorkerGroup(config, None)
+        return groups[config.parallel.ranks]
+
+    yield group
+    for one in groups.values():
+        one.shut_down()

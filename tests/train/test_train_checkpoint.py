@@ -46,7 +46,7 @@ def finished(rank) -> tuple[list[float], dict[str, torch.Tensor]]:
 def test_an_interrupted_run_ends_in_the_same_weights_to_the_last_bit(
     rank, job_of, quick_config, tmp_path, variant
 ):
-    job = job_of(quick_config(**VARIANTS[variant]))
+    job = job_of(quick_config(epochs=0.5, **VARIANTS[variant]))
     rank.prepare(job)
     rank.advance()
     rank.checkpoint(tmp_path / "checkpoint")
@@ -61,20 +61,19 @@ def test_an_interrupted_run_ends_in_the_same_weights_to_the_last_bit(
     assert all(torch.equal(resumed_weights[name], weights[name]) for name in weights)
 
 
-@pytest.mark.usefixtures("local_ray")
+@pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("changes", [{"zero_stage": 2}, {"zero_stage": 3, "packing": True}], ids=str)
-def test_two_ranks_resume_to_the_last_bit(quick_config, job_of, run_in, tmp_path, changes):
+def test_two_ranks_resume_to_the_last_bit_in_new_processes(
+    group_of, quick_config, job_of, run_in, tmp_path, changes
+):
     config = quick_config(**{"dp": 2, "per_device_batch_size": 2, **changes})
-    job, folder = job_of(config), tmp_path / "checkpoint"
-    group = WorkerGroup(config, None)
-    try:
-        group.prepare(job)
-        group.advance()
-        group.checkpoint(folder)
-        losses = [progress.metrics["eval/loss"] for progress in (group.advance(), group.advance())]
-        group.save_model(tmp_path / "straight")
-    finally:
-        group.shut_down()
+    job, folder, group = job_of(config), tmp_path / "checkpoint", group_of(config)
+    group.prepare(job)
+    group.advance()
+    group.checkpoint(folder)
+    losses = [progress.metrics["eval/loss"] for progress in (group.advance(), group.advance())]
+    group.save_model(tmp_path / "straight")
+    group.stop()
     fresh = WorkerGroup(config, None)
     try:
         resumed = run_in(fresh, replace(job, resume_from=folder))

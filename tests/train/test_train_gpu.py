@@ -11,7 +11,7 @@ from sweeper.train.group import WorkerGroup
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and none is here"),
-    pytest.mark.usefixtures("local_ray"),
+    pytest.mark.usefixtures("ray_here"),
 ]
 
 

@@ -11,7 +11,7 @@ from sweeper.errors import TrialDivergedError, TrialFailedError, UserError
 from sweeper.spec import Evaluation
 from sweeper.train.group import WorkerGroup
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 def run_fresh(config, job, run_in):
@@ -22,12 +22,10 @@ def run_fresh(config, job, run_in):
         group.shut_down()
 
 
-@pytest.fixture(scope="module")
-def pair(quick_config):
+@pytest.fixture
+def pair(group_of, quick_config):
     """Two warm ranks."""
-    group = WorkerGroup(quick_config(dp=2), None)
-    yield group
-    group.shut_down()
+    return group_of(quick_config(dp=2))
 
 
 def test_dp_2_learns_what_dp_1_learns_at_the_same_global_batch(pair, run, run_in, quick_config, job_of):

@@ -16,7 +16,7 @@ TRIALS = 8
     ids=str,
 )
 def test_trials_leave_no_memory_behind(run, quick_config, changes):
-    config = quick_config(**changes)
+    config = quick_config(epochs=0.5, **changes)
     held = []
     for _ in range(TRIALS):
         run(config)

@@ -9,10 +9,9 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sweeper.errors import ModelError
-from sweeper.train.group import WorkerGroup
 from sweeper.train.model import save_model_folder
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 CLIPPED = {"max_grad_norm": 0.1, "lr": 3e-3}
 SPREAD = {
@@ -34,24 +33,6 @@ VARIANTS = {
     "without clipping": {"max_grad_norm": 0},
     "adapters": {"lora": {"rank": 4, "alpha": 16}, "lr": 1e-2},
 }
-
-
-@pytest.fixture(scope="module")
-def group_of():
-    """The ranks for a configuration; those of the one before where they are as many."""
-    groups: dict[int, WorkerGroup] = {}
-
-    def group(config) -> WorkerGroup:
-        if config.parallel.ranks not in groups:
-            for other in groups.values():
-                other.shut_down()
-            groups.clear()
-            groups[config.parallel.ranks] = WorkerGroup(config, None)
-        return groups[config.parallel.ranks]
-
-    yield group
-    for one in groups.values():
-        one.shut_down()
 
 
 @pytest.fixture
@@ -208,7 +189,7 @@ def interrupted_and_not(group, job, folder):
 def test_an_interrupted_run_ends_in_the_same_weights_to_the_last_bit(
     group_of, job_of, quick_config, tmp_path, way
 ):
-    config = quick_config(**SPREAD[way])
+    config = quick_config(epochs=0.5, **SPREAD[way])
     (losses, whole), (resumed_losses, resumed) = interrupted_and_not(
         group_of(config), job_of(config), tmp_path
     )

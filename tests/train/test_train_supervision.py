@@ -29,7 +29,7 @@ from sweeper.train.failures import (
 from sweeper.train.group import WorkerGroup
 from sweeper.train.processes import is_running
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 @pytest.fixture

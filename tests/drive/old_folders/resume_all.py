@@ -1,4 +1,4 @@
-"""Goes on with every run of the working directory, one after the other on one Ray; prints what each said.
+"""Goes on with every run of the working directory, one after the other; prints what each said.
 
 A process of its own, because the paths in these folders are relative to where their commands were given.
 """
@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
-
-import ray
 
 from sweeper.drive import resume_sweep, train_config
 from sweeper.errors import UserError
@@ -37,13 +34,6 @@ def told(go_on: Callable[[], object]) -> str:
 
 
 def main() -> None:
-    ray.init(
-        address="local",
-        num_cpus=(os.cpu_count() or 1) + 1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
     said = {name: told(partial(resume_sweep, Path("sweeps") / name)) for name in SWEEPS}
     said["train"] = told(partial(train_config, Path("train.yaml")))
     json.dump(said, sys.stdout)
