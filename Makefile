@@ -1,15 +1,19 @@
 # Two commands: `make quickstart` and `make test`. Both make the environment in .venv first.
+# `make test-fast` is for everyday work: the tests that start no Ray, no ranks and no servers.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check format clean
+.PHONY: quickstart test test-fast check format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/sweeper run search_spaces/quickstart.yaml
 
 test: $(VENV)/.installed-test check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -22,6 +22,16 @@ settings.register_profile(
 settings.load_profile("any machine")
 """No example fails because the machine is busy; one that fails is printed so that it can be run again."""
 
+SLOW_TO_START = {"one_node", "two_nodes", "rank", "postgres", "migrated"}
+"""Fixtures that take seconds: a Ray, torch and DeepSpeed in a process, a database. ``make test-fast`` leaves
+out what needs them, and what is marked slow in its own file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW_TO_START & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -100,7 +100,7 @@ def settle_places(
     from sweeper.drive.room import places_with_room
 
     config = tuned(_largest(space), tunings, measured)
-    most = places_with_room(_largest(space), most_places(space))
+    most = places_with_room(*roomiest(space))
     data = tokenized(config, prepared_folder(config, folder.cache_dir.absolute()))
     shape = places_shape(config, data.fingerprint)
     known = None if fresh else known_places(shape)

@@ -288,6 +288,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("memory_model")
 
 
+@pytest.mark.slow
 def test_a_real_trial_peaks_within_three_twentieths_of_the_prediction(benchmark: Any, tmp_path: Path):
     write: Callable[..., None] = benchmark.write_model
     write("llama-small", tmp_path / "llama-small")

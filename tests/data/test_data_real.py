@@ -12,6 +12,8 @@ from sweeper.data import TokenizedData, load_tokenizer, prepare
 from sweeper.data.examples import load_examples
 from sweeper.data.read import rows_of
 
+pytestmark = pytest.mark.slow
+
 # file -> rows as the README beside the files counts them, weight in the mix
 FILES = {
     "general/alpaca_en_demo.json": (999, 1.0),

@@ -16,6 +16,8 @@ from waiting import HANGS_AFTER_S
 
 from sweeper.spec import cluster_address
 
+pytestmark = pytest.mark.slow
+
 USE_RAY = """
 import json, os, sys
 from types import SimpleNamespace

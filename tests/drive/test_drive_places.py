@@ -13,7 +13,7 @@ from sweeper.search import TrialState
 
 CORES = len(os.sched_getaffinity(0))
 pytestmark = [
-    pytest.mark.usefixtures("running_ray"),
+    pytest.mark.slow,
     pytest.mark.skipif(CORES < 2, reason="one core cannot be shared"),
 ]
 

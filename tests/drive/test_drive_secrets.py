@@ -13,6 +13,8 @@ from sweeper.drive import open_sweep
 from sweeper.search import TrialState
 from sweeper.spec import SweepFolder
 
+pytestmark = pytest.mark.slow
+
 VARIABLES = {
     "HF_TOKEN": "hf_DistinctiveHubToken",
     "OPENAI_API_KEY": "sk-DistinctiveApiKey",

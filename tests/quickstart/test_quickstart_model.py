@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, 
 from sweeper.quickstart import DATA_FILE, MODEL_DIR
 from sweeper.quickstart.pretrain import Recipe, next_token_loss, pretrain, save, token_stream
 
+pytestmark = pytest.mark.slow
+
 HELD_OUT_ROWS = 64
 BATCH_ROWS = 16
 Row = tuple[list[int], int]

@@ -12,6 +12,8 @@ from cli_worker import CommandLine, Outcome
 from space_corpus import BadFile, furnish, kept_files
 from space_mutations import good_files, mutations
 
+pytestmark = pytest.mark.slow
+
 KEPT = {one.title: one for one in kept_files()}
 GENERATED = 200
 LIMIT_S = 2.0

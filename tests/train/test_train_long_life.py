@@ -17,6 +17,8 @@ TRIALS = 8
 )
 def test_trials_leave_no_memory_behind(run, quick_config, changes):
     config = quick_config(epochs=0.5, **changes)
+    once = config.objective.model_copy(update={"evaluations": 1})
+    config = config.model_copy(update={"objective": once})
     held = []
     for _ in range(TRIALS):
         run(config)

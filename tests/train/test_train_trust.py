@@ -99,6 +99,7 @@ def test_a_model_that_needs_its_own_code_is_refused_before_training(own_kind, fe
     assert not mark.exists() and not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 def test_a_model_whose_code_is_trusted_is_trained_and_the_screen_says_so(own_kind, few_rows, mark, tmp_path):
     file = closed_file(tmp_path, own_kind, few_rows, trust_remote_code=True)
     plan = sweeper(mark, "validate", file)
