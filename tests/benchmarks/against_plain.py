@@ -56,7 +56,7 @@ class Shape:
 SHAPES = {
     "1 M": Shape(model=str(MODEL_DIR), data=str(DATA_FILE), rows=16, max_seq_len=96, steps=30),
     "12 M": Shape(model="llama-12m", data=str(DATA_FILE), rows=8, max_seq_len=128, steps=8),
-    "135 M": Shape(model="smollm2-135m", data="", rows=2, max_seq_len=512, steps=1),
+    "135 M": Shape(model="smollm2-135m", data="", rows=2, max_seq_len=512, steps=3),
 }
 
 
@@ -144,6 +144,8 @@ class Side:
     """A process that trains a block whenever it is told to."""
 
     def __init__(self, given: dict[str, Any]) -> None:
+        # In the user's own folder a build that was killed has left a lock, and everybody waits for it.
+        built = Path(given["folder"]) / "built"
         self._log = Path(given["folder"]) / f"{given['kind']}.log"
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--side", json.dumps(given)],
@@ -151,7 +153,7 @@ class Side:
             stdout=subprocess.PIPE,
             stderr=self._log.open("a"),
             text=True,
-            env=os.environ | {"DS_ACCELERATOR": "cpu"},
+            env=os.environ | {"DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(built)},
         )
 
     def train(self) -> Block:
@@ -235,7 +237,11 @@ def _our_blocks(
                 "model_path": shape.model,
                 "data_path": shape.data,
                 "eval_data": 0.02,
-                "training": {"per_device_batch_size": shape.rows, "max_seq_len": shape.max_seq_len},
+                "training": {
+                    "per_device_batch_size": shape.rows,
+                    "gradient_accumulation_steps": 1,
+                    "max_seq_len": shape.max_seq_len,
+                },
                 "deepspeed": {"zero_stage": 0, "precision": "fp32"},
                 "objective": {"evaluations": blocks},
                 "resources": {"gpus_per_rank": 0, "cpus_per_rank": threads},
