@@ -13,6 +13,7 @@ from collections.abc import Callable
 from waiting import HANGS_AFTER_S
 
 from sweeper.drive import SweepResult
+from sweeper.search import Ledger
 
 __all__ = ["Driver", "Terminal", "facts_of"]
 
@@ -71,9 +72,10 @@ class Terminal:
         self._shell.wait(timeout=HANGS_AFTER_S)
 
 
-def facts_of(result: SweepResult) -> list[tuple[object, ...]]:
+def facts_of(sweep: SweepResult | Ledger) -> list[tuple[object, ...]]:
     """What two equal sweeps have in common to the last bit."""
+    trials = sweep.trials() if isinstance(sweep, Ledger) else sweep.trials
     return [
         (trial.number, trial.state, trial.values, [e.metrics["eval/loss"] for e in trial.evaluations])
-        for trial in result.trials
+        for trial in trials
     ]

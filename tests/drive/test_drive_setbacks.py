@@ -241,13 +241,14 @@ def test_a_sweep_outlives_its_terminal_with_its_states_or_under_nohup_altogether
     terminal.enter(f"cd {tmp_path}; nohup bash -c '{resume}'", until=lambda: is_locked(folder)).close()
     assert eventually(ended.exists)
     assert eventually(lambda: ended.read_text() == "0\n"), ended.read_text()
-    trials = open_sweep(folder)[1].trials()
-    assert [trial.value for trial in trials] == [trial.value for trial in undisturbed.trials]
+    assert facts_of(open_sweep(folder)[1]) == facts_of(undisturbed)
     told = log.read_text().removeprefix(said)
     assert "the screen is gone (Broken pipe)" in told and f"trial {TRIALS - 1} done" in told
 
 
-def test_a_second_driver_is_refused_and_the_second_signal_ends_the_first_at_once(space_file, tmp_path):
+def test_a_second_driver_is_refused_and_the_second_signal_ends_the_first_at_once(
+    space_file, undisturbed, tmp_path
+):
     folder = SweepFolder(tmp_path / "sweep")
     driver = Driver("run", str(space_file), "--out", str(folder.root)).until("untrained model")
     with pytest.raises(SweepFolderError, match="another driver is at work"):
@@ -263,6 +264,7 @@ def test_a_second_driver_is_refused_and_the_second_signal_ends_the_first_at_once
     assert "has not answered" not in driver.said, "it has waited for the stopped rank"
     assert eventually(lambda: not is_running(rank))
     assert sweep_state(open_sweep(folder)[1], folder) == "interrupted"
+    assert facts_of(resume_sweep(folder.root)) == facts_of(undisturbed)
 
 
 def test_a_disk_without_room_costs_states_and_no_trial(space_file, undisturbed, small_disk):
