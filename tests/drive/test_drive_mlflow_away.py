@@ -129,7 +129,10 @@ def test_a_server_that_comes_and_goes_and_a_driver_that_is_killed_lose_nothing(s
     sweep.process.kill()  # with all that its writer kept for the server
     sweep.process.wait()
 
+    server.start()
     resumed = Sweep("resume", str(out))
+    resumed.wait_for("trial 4 starts")
+    server.kill()
     resumed.end()
     (warning,) = resumed.warnings_of_mlflow
     assert "cannot be reached" in warning and warning.endswith(f"sweeper sync {out}")
