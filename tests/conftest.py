@@ -165,7 +165,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def one_node() -> Iterator[RayCluster]:
     """A Ray with room for eight ranks, for all tests of this process: it takes seconds to start."""
-    with RayCluster(8, gpus=None) as cluster:
+    with RayCluster(8, gpus=None, forked=True) as cluster:
         yield cluster
 
 

@@ -36,9 +36,10 @@ _PEFT_GIB = 0.018
 _HEAP_GIB = 0.0625
 """What a CPU's heap keeps of tensors below 2 MiB that are gone: it gives its top back from so much on
 (``sweeper.train.memory``). It was between nothing and four times as much (measured)."""
-_PASS_KERNELS_GIB, _ROW_KERNELS_GIB = 0.0065, 0.0035
+_PASS_KERNELS_GIB, _ROW_KERNELS_GIB = 0.005, 0.0026
 """oneDNN generates code for each size of matrix product in half precision, and keeps it: so much for each
-number of tokens that a pass has, and, through attention, for each that a row has (measured on CPUs)."""
+number of tokens that a pass has, and, through attention, for each that a row has (measured on two CPUs:
+up to 0.0065 and 0.0035)."""
 _MOST_KERNELS_GIB = 0.68
 """It keeps what was used last, and no more: 400 steps of a Llama with 12 M parameters came to this, the
 last 200 of which added a tenth (measured)."""

@@ -26,6 +26,7 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+_AUTHENTICATION = "RAY_AUTH_MODE"
 _ANSWERS_WITHIN_S = 10.0
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
 """What a client of HTTP/2 says first, with settings of its own, of which there are none (RFC 9113, 3.4)."""
@@ -45,6 +46,7 @@ def ray_for(config: Config, *, places: int, say: Say) -> Iterator[None]:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    before = os.environ.get(_AUTHENTICATION)
     import ray
 
     from sweeper.drive.room import require_room
@@ -73,6 +75,19 @@ def ray_for(config: Config, *, places: int, say: Say) -> Iterator[None]:
         raise KeyboardInterrupt from signal
     finally:
         ray.shutdown()
+        _forget_authentication(before)
+
+
+def _forget_authentication(before: str | None) -> None:
+    """A Ray of this machine's own asks for a token, and has this process and its children bring one from then
+    on: a cluster that asks for none could not talk to them."""
+    from ray import _raylet  # type: ignore[attr-defined]
+
+    if os.environ.get(_AUTHENTICATION) != before:
+        os.environ[_AUTHENTICATION] = "disabled"
+        _raylet.Config.initialize("")  # Ray's library keeps what it read, where the variable is gone as well
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()
+        del os.environ[_AUTHENTICATION]
 
 
 def _chosen_gpus(config: Config, places: int, say: Say) -> tuple[Gpu, ...] | None:

@@ -23,3 +23,10 @@ def fake_gpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("gpus")
     write_nvidia_smi(folder, FOUR)
     return f"{folder}:{os.environ['PATH']}"
+
+
+@pytest.fixture
+def new_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray of the command's own, whose ranks are new processes: a forked one holds less memory of its own,
+    and a limit that is to be met is written for new ones."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)

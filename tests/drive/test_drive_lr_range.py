@@ -82,7 +82,9 @@ def test_its_picture_is_in_the_folder_and_nothing_is_left_of_its_model(sweep):
     assert not [name for name in files if name.endswith((".safetensors", ".pt", ".bin"))]
 
 
-def test_memory_that_runs_out_splits_its_batch_and_a_signal_ends_it_without_a_result(write_space, tmp_path):
+def test_memory_that_runs_out_splits_its_batch_and_a_signal_ends_it_without_a_result(
+    write_space, tmp_path, new_ranks
+):
     file = write_space(
         tmp_path,
         training={

@@ -108,7 +108,7 @@ def test_a_trial_that_always_dies_fails_with_the_last_words_of_its_rank(write_sp
     assert len(trial.attributes["setbacks"]) == 1
 
 
-def test_memory_that_runs_out_splits_the_batch_and_later_trials_know_it(write_space, tmp_path):
+def test_memory_that_runs_out_splits_the_batch_and_later_trials_know_it(write_space, tmp_path, new_ranks):
     file = write_space(
         tmp_path,
         data_path="builtin:quickstart",
@@ -144,7 +144,7 @@ def test_memory_that_runs_out_splits_the_batch_and_later_trials_know_it(write_sp
 
 
 def test_what_only_an_aged_process_has_no_room_for_is_trained_as_it_was_in_a_new_one(
-    write_space, tmp_path, monkeypatch
+    write_space, tmp_path, monkeypatch, new_ranks
 ):
     (tmp_path / "leaky.py").write_text(
         "calls, held = [], []\n\n\ndef score(prompts, generations, references):\n"

@@ -60,7 +60,7 @@ def test_the_same_command_goes_on_after_a_signal_and_ends_in_the_same_weights(
     assert weights(target) == undisturbed
 
 
-def test_memory_that_runs_out_is_told_and_splits_the_batch(write_space, tmp_path):
+def test_memory_that_runs_out_is_told_and_splits_the_batch(write_space, tmp_path, new_ranks):
     file = write_space(
         tmp_path,
         training=TRAINING | {"per_device_batch_size": 96, "epochs": 1},

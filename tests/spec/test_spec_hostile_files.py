@@ -24,6 +24,8 @@ SAMPLE = (
     "paths: a name with half of a surrogate pair",
 )
 """Also run as a user runs them, each in a process of its own."""
+EVERY_NTH_RUNS = 8
+"""``run`` reads a file as ``validate`` does: so many of them show it, of all kinds."""
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +61,10 @@ def test_a_broken_file_is_refused_for_its_fault_and_leaves_nothing_behind(title,
         told = command("validate", "s.yaml")
         assert is_refused(told)
         assert not [part for part in bad.parts if part not in told.told], told.told
-    told = command("run", "s.yaml")
-    assert is_refused(told)
-    assert not [part for part in bad.parts if part not in told.told], told.told
+    if bad.only_run or list(KEPT).index(title) % EVERY_NTH_RUNS == 0:
+        told = command("run", "s.yaml")
+        assert is_refused(told)
+        assert not [part for part in bad.parts if part not in told.told], told.told
     assert listed(folder) == before
 
 
@@ -76,9 +79,8 @@ def test_files_broken_at_random_are_refused_or_valid(folder, command):
         outcome = command("validate", "s.yaml")
         if outcome.status == 0:
             valid += 1
-            continue
-        for told in (outcome, command("run", "s.yaml")):
-            assert is_refused(told), title
+        else:
+            assert is_refused(outcome), title
     assert listed(folder) == before | {"s.yaml"}
     assert valid < GENERATED / 4
 
