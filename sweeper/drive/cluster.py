@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sweeper.drive.free_gpus import Gpu, free_gpus
 from sweeper.drive.interrupts import unheard_by_children
@@ -81,12 +83,11 @@ def ray_for(config: Config, *, places: int, say: Say) -> Iterator[None]:
 def _forget_authentication(before: str | None) -> None:
     """A Ray of this machine's own asks for a token, and has this process and its children bring one from then
     on: a cluster that asks for none could not talk to them."""
-    from ray import _raylet  # type: ignore[attr-defined]
-
+    library: Any = importlib.import_module("ray._raylet")
     if os.environ.get(_AUTHENTICATION) != before:
         os.environ[_AUTHENTICATION] = "disabled"
-        _raylet.Config.initialize("")  # Ray's library keeps what it read, where the variable is gone as well
-        _raylet.AuthenticationTokenLoader.instance().reset_cache()
+        library.Config.initialize("")  # Ray's library keeps what it read, where the variable is gone as well
+        library.AuthenticationTokenLoader.instance().reset_cache()
         del os.environ[_AUTHENTICATION]
 
 
