@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from driver_process import Driver, Terminal, facts_of
@@ -14,7 +15,7 @@ from sweeper.data import gather_facts
 from sweeper.drive import open_sweep, resume_sweep, run_sweep, sweep_state
 from sweeper.drive.lock import is_locked
 from sweeper.errors import SweepFolderError
-from sweeper.search import TrialState
+from sweeper.search import TrialRecord, TrialState
 from sweeper.spec import SweepFolder, load_space
 from sweeper.track import read_trials, tracking_uri
 from sweeper.train import read_moved
@@ -108,6 +109,14 @@ def test_a_trial_that_always_dies_fails_with_the_last_words_of_its_rank(write_sp
     assert len(trial.attributes["setbacks"]) == 1
 
 
+def swept_apart(file: Path, out: Path) -> tuple[SweepFolder, list[TrialRecord]]:
+    """A sweep by a process of its own, with a Ray of its own where the environment names none."""
+    driver = Driver("run", str(file), "--out", str(out))
+    assert driver.end() == 0, driver.said
+    folder = SweepFolder(out)
+    return folder, open_sweep(folder)[1].trials()
+
+
 def test_memory_that_runs_out_splits_the_batch_and_later_trials_know_it(write_space, tmp_path, new_ranks):
     file = write_space(
         tmp_path,
@@ -125,22 +134,21 @@ def test_memory_that_runs_out_splits_the_batch_and_later_trials_know_it(write_sp
         search={"trials": 2, "sampler": "grid"},
         resources={"max_concurrent": 1, "memory_limit_gib": 0.8},
     )
-    result = run_sweep(file, out=tmp_path / "sweep")
-    first, second = result.trials
-    assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 2, first.reason
+    folder, trials = swept_apart(file, tmp_path / "sweep")
+    first, second = trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2, first.reason
     setbacks = first.attributes["setbacks"]
     assert setbacks and all(one["out_of_memory"] for one in setbacks)
     assert "per_device_batch_size 128, gradient_accumulation_steps 2" in setbacks[0]["reason"]
     assert "setbacks" not in second.attributes
     configs = [
-        load_space(result.folder.trial_config(trial.number), gather=gather_facts).close({})
-        for trial in result.trials
+        load_space(folder.trial_config(trial.number), gather=gather_facts).close({}) for trial in trials
     ]
-    answer = load_space(result.folder.best_config, gather=gather_facts).close({})
+    answer = load_space(folder.best_config, gather=gather_facts).close({})
     for config in (*configs, answer):
         assert config.training.global_batch_size == 256
         assert config.training.per_device_batch_size == 256 // 2 ** len(setbacks)
-    assert all(trial.attributes["total_steps"] == first.attributes["total_steps"] for trial in result.trials)
+    assert all(trial.attributes["total_steps"] == first.attributes["total_steps"] for trial in trials)
 
 
 def test_what_only_an_aged_process_has_no_room_for_is_trained_as_it_was_in_a_new_one(
@@ -171,9 +179,8 @@ def test_what_only_an_aged_process_has_no_room_for_is_trained_as_it_was_in_a_new
         search={"trials": 2, "sampler": "grid"},
         resources={"max_concurrent": 1, "memory_limit_gib": 1.24},
     )
-    result = run_sweep(file, out=tmp_path / "sweep")
-    first, second = result.trials
-    assert [trial.state for trial in result.trials] == [TrialState.COMPLETE] * 2, (first, second)
+    first, second = swept_apart(file, tmp_path / "sweep")[1]
+    assert [first.state, second.state] == [TrialState.COMPLETE] * 2, (first, second)
     assert "setbacks" not in first.attributes
     (setback,) = second.attributes["setbacks"]
     assert "processes that had trained before" in setback["reason"] and "retry 1 of 2" in setback["reason"]
