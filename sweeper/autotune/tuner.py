@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,8 +20,6 @@ __all__ = ["PROBES", "Tuner", "few_passes", "trained_rate"]
 
 PROBES = 4
 """At most: one to learn from, and three that follow from it."""
-_CLOSE = 0.15
-"""A second one within this share of the fastest may be faster."""
 _SAME = 0.01
 """Speeds within this share are the same: the one that needs less memory is taken."""
 
@@ -109,7 +105,6 @@ class Tuner:
             pass_tokens=candidate.pass_tokens,
             predicted_gib=predicted,
             measured_gib=None if probed is None else probed.peak_gib - probed.idle_gib,
-            yardstick_s=0.0 if probed is None else statistics.median(one.yardstick_s for one in probed.steps),
             seconds=seconds,
         )
 
@@ -119,30 +114,7 @@ class Tuner:
         if best is None:
             return first_probe(candidates, self.room_gib)
         measured = [one for one, record in self._tried if record.tokens_per_s is not None]
-        return next_probe(best[0], measured, candidates, self.room_gib) or self._in_doubt(best)
-
-    def _in_doubt(self, best: tuple[Candidate, ProbeRecord]) -> Candidate | None:
-        """The fastest once more, where another is close, and then the other: the highest of several noisy
-        figures is too high, and a low one may have met with others' work."""
-        least = self._pace(best[1].levers) * (1 - _CLOSE)
-        close = {one.levers: one for one, record in self._usable() if self._pace(record.levers) >= least}
-        if len(close) < 2:
-            return None
-        counted = Counter(record.levers for record in self.records)
-        once = [one for levers, one in close.items() if counted[levers] == 1]
-        return max(once, key=lambda one: self._pace(one.levers), default=None)
-
-    def _pace(self, levers: Levers) -> float:
-        """What levers are compared by, over all probes of them; 0 where they did not fit.
-
-        Tokens for each yardstick, where all probes have one: a machine that others keep busy is another one
-        from minute to minute.
-        """
-        same = [one for one in self.records if one.levers == levers]
-        corrected = all(one.yardstick_s for one in self.records if one.tokens_per_s is not None)
-        return statistics.mean(
-            (one.tokens_per_s or 0.0) * (one.yardstick_s if corrected else 1.0) for one in same
-        )
+        return next_probe(best[0], measured, candidates, self.room_gib)
 
     def _is_too_large(self, candidate: Candidate) -> bool:
         failed = [one.levers for one, record in self._tried if record.tokens_per_s is None]
@@ -171,16 +143,14 @@ class Tuner:
         return max(record.measured_gib or 0.0, 0.0 if memory is None else memory.total_gib)
 
     def _best(self) -> tuple[Candidate, ProbeRecord] | None:
-        return max(self._usable(), key=lambda pair: self._pace(pair[1].levers), default=None)
+        return max(self._usable(), key=lambda pair: pair[1].tokens_per_s or 0.0, default=None)
 
     def _lightest_of_the_fastest(self) -> ProbeRecord:
         best = self._best()
         assert best is not None
-        least = self._pace(best[1].levers) * (1 - _SAME)
-        same = [record for _, record in self._usable() if self._pace(record.levers) >= least]
-        chosen = min(same, key=lambda one: one.measured_gib or 0.0)
-        rates = [one.tokens_per_s or 0.0 for one in same if one.levers == chosen.levers]
-        return dataclasses.replace(chosen, tokens_per_s=statistics.mean(rates))
+        least = (best[1].tokens_per_s or 0.0) * (1 - _SAME)
+        same = [record for _, record in self._usable() if (record.tokens_per_s or 0.0) >= least]
+        return min(same, key=lambda one: one.measured_gib or 0.0)
 
     def _candidates(self) -> list[Candidate]:
         return candidates_of(self.config, self.measured, self._describe)

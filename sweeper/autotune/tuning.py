@@ -29,9 +29,6 @@ class ProbeRecord:
     measured_gib: float | None
     seconds: float
     """What the probe took in all."""
-    yardstick_s: float = 0.0
-    """Seconds of a piece of work that is always the same, while it ran: how busy the machine was. 0: not
-    measured, where nobody else is."""
 
 
 @dataclass(frozen=True, kw_only=True)

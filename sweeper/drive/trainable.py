@@ -60,7 +60,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         try:
-            if self._group is not None and self._group.worn(new_config["job"].config):
+            if self._group is not None and self._group.worn():
                 self._end_group()
         except SweeperError:  # they died while they were idle
             self._end_group()

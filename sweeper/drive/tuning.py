@@ -45,10 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Bench", "autotune_file", "settle"]
 
-_WIDE_SPREAD = 1.0
-"""Of a probe's steps, three times a quiet machine's. A few slow ones leave the median alone; where the
-fastest has twice the median's rate, half of them were slowed down."""
-
 
 def autotune_file(
     space_file: Path,
@@ -116,12 +112,6 @@ def _one(
         bench.close()
     file = write_finding(tuning)
     say(f"autotune: {_answer(tuning, config)} ({len(tuning.probes)} probes, {tuning.seconds:.0f} s, {file})")
-    if max(one.spread for one in tuning.probes) > _WIDE_SPREAD:
-        say(
-            "autotune: warning: steps of the same kind took very unlike times, as if others used this "
-            "machine; `sweeper autotune FILE --fresh` measures again when it is quiet",
-            warning=True,
-        )
     return tuning
 
 
@@ -196,7 +186,7 @@ class Bench:
         job = probe_job(config, self._folder, self._data_dir, log="autotune.log", limit_gib=self._limit_gib)
         job = dataclasses.replace(job, steps=steps)
         while True:
-            group = self._warm(config)
+            group = self._warm()
             try:
                 return group.probe(job)
             except TrialFailedError as error:
@@ -204,8 +194,8 @@ class Bench:
                 if not (isinstance(error, TrialOutOfMemoryError) and group.aged):
                     raise
 
-    def _warm(self, config: Config) -> WorkerGroup:
-        if self._group is not None and self._group.worn(config):
+    def _warm(self) -> WorkerGroup:
+        if self._group is not None and self._group.worn():
             self.close()
         self._group = self._group or new_group(self._config, self._say)
         return self._group

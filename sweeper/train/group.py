@@ -208,9 +208,9 @@ class WorkerGroup:
     def stop(self) -> None:
         self._all("stop")
 
-    def worn(self, following: Config) -> bool:
+    def worn(self) -> bool:
         """Whether new processes would serve the next trial better: see RankWorker.worn."""
-        return any(self._each("call", "worn", following))
+        return any(self._each("call", "worn"))
 
     def shut_down(self) -> None:
         """End the processes, whatever state they are in."""

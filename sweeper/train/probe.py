@@ -20,12 +20,8 @@ __all__ = ["MOST_STEPS", "PassClock", "Probe"]
 WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 1, 2, 65
 """The first optimizer step is not measured: kernels are chosen in it, and optimizer states are made. Then at
 least so many are; the feed of a probe has the most of both together, and no more."""
-MEASURE_S = 6.0
-"""After so long no further step is begun, once there are LEAST_STEPS. Others' work on a machine comes in
-bursts of a second or two: the median has to outlast them, however short steps are."""
-_YARDSTICK_SHARE, _YARDSTICK_PRODUCTS = 0.25, 8
-"""A yardstick is held beside a step for this share of the step's time, and for so many matrix products at
-least: some 25 ms of one core."""
+MEASURE_S = 2.0
+"""After so long no further step is begun, once there are LEAST_STEPS."""
 
 
 @dataclass
@@ -55,11 +51,9 @@ class Probe:
         *,
         called_s: float,
         idle_gib: float,
-        has_yardstick: bool,
     ) -> None:
         self._executor, self._feed, self._evaluation, self._clock = executor, feed, evaluation, clock
         self._startup_s, self._idle_gib = time.perf_counter() - called_s, idle_gib
-        self._has_yardstick = has_yardstick
         self._warm: list[StepTime] = []
 
     def warm_up(self) -> None:
@@ -95,29 +89,13 @@ class Probe:
         get_accelerator().synchronize()
         ended = time.perf_counter()
         ticks = [*clock.ticks, ended]
-        yardstick_s = _yardstick_s(_YARDSTICK_SHARE * (ended - began)) if self._has_yardstick else 0.0
         passes = tuple(later - earlier for earlier, later in pairwise(ticks))
         before = int(feed.tokens_after[step - 1]) if step else 0
         return StepTime(
             tokens=int(feed.tokens_after[step]) - before,
             seconds=ended - began,
             passes_s=passes,
-            yardstick_s=yardstick_s,
         )
-
-
-def _yardstick_s(at_least_s: float) -> float:
-    """Of one matrix product, always the same, on a CPU: what others do on the machine slows it down as it
-    does a training step. A GPU is nobody else's: 0."""
-    if get_accelerator().device_name() != "cpu":
-        return 0.0
-    # Made anew each time and given back at once: they are not the trial's to hold.
-    left, right = torch.ones(256, 1024), torch.ones(1024, 1024)
-    began, products = time.perf_counter(), 0
-    while products < _YARDSTICK_PRODUCTS or time.perf_counter() - began < at_least_s:
-        torch.mm(left, right)
-        products += 1
-    return (time.perf_counter() - began) / products
 
 
 def _highest(value: float) -> float:

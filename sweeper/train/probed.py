@@ -18,9 +18,6 @@ class StepTime:
     passes_s: tuple[float, ...]
     """Each forward and backward pass; the last one with the optimizer's work. In a pipeline, where
     passes overlap, only their sum means something."""
-    yardstick_s: float = 0.0
-    """Seconds that a piece of work, always the same, took right after the step; 0 where it was not done: on a
-    GPU, and in a process that would be slow at it for reasons of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -195,7 +195,7 @@ class Trainer:
             PEAK_MEMORY: peak_memory_gib(),
         }
 
-    def probe(self, clock: PassClock, *, called_s: float, idle_gib: float, has_yardstick: bool) -> Probe:
+    def probe(self, clock: PassClock, *, called_s: float, idle_gib: float) -> Probe:
         """To measure a few steps instead of training; ``called_s``: when it was asked for (perf_counter)."""
         return Probe(
             self._executor,
@@ -204,7 +204,6 @@ class Trainer:
             clock,
             called_s=called_s,
             idle_gib=idle_gib,
-            has_yardstick=has_yardstick,
         )
 
     def checkpoint(self, folder: Path) -> None:

@@ -75,7 +75,6 @@ class RankWorker:
         self._pause_wanted = threading.Event()
         self._listener: socket.socket | None = None
         self._after_first_gib: float | None = None
-        self._has_gathered = False
         self._idle_gib = 0.0
         self._limit_gib: float | None = None
         self._clock: PassClock | None = None
@@ -144,7 +143,6 @@ class RankWorker:
         if job.working_dir.is_dir():  # the processes of a cluster were started elsewhere
             os.chdir(job.working_dir)
         config, device = job.config, get_accelerator().current_device_name()
-        self._has_gathered |= self._gathers(config)
         self._limit_gib = config.resources.memory_limit_gib
         return_freed_memory(tight=self._limit_gib is not None)
         limit_memory(self._limit_gib)
@@ -222,7 +220,6 @@ class RankWorker:
                 self._clock,
                 called_s=called_s,
                 idle_gib=self._idle_gib,
-                has_yardstick=not self._has_gathered,  # one that is slow by itself says nothing of others
             )
             self._probe.warm_up()
         except BaseException:
@@ -267,26 +264,14 @@ class RankWorker:
             return_heap()
             self._after_first_gib = self._after_first_gib or held_memory_gib()
 
-    def worn(self, following: Config) -> bool:
-        """Whether a new process would serve the next trial better than this one.
-
-        Where it holds much more memory between trials than after its first one: whatever leaks in a library
-        costs a new process then, and no memory. And where the next trial would be slower than in a new one.
+    def worn(self) -> bool:
+        """Whether a new process would serve the next trial better than this one: where it holds much more
+        memory between trials than after its first one. Whatever leaks in a library costs a new process then,
+        and no memory.
         """
         self.stop()
         first = self._after_first_gib
-        grown = first is not None and held_memory_gib() > first + max(_GROWTH_GIB, _GROWTH_SHARE * first)
-        return grown or (self._has_gathered and not self._gathers(following))
-
-    def _gathers(self, config: Config) -> bool:
-        """Whether gloo gathers weights while this rank computes with several threads.
-
-        It copies them in threads of its own, each of which makes OpenMP threads of its own. From then on the
-        process has more of them than cores, and libgomp's threads sleep wherever they wait for each other,
-        instead of spinning: half as long again for a step (docs/decisions/0018).
-        """
-        stage, dp = config.deepspeed.zero_stage, config.parallel.dp
-        return self._threads > 1 and dist.get_backend() == "gloo" and (stage == 3 or (stage > 0 and dp > 1))
+        return first is not None and held_memory_gib() > first + max(_GROWTH_GIB, _GROWTH_SHARE * first)
 
     def _running(self) -> Trainer:
         if self._trainer is None:

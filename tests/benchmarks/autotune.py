@@ -4,26 +4,21 @@
     python tests/benchmarks/autotune.py --only small,adapters --png peaks.png --deepspeed-autotuner
 
 For each shape: ours first, in new processes and without any earlier answer; then every combination, with
-shorter probes; then a final of the grid's fastest four and ours with whole ones, four rounds in turn; then,
-where another won it, a duel of the two, seven rounds side by side. The highest of several noisy figures is
-too high, so that the final only says which is the best, and the duel how far ours is below. Every round
-trains on the same rows. A yardstick beside every step corrects for what else the machine does meanwhile,
-where that makes the rounds of the same combination more alike; else real speeds are compared. Packed
-sequences are given the global batch that has the same tokens in a step. Prints a table of speeds and one of
-peaks, predicted and measured, of every combination that fits; exits with 1 when ours is below 95 % of the
-grid's best, took more than three probes after the first, or crashed.
+shorter probes; then a final of the grid's fastest four and ours with whole ones, three rounds in turn, whose
+medians are compared. Every round trains on the same rows. Packed sequences are given the global batch that
+has the same tokens in a step. Prints a table of speeds and one of peaks, predicted and measured, of every
+combination that fits; exits with 1 when ours is below 95 % of the grid's best, took more than three probes
+after the first, or crashed.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +37,7 @@ from sweeper.spec import SYSTEM, Config, Levers, SweepFolder, load_space, with_l
 from sweeper.train import Probed
 
 MOST_PROBES, LEAST_SHARE = 4, 0.95
-FINALISTS, ROUNDS, DUELS = 4, 4, 7
+FINALISTS, ROUNDS = 4, 3
 GRID_STEPS = 7
 """Optimizer steps of a probe of the grid; the first is not measured."""
 STAGES = (0, 1, 2, 3)
@@ -65,8 +60,6 @@ class Rates:
     """Of one probe, medians over its steps."""
 
     tokens_per_s: float
-    yardstick_s: float
-    """0 where there was none."""
     peak: Peak | None = None
 
 
@@ -87,8 +80,6 @@ class Shape:
     """Whatever fits."""
     final: dict[Key, list[Rates]] = field(default_factory=dict)
     """Of each round."""
-    duel: list[tuple[Rates, Rates]] = field(default_factory=list)
-    """Ours and the final's best, of each round that both fitted in; none where ours is it."""
     probed: list[tuple[float, float]] = field(default_factory=list)
     """Peaks of the tuner's own probes: predicted before and measured, GiB."""
 
@@ -97,33 +88,9 @@ class Shape:
         """Of the whole grid."""
         return {key: one.peak for key, one in self.grid.items() if one.peak is not None}
 
-    @cached_property
-    def usual_s(self) -> float:
-        """The yardstick in the middle of the grid."""
-        return statistics.median(one.yardstick_s for one in self.grid.values() if one.yardstick_s)
-
-    def corrected(self, rates: Rates) -> float:
-        """Tokens per second on a machine that is as busy as it usually was. Where there is no yardstick it is
-        taken to have been."""
-        return rates.tokens_per_s * (rates.yardstick_s or self.usual_s) / self.usual_s
-
     def speed(self, key: Key) -> float:
         """In the final; 0 where it did not fit in every round."""
-        return statistics.median(self.speeds.get(key, [0.0]))
-
-    @property
-    def speeds(self) -> dict[Key, list[float]]:
-        """Of the final's rounds."""
-        real = {key: [one.tokens_per_s for one in rounds] for key, rounds in self.final.items()}
-        corrected = {key: [self.corrected(one) for one in rounds] for key, rounds in self.final.items()}
-        return min(real, corrected, key=lambda speeds: statistics.mean(map(_deviation, speeds.values())))
-
-    @property
-    def ratios(self) -> list[float]:
-        """Ours over the best, of the duel's rounds."""
-        real = [ours.tokens_per_s / best.tokens_per_s for ours, best in self.duel]
-        corrected = [self.corrected(ours) / self.corrected(best) for ours, best in self.duel]
-        return min(real, corrected, key=_deviation)
+        return statistics.median([one.tokens_per_s for one in self.final.get(key, ())] or [0.0])
 
     @property
     def best(self) -> Key:
@@ -131,13 +98,8 @@ class Shape:
 
     @property
     def share(self) -> float:
-        """Of the best one's speed; 0 where ours did not fit in every round, and NaN, which is never enough
-        either, where no round could say."""
-        if (self.ours, False) not in self.final:
-            return 0.0
-        if self.best == (self.ours, False):
-            return 1.0
-        return statistics.median(self.ratios) if len(self.duel) > 1 else math.nan
+        """Of the best one's speed; 0 where ours did not fit in every round."""
+        return self.speed((self.ours, False)) / self.speed(self.best) if self.final else 0.0
 
 
 SHAPES = (
@@ -208,7 +170,7 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
                 if (rates := _rates(bench, candidate, tuner, steps=GRID_STEPS)) is not None:
                     shape.grid[key] = rates
             shape.too_large, shape.grid_s = len(grid) - len(shape.grid), time.monotonic() - began
-            fastest = sorted(shape.grid, key=lambda key: -shape.corrected(shape.grid[key]))
+            fastest = sorted(shape.grid, key=lambda key: -shape.grid[key].tokens_per_s)
             finalists = dict.fromkeys([*fastest[:FINALISTS], (shape.ours, False)])
             for key in [*finalists] * ROUNDS:
                 if (rates := _rates(bench, grid[key], tuner)) is not None:
@@ -216,8 +178,6 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
             steady = {key: rounds for key, rounds in shape.final.items() if len(rounds) == ROUNDS}
             shape.too_large += len(shape.final) - len(steady)
             shape.final = steady  # who fits at times only is no configuration for a sweep
-            if (shape.ours, False) in shape.final and shape.best != (shape.ours, False):
-                shape.duel = _duel(bench, grid[shape.ours, False], grid[shape.best], tuner)
         finally:
             bench.close()
 
@@ -260,7 +220,6 @@ def _rates(bench: Bench, candidate: Candidate, tuner: Tuner, *, steps: int | Non
         return None
     return Rates(
         tokens_per_s=trained_rate(candidate.config, probed)[0],
-        yardstick_s=statistics.median(one.yardstick_s for one in probed.steps),
         peak=_peak(config, probed, tuner),
     )
 
@@ -274,24 +233,6 @@ def _peak(config: Config, probed: Probed, tuner: Tuner) -> Peak | None:
         predict(config, tuner.sizes, work, by).total_gib for by in (None, tuner.calibration)
     )
     return Peak(measured=probed.peak_gib - probed.idle_gib, predicted=predicted, calibrated=calibrated)
-
-
-def _deviation(values: list[float]) -> float:
-    """Standard deviation over mean."""
-    return statistics.stdev(values) / statistics.mean(values)
-
-
-def _duel(bench: Bench, ours: Candidate, best: Candidate, tuner: Tuner) -> list[tuple[Rates, Rates]]:
-    """Each time the other one goes first."""
-    pairs = []
-    for round_ in range(DUELS):
-        order = (ours, best) if round_ % 2 else (best, ours)
-        rates = [_rates(bench, one, tuner) for one in order]
-        mine, other = rates if round_ % 2 else rates[::-1]
-        assert mine is not None, "ours did not fit"
-        if other is not None:
-            pairs.append((mine, other))
-    return pairs
 
 
 def line(shape: Shape) -> str:
@@ -316,13 +257,8 @@ def final(shape: Shape) -> str:
         packed = " packed" if key[1] else ""
         each = f"[{min(rounds):,.0f}, {max(rounds):,.0f}]"
         said.append(f"{_words(key[0])}{packed}{whose}: {shape.speed(key):,.0f} {each}")
-    duel = ", ".join(f"{one:.3f}" for one in sorted(shape.ratios)) if len(shape.duel) > 1 else ""
     peaks = ", ".join(f"{measured:.3f} ({predicted:.3f})" for predicted, measured in shape.probed)
-    return (
-        f"    final: {'; '.join(said)}\n"
-        f"    duel, ours over the best: {duel or 'none, ours is the best'}\n"
-        f"    peaks of ours, GiB (predicted): {peaks}"
-    )
+    return f"    final: {'; '.join(said)}\n    peaks of ours, GiB (predicted): {peaks}"
 
 
 def peak_lines(shape: Shape) -> str:

@@ -31,25 +31,11 @@ def test_trials_leave_no_memory_behind(run, quick_config, changes):
 def test_a_worker_that_grew_says_so(rank, run, quick_config, monkeypatch):
     config = quick_config()
     run(config)
-    assert not rank.worn(config)
+    assert not rank.worn()
     monkeypatch.setattr("sweeper.train.worker.held_memory_gib", lambda: rank._after_first_gib + 2)
-    assert rank.worn(config)
+    assert rank.worn()
 
 
 def test_zero_3_leaves_torchs_own_linear_layers_to_later_trials(run, quick_config):
     run(quick_config(zero_stage=3))
     assert torch.nn.functional.linear is torch._C._nn.linear
-
-
-def test_a_worker_in_which_gloo_gathered_says_so_before_a_trial_that_does_not(
-    rank, run, quick_config, monkeypatch
-):
-    gathers, computes = quick_config(zero_stage=3), quick_config(zero_stage=0)
-    monkeypatch.setattr(rank, "_threads", 2)
-    monkeypatch.setattr(rank, "_has_gathered", False)
-    run(computes)
-    assert not rank.worn(computes)
-    run(gathers)
-    assert rank.worn(computes) and not rank.worn(gathers)
-    monkeypatch.setattr(rank, "_threads", 1)  # one thread waits for no other
-    assert not rank._gathers(gathers)

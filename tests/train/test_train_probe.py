@@ -18,7 +18,6 @@ def test_a_probe_times_each_pass_of_steady_steps(probed):
         assert len(step.passes_s) == 2
         assert 0 < sum(step.passes_s) <= step.seconds
         assert step.tokens > 0
-        assert 1e-4 < step.yardstick_s < 1  # these are CPU ranks
     assert len(probed.passes) == len(probed.steps) + 1  # the warm-up
     assert sum(tokens for tokens, _ in probed.passes[1]) == probed.steps[0].tokens
     assert probed.evaluated_tokens_per_s > 0
