@@ -19,17 +19,8 @@ from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
 from sweeper.autotune.lr_range import STEPS, Bracket, LrRange, is_lost, read_range, tried_range
 from sweeper.autotune.memory import Calibration, Memory, Pass, Workload, predict
-from sweeper.autotune.places import (
-    Places,
-    Tried,
-    beside,
-    known_places,
-    most_that_fit,
-    next_count,
-    places_shape,
-)
 from sweeper.autotune.speed import Speed
-from sweeper.autotune.store import hardware_text, shape_text, write_finding
+from sweeper.autotune.store import hardware_text, shape_text, write_tuning
 from sweeper.autotune.tables import batch_arithmetic, system_rows, tuning_tables
 from sweeper.autotune.tuner import Tuner, few_passes, trained_rate
 from sweeper.autotune.tuning import ProbeRecord, Tuning
@@ -44,23 +35,19 @@ __all__ = [
     "Memory",
     "Pass",
     "PeakForecast",
-    "Places",
     "ProbeRecord",
     "Speed",
     "SweepCost",
-    "Tried",
     "Tuner",
     "Tuning",
     "Workload",
     "batch_arithmetic",
-    "beside",
     "compared",
     "cost_line",
     "cost_rows",
     "few_passes",
     "hardware_text",
     "is_lost",
-    "known_places",
     "known_speed",
     "known_tunings",
     "left_to_measuring",
@@ -68,9 +55,6 @@ __all__ = [
     "limit_of",
     "lr_picture",
     "lr_span",
-    "most_that_fit",
-    "next_count",
-    "places_shape",
     "predict",
     "read_range",
     "reusable",
@@ -86,5 +70,5 @@ __all__ = [
     "tuned",
     "tuning_tables",
     "workload_of",
-    "write_finding",
+    "write_tuning",
 ]

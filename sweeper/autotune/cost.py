@@ -153,7 +153,7 @@ class SweepCost:
         said = [f"about {_time(self.seconds)} if no trial is stopped early", f"{each} per trial"]
         if self.rank_hours and max(one.ranks for one in self.each) > 1:
             said.append(f"{self.rank_hours:,.2g} rank-hours")
-        if self.speed is not None and self.places > self.speed.places:
+        if self.speed is not None and self.places > 1:
             said.append("more if trials side by side slow each other down: measured alone")
         said += ["time for generated answers not counted"] if self.answers else []
         return [("hours", ", ".join(said))]

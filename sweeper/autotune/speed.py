@@ -21,5 +21,3 @@ class Speed:
     """From a worker's start to its first optimizer step: once for each of the trials side by side."""
     warm_start_s: float
     """From the end of a trial to the first optimizer step of the next one in the same worker."""
-    places: int = 1
-    """Trials that were at work side by side meanwhile, this one among them."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from sweeper.autotune.tuning import Tuning
 from sweeper.data import model_fingerprint
@@ -17,10 +16,9 @@ __all__ = [
     "apart_from_resources",
     "cache_file",
     "hardware_text",
-    "read_finding",
     "read_tuning",
     "shape_text",
-    "write_finding",
+    "write_tuning",
 ]
 
 _VARIABLE = "SWEEPER_CACHE"
@@ -79,39 +77,22 @@ def cache_file(shape: str) -> Path:
 
 
 def read_tuning(shape: str) -> Tuning | None:
-    """None where there is none, or one of another version."""
-    return read_finding(shape, Tuning.from_dict)
-
-
-class Finding(Protocol):
-    """Something that was measured for a shape."""
-
-    @property
-    def shape(self) -> str: ...
-
-    def to_dict(self) -> dict[str, Any]: ...
-
-
-F = TypeVar("F", bound=Finding)
-
-
-def read_finding(shape: str, from_dict: Callable[[dict[str, Any]], F]) -> F | None:
     """None where there is none, or one of another version: it is measured again. A sweep's own ledger is read
-    more patiently, as what it has decided stays. ``from_dict`` may raise ValueError."""
+    more patiently, as what it has decided stays."""
     try:
         tree = json.loads(cache_file(shape).read_bytes())
-        found = from_dict(tree)
+        found = Tuning.from_dict(tree)
     except (OSError, ValueError):
         return None
     is_whole = json.loads(json.dumps(found.to_dict())) == tree
     return found if is_whole and found.shape == shape else None
 
 
-def write_finding(finding: Finding) -> Path:
+def write_tuning(tuning: Tuning) -> Path:
     """Returns the file."""
-    file = cache_file(finding.shape)
+    file = cache_file(tuning.shape)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(finding.to_dict(), indent=2) + "\n")
+    write_whole(file, json.dumps(tuning.to_dict(), indent=2) + "\n")
     return file
 
 

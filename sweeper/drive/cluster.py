@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sweeper.autotune import shapes_of
 from sweeper.drive.free_gpus import Gpu, free_gpus
 from sweeper.drive.interrupts import unheard_by_children
 from sweeper.drive.local_ray import refused_token, start_local_ray
 from sweeper.errors import UserError
-from sweeper.spec import ClusterAddress, Config, cluster_address
+from sweeper.spec import ClusterAddress, Config, Space, cluster_address
 
-__all__ = ["ray_for"]
+__all__ = ["ray_for", "ray_request"]
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -34,6 +35,12 @@ _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + byte
 """What a client of HTTP/2 says first, with settings of its own, of which there are none (RFC 9113, 3.4)."""
 
 Say = Callable[[str], None]
+
+
+def ray_request(space: Space) -> tuple[Config, int]:
+    """The largest trial, and how many of it there may be at once: what Ray needs room for."""
+    config = max(shapes_of(space), key=lambda one: one.parallel.ranks)
+    return config, config.resources.max_concurrent
 
 
 @contextmanager

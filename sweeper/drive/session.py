@@ -8,16 +8,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.autotune import Speed, Tuning, cost_line, lengths_of
+from sweeper.autotune import Speed, Tuning, cost_line, known_speed, lengths_of
 from sweeper.data import LengthSample, model_fingerprint
-from sweeper.drive.cluster import ray_for
+from sweeper.drive.cluster import ray_for, ray_request
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.mirror import Mirror
-from sweeper.drive.places import roomiest, shared_out
 from sweeper.drive.preparation import preparing
 from sweeper.drive.progress import ProgressView
 from sweeper.drive.recorder import Recorder
 from sweeper.drive.screen import Screen
+from sweeper.drive.stored import with_noted_concurrency
 from sweeper.drive.tuning import settle
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.recommend import write_answer, write_results
@@ -66,7 +66,8 @@ class Session:
             KeyboardInterrupt: somebody wants an end; running trials have written their states, unless
                 it was wanted at once.
         """
-        config, places = roomiest(self._space)
+        self._space = with_noted_concurrency(self._space, self._ledger)
+        config, places = ray_request(self._space)
         self._folder.stop_file.unlink(missing_ok=True)
         with self._view, self._tracked():
             if orphans := reap(self._folder.processes_dir):
@@ -80,9 +81,7 @@ class Session:
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
                 preparation.check()
                 tunings = self._settled()
-                self._space, speed = shared_out(
-                    self._space, tunings, self._ledger, self._folder, self._view.say
-                )
+                speed = tunings[0].speed if tunings else known_speed(self._space)
                 self._typical = self._space.close(self._space.default_values())
                 sample = lengths_of(self._space)
                 self._view.say(cost_line(self._space, sample, speed))
@@ -162,7 +161,7 @@ class Session:
         """Trials side by side: those asked for, or as many as there is room for."""
         from sweeper.drive.room import places_with_room
 
-        config, _ = roomiest(self._space)
+        config, _ = ray_request(self._space)
         wanted = config.resources.max_concurrent
         places = max(1, places_with_room(config, wanted))  # a node may have gone since it was looked at
         if places < wanted:

@@ -24,6 +24,7 @@ from sweeper.spec import (
     mark_format,
     read_record,
     read_secrets,
+    with_concurrency,
     write_secrets,
     write_whole,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "study_url",
     "sweep_state",
     "this_driver",
+    "with_noted_concurrency",
 ]
 
 _STORAGE_VARIABLE = "SWEEPER_STORAGE"
@@ -156,3 +158,13 @@ def _no_sweep(directory: Path) -> SweepFolderError:
         rule="holds no sweep" if directory.is_dir() else "there is no such folder",
         remedy="give the folder that `sweeper run` named, such as sweeps/<name>",
     )
+
+
+def with_noted_concurrency(space: Space, ledger: Ledger) -> Space:
+    """A sweep of a version that measured how many trials are fastest side by side goes on with that many."""
+    noted = ledger.sweep_attributes().get("places")
+    if not noted:
+        return space
+    speeds = {one["places"]: one["tokens_per_s"] or 0.0 for one in noted["tried"]}
+    best = max(speeds.values())
+    return with_concurrency(space, min(count for count, speed in speeds.items() if speed >= 0.98 * best))

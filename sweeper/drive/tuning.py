@@ -17,13 +17,12 @@ from sweeper.autotune import (
     reusable,
     shape_text,
     shapes_of,
-    write_finding,
+    write_tuning,
 )
 from sweeper.data import TokenizedData, gather_facts, prepared_folder, tokenized
-from sweeper.drive.cluster import ray_for
+from sweeper.drive.cluster import ray_for, ray_request
 from sweeper.drive.interrupts import Interrupts
 from sweeper.drive.lock import locked, usable
-from sweeper.drive.places import roomiest, settle_places
 from sweeper.drive.probing import limit_gib, new_group, probe_job
 from sweeper.drive.quiet import quiet
 from sweeper.drive.screen import Say, Verbosity
@@ -53,8 +52,7 @@ def autotune_file(
     fresh: bool = False,
     verbosity: Verbosity = Verbosity.NORMAL,
 ) -> tuple[Space, tuple[Tuning, ...]]:
-    """Find the fastest system configuration for a file that fits, open or closed; where the file leaves that
-    to measuring, also how many trials are fastest side by side, which is told.
+    """Find the fastest system configuration for a file that fits, open or closed.
 
     Raises what ``settle`` does, and SweepInterruptedError.
     """
@@ -66,14 +64,12 @@ def autotune_file(
     secrets = secrets_of(space.settings).values()
     with locked(scratch), quiet(scratch.driver_log, *secrets, verbosity=verbosity) as screen:
         reap(scratch.processes_dir)
-        measured, (config, places) = left_to_measuring(space), roomiest(space)
+        measured, (config, places) = left_to_measuring(space), ray_request(space)
 
         try:
             with Interrupts() as interrupts, ray_for(config, places=places, say=screen.say):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
                 tunings = settle(space, measured, scratch, screen.say, fresh=fresh)
-                if space.shared:
-                    settle_places(space, tunings, measured, scratch, screen.say, fresh=fresh)
         except KeyboardInterrupt as interrupt:
             raise SweepInterruptedError("interrupted; give the same command again") from interrupt
     return space, tunings
@@ -110,7 +106,7 @@ def _one(
         tuning = _measured(space, config, measured, data, bench, say)
     finally:
         bench.close()
-    file = write_finding(tuning)
+    file = write_tuning(tuning)
     say(f"autotune: {_answer(tuning, config)} ({len(tuning.probes)} probes, {tuning.seconds:.0f} s, {file})")
     return tuning
 

@@ -6,6 +6,7 @@ one with nothing open. Neither torch nor any other heavy library is imported her
 
 from sweeper.spec.address import ClusterAddress, cluster_address
 from sweeper.spec.checks import GROUPS, STAGED
+from sweeper.spec.concurrency import with_concurrency
 from sweeper.spec.config import (
     Checkpoints,
     Config,
@@ -52,7 +53,6 @@ from sweeper.spec.metrics import (
     require_metrics,
 )
 from sweeper.spec.opening import RangeTest
-from sweeper.spec.places import most_places, with_places
 from sweeper.spec.plan import TRUSTED, Plan, count_trials, make_plan, render
 from sweeper.spec.row_warnings import row_warnings
 from sweeper.spec.rules import lr as rule_of_thumb_lr
@@ -129,7 +129,6 @@ __all__ = [
     "make_plan",
     "mark_format",
     "metric_name",
-    "most_places",
     "read_config",
     "read_record",
     "read_secrets",
@@ -146,8 +145,8 @@ __all__ = [
     "size_of",
     "split_of",
     "trial_sizes",
+    "with_concurrency",
     "with_levers",
-    "with_places",
     "with_system",
     "write_secrets",
     "write_whole",

@@ -24,7 +24,6 @@ from sweeper.spec.levers import SYSTEM
 from sweeper.spec.metrics import better, metric_names
 from sweeper.spec.opening import LR, Opening
 from sweeper.spec.overrides import apply_overrides
-from sweeper.spec.places import PLACES, to_be_shared
 from sweeper.spec.space import Dimension, Space
 from sweeper.spec.values import nearest, points, text
 
@@ -145,8 +144,6 @@ def _looked_through(
         range_test=draft.range_test,
         provenance=draft.provenance,
     )
-    if PLACES in draft.autos:
-        space = to_be_shared(space)
     return space, [*draft.problems, *_combination_problems(space), *ds_config_problems(space)]
 
 

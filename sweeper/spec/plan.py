@@ -80,8 +80,6 @@ class Plan:
     stopper: str
     time_budget_s: float | None
     max_concurrent: int
-    measures_places: bool
-    """Whether it is measured how many trials are fastest side by side: ``max_concurrent`` until then."""
     accelerator: str
     devices: int
     packing: bool
@@ -115,7 +113,7 @@ class Plan:
             ("evaluations", f"{self.evaluations} per trial{self._generation()}"),
             ("whole sweep", f"{most}{self.sweep_steps} optimizer steps, {self.sweep_rows} rows"),
             ("search", f"{self.trials} trials, sampler {self.sampler}, stopper {self.stopper}{budget}"),
-            ("machine", f"{self._at_once()}, {self.ranks} {ranks} each, on {self._hardware()}"),
+            ("machine", f"{self.max_concurrent} at once, {self.ranks} {ranks} each, on {self._hardware()}"),
         ]
 
     def lines(self) -> list[str]:
@@ -134,9 +132,6 @@ class Plan:
         if not self.generated:
             return ""
         return f", each with {self.answers} generated answers for {', '.join(self.generated)}"
-
-    def _at_once(self) -> str:
-        return "as many at once as are fastest" if self.measures_places else f"{self.max_concurrent} at once"
 
     def _hardware(self) -> str:
         return f"{self.devices} GPU{'s' * (self.devices != 1)}" if self.accelerator == "cuda" else "the CPU"
@@ -169,7 +164,6 @@ def make_plan(space: Space) -> Plan:
         stopper=search.stopper,
         time_budget_s=search.time_budget_s,
         max_concurrent=closed["resources.max_concurrent"],
-        measures_places=bool(space.shared),
         accelerator=space.facts.accelerator,
         devices=space.facts.devices,
         packing=closed["training.packing"],
@@ -261,7 +255,7 @@ def _is_unused(space: Space, path: str) -> bool:
 
 
 def _origin(space: Space, path: str) -> str:
-    if path in space.measured | space.shared:
+    if path in space.measured:
         return "until it is measured"
     if path not in space.decided:
         return "file"

@@ -75,9 +75,6 @@ class Space:
     measured: frozenset[str] = frozenset()
     """Those of the closed paths that were written ``auto`` and are settled by measuring before the first
     trial; until then they have the value of the rule of thumb."""
-    shared: frozenset[str] = frozenset()
-    """Those of the closed paths that hang on how many trials are fastest side by side, where that is measured
-    before the first trial; until then they are those of one at once."""
     provenance: Mapping[str, Any] | None = field(default=None, compare=False)
     """Where the file comes from, if a sweep wrote it."""
 
@@ -220,7 +217,7 @@ class Space:
         if self.range_test is not None:
             within = {} if self.range_test.within is None else written[LR]
             written[LR] = {**within, RANGE_TEST: True}
-        for path in (*self.following(), *self.measured, *self.shared):
+        for path in (*self.following(), *self.measured):
             written[path] = "auto"
         tree = file_tree(struck_out(written))
         if not self.dimensions and self.provenance is not None:

@@ -97,8 +97,6 @@ class _Rank:
             "restore": self._worker.restore,
             "save_model": self._worker.save_model,
             "probe": self._worker.probe,
-            "warm_up": self._worker.warm_up,
-            "measure": self._worker.measure,
             "room": self._worker.room,
             "stop": self._worker.stop,
             "worn": self._worker.worn,
@@ -182,14 +180,6 @@ class WorkerGroup:
         """A few optimizer steps, measured; the processes stay warm. Raises what the others raise."""
         self._begin(job)
         return cast(Probed, self._all("probe", job))
-
-    def warm_up(self, job: Job) -> None:
-        """The part of ``probe`` that is not measured: after it several groups can ``measure`` together."""
-        self._begin(job)
-        self._all("warm_up", job)
-
-    def measure(self) -> Probed:
-        return cast(Probed, self._all("measure"))
 
     def advance(self) -> Progress:
         if self._pause_wanted():  # known before the first step, and not a second after it

@@ -36,10 +36,9 @@ class PassClock:
 
 
 class Probe:
-    """The first steps of a feed whose passes tell the clock: those that warm up, and those that are measured.
+    """The first steps of a feed whose passes tell the clock.
 
-    In between it can wait for others. Every rank of the trial calls it; each returns the same but its own
-    times.
+    Every rank of the trial calls it; each returns the same but its own times.
     """
 
     def __init__(
@@ -54,13 +53,10 @@ class Probe:
     ) -> None:
         self._executor, self._feed, self._evaluation, self._clock = executor, feed, evaluation, clock
         self._startup_s, self._idle_gib = time.perf_counter() - called_s, idle_gib
-        self._warm: list[StepTime] = []
-
-    def warm_up(self) -> None:
-        self._warm = [self._timed(step) for step in range(WARM_UP_STEPS)]
 
     def measure(self) -> Probed:
-        """Train on, and evaluate once."""
+        """Train some steps, of which the first warm up, and evaluate once."""
+        warm = [self._timed(step) for step in range(WARM_UP_STEPS)]
         steps: list[StepTime] = []
         began = time.perf_counter()
         for step in range(WARM_UP_STEPS, self._feed.steps):
@@ -72,7 +68,7 @@ class Probe:
         evaluated_s = time.perf_counter() - began
         idle, peak = _highest(self._idle_gib), _highest(peak_memory_gib())
         return Probed(
-            steps=tuple(steps or self._warm),
+            steps=tuple(steps or warm),
             passes=self._feed.largest_passes(WARM_UP_STEPS + len(steps)),
             held_out=self._evaluation.largest_pass(),
             evaluated_tokens_per_s=self._evaluation.tokens / evaluated_s,

@@ -24,6 +24,7 @@ from sweeper.train.model import save_model_folder
 from sweeper.train.moved import Moved
 from sweeper.train.optimizer import schedule_of
 from sweeper.train.probe import PassClock, Probe
+from sweeper.train.probed import Probed
 
 __all__ = ["Trainer"]
 
@@ -195,16 +196,12 @@ class Trainer:
             PEAK_MEMORY: peak_memory_gib(),
         }
 
-    def probe(self, clock: PassClock, *, called_s: float, idle_gib: float) -> Probe:
-        """To measure a few steps instead of training; ``called_s``: when it was asked for (perf_counter)."""
-        return Probe(
-            self._executor,
-            self._feed,
-            self._evaluation,
-            clock,
-            called_s=called_s,
-            idle_gib=idle_gib,
+    def probe(self, clock: PassClock, *, called_s: float, idle_gib: float) -> Probed:
+        """Measure a few steps instead of training; ``called_s``: when it was asked for (perf_counter)."""
+        probe = Probe(
+            self._executor, self._feed, self._evaluation, clock, called_s=called_s, idle_gib=idle_gib
         )
+        return probe.measure()
 
     def checkpoint(self, folder: Path) -> None:
         """Write the whole state into a new folder; every rank takes part."""

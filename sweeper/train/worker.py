@@ -40,7 +40,7 @@ from sweeper.train.memory import (
 from sweeper.train.model import ModelStore
 from sweeper.train.moved import Moved, MovedFile
 from sweeper.train.pipeline import Pipeline
-from sweeper.train.probe import MOST_STEPS, PassClock, Probe
+from sweeper.train.probe import MOST_STEPS, PassClock
 from sweeper.train.probed import Probed
 from sweeper.train.processes import leave_mark
 from sweeper.train.replicas import Replicas
@@ -78,7 +78,6 @@ class RankWorker:
         self._idle_gib = 0.0
         self._limit_gib: float | None = None
         self._clock: PassClock | None = None
-        self._probe: Probe | None = None
 
     def listen(self, address: str) -> int:
         """Where the ranks will meet, at this address and no other; returns the port.
@@ -206,38 +205,15 @@ class RankWorker:
 
         ``job.steps``, the first of which warms up, are the most. Raises UserError as ``prepare`` does.
         """
-        self.warm_up(job)
-        return self.measure()
-
-    def warm_up(self, job: Job) -> None:
-        """The part of ``probe`` that is not measured."""
         self._clock, called_s = PassClock(), time.perf_counter()
         try:
             self.prepare(dataclasses.replace(job, steps=min(job.steps or MOST_STEPS, MOST_STEPS)))
             # As for a trial's steps: what the stacks of new threads reserved in between is not used.
             limit_memory(self._limit_gib)
-            self._probe = self._running().probe(
-                self._clock,
-                called_s=called_s,
-                idle_gib=self._idle_gib,
-            )
-            self._probe.warm_up()
-        except BaseException:
-            self._end_probe()
-            raise
-
-    def measure(self) -> Probed:
-        """The rest of it."""
-        if self._probe is None:
-            raise TrialFailedError("no probe is warm on this rank")
-        try:
-            return self._probe.measure()
+            return self._running().probe(self._clock, called_s=called_s, idle_gib=self._idle_gib)
         finally:
-            self._end_probe()
-
-    def _end_probe(self) -> None:
-        self._probe = self._clock = None
-        self.stop()
+            self._clock = None
+            self.stop()
 
     def want_pause(self) -> None:
         """Have ``advance`` return soon. May be called from another thread while there is a trial."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -60,10 +59,6 @@ def test_trials_side_by_side_take_turns_in_their_places(space):
     assert alone.rank_hours == pytest.approx(paired.rank_hours)
     assert "measured alone" not in dict(alone.rows())["hours"]
     assert "measured alone" in dict(paired.rows())["hours"]
-    beside = sweep_cost(
-        space(search__trials=4, resources={"max_concurrent": 2}), SAMPLE, dataclasses.replace(SPEED, places=2)
-    )
-    assert "measured alone" not in dict(beside.rows())["hours"]
 
 
 def test_what_trials_differ_in_shows_as_a_span_and_their_mean_stands_for_the_sweep(space):

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sweeper.autotune import Calibration, ProbeRecord, Speed, Tuning, hardware_text, reusable, shape_text
-from sweeper.autotune.store import cache_file, read_tuning, write_finding
+from sweeper.autotune.store import cache_file, read_tuning, write_tuning
 from sweeper.data import prepare
 from sweeper.data.sizes import model_sizes
 from sweeper.spec import SYSTEM, levers_of
@@ -54,35 +54,35 @@ def tuning(config, rows, monkeypatch, tmp_path) -> Tuning:
 
 
 def test_what_was_written_is_found_again(config, rows, tuning):
-    file = write_finding(tuning)
+    file = write_tuning(tuning)
     assert read_tuning(tuning.shape) == tuning
     assert reusable(config, SYSTEM, SIZES, rows) == (tuning, "")
     assert file == cache_file(tuning.shape)
 
 
 def test_another_shape_finds_nothing(config, rows, tuning, quick_config):
-    write_finding(tuning)
+    write_tuning(tuning)
     for other in (quick_config(max_seq_len=64), quick_config(lora={"rank": 4}), quick_config(dp=2)):
         assert reusable(other, SYSTEM, SIZES, rows) == (None, "")
     assert reusable(config, SYSTEM - {"deepspeed.zero_stage"}, SIZES, rows) == (None, "")
 
 
 def test_a_tuning_of_other_hardware_is_measured_again(config, rows, tuning):
-    write_finding(dataclasses.replace(tuning, hardware="another machine"))
+    write_tuning(dataclasses.replace(tuning, hardware="another machine"))
     found, why = reusable(config, SYSTEM, SIZES, rows)
     assert found is None and "measured on other hardware (another machine)" in why
 
 
 def test_a_tuning_that_a_smaller_global_batch_bounded_is_measured_again(rows, tuning, quick_config):
     whole = dataclasses.replace(tuning.levers, per_device_batch_size=16, gradient_accumulation_steps=1)
-    write_finding(dataclasses.replace(tuning, levers=whole))
+    write_tuning(dataclasses.replace(tuning, levers=whole))
     larger = quick_config(per_device_batch_size=8, gradient_accumulation_steps=8)
     found, why = reusable(larger, SYSTEM, SIZES, rows)
     assert found is None and "smaller global batch" in why
 
 
 def test_for_other_rows_passes_are_made_as_full_as_they_were(config, rows, tuning):
-    write_finding(dataclasses.replace(tuning, data="other rows", pass_tokens=4 * 18.0))
+    write_tuning(dataclasses.replace(tuning, data="other rows", pass_tokens=4 * 18.0))
     found, why = reusable(config, SYSTEM, SIZES, rows)
     mean_row = float(rows.train.lengths.mean())
     assert why == "" and found is not None and found.data == rows.fingerprint
@@ -92,14 +92,14 @@ def test_for_other_rows_passes_are_made_as_full_as_they_were(config, rows, tunin
 
 
 def test_other_rows_that_would_not_fit_are_measured(config, rows, tuning):
-    write_finding(dataclasses.replace(tuning, data="other rows", room_gib=0.01))
+    write_tuning(dataclasses.replace(tuning, data="other rows", room_gib=0.01))
     found, why = reusable(config, SYSTEM, SIZES, rows)
     assert found is None and "would not fit" in why
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"shape": 3}', "\x00"])
 def test_a_broken_file_is_as_good_as_none(config, rows, tuning, content):
-    file = write_finding(tuning)
+    file = write_tuning(tuning)
     file.write_text(content)
     assert reusable(config, SYSTEM, SIZES, rows) == (None, "")
     file.write_text(json.dumps({**tuning.to_dict(), "of another version": 1}))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import stat
+from types import SimpleNamespace
 
 import pytest
 
-from sweeper.drive.stored import store_space, stored_space, study_url
+from sweeper.drive.stored import store_space, stored_space, study_url, with_noted_concurrency
 from sweeper.errors import SweepFolderError, UserError
 from sweeper.spec import Facts, SweepFolder, load_space, mark_format
 from sweeper.track import tracking_uri
@@ -99,3 +100,15 @@ def test_a_sweep_that_began_before_there_was_a_number_goes_on_learning_what_the_
     assert stored_space(folder).settings.learn_template_text
     mark_format(folder)
     assert stored_space(folder).settings.learn_template_text
+
+
+def test_a_sweep_whose_trials_side_by_side_were_measured_goes_on_with_the_fewest_that_were_as_fast(store):
+    speeds = {1: 100.0, 2: 199.0, 4: 200.0, 8: None}
+    tried = [{"places": count, "tokens_per_s": speed} for count, speed in speeds.items()]
+    space, _ = store(resources={"max_concurrent": "auto"})
+    measured, new = (
+        SimpleNamespace(sweep_attributes=lambda noted=noted: noted)
+        for noted in ({"places": {"tried": tried}}, {})
+    )
+    assert with_noted_concurrency(space, measured).closed["resources.max_concurrent"] == 2
+    assert with_noted_concurrency(space, new) == space
