@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from sweeper.data import TokenizedSplit, tokenized
 from sweeper.errors import UserError
 from sweeper.quickstart import MODEL_DIR
-from sweeper.spec import Config, Lora
+from sweeper.space import Config, Lora
 from sweeper.train import Job
 
 __all__ = ["VOCABULARY", "Proof", "make_folder", "plain_loss", "prove"]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_gpus import FOUR, write_nvidia_smi
 from hypothesis import HealthCheck, settings
 from postgres_server import Postgres, find_programs
-from ray_cluster import RayCluster
+from ray_cluster import TOKEN, RayCluster
 
 from sweeper.quickstart import DATA_FILE
-from sweeper.spec import Config
+from sweeper.space import Config
 
 settings.register_profile(
     "any machine", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -196,3 +198,25 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
     open_store(f"sqlite:///{file}", "warm-up", Redactor(""))
     return file
+
+
+@pytest.fixture(scope="session")
+def two_nodes() -> Iterator[RayCluster]:
+    """A Ray cluster of two nodes with one CPU each, which asks for a token."""
+    with RayCluster(1, 1, token=TOKEN) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def fake_gpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH on which nvidia-smi tells of four GPUs."""
+    folder = tmp_path_factory.mktemp("gpus")
+    write_nvidia_smi(folder, FOUR)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+@pytest.fixture
+def new_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray of the command's own, whose ranks are new processes: a forked one holds less memory of its own,
+    and a limit that is to be met is written for new ones."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)

@@ -36,7 +36,7 @@ def serve(path: str) -> None:
         importlib.import_module(module)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "mlflow", None)  # as in a rank (sweeper/train/group.py)
-        importlib.import_module("sweeper.train.worker")
+        importlib.import_module("sweeper.train.ranks.worker")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a copy ended
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sweeper.spec import Scheduler
+from sweeper.space import Scheduler
 
 DOCS = Path(__file__).parents[1] / "docs"
 

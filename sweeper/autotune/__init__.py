@@ -3,7 +3,8 @@
 This door imports neither torch nor ray: the probes run in rank processes that the drive room starts.
 """
 
-from sweeper.autotune.cost import (
+from sweeper.autotune.bracket import STEPS, Bracket, LrRange, is_lost, read_range, tried_range
+from sweeper.autotune.estimate.cost import (
     Limit,
     SweepCost,
     cost_line,
@@ -13,18 +14,17 @@ from sweeper.autotune.cost import (
     sweep_cost,
     trial_tokens,
 )
-from sweeper.autotune.expected import PeakForecast
+from sweeper.autotune.estimate.expected import PeakForecast
+from sweeper.autotune.estimate.memory_model import Calibration, Memory, Pass, Workload, predict
+from sweeper.autotune.estimate.speed import Speed
+from sweeper.autotune.estimate.workload import workload_of
 from sweeper.autotune.lookup import known_speed, known_tunings, left_to_measuring, reusable, shapes_of, tuned
 from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
-from sweeper.autotune.lr_range import STEPS, Bracket, LrRange, is_lost, read_range, tried_range
-from sweeper.autotune.memory import Calibration, Memory, Pass, Workload, predict
-from sweeper.autotune.speed import Speed
-from sweeper.autotune.store import hardware_text, shape_text, write_tuning
-from sweeper.autotune.tables import batch_arithmetic, system_rows, tuning_tables
+from sweeper.autotune.text import batch_arithmetic, system_rows, tuning_tables
 from sweeper.autotune.tuner import Tuner, few_passes, trained_rate
 from sweeper.autotune.tuning import ProbeRecord, Tuning
-from sweeper.autotune.workload import workload_of
+from sweeper.autotune.tuning_cache import hardware_text, shape_text, write_tuning
 
 __all__ = [
     "STEPS",

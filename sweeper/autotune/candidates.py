@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sweeper.autotune.memory import Memory
-from sweeper.spec import Config, Levers, levers_of, with_levers
+from sweeper.autotune.estimate.memory_model import Memory
+from sweeper.space import Config, Levers, levers_of, with_levers
 
 __all__ = ["Candidate", "candidates_of", "first_probe", "next_probe"]
 

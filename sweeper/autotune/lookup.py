@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from sweeper.autotune.memory import predict
-from sweeper.autotune.speed import Speed
-from sweeper.autotune.store import apart_from_resources, hardware_text, read_tuning, shape_text
+from sweeper.autotune.estimate.memory_model import predict
+from sweeper.autotune.estimate.speed import Speed
+from sweeper.autotune.estimate.workload import pass_lengths, workload_of
 from sweeper.autotune.tuning import Tuning
-from sweeper.autotune.workload import pass_lengths, workload_of
+from sweeper.autotune.tuning_cache import apart_from_resources, hardware_text, read_tuning, shape_text
 from sweeper.data import TokenizedData
-from sweeper.spec import (
+from sweeper.space import (
     GROUPS,
     SYSTEM,
     Config,

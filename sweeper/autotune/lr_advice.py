@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sweeper.autotune.lr_range import Bracket, LrRange
-from sweeper.spec import LogUniform, OpenValue, Scalar
-from sweeper.spec.values import describe, points, text
+from sweeper.autotune.bracket import Bracket, LrRange
+from sweeper.space import LogUniform, OpenValue, Scalar
+from sweeper.space.config.values import describe, points, text
 
 __all__ = ["compared", "lr_span", "settled", "suggested"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 
-from sweeper.autotune.lr_range import LrRange
+from sweeper.autotune.bracket import LrRange
 
 __all__ = ["lr_picture"]
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sweeper.autotune.candidates import ROOM, Candidate, candidates_of, first_probe, next_probe
-from sweeper.autotune.memory import Calibration, Memory, Workload, calibrated, predict
+from sweeper.autotune.estimate.memory_model import Calibration, Memory, Workload, calibrated, predict
+from sweeper.autotune.estimate.workload import pass_lengths, probed_workload, workload_of
 from sweeper.autotune.tuning import ProbeRecord
-from sweeper.autotune.workload import pass_lengths, probed_workload, workload_of
 from sweeper.data import TokenizedData
 from sweeper.errors import TrialOutOfMemoryError, UserError
-from sweeper.spec import Config, Levers, ModelSizes
+from sweeper.space import Config, Levers, ModelSizes
 from sweeper.train import Probed
 
 __all__ = ["PROBES", "Tuner", "few_passes", "trained_rate"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sweeper.autotune.memory import Calibration
-from sweeper.autotune.speed import Speed
-from sweeper.spec import Levers, read_record
+from sweeper.autotune.estimate.memory_model import Calibration
+from sweeper.autotune.estimate.speed import Speed
+from sweeper.space import Levers, read_record
 
 __all__ = ["ProbeRecord", "Tuning"]
 

@@ -23,7 +23,7 @@ from sweeper.errors import SweeperError, SweepInterruptedError, UserError
 from sweeper.redact import without_secrets
 
 if TYPE_CHECKING:
-    from sweeper.drive import Verbosity
+    from sweeper.commands import Verbosity
 
 __all__ = ["app", "main"]
 
@@ -80,7 +80,7 @@ def _print_plan(file: Path, overrides: Sequence[str]) -> None:
     from sweeper.autotune import cost_rows, known_speed, lengths_of, system_rows
     from sweeper.data import RowSample, gather_facts
     from sweeper.search import check_sampler, check_storage
-    from sweeper.spec import load_space, make_plan, render, require_metrics
+    from sweeper.space import load_space, make_plan, render, require_metrics
     from sweeper.track import check_boards
 
     sampled: list[RowSample | None] = []
@@ -114,7 +114,7 @@ def data(
     """Show the first rows of FILE as the model gets them, and which of their tokens are learned."""
     _without_threads()
     from sweeper.data import Examples, gather_facts, show_rows, shown_lines
-    from sweeper.spec import load_space
+    from sweeper.space import load_space
 
     read: list[Examples] = []
     space = load_space(
@@ -134,7 +134,7 @@ def data(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the space file, for editors."""
-    from sweeper.spec import json_schema
+    from sweeper.space import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
 
@@ -159,7 +159,7 @@ def run(
     if dry_run:
         _print_plan(file, [*chosen, *([f"checkpoint_path={out}"] if out is not None else [])])
         return
-    from sweeper.drive import run_sweep
+    from sweeper.commands import run_sweep
 
     print_result(run_sweep(file, overrides=chosen, out=out, verbosity=_verbosity(verbose, quiet)))
 
@@ -173,7 +173,7 @@ def lr_range(
     quiet: Quiet = False,
 ) -> None:
     """Find the useful learning rates of FILE in one short run, and draw them."""
-    from sweeper.drive import find_lr_range
+    from sweeper.commands import find_lr_range
 
     verbosity = _verbosity(verbose, quiet)
     print_lr_range(find_lr_range(file, overrides=overrides or (), out=out, verbosity=verbosity))
@@ -189,7 +189,7 @@ def autotune(
 ) -> None:
     """Find the fastest micro-batch, ZeRO stage, checkpointing and offload that fit, at one global batch."""
     from sweeper.autotune import tuning_tables
-    from sweeper.drive import autotune_file
+    from sweeper.commands import autotune_file
 
     verbosity = _verbosity(verbose, quiet)
     space, tunings = autotune_file(file, overrides=overrides or (), fresh=fresh, verbosity=verbosity)
@@ -207,7 +207,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a sweep that was interrupted, or that is to get more; finished trials are kept."""
-    from sweeper.drive import resume_sweep
+    from sweeper.commands import resume_sweep
 
     result = resume_sweep(
         directory,
@@ -224,9 +224,9 @@ def status(
     directory: SweepDir, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
 ) -> None:
     """Say how far a sweep is, also while it runs."""
-    from sweeper.drive import open_sweep, sweep_state
+    from sweeper.commands import open_sweep, sweep_state
     from sweeper.recommend import results_table, running_lines, sweep_status
-    from sweeper.spec import SweepFolder
+    from sweeper.space import SweepFolder
 
     folder = SweepFolder(directory)
     space, ledger = open_sweep(folder)
@@ -245,7 +245,7 @@ def status(
 @app.command()
 def sync(directory: SweepDir) -> None:
     """Write to MLflow what it lacks of a sweep, such as after an outage."""
-    from sweeper.drive import sync_sweep
+    from sweeper.commands import sync_sweep
 
     typer.echo(sync_sweep(directory))
 
@@ -257,7 +257,7 @@ def best(
 ) -> None:
     """Print the best configuration of a sweep."""
     from sweeper.recommend import export
-    from sweeper.spec import SweepFolder
+    from sweeper.space import SweepFolder
 
     typer.echo(export(SweepFolder(directory), format.value), nl=False)
 
@@ -272,7 +272,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a file with nothing open, in full, and save the model."""
-    from sweeper.drive import train_config
+    from sweeper.commands import train_config
 
     result = train_config(
         file,
@@ -298,7 +298,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Compare sweeps in the MLflow UI, on 127.0.0.1."""
-    from sweeper.drive import newest_sweep
+    from sweeper.commands import newest_sweep
     from sweeper.track import comparison_url, judged_by, serve_ui, tracking_uri
 
     space, folder = newest_sweep(directory)
@@ -309,7 +309,7 @@ def ui(
 
 
 def _verbosity(verbose: bool, quiet: bool) -> Verbosity:
-    from sweeper.drive import Verbosity
+    from sweeper.commands import Verbosity
 
     if verbose and quiet:
         raise typer.BadParameter("--verbose and --quiet say the opposite of each other: give one of them")

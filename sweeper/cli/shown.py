@@ -9,7 +9,7 @@ from sweeper.errors import SweeperError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sweeper.drive import LrRangeResult, SweepResult
+    from sweeper.commands import LrRangeResult, SweepResult
 
 __all__ = ["console", "print_lr_range", "print_result"]
 

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.data.compare import content_hash, stored_rows
-from sweeper.data.tokens import TokenRow
-from sweeper.data.tools import ADAPTATIONS
+from sweeper.data.render.tokens import TokenRow
+from sweeper.data.render.tools import ADAPTATIONS
 from sweeper.errors import DataError, Problem
 
 __all__ = ["TokenizedData", "TokenizedSplit", "adapted_count", "write_cache"]

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from sweeper.data.chat_template import unused_keys_note
-from sweeper.data.examples import Examples, load_examples
-from sweeper.data.model import survey_model
+from sweeper.data.model.model_folder import survey_model
+from sweeper.data.model.sizes import model_sizes
 from sweeper.data.problems import Problems
+from sweeper.data.read.examples import Examples, load_examples
+from sweeper.data.render.chat_template import unused_keys_note
+from sweeper.data.render.templates import check_template
 from sweeper.data.sample import RowSample, sample_rows
-from sweeper.data.sizes import model_sizes
-from sweeper.data.templates import check_template
 from sweeper.errors import DataError, ModelError, Problem
-from sweeper.spec import Facts, Settings
+from sweeper.space import Facts, Settings
 
 __all__ = ["count_cpus", "count_gpus", "gather_facts"]
 

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.data.examples import SPLIT_SEED
-from sweeper.data.files import Source, extension, sources_of
-from sweeper.data.model import model_folder, tokenizer_files
+from sweeper.data.model.model_folder import model_folder, tokenizer_files
 from sweeper.data.problems import Problems
-from sweeper.data.read import read_rows
-from sweeper.data.templates import template_text
-from sweeper.data.tokenizer import load_tokenizer
-from sweeper.spec import Config
+from sweeper.data.read.examples import SPLIT_SEED
+from sweeper.data.read.files import Source, extension, sources_of
+from sweeper.data.read.read import read_rows
+from sweeper.data.render.templates import template_text
+from sweeper.data.render.tokenizer import load_tokenizer
+from sweeper.space import Config
 
 __all__ = ["data_fingerprint", "prepared_fingerprint", "tokenizer_fingerprint"]
 

@@ -10,18 +10,18 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from sweeper.data.cache import TokenizedData, TokenizedSplit, adapted_count, write_cache
-from sweeper.data.chat_template import ChatTemplate, stop_notes, unused_keys_note
-from sweeper.data.examples import Examples, load_examples
 from sweeper.data.fingerprint import prepared_fingerprint
-from sweeper.data.formats import Example
-from sweeper.data.model import survey_model
+from sweeper.data.model.model_folder import survey_model
 from sweeper.data.problems import Problems
-from sweeper.data.templates import AUTO
-from sweeper.data.tokenizer import Tokenizer, load_tokenizer, pad_id_of, unknown_markers
-from sweeper.data.tokens import TokenRow, tokenize
-from sweeper.data.tools import ADAPTATIONS
+from sweeper.data.read.examples import Examples, load_examples
+from sweeper.data.read.formats import Example
+from sweeper.data.render.chat_template import ChatTemplate, stop_notes, unused_keys_note
+from sweeper.data.render.templates import AUTO
+from sweeper.data.render.tokenizer import Tokenizer, load_tokenizer, pad_id_of, unknown_markers
+from sweeper.data.render.tokens import TokenRow, tokenize
+from sweeper.data.render.tools import ADAPTATIONS
 from sweeper.errors import DataError, ModelError
-from sweeper.spec import Config
+from sweeper.space import Config
 
 __all__ = ["prepare", "prepared_folder", "tokenized"]
 

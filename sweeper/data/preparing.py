@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from sweeper.data.prepare import prepared_folder, tokenized
 from sweeper.errors import DataError
-from sweeper.spec import Config
+from sweeper.space import Config
 
 __all__ = ["COMMAND"]
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.data.chat_template import ChatTemplate, stop_notes
-from sweeper.data.examples import Examples, load_examples
-from sweeper.data.formats import Example
 from sweeper.data.problems import Problems
-from sweeper.data.tokenizer import Tokenizer
-from sweeper.data.tokens import TokenRow, tokenize
-from sweeper.data.tools import ADAPTATIONS
-from sweeper.spec import SampledRows, Settings
+from sweeper.data.read.examples import Examples, load_examples
+from sweeper.data.read.formats import Example
+from sweeper.data.render.chat_template import ChatTemplate, stop_notes
+from sweeper.data.render.tokenizer import Tokenizer
+from sweeper.data.render.tokens import TokenRow, tokenize
+from sweeper.data.render.tools import ADAPTATIONS
+from sweeper.space import SampledRows, Settings
 
 __all__ = ["LengthSample", "RowSample", "sample_lengths", "sample_rows"]
 
@@ -111,7 +111,7 @@ def sample_rows(settings: Settings, examples: Examples, *, rows: int = _ROWS) ->
     else is amiss, which whoever needs the rows will tell.
     """
     try:
-        from sweeper.data.light_tokenizer import light_tokenizer
+        from sweeper.data.render.light_tokenizer import light_tokenizer
 
         tokenizer = light_tokenizer(settings.model_path, settings.chat_template)
         if tokenizer is None:

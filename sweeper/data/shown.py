@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sweeper.data.chat_template import ChatTemplate, TemplateProblem, stop_notes, unused_keys_note
-from sweeper.data.examples import Examples
-from sweeper.data.light_tokenizer import light_tokenizer
 from sweeper.data.problems import Problems
-from sweeper.data.render import Span
-from sweeper.data.tokenizer import Tokenizer, load_tokenizer
-from sweeper.data.tokens import TokenizedText, encode
-from sweeper.data.tools import Renderer
-from sweeper.spec import Facts, Settings, Space, row_warnings
+from sweeper.data.read.examples import Examples
+from sweeper.data.render.chat_template import ChatTemplate, TemplateProblem, stop_notes, unused_keys_note
+from sweeper.data.render.light_tokenizer import light_tokenizer
+from sweeper.data.render.render import Span
+from sweeper.data.render.tokenizer import Tokenizer, load_tokenizer
+from sweeper.data.render.tokens import TokenizedText, encode
+from sweeper.data.render.tools import Renderer
+from sweeper.space import Facts, Settings, Space, row_warnings
 
 if TYPE_CHECKING:
     from rich.text import Text

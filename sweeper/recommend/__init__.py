@@ -17,7 +17,7 @@ from sweeper.recommend.table import (
     summary_line,
     write_results,
 )
-from sweeper.spec import SweepFolder
+from sweeper.space import SweepFolder
 
 __all__ = [
     "EXPORT_FORMATS",

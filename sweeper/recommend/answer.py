@@ -11,7 +11,7 @@ from sweeper.errors import SweeperError
 from sweeper.recommend.ranking import best_record, decisive_epoch, default_record, tokens_seen
 from sweeper.redact import is_struck
 from sweeper.search import TrialRecord, TrialState
-from sweeper.spec import (
+from sweeper.space import (
     Config,
     dump_config,
     levers_of,
@@ -22,7 +22,7 @@ from sweeper.spec import (
 )
 
 if TYPE_CHECKING:
-    from sweeper.spec import Space, SweepFolder
+    from sweeper.space import Space, SweepFolder
 
 __all__ = ["write_answer"]
 

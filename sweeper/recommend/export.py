@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from sweeper.errors import SweepFolderError, UserError
 
 if TYPE_CHECKING:
-    from sweeper.spec import SweepFolder
+    from sweeper.space import SweepFolder
 
 __all__ = ["EXPORT_FORMATS", "export"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.search import TrialRecord
-from sweeper.spec import PEAK_MEMORY
+from sweeper.space import PEAK_MEMORY
 
 __all__ = ["Peak", "memory_line", "peak_of"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sweeper.search import TrialRecord, TrialState, best_of
 
 if TYPE_CHECKING:
-    from sweeper.spec import Scalar, Space
+    from sweeper.space import Scalar, Space
 
 __all__ = [
     "ResultRow",

@@ -10,7 +10,7 @@ from sweeper.search import TrialRecord, TrialState
 from sweeper.train import read_moved
 
 if TYPE_CHECKING:
-    from sweeper.spec import Space, SweepFolder
+    from sweeper.space import Space, SweepFolder
 
 __all__ = ["running_lines", "sweep_status"]
 

@@ -20,12 +20,12 @@ from sweeper.recommend.ranking import (
     tokens_seen,
 )
 from sweeper.search import TrialRecord, TrialState
-from sweeper.spec import short_label, write_whole
+from sweeper.space import short_label, write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sweeper.spec import Scalar, Space, SweepFolder
+    from sweeper.space import Scalar, Space, SweepFolder
 
 __all__ = [
     "compact",

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sweeper.spec import Choice, IntRange, LogUniform, Uniform
+from sweeper.space import Choice, IntRange, LogUniform, Uniform
 
 if TYPE_CHECKING:
-    from sweeper.spec import Dimension, OpenValue, Scalar, Space, Values
+    from sweeper.space import Dimension, OpenValue, Scalar, Space, Values
 
 __all__ = ["LIMIT", "configuration_key", "configurations", "continuous_dimensions", "unasked"]
 

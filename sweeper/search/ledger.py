@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-    from sweeper.spec import Space, Values
+    from sweeper.space import Space, Values
 
 __all__ = ["Ledger"]
 

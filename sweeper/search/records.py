@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from sweeper.spec import Objective, Values
+    from sweeper.space import Objective, Values
 
 __all__ = ["Evaluation", "TrialRecord", "TrialState", "best_of", "decisive_of"]
 

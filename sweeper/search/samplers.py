@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from sweeper.errors import MissingDependencyError, Problem, SpaceFileError
 from sweeper.search.grid import LIMIT, configuration_key, configurations, continuous_dimensions, unasked
 from sweeper.search.records import TrialRecord, TrialState
-from sweeper.spec import Choice, IntRange, LogUniform
+from sweeper.space import Choice, IntRange, LogUniform
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
-    from sweeper.spec import Dimension, OpenValue, Scalar, Space, Values
+    from sweeper.space import Dimension, OpenValue, Scalar, Space, Values
 
 __all__ = ["check_sampler", "direction", "distribution", "is_diverged", "propose", "startup_trials"]
 

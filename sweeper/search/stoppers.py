@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from sweeper.search.records import TrialRecord, TrialState
 
 if TYPE_CHECKING:
-    from sweeper.spec import Space
+    from sweeper.space import Space
 
 __all__ = [
     "HalvingStopper",

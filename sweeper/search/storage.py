@@ -12,7 +12,7 @@ from sweeper.errors import Problem, SpaceFileError
 from sweeper.redact import is_struck, masked
 
 if TYPE_CHECKING:
-    from sweeper.spec import Space
+    from sweeper.space import Space
 
 __all__ = ["SQLITE", "absolute_address", "check_storage", "driver_address"]
 

@@ -11,7 +11,7 @@ from sweeper.track.names import run_name
 from sweeper.track.params import chart_params
 from sweeper.track.points import MetricPoint, evaluation_points, judged_by, training_points
 from sweeper.track.reader import TrackedTrial, read_trials
-from sweeper.track.recorder import Content
+from sweeper.track.run_writer import Content
 from sweeper.track.tracker import Tracker
 from sweeper.track.ui import comparison_url, serve_ui
 from sweeper.track.uri import masked, tracking_uri

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sweeper.spec import Choice, LogUniform, short_label
+from sweeper.space import Choice, LogUniform, short_label
 
 if TYPE_CHECKING:
-    from sweeper.spec import OpenValue, Scalar, Space
+    from sweeper.space import OpenValue, Scalar, Space
 
 __all__ = ["old_run_name", "run_name"]
 

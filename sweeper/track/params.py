@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sweeper.spec import LogUniform
+from sweeper.space import LogUniform
 
 if TYPE_CHECKING:
-    from sweeper.spec import Scalar, Space
+    from sweeper.space import Scalar, Space
 
 __all__ = ["chart_params"]
 

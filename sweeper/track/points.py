@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sweeper.search import Evaluation
-    from sweeper.spec import Objective
+    from sweeper.space import Objective
 
 __all__ = ["MetricPoint", "evaluation_points", "judged_by", "training_points"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.errors import UserError
-from sweeper.track.quiet import set_environment
-from sweeper.track.recorder import PARENT_TAG, SWEEP_ID_TAG, TRIAL_TAG
+from sweeper.track.mlflow_logging import set_environment
+from sweeper.track.run_writer import PARENT_TAG, SWEEP_ID_TAG, TRIAL_TAG
 from sweeper.track.uri import masked
 
 __all__ = ["TrackedTrial", "experiment_id", "read_trials"]

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sweeper.track.recorder import Recorder
+from sweeper.track.run_writer import Recorder
 from sweeper.track.uri import Redactor, artifact_root, sqlite_file
 
 __all__ = ["open_store"]

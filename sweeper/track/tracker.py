@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sweeper.track.mlflow_logging import open_log, set_environment
 from sweeper.track.outage import Verdict, first_cause, judge
-from sweeper.track.quiet import open_log, set_environment
-from sweeper.track.recorder import Content, Points, Recorder
+from sweeper.track.run_writer import Content, Points, Recorder
 from sweeper.track.store import open_store
 from sweeper.track.uri import Redactor, masked
 

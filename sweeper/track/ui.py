@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from sweeper.errors import UserError
 from sweeper.track.reader import experiment_id
-from sweeper.track.recorder import TRIAL_TAG
+from sweeper.track.run_writer import TRIAL_TAG
 from sweeper.track.uri import artifact_root, masked, sqlite_file
 
 __all__ = ["comparison_url", "serve_ui"]

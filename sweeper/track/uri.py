@@ -11,7 +11,7 @@ from sweeper.errors import UserError
 from sweeper.redact import Redactor, is_struck, masked
 
 if TYPE_CHECKING:
-    from sweeper.spec import Settings
+    from sweeper.space import Settings
 
 __all__ = ["Redactor", "artifact_root", "masked", "sqlite_file", "tracking_uri"]
 

@@ -5,8 +5,8 @@ This door imports neither torch nor ray; the trainer lives in rank processes.
 
 from sweeper.train.engine import STARTUP, Engine, Job, Prepared, Progress, StepMetrics
 from sweeper.train.moved import Moved, read_moved
-from sweeper.train.probed import Probed, StepTime
-from sweeper.train.processes import reap
+from sweeper.train.ranks.probed import Probed, StepTime
+from sweeper.train.ranks.processes import reap
 from sweeper.train.retention import Keeper, discard, newest_checkpoint
 from sweeper.train.schedules import lr_multiplier, warmup_steps
 

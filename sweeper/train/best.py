@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sweeper.spec import Objective, read_record
+from sweeper.space import Objective, read_record
 
 __all__ = ["BestEvaluation", "BestSoFar"]
 

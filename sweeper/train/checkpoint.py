@@ -27,8 +27,8 @@ from safetensors import SafetensorError
 
 from sweeper.data import Rows, TokenizedData, difference, made_beside
 from sweeper.errors import CheckpointError, TrialFailedError, UserError
-from sweeper.spec import Config, lasting_tree, read_record
-from sweeper.train.executor import Executor
+from sweeper.space import Config, lasting_tree, read_record
+from sweeper.train.parallel.executor import Executor
 
 __all__ = ["Place", "SafeCheckpoints", "restore", "run_hash", "safe_checkpoints", "save", "together"]
 

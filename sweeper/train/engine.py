@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeper.spec import Config
+from sweeper.space import Config
 from sweeper.train.best import BestEvaluation
 
 __all__ = ["STARTUP", "Engine", "Job", "Prepared", "Progress", "StepMetrics"]

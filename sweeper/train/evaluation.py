@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from sweeper.data import NO_LOSS
 from sweeper.train.feed import EvaluationFeed
-from sweeper.train.loss import completion_logits, completion_nll
+from sweeper.train.model.loss import completion_logits, completion_nll
 
 __all__ = ["evaluate", "held_out_metrics", "tally"]
 

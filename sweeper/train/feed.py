@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from sweeper.data import TokenizedData, arrange, batch_plan, best_fit, sequences
-from sweeper.spec import Config
-from sweeper.train.attention import Layout
-from sweeper.train.loss import DeviceBatch, device_batch
+from sweeper.space import Config
+from sweeper.train.model.attention import Layout
+from sweeper.train.model.loss import DeviceBatch, device_batch
 
 __all__ = ["EvaluationFeed", "TrainingFeed", "data_rank", "evaluation_steps", "spread"]
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweeper.spec import write_whole
+from sweeper.space import write_whole
 
 __all__ = ["Moved", "MovedFile", "read_moved"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sweeper.spec import Scheduler
+from sweeper.space import Scheduler
 
 __all__ = ["lr_multiplier", "warmup_steps"]
 

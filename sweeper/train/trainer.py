@@ -10,21 +10,21 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from sweeper.spec import PEAK_MEMORY, Config
-from sweeper.train.adapters import merged
+from sweeper.space import PEAK_MEMORY, Config
 from sweeper.train.best import BestEvaluation, BestSoFar
 from sweeper.train.checkpoint import Place, restore, run_hash, save, together
 from sweeper.train.divergence import Divergence
 from sweeper.train.engine import Progress, StepMetrics
-from sweeper.train.executor import Executor
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
-from sweeper.train.generation import Generation
+from sweeper.train.generate.generation import Generation
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
-from sweeper.train.model import save_model_folder
+from sweeper.train.model.adapters import merged
+from sweeper.train.model.store import save_model_folder
 from sweeper.train.moved import Moved
-from sweeper.train.optimizer import schedule_of
-from sweeper.train.probe import PassClock, Probe
-from sweeper.train.probed import Probed
+from sweeper.train.parallel.executor import Executor
+from sweeper.train.parallel.optimizer import schedule_of
+from sweeper.train.ranks.probe import PassClock, Probe
+from sweeper.train.ranks.probed import Probed
 
 __all__ = ["Trainer"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sweeper.autotune import Speed, cost_line, cost_rows, limit_of, sweep_cost, trial_tokens
 from sweeper.data import LengthSample, gather_facts
-from sweeper.spec import Space, TrialSize, load_space
+from sweeper.space import Space, TrialSize, load_space
 
 SPEED = Speed(
     tokens_per_s=100.0, spread=0.1, evaluated_tokens_per_s=500.0, cold_start_s=30.0, warm_start_s=2.0

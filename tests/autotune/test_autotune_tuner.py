@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from sweeper.autotune import Tuner, predict, workload_of
 from sweeper.data import TokenizedData
-from sweeper.data.sizes import model_sizes
+from sweeper.data.model.sizes import model_sizes
 from sweeper.errors import TrialOutOfMemoryError, UserError
-from sweeper.spec import SYSTEM, Config, levers_of
+from sweeper.space import SYSTEM, Config, levers_of
 from sweeper.train import Probed, StepTime
 
 SIZES = model_sizes("builtin:quickstart")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sweeper.autotune import workload_of
-from sweeper.autotune.workload import probed_workload
+from sweeper.autotune.estimate.workload import probed_workload
 from sweeper.train import Probed
 from sweeper.train.feed import TrainingFeed
 

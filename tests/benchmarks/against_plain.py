@@ -212,10 +212,10 @@ def _our_blocks(
 ) -> Iterator[Block]:
     """A trial as a sweep runs it, which is evaluated after each block; its own figures."""
     from sweeper.data import gather_facts, prepared_folder
-    from sweeper.spec import load_space
+    from sweeper.space import load_space
     from sweeper.train import Job, memory
+    from sweeper.train.ranks.worker import RankWorker
     from sweeper.train.trainer import Trainer
-    from sweeper.train.worker import RankWorker
 
     if own_pages_kib is not None:
         memory._OWN_PAGES_BYTES = own_pages_kib * 1024

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.data import TokenizedData, prepare
-from sweeper.spec import Config
+from sweeper.space import Config
 
 SAME_LOSS = 0.01
 TARGETS = {"unpacked": 1.4, "packed": 1.5, "mixed": 2.5}
@@ -161,7 +161,7 @@ def config_of(arguments: argparse.Namespace, case: dict[str, Any], side: dict[st
 
 def sampled(arguments: argparse.Namespace) -> list[str]:
     """The first rows of each file, about as many of each, in files of their own."""
-    from sweeper.data.read import rows_of
+    from sweeper.data.read.read import rows_of
 
     each = -(-arguments.rows // len(arguments.data))
     files = []
@@ -178,7 +178,7 @@ def ours(
     config: Config, data: TokenizedData, arguments: argparse.Namespace, case: dict[str, Any]
 ) -> dict[str, Any]:
     from sweeper.train import Job
-    from sweeper.train.worker import RankWorker
+    from sweeper.train.ranks.worker import RankWorker
 
     worker = RankWorker(0, 1, arguments.threads, "cpu")
     worker.join("127.0.0.1", worker.listen("127.0.0.1"))
@@ -209,8 +209,8 @@ def trl(
     from trl import SFTConfig, SFTTrainer
 
     from sweeper.data import load_tokenizer
-    from sweeper.train.ds_config import deepspeed_config
     from sweeper.train.feed import TrainingFeed
+    from sweeper.train.parallel.ds_config import deepspeed_config
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
@@ -292,7 +292,7 @@ def real_tokens(trainer: Any, rows: int) -> list[int]:
 
 
 def model_folder(config: Config, arguments: argparse.Namespace) -> str:
-    from sweeper.train.model import _converted_gguf
+    from sweeper.train.model.store import _converted_gguf
 
     if not config.model_path.endswith(".gguf"):
         return config.model_path
@@ -328,7 +328,7 @@ def held_out_loss(model: Any, data: TokenizedData) -> float:
 
 
 def without_shared_memory_op() -> None:
-    from sweeper.train.worker import _without_shared_memory_op
+    from sweeper.train.ranks.worker import _without_shared_memory_op
 
     _without_shared_memory_op()
 

@@ -77,8 +77,9 @@ def _answer_requests() -> int:
 
     from sweeper.data import prepare
     from sweeper.quickstart import DATA_FILE
-    from sweeper.spec import Config
-    from sweeper.train import Job, worker
+    from sweeper.space import Config
+    from sweeper.train import Job
+    from sweeper.train.ranks import worker
 
     transformers.logging.set_verbosity_error()
     worker._append_output_to = lambda _: None

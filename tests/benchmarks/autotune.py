@@ -26,14 +26,14 @@ from memory_model import draw_peaks, summary
 
 from sweeper.autotune import Tuner, few_passes, predict, trained_rate
 from sweeper.autotune.candidates import Candidate
-from sweeper.autotune.workload import probed_workload
+from sweeper.autotune.estimate.workload import probed_workload
+from sweeper.commands.autotune import Bench
 from sweeper.data import gather_facts, prepared_folder, tokenized
-from sweeper.data.sizes import model_sizes
-from sweeper.drive.cluster import ray_for
-from sweeper.drive.tuning import Bench
+from sweeper.data.model.sizes import model_sizes
 from sweeper.errors import TrialOutOfMemoryError
 from sweeper.quickstart import DATA_FILE, MODEL_DIR
-from sweeper.spec import SYSTEM, Config, Levers, SweepFolder, load_space, with_levers
+from sweeper.ray_tune.cluster import ray_for
+from sweeper.space import SYSTEM, Config, Levers, SweepFolder, load_space, with_levers
 from sweeper.train import Probed
 
 MOST_PROBES, LEAST_SHARE = 4, 0.95

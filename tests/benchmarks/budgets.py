@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sweeper.drive import open_sweep, run_sweep
+from sweeper.commands import open_sweep, run_sweep
 from sweeper.search import TrialState
 
 QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"

@@ -3,7 +3,7 @@
     python tests/benchmarks/fuzz_space_files.py                     # the kept files and 2,000 generated ones
     python tests/benchmarks/fuzz_space_files.py --generated 20000 --seed 7
 
-The kept files are those of tests/spec/corpus and space_corpus.py; the generated ones are good files broken
+The kept files are those of tests/space/corpus and space_corpus.py; the generated ones are good files broken
 at random, the same for the same seed. A generated file that is still valid must be accepted by ``validate``
 and is not run. A few kept files also go through a process of their own. Prints the counts and the slowest
 command; names every file that breaks the claim, keeps it in --keep, and exits with 1 when there is one.

@@ -23,7 +23,7 @@ from typing import Any
 
 from sweeper.data import prepare
 from sweeper.quickstart import DATA_FILE
-from sweeper.spec import Config
+from sweeper.space import Config
 from sweeper.train import STARTUP, Job
 
 
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--zero-stage", type=int, nargs="+", default=[0, 2, 3])
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     arguments = parser.parse_args()
-    from sweeper.train.worker import RankWorker
+    from sweeper.train.ranks.worker import RankWorker
 
     worker = RankWorker(0, 1, os.cpu_count() or 1, "cpu")
     worker.join("127.0.0.1", worker.listen("127.0.0.1"))

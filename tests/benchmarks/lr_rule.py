@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.spec import rules
+from sweeper.space.config import rules
 
 LIMIT = 15e-4
 FEWEST_RATES = 3

@@ -31,11 +31,11 @@ import numpy as np
 import yaml
 from models import write_model, write_rows
 
-from sweeper.autotune.memory import Calibration, Memory, Pass, Workload, calibrated, predict
-from sweeper.autotune.workload import different_lengths
+from sweeper.autotune.estimate.memory_model import Calibration, Memory, Pass, Workload, calibrated, predict
+from sweeper.autotune.estimate.workload import different_lengths
 from sweeper.data import TokenizedSplit, gather_facts, prepared_folder, tokenized
-from sweeper.data.sizes import model_sizes
-from sweeper.spec import Config, ModelSizes, load_space
+from sweeper.data.model.sizes import model_sizes
+from sweeper.space import Config, ModelSizes, load_space
 
 UNCALIBRATED, CALIBRATED = 0.15, 0.12
 STEPS, ACCUMULATION, PROCESS_LIMIT_S = 2, 2, 900
@@ -255,7 +255,7 @@ def _run_rank(folder: str, rank: int) -> None:
     """One rank of one trial, in a process of its own: writes its peak over the idle process, GiB."""
     from sweeper.train.engine import Job
     from sweeper.train.memory import held_memory_gib, peak_memory_gib, reset_peak_memory
-    from sweeper.train.worker import RankWorker
+    from sweeper.train.ranks.worker import RankWorker
 
     here = Path(folder)
     config = Config.model_validate_json((here / "config.json").read_text())

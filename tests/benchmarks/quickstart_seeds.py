@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sweeper.drive import run_sweep
+from sweeper.commands import run_sweep
 from sweeper.recommend import default_record, improvement
 
 QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"

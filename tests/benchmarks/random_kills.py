@@ -23,12 +23,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sweeper.drive import open_sweep
+from sweeper.commands import open_sweep
 from sweeper.quickstart import DATA_FILE
 from sweeper.search import TrialRecord
-from sweeper.spec import SweepFolder
+from sweeper.space import SweepFolder
 from sweeper.track import read_trials, tracking_uri
-from sweeper.train.processes import is_running, marked
+from sweeper.train.ranks.processes import is_running, marked
 
 TRIALS, ROWS, EVALUATIONS = 4, 240, 4
 GONE_WITHIN_S = 15.0

@@ -12,7 +12,7 @@ from data_helpers import mark, save_tokenizer
 from typer.testing import CliRunner
 
 from sweeper.cli.app import app
-from sweeper.spec import Config
+from sweeper.space import Config
 
 CHATML = (
     "{% for message in messages %}"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sweeper.data import TokenizedSplit, batch_plan, collate, sequences
 from sweeper.data.batches import NO_LOSS
-from sweeper.data.tokens import TokenRow
+from sweeper.data.render.tokens import TokenRow
 from sweeper.errors import DataError
 
 LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=80)

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.data import prepare
-from sweeper.data.examples import Examples, load_examples
-from sweeper.data.messages import LONGEST_TEXT
-from sweeper.data.read import rows_of
+from sweeper.data.read.examples import Examples, load_examples
+from sweeper.data.read.messages import LONGEST_TEXT
+from sweeper.data.read.read import rows_of
 from sweeper.errors import DataError
-from sweeper.spec import Settings
+from sweeper.space import Settings
 
 GOOD = [json.dumps({"question": f"{n} + 1?", "answer": str(n + 1)}) for n in range(40)]
 
@@ -297,8 +297,8 @@ def test_what_broken_rows_hold_can_be_written_and_printed(chat_model, make_confi
 _READ = """
 import resource, sys, time
 from sweeper.data.problems import Problems
-from sweeper.data.files import sources_of
-from sweeper.data.read import read_rows
+from sweeper.data.read.files import sources_of
+from sweeper.data.read.read import read_rows
 problems = Problems()
 ((source,),) = sources_of([sys.argv[1]], problems)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -13,7 +13,7 @@ import pytest
 
 from sweeper.data import gather_facts, model_folder, prepare
 from sweeper.data.facts import count_cpus, count_gpus
-from sweeper.data.gguf_header import GgufFormatError, read_gguf_header
+from sweeper.data.model.gguf_header import GgufFormatError, read_gguf_header
 from sweeper.errors import DataError, ModelError
 
 ROWS = [{"question": f"How much is {n} + 1?", "answer": f"It is {n + 1}."} for n in range(40)]

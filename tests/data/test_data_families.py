@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.data import load_tokenizer
-from sweeper.data.formats import Example, conversations
-from sweeper.data.light_tokenizer import light_tokenizer
-from sweeper.data.messages import Message
 from sweeper.data.problems import Problems
-from sweeper.data.read import Row
-from sweeper.data.tokens import encode, tokenize
-from sweeper.data.tools import Renderer
+from sweeper.data.read.formats import Example, conversations
+from sweeper.data.read.messages import Message
+from sweeper.data.read.read import Row
+from sweeper.data.render.light_tokenizer import light_tokenizer
+from sweeper.data.render.tokens import encode, tokenize
+from sweeper.data.render.tools import Renderer
 
 DOCS = Path(__file__).parents[2] / "docs" / "chat_templates.md"
 TALK = (("user", "1+1?"), ("assistant", "2"), ("user", "1+2?"), ("assistant", "3"))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sweeper.data.formats import Example, conversations
 from sweeper.data.problems import Problems
-from sweeper.data.read import Row, rows_of
+from sweeper.data.read.formats import Example, conversations
+from sweeper.data.read.read import Row, rows_of
 
 EXAMPLES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     "alpaca": (

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.data import load_tokenizer
-from sweeper.data.chat_template import ChatTemplate
-from sweeper.data.formats import Example
-from sweeper.data.messages import Message
 from sweeper.data.problems import Problems
-from sweeper.data.render import Rendered, render_conversation
-from sweeper.data.tokens import TokenRow, tokenize
+from sweeper.data.read.formats import Example
+from sweeper.data.read.messages import Message
+from sweeper.data.render.chat_template import ChatTemplate
+from sweeper.data.render.render import Rendered, render_conversation
+from sweeper.data.render.tokens import TokenRow, tokenize
 
 TURNS = st.lists(
     st.tuples(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sweeper.data import TokenizedData, load_tokenizer, prepare
-from sweeper.data.examples import load_examples
+from sweeper.data.read.examples import load_examples
 from sweeper.errors import DataError, ModelError
 
 ROWS = [{"question": f"How much is {n} + 1?", "answer": f"It is {n + 1}."} for n in range(40)]

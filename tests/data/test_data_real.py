@@ -9,8 +9,8 @@ import pytest
 from data_helpers import WITH_DEFAULT
 
 from sweeper.data import TokenizedData, load_tokenizer, prepare
-from sweeper.data.examples import load_examples
-from sweeper.data.read import rows_of
+from sweeper.data.read.examples import load_examples
+from sweeper.data.read.read import rows_of
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from sweeper.data import gather_facts, load_tokenizer, prepare, sample_lengths
-from sweeper.data.examples import load_examples
-from sweeper.data.light_tokenizer import light_tokenizer
 from sweeper.data.problems import Problems
-from sweeper.data.tokens import tokenize
+from sweeper.data.read.examples import load_examples
+from sweeper.data.render.light_tokenizer import light_tokenizer
+from sweeper.data.render.tokens import tokenize
 
 
 def rows(count: int) -> list[dict[str, str]]:

@@ -12,9 +12,9 @@ import pytest
 import torch
 import transformers as hf
 
-from sweeper.autotune.memory import trainable_parameters
-from sweeper.data.sizes import model_sizes
-from sweeper.spec import Config, ModelSizes
+from sweeper.autotune.estimate.memory_model import trainable_parameters
+from sweeper.data.model.sizes import model_sizes
+from sweeper.space import Config, ModelSizes
 
 LLAMA = {
     "vocab_size": 96, "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3,

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.data import gather_facts, load_tokenizer, prepare
-from sweeper.data.examples import _times, load_examples
 from sweeper.data.fingerprint import prepared_fingerprint
-from sweeper.data.formats import Example
-from sweeper.data.read import rows_of
+from sweeper.data.read.examples import _times, load_examples
+from sweeper.data.read.formats import Example
+from sweeper.data.read.read import rows_of
 from sweeper.errors import DataError
-from sweeper.spec import DataSource
+from sweeper.space import DataSource
 
 LETTERS = "abc"
 
@@ -160,9 +160,9 @@ def test_folders_below_without_training_rows_are_no_data(tmp_path):
 
 
 def test_an_id_goes_through_the_same_function(own_datasets_cache, tmp_path, monkeypatch):
-    from sweeper.data.files import Source
     from sweeper.data.problems import Problems
-    from sweeper.data.tables import dataset_rows
+    from sweeper.data.read.files import Source
+    from sweeper.data.read.tables import dataset_rows
 
     folder = tmp_path / "owner" / "set"
     folder.mkdir(parents=True)

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.data import gather_facts, load_tokenizer, prepare
-from sweeper.data.chat_template import ChatTemplate
-from sweeper.data.formats import Example
-from sweeper.data.messages import Message
-from sweeper.data.render import render_conversation
-from sweeper.data.templates import AUTO, TEMPLATES
-from sweeper.data.tokenizer import unknown_markers
+from sweeper.data.read.formats import Example
+from sweeper.data.read.messages import Message
+from sweeper.data.render.chat_template import ChatTemplate
+from sweeper.data.render.render import render_conversation
+from sweeper.data.render.templates import AUTO, TEMPLATES
+from sweeper.data.render.tokenizer import unknown_markers
 from sweeper.errors import ModelError
-from sweeper.spec import TemplateName
+from sweeper.space import TemplateName
 
 ROWS = [{"question": f"How much is {n} + 1?", "answer": f"It is {n + 1}."} for n in range(20)]
 TALK = (

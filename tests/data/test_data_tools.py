@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.data import load_tokenizer
-from sweeper.data.formats import Example, conversations
 from sweeper.data.problems import Problems
-from sweeper.data.read import Row
-from sweeper.data.render import Rendered, TemplateProblem
-from sweeper.data.tools import Renderer
+from sweeper.data.read.formats import Example, conversations
+from sweeper.data.read.read import Row
+from sweeper.data.render.render import Rendered, TemplateProblem
+from sweeper.data.render.tools import Renderer
 
 NATIVE = (
     "{% if tools %}{{ '<|im_start|>system\n# Tools\n' }}"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from recommend_helpers import make_space
 
-from sweeper.spec import Space
+from sweeper.space import Space
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.search import Evaluation, TrialRecord, TrialState
-from sweeper.spec import Facts, Settings, Space, load_space
+from sweeper.space import Facts, Settings, Space, load_space
 
 SPACE = """\
 name: demo

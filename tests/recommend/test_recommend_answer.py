@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from sweeper.errors import SweeperError, SweepFolderError, UserError
 from sweeper.recommend import SweepFolder, export, write_answer
 from sweeper.search import Evaluation, Ledger, TrialRecord, TrialState
-from sweeper.spec import Space, load_space, require_closed
+from sweeper.space import Space, load_space, require_closed
 
 VERSIONS = {"torch": "2.13.0"}
 FINGERPRINTS = {"data": "abc", "model": "def"}

@@ -29,7 +29,7 @@ from sweeper.recommend import (
     write_results,
 )
 from sweeper.search import Evaluation, TrialRecord, TrialState
-from sweeper.spec import Space
+from sweeper.space import Space
 from sweeper.train import Moved
 from sweeper.train.moved import MovedFile
 

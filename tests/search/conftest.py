@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from search_support import MIXED, gather
 
-from sweeper.spec import Space, load_space
+from sweeper.space import Space, load_space
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sweeper.search import Evaluation, Ledger, TrialRecord, TrialState
-from sweeper.spec import Facts, Settings
+from sweeper.space import Facts, Settings
 
 FACTS = Facts(train_rows=2000, eval_rows=100, accelerator="cpu", devices=1, cpus=2)
 

@@ -212,7 +212,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from search_support import evaluation, gather
 from sweeper.search import Ledger
-from sweeper.spec import load_space
+from sweeper.space import load_space
 space = load_space(Path(sys.argv[3]), gather=gather)
 ledger = Ledger.create(sys.argv[2], space)
 record = ledger.ask()

@@ -14,7 +14,7 @@ from sweeper.search import Evaluation, Ledger, TrialRecord, TrialState, check_sa
 from sweeper.search import samplers as samplers_module
 from sweeper.search.grid import configuration_key, configurations
 from sweeper.search.samplers import is_diverged, propose, startup_trials
-from sweeper.spec import Space
+from sweeper.space import Space
 
 
 def loss_of(values: dict) -> float:

@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from sweeper.errors import LedgerAwayError, SpaceFileError, SweepFolderError
 from sweeper.search import Ledger, TrialState, check_storage, database, is_committing, patience
-from sweeper.spec import dump_config
+from sweeper.space import dump_config
 
 ADDRESS = "postgresql://me:s%40cretive@db/x"
 

@@ -12,7 +12,7 @@ from board_files import event_curves, event_texts, wandb_curves, wandb_runs
 from waiting import HANGS_AFTER_S
 
 from sweeper.errors import MissingDependencyError
-from sweeper.spec import Facts, SweepFolder, load_space
+from sweeper.space import Facts, SweepFolder, load_space
 from sweeper.track import BoardWriter, MetricPoint, boards_of, check_boards
 
 FACTS = Facts(train_rows=2000, eval_rows=100, accelerator="cpu", devices=1, cpus=2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.spec import Facts, Space, load_space
+from sweeper.space import Facts, Space, load_space
 from sweeper.track import run_name
 
 FACTS = Facts(train_rows=2000, eval_rows=100, accelerator="cpu", devices=1, cpus=2)

@@ -19,7 +19,7 @@ from waiting import HANGS_AFTER_S
 
 from sweeper.track import Tracker, read_trials, training_points
 from sweeper.track.outage import Verdict, judge
-from sweeper.track.recorder import POINTS_TAG, Recorder
+from sweeper.track.run_writer import POINTS_TAG, Recorder
 from sweeper.track.store import open_store
 
 Fault = Callable[[int, str, Callable[[], Any]], Any]

@@ -226,7 +226,7 @@ def test_a_loss_that_is_not_a_number_is_recorded_as_such(uri: str, tmp_path: Pat
 
 
 def test_log_ranges_get_a_logarithm_beside_their_value(tmp_path: Path) -> None:
-    from sweeper.spec import Facts, load_space
+    from sweeper.space import Facts, load_space
 
     file = tmp_path / "s.yaml"
     file.write_text(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.errors import UserError
-from sweeper.spec import Settings, Tracking
+from sweeper.space import Settings, Tracking
 from sweeper.track import masked, tracking_uri
 from sweeper.track.store import _folder_name
 from sweeper.track.uri import Redactor, artifact_root

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sweeper.data import prepare
-from sweeper.spec import Config, Evaluation
+from sweeper.space import Config, Evaluation
 from sweeper.train import Job, Prepared, Progress
 
 if TYPE_CHECKING:
-    from sweeper.train.group import WorkerGroup
+    from sweeper.train.ranks.group import WorkerGroup
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def job_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Job]:
 @pytest.fixture(scope="session")
 def rank(tmp_path_factory: pytest.TempPathFactory):
     """One warm rank: the process of the tests itself, without the redirection of its output."""
-    from sweeper.train import worker
+    from sweeper.train.ranks import worker
 
     patch = pytest.MonkeyPatch()
     patch.setattr(worker, "_append_output_to", lambda _: None)
@@ -132,7 +132,7 @@ def run_in() -> Callable[..., Run]:
 @pytest.fixture(scope="session")
 def group_of(ray_here: None) -> Iterator[Callable[[Config], WorkerGroup]]:
     """Ranks in processes of their own: the warm ones of the test before where they are as many."""
-    from sweeper.train.group import WorkerGroup
+    from sweeper.train.ranks.group import WorkerGroup
 
     groups: dict[int, WorkerGroup] = {}
 

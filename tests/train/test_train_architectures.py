@@ -14,7 +14,7 @@ from tiny_models import tiny_config, tiny_model
 
 from sweeper.data import model_folder, tokenized
 from sweeper.errors import ModelError
-from sweeper.train.optimizer import adamw, is_decayed
+from sweeper.train.parallel.optimizer import adamw, is_decayed
 
 CLOSE = 2e-5
 """Nats per token."""

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sweeper.data import TokenizedSplit
-from sweeper.data.tokens import TokenRow
-from sweeper.train.attention import ROW_WISE, implementation_for, layout_of
-from sweeper.train.loss import completion_logits, device_batch
+from sweeper.data.render.tokens import TokenRow
+from sweeper.train.model.attention import ROW_WISE, implementation_for, layout_of
+from sweeper.train.model.loss import completion_logits, device_batch
 
 WINDOW = 8
 MODELS = {

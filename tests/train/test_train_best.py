@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sweeper.errors import CheckpointError
-from sweeper.spec import Checkpoints, Objective
+from sweeper.space import Checkpoints, Objective
 from sweeper.train import Keeper
 from sweeper.train.best import BestEvaluation, BestSoFar
 

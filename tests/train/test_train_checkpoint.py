@@ -11,7 +11,7 @@ import torch
 
 from sweeper.errors import TrialFailedError, UserError
 from sweeper.train.checkpoint import SafeCheckpoints
-from sweeper.train.group import WorkerGroup
+from sweeper.train.ranks.group import WorkerGroup
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "zero 0": {"zero_stage": 0},

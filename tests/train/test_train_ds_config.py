@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.train.ds_config import deepspeed_config
+from sweeper.train.parallel.ds_config import deepspeed_config
 
 
 def test_the_batch_arithmetic_is_deepspeeds_own(quick_config):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from sweeper.errors import TrialFailedError, UserError
-from sweeper.spec import Evaluation
-from sweeper.train.generation import last_turn, share
-from sweeper.train.scores import exact_match
+from sweeper.space import Evaluation
+from sweeper.train.generate.generation import last_turn, share
+from sweeper.train.generate.scores import exact_match
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sweeper.spec import Resources
-from sweeper.train.group import WorkerGroup
+from sweeper.space import Resources
+from sweeper.train.ranks.group import WorkerGroup
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from sweeper.errors import TrialDivergedError, TrialFailedError, UserError
-from sweeper.spec import Evaluation
-from sweeper.train.group import WorkerGroup
+from sweeper.space import Evaluation
+from sweeper.train.ranks.group import WorkerGroup
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -72,7 +72,7 @@ def test_a_metric_that_fails_in_a_rank_arrives_as_something_to_mend(pair, simple
 def test_ranks_of_one_machine_listen_to_nobody_else():
     program = """
 import psutil
-from sweeper.train.worker import RankWorker
+from sweeper.train.ranks.worker import RankWorker
 rank = RankWorker(0, 1, 1, "cpu")
 rank.join("127.0.0.1", rank.listen("127.0.0.1"))
 found = psutil.Process().net_connections("inet")

@@ -32,7 +32,7 @@ def test_a_worker_that_grew_says_so(rank, run, quick_config, monkeypatch):
     config = quick_config()
     run(config)
     assert not rank.worn()
-    monkeypatch.setattr("sweeper.train.worker.held_memory_gib", lambda: rank._after_first_gib + 2)
+    monkeypatch.setattr("sweeper.train.ranks.worker.held_memory_gib", lambda: rank._after_first_gib + 2)
     assert rank.worn()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.train.probe import LEAST_STEPS, MOST_STEPS
+from sweeper.train.ranks.probe import LEAST_STEPS, MOST_STEPS
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.spec import Checkpoints
+from sweeper.space import Checkpoints
 from sweeper.train import Job, Keeper, Progress, discard, newest_checkpoint
 
 

@@ -9,9 +9,9 @@ import torch
 from tiny_models import tiny_config, tiny_model
 
 from sweeper.errors import ModelError
-from sweeper.train import row_check
-from sweeper.train.attention import ROW_WISE, ROW_WISE_AS_ASKED
-from sweeper.train.row_check import check_rows
+from sweeper.train.model.attention import ROW_WISE, ROW_WISE_AS_ASKED
+from sweeper.train.model.row_check import check_rows
+from sweeper.train.model.store import row_check
 
 VOCABULARY = 96
 LONG = 8192
@@ -141,7 +141,7 @@ def test_coarse_rounding_hides_nothing(monkeypatch, kind, attention, copied):
     ("changes", "where"), [({"packing": True}, "training.packing"), ({"pp": 2}, "parallel.pp")]
 )
 def test_what_needs_rows_one_after_another_is_refused_where_they_are_padded(quick_config, changes, where):
-    from sweeper.train.model import _require_no_flat_rows
+    from sweeper.train.model.store import _require_no_flat_rows
 
     with pytest.raises(ModelError, match=rf"{where}.*Lfm2ForCausalLM.*one after another they deviate by"):
         _require_no_flat_rows(quick_config(**changes), check("lfm2"))

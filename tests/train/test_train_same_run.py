@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from pydantic import create_model
 
-from sweeper.data import fingerprint, prepare, tokens
+from sweeper.data import fingerprint, prepare
+from sweeper.data.render.render import tokens
 from sweeper.errors import UserError
-from sweeper.spec import Training
+from sweeper.space import Training
 from sweeper.train.checkpoint import run_hash
 
 ROWS = "f" * 32

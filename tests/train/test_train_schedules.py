@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.spec import Scheduler
+from sweeper.space import Scheduler
 from sweeper.train import lr_multiplier, warmup_steps
 
 SCHEDULERS = get_args(Scheduler)

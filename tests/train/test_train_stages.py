@@ -9,9 +9,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sweeper.errors import ModelError
-from sweeper.spec import STAGED
-from sweeper.train.attention import ROW_WISE
-from sweeper.train.stages import stage_layers
+from sweeper.space import STAGED
+from sweeper.train.model.attention import ROW_WISE
+from sweeper.train.parallel.stages import stage_layers
 
 SIZES = {
     "vocab_size": 64,

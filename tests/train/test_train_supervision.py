@@ -16,9 +16,9 @@ import pytest
 from waiting import HANGS_AFTER_S
 
 from sweeper.errors import CheckpointError, TrialLostError, TrialOutOfMemoryError
-from sweeper.train import group as group_module
 from sweeper.train import reap
-from sweeper.train.failures import (
+from sweeper.train.ranks import group as group_module
+from sweeper.train.ranks.failures import (
     Failure,
     is_out_of_memory,
     last_lines,
@@ -26,8 +26,8 @@ from sweeper.train.failures import (
     most_telling,
     ran_out_of_memory,
 )
-from sweeper.train.group import WorkerGroup
-from sweeper.train.processes import is_running
+from sweeper.train.ranks.group import WorkerGroup
+from sweeper.train.ranks.processes import is_running
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -197,7 +197,7 @@ def test_a_pause_comes_after_the_same_step_on_all_ranks_and_nothing_is_lost(
 
 
 def test_the_processes_of_a_driver_that_is_gone_are_found_and_ended(tmp_path):
-    mark = "from pathlib import Path; from sweeper.train.processes import leave_mark; import sys, time;"
+    mark = "from pathlib import Path; from sweeper.train.ranks.processes import leave_mark; import sys, time;"
     program = f"{mark} leave_mark(Path(sys.argv[1])); print(flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE) as process:
         process.stdout.readline()

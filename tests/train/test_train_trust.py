@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from sweeper.data import TokenizedData, gather_facts, prepare
 from sweeper.errors import DataError, ModelError, UserError
-from sweeper.spec import TRUSTED, Settings
-from sweeper.train.model import ModelStore
+from sweeper.space import TRUSTED, Settings
+from sweeper.train.model.store import ModelStore
 
 QUICKSTART = Path(__file__).parents[2] / "sweeper" / "quickstart" / "model"
 

@@ -10,7 +10,7 @@ from sweeper.errors import MissingDependencyError, Problem
 from sweeper.track.boards.writer import Board, BoardWriter
 
 if TYPE_CHECKING:
-    from sweeper.spec import Space, SweepFolder
+    from sweeper.space import Space, SweepFolder
 
 __all__ = ["boards_of", "check_boards"]
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeper.spec import write_whole
+from sweeper.space import write_whole
 from sweeper.track.points import MetricPoint
-from sweeper.track.recorder import INTERRUPTED, Points
+from sweeper.track.run_writer import INTERRUPTED, Points
 
 __all__ = ["Board", "BoardTrial", "BoardWriter"]
 

@@ -1,0 +1,131 @@
+"""The passes of a configuration that need most memory, from the lengths of the rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from sweeper.autotune.estimate.memory_model import Pass, Workload
+from sweeper.data import LengthSample, TokenizedData, arrange, batch_plan, best_fit, sequences
+from sweeper.space import Config
+from sweeper.train import Probed
+
+__all__ = [
+    "PassLengths",
+    "different_lengths",
+    "pass_lengths",
+    "probed_workload",
+    "sampled_workload",
+    "workload_of",
+]
+
+Counts = np.ndarray[Any, Any]
+PassLengths = tuple[Counts, Counts]
+"""Two int64 [optimizer steps, passes, dp]: tokens of each forward pass, and those with loss."""
+
+_NOTHING = Pass(tokens=0, completion_tokens=0)
+_SAMPLED_STEPS = 64
+_MOST_STEPS = 2_000
+"""Of a longer run the first steps are looked at: their rows are drawn at random."""
+
+
+def pass_lengths(config: Config, data: TokenizedData) -> PassLengths:
+    """As the trainer deals the rows out, without padding between them."""
+    training, split = config.training, data.train
+    rows = sequences(split, packing=training.packing, max_seq_len=training.max_seq_len)
+    tokens = np.array([split.lengths[one].sum() for one in rows], dtype=np.int64)
+    completions = np.array([split.completion_tokens[one].sum() for one in rows], dtype=np.int64)
+    most = _MOST_STEPS * training.global_batch_size / len(rows)
+    plan = batch_plan(
+        sequences=len(rows),
+        epochs=min(training.epochs, most),
+        per_device_batch_size=training.per_device_batch_size,
+        accumulation=training.gradient_accumulation_steps,
+        dp=config.parallel.dp,
+        seed=training.seed,
+    )
+    dealt = arrange(plan, tokens, alike=False)
+    return tokens[dealt].sum(axis=3), completions[dealt].sum(axis=3)
+
+
+def workload_of(config: Config, data: TokenizedData, lengths: PassLengths | None = None) -> Workload:
+    """``lengths`` are the configuration's ``pass_lengths``, where they are known already.
+
+    Raises DataError where the rows do not fill one global batch.
+    """
+    lengths = pass_lengths(config, data) if lengths is None else lengths
+    groups = best_fit(data.eval.lengths, max(config.training.max_seq_len, int(data.eval.lengths.max())))
+    held_out = [int(data.eval.lengths[rows].sum()) for rows in groups]
+    largest = Pass(
+        tokens=max(held_out),
+        completion_tokens=max(int(data.eval.completion_tokens[rows].sum()) for rows in groups),
+    )
+    return _workload(lengths, largest, held_out, _row_lengths(data, lengths))
+
+
+def sampled_workload(config: Config, sample: LengthSample) -> Workload:
+    """An estimate from a few rows, before anything is tokenized: steps of rows drawn from the sample.
+
+    Packed passes are taken for full.
+    """
+    training, dp = config.training, config.parallel.dp
+    shape = (training.gradient_accumulation_steps, dp, training.per_device_batch_size)
+    mean, share = sample.max_seq_len, float(sample.completion_tokens.sum() / sample.lengths.sum())
+    held_out = min(sample.max_seq_len, max(1, round(sample.eval_tokens)))
+    of_evaluation = Pass(tokens=held_out, completion_tokens=round(held_out * share))
+    if training.packing:
+        full = Pass(tokens=mean * shape[2], completion_tokens=round(mean * shape[2] * share))
+        return Workload(first=full, later=full if shape[0] > 1 else None, held_out=of_evaluation)
+    rows = math.prod(shape)
+    drawn = np.random.RandomState(0).randint(len(sample.lengths), size=(_SAMPLED_STEPS, rows))
+    dealt = arrange(drawn.reshape(_SAMPLED_STEPS, *shape), sample.lengths, alike=False)
+    tokens, completions = sample.lengths[dealt].sum(axis=3), sample.completion_tokens[dealt].sum(axis=3)
+    return _workload((tokens, completions), of_evaluation, [held_out], len(np.unique(sample.lengths)))
+
+
+def probed_workload(probed: Probed, data: TokenizedData) -> Workload:
+    """That of the steps of a probe."""
+    counts = np.array(probed.passes, dtype=np.int64)
+    lengths = counts[..., :1], counts[..., 1:]
+    tokens, completions = probed.held_out
+    held_out = Pass(tokens=tokens, completion_tokens=completions)
+    return _workload(lengths, held_out, [tokens], _row_lengths(data, lengths))
+
+
+def different_lengths(trained: Iterable[int], held_out: Iterable[int]) -> float:
+    """See Workload.pass_lengths."""
+    lengths = set(trained)
+    return len(lengths) + len(set(held_out) - lengths) / 3
+
+
+def _workload(
+    lengths: PassLengths, held_out: Pass, held_out_lengths: Iterable[int], row_lengths: float
+) -> Workload:
+    tokens, completions = lengths
+    return Workload(
+        first=_largest(tokens[:, :1], completions[:, :1]),
+        later=_largest(tokens[:, 1:], completions[:, 1:]) if tokens.shape[1] > 1 else None,
+        held_out=held_out,
+        pass_lengths=different_lengths(tokens[..., 0].flat, held_out_lengths),
+        row_lengths=row_lengths,
+    )
+
+
+def _row_lengths(data: TokenizedData, passes: PassLengths) -> float:
+    """See Workload.row_lengths; of as many rows, drawn at random, as one rank's passes have tokens for."""
+    each, counts = np.unique(data.train.lengths, return_counts=True)
+    rows = passes[0][..., 0].sum() / data.train.lengths.mean()
+    seen = 1 - (1 - counts / counts.sum()) ** rows
+    trained = dict(zip(each.tolist(), seen.tolist(), strict=True))
+    only_held_out = sum(1.0 - trained.get(one, 0.0) for one in set(data.eval.lengths.tolist()))
+    return float(seen.sum() + only_held_out / 3)
+
+
+def _largest(tokens: Counts, completions: Counts) -> Pass:
+    """The most of either, which need not come from the same pass: they nearly do."""
+    if not tokens.size:
+        return _NOTHING
+    return Pass(tokens=int(tokens.max()), completion_tokens=int(completions.max()))

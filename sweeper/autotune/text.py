@@ -1,0 +1,103 @@
+"""Tunings and memory for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from sweeper.autotune.estimate.memory_model import predict
+from sweeper.autotune.estimate.workload import sampled_workload
+from sweeper.autotune.lookup import known_tunings, shapes_of, tuned
+from sweeper.autotune.tuning import ProbeRecord, Tuning
+from sweeper.data import LengthSample
+from sweeper.space import GROUPS, Space, split_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["batch_arithmetic", "system_rows", "tuning_tables"]
+
+_MOST_LINES = 8
+
+
+def tuning_tables(space: Space, tunings: tuple[Tuning, ...]) -> Iterator[RenderableType]:
+    """The probes of each shape, what to write into the file, and how each trial's global batch is made."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for config, tuning in zip(shapes_of(space), tunings, strict=True):
+        title = f"dp {config.parallel.dp}" if len(tunings) > 1 else None
+        table = Table(
+            "micro-batch", "ZeRO", "recompute", "offload", "tokens/s", "spread", "peak GiB", "predicted",
+            title=title, title_justify="left",
+        )  # fmt: skip
+        for one in tuning.probes:
+            table.add_row(*_cells(one), style="bold" if one.levers == tuning.levers else "")
+        yield table
+        yield Text("\n".join(_to_write(tuning)))
+    yield Text("\n".join(batch_arithmetic(space, tunings)))
+
+
+def batch_arithmetic(space: Space, tunings: tuple[Tuning, ...]) -> list[str]:
+    """One line for each global batch that trials have: asked, and how it is computed."""
+    of_dp = {json.loads(one.shape)["parallel"]["dp"]: one for one in tunings}
+    lines = []
+    for values in space.combinations(GROUPS[2]):
+        config = space.close(values)
+        tuning = of_dp.get(config.parallel.dp)
+        rows, passes = config.training.per_device_batch_size, config.training.gradient_accumulation_steps
+        if tuning is not None:
+            rows, passes = split_of(config, tuning.levers.per_device_batch_size)
+        lines.append(
+            f"global batch {config.training.global_batch_size} = micro-batch {rows} "
+            f"x accumulation {passes} x dp {config.parallel.dp}"
+        )
+    each = list(dict.fromkeys(lines))
+    more = len(each) - _MOST_LINES
+    return each[:_MOST_LINES] + ([f"... and {more} more"] if more > 0 else [])
+
+
+def system_rows(space: Space, sample: LengthSample | None) -> list[tuple[str, str]]:
+    """What ``validate`` says of memory and of how global batches are made, as labels and values."""
+    tunings = known_tunings(space) if space.measured else ()
+    rows = [("memory", _memory(space, sample, tunings))]
+    if not space.measured:
+        return rows
+    known = "as measured before" if tunings else "until it is measured: `run` does, before its first trial"
+    return [*rows, ("batches", "\n".join([*batch_arithmetic(space, tunings), f"({known})"]))]
+
+
+def _memory(space: Space, sample: LengthSample | None, tunings: tuple[Tuning, ...]) -> str:
+    sizes, config = space.facts.sizes, space.close(space.default_values())
+    if sizes is None or sample is None:
+        return "unknown before the model and the rows are at hand"
+    config = tuned(config, tunings, space.measured)
+    calibration = tunings[0].calibration if tunings else None
+    memory = predict(config, sizes, sampled_workload(config, sample), calibration)
+    return f"about {memory} (a rank of the default trial, over its idle process)"
+
+
+def _cells(one: ProbeRecord) -> tuple[str, ...]:
+    levers = one.levers
+    return (
+        str(levers.per_device_batch_size),
+        str(levers.zero_stage),
+        "yes" if levers.gradient_checkpointing else "no",
+        levers.offload,
+        "does not fit" if one.tokens_per_s is None else f"{one.tokens_per_s:,.0f}",
+        "" if one.tokens_per_s is None else f"{one.spread:.0%}",
+        "" if one.measured_gib is None else f"{one.measured_gib:.2f}",
+        "" if one.predicted_gib is None else f"{one.predicted_gib:.2f}",
+    )
+
+
+def _to_write(tuning: Tuning) -> list[str]:
+    levers = tuning.levers
+    return [
+        f"fastest: {tuning.speed.tokens_per_s:,.0f} real tokens/s; as a file says it:",
+        f"  training: {{per_device_batch_size: {levers.per_device_batch_size}, "
+        f"global_batch_size: {tuning.global_batch_size}}}",
+        f"  deepspeed: {{zero_stage: {levers.zero_stage}, offload: {levers.offload}, "
+        f"gradient_checkpointing: {str(levers.gradient_checkpointing).lower()}}}",
+    ]

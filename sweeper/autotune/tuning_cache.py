@@ -1,0 +1,105 @@
+"""Where tunings lie for the next sweep of the same shape: one JSON file a shape, in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from sweeper.autotune.tuning import Tuning
+from sweeper.data import model_fingerprint
+from sweeper.space import SYSTEM, Config, lasting_tree, write_whole
+
+__all__ = [
+    "apart_from_resources",
+    "cache_file",
+    "hardware_text",
+    "read_tuning",
+    "shape_text",
+    "write_tuning",
+]
+
+_VARIABLE = "SWEEPER_CACHE"
+_RESOURCES = {"cpus_per_rank", "gpus_per_rank", "memory_limit_gib"}
+
+
+def shape_text(config: Config, measured: frozenset[str]) -> str:
+    """Everything but the hardware and the rows that a tuning hangs on: model, sequence length, adapters or
+    none, precision, parallelism, and the system's fields that were fixed."""
+    training, memory = config.training, config.deepspeed
+    fixed = {
+        "training.per_device_batch_size": training.per_device_batch_size,
+        "training.packing": training.packing,
+        "deepspeed.zero_stage": memory.zero_stage,
+        "deepspeed.gradient_checkpointing": memory.gradient_checkpointing,
+        "deepspeed.offload": memory.offload,
+    }
+    assert fixed.keys() == SYSTEM
+    shape = {
+        "model": model_fingerprint(config.model_path),
+        "max_seq_len": training.max_seq_len,
+        "lora": bool(training.lora),
+        "precision": memory.precision,
+        "ds": memory.config,
+        "parallel": lasting_tree(config.parallel, "parallel"),
+        "cpus_per_rank": config.resources.cpus_per_rank,
+        "gpus_per_rank": config.resources.gpus_per_rank,
+        "memory_limit_gib": config.resources.memory_limit_gib,
+        "fixed": {path: value for path, value in fixed.items() if path not in measured},
+    }
+    return json.dumps(shape, sort_keys=True)
+
+
+def apart_from_resources(shape: str) -> dict[str, Any]:
+    """What ``shape_text`` says of the training itself, without what a rank has of the machine."""
+    return {name: value for name, value in json.loads(shape).items() if name not in _RESOURCES}
+
+
+def hardware_text() -> str:
+    """The devices of this machine, as a text to compare: GPUs, else processor, cores and memory."""
+    gpus = sorted(_after(file, "Model:") for file in Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    if gpus:
+        return ", ".join(gpus)
+    processor = _after(Path("/proc/cpuinfo"), "model name") or "CPU"
+    memory = _after(Path("/proc/meminfo"), "MemTotal:").split()
+    gib = round(int(memory[0]) / 2**20) if memory else 0
+    return f"{processor}, {os.cpu_count()} cores, {gib} GiB"
+
+
+def cache_file(shape: str) -> Path:
+    """``$SWEEPER_CACHE``, else ``sweeper`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    named = os.environ.get(_VARIABLE)
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(named) if named else home / "sweeper"
+    return root / "autotune" / f"{hashlib.sha256(shape.encode()).hexdigest()[:16]}.json"
+
+
+def read_tuning(shape: str) -> Tuning | None:
+    """None where there is none, or one of another version: it is measured again. A sweep's own ledger is read
+    more patiently, as what it has decided stays."""
+    try:
+        tree = json.loads(cache_file(shape).read_bytes())
+        found = Tuning.from_dict(tree)
+    except (OSError, ValueError):
+        return None
+    is_whole = json.loads(json.dumps(found.to_dict())) == tree
+    return found if is_whole and found.shape == shape else None
+
+
+def write_tuning(tuning: Tuning) -> Path:
+    """Returns the file."""
+    file = cache_file(tuning.shape)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(tuning.to_dict(), indent=2) + "\n")
+    return file
+
+
+def _after(file: Path, key: str) -> str:
+    """The rest of the line that begins with the key."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.removeprefix(key).strip(" \t:") for line in lines if line.startswith(key)), "")

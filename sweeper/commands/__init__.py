@@ -1,0 +1,28 @@
+"""Ray Tune drives: trials on warm workers, the ledger first, then the listeners.
+
+Importing this needs neither ray nor torch.
+"""
+
+from sweeper.commands.autotune import autotune_file
+from sweeper.commands.lr_range import LrRangeResult, find_lr_range
+from sweeper.commands.run import SweepResult, resume_sweep, run_sweep
+from sweeper.commands.sync import sync_sweep
+from sweeper.commands.train import TrainResult, train_config
+from sweeper.screen.screen import Verbosity
+from sweeper.sweep.stored import newest_sweep, open_sweep, sweep_state
+
+__all__ = [
+    "LrRangeResult",
+    "SweepResult",
+    "TrainResult",
+    "Verbosity",
+    "autotune_file",
+    "find_lr_range",
+    "newest_sweep",
+    "open_sweep",
+    "resume_sweep",
+    "run_sweep",
+    "sweep_state",
+    "sync_sweep",
+    "train_config",
+]

@@ -1,0 +1,221 @@
+"""One sweep from its space file to its answer: the order of events, top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeper.commands.lr_range import with_tested_range
+from sweeper.commands.more import More, keep_more, what_is_left
+from sweeper.commands.rows import require_same_rows
+from sweeper.data import gather_facts
+from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
+from sweeper.screen.interrupts import Interrupts
+from sweeper.screen.log_redirect import quiet
+from sweeper.screen.screen import Screen, Verbosity
+from sweeper.search import Ledger, TrialRecord, absolute_address, check_sampler, check_storage
+from sweeper.space import (
+    TRUSTED,
+    Space,
+    SweepFolder,
+    load_space,
+    mark_format,
+    require_hardware,
+    require_metrics,
+    require_open,
+    row_warnings,
+    secrets_of,
+)
+from sweeper.sweep.lock import locked, usable
+from sweeper.sweep.stored import store_space, study_url, this_driver
+from sweeper.track import check_boards, tracking_uri
+
+__all__ = ["SweepResult", "resume_sweep", "run_sweep"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """A finished sweep."""
+
+    space: Space
+    folder: SweepFolder
+    trials: tuple[TrialRecord, ...]
+    best: TrialRecord | None
+    """The trial with the best objective; none when no trial was completed."""
+    untrained: float | None
+    """The objective of the model before any training."""
+    ended: str
+    """Why no further trial was begun."""
+    warnings: tuple[str, ...]
+    """What went wrong beside the trials, such as MLflow being away."""
+
+
+def run_sweep(
+    space_file: Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: Path | None = None,
+    verbosity: Verbosity = Verbosity.NORMAL,
+) -> SweepResult:
+    """Run a new sweep; ``overrides`` are ``key=value`` as on the command line.
+
+    Raises:
+        UserError: the file, the model, the data or the folder need mending; nothing was started.
+        SweepInterruptedError: what was measured is in the ledger, and ``resume_sweep`` goes on.
+    """
+    began_s = time.monotonic()
+    space = load_space(space_file, overrides=overrides, gather=gather_facts)
+    require_open(space)
+    require_hardware(space)
+    check_sampler(space)
+    check_storage(space)
+    check_boards(space)
+    require_metrics(space)
+    folder = SweepFolder(out or space.sweep_dir)
+    tracking_uri(space.settings, folder.root)  # refused before there is a folder
+    with usable(folder):
+        _refuse_existing(folder)
+    storage = space.settings.search.storage
+    if space.range_test is not None:
+        _refuse_taken(storage, space)
+        space = with_tested_range(space, folder, verbosity)
+    # On a server first: where it does not answer, or knows the name already, nothing is left behind.
+    elsewhere = None if storage is None else _new_ledger(absolute_address(storage), space)
+    with usable(folder):
+        folder.root.mkdir(parents=True, exist_ok=True)
+    with (
+        locked(folder),
+        quiet(folder.driver_log, *secrets_of(space.settings).values(), verbosity=verbosity) as screen,
+    ):
+        store_space(space, folder)
+        ledger = elsewhere or _new_ledger(folder.study_url, space)
+        return _conduct(space, folder, ledger, screen, began_s)
+
+
+def resume_sweep(
+    root: Path,
+    *,
+    trials: int | None = None,
+    time_budget: str | None = None,
+    cost_budget: float | None = None,
+    verbosity: Verbosity = Verbosity.NORMAL,
+) -> SweepResult:
+    """Go on with a sweep that ended, whether it was interrupted or is to get more than it was begun with.
+
+    Finished trials stay as they are, unfinished ones go on; what comes after them is what one uninterrupted
+    sweep of that many trials would have asked, as far as the sampler knows no total (docs/decisions/0023).
+
+    Args:
+        trials: from now on, those before included; as the others, it is kept in the folder.
+        time_budget: of all drivers together, such as ``4h``.
+        cost_budget: of all drivers together.
+
+    Raises:
+        UserError: there is no sweep in the folder, another driver is at work on it, it is one of a newer
+            version, its data comes out otherwise than when it began, or it has had already what it is to get.
+    """
+    began_s, more = time.monotonic(), More(trials=trials, time_budget=time_budget, cost_budget=cost_budget)
+    folder = SweepFolder(root)
+    space = more.of(folder)
+    require_metrics(space)
+    check_boards(space)
+    with locked(folder):
+        url = study_url(space, folder)
+        is_there = Ledger.exists(url, space)
+        ledger = _identified((Ledger.open if is_there else Ledger.create)(url, space))
+        secrets = secrets_of(space.settings).values()
+        with quiet(folder.driver_log, *secrets, verbosity=verbosity) as screen:
+            require_same_rows(space, ledger, folder, screen.say)
+            keep_more(space, ledger, folder, more)
+            mark_format(folder)
+            for line in what_is_left(space, ledger):
+                screen.say(line)
+            return _conduct(space, folder, ledger, screen, began_s)
+
+
+def _refuse_taken(storage: str | None, space: Space) -> None:
+    """A server that does not answer, or knows the name already, is to say so before anything is trained."""
+    if storage is not None and Ledger.exists(absolute_address(storage), space):
+        Ledger.create(absolute_address(storage), space)
+
+
+def _new_ledger(url: str, space: Space) -> Ledger:
+    return _identified(Ledger.create(url, space))
+
+
+def _identified(ledger: Ledger) -> Ledger:
+    """A driver may have died before it could give the sweep its id."""
+    if "id" not in ledger.sweep_attributes():
+        ledger.note_sweep(id=uuid.uuid4().hex, started_s=time.time())
+    return ledger
+
+
+def _conduct(
+    space: Space, folder: SweepFolder, ledger: Ledger, screen: Screen, began_s: float
+) -> SweepResult:
+    from sweeper.commands.session import Session
+
+    if space.settings.trust_remote_code:
+        screen.say(TRUSTED, warning=True)
+    with _state_of(ledger, folder), Interrupts() as interrupts:
+        session = Session(space, folder, ledger, screen, began_s=began_s)
+        session.search(interrupts)
+        warnings = session.conclude()
+    return SweepResult(
+        space=space,
+        folder=folder,
+        trials=tuple(ledger.trials()),
+        best=ledger.best(),
+        untrained=ledger.untrained,
+        ended=str(ledger.sweep_attributes()["ended"]),
+        warnings=(*row_warnings(space), *warnings),
+    )
+
+
+@contextmanager
+def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
+    """Keep the sweep's state in the ledger, with the driver that a running one has."""
+    ledger.note_sweep(state="running", driver=this_driver())
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        ledger.note_sweep(state="interrupted")
+        told = f"interrupted; what was measured is kept. Go on with: sweeper resume {folder.root}"
+        raise SweepInterruptedError(told) from interrupt
+    except LedgerAwayError as away:
+        raise _resumable(away, folder) from away
+    except BaseException:
+        with suppress(Exception):  # a ledger that takes nothing more is told of already
+            ledger.note_sweep(state="failed")
+        raise
+    ledger.note_sweep(state="finished")
+
+
+def _resumable(away: LedgerAwayError, folder: SweepFolder) -> LedgerAwayError:
+    remedy = f"what was committed is kept; when it answers again: `sweeper resume {folder.root}`"
+    return LedgerAwayError(dataclasses.replace(problem, remedy=remedy) for problem in away.problems)
+
+
+def _refuse_existing(folder: SweepFolder) -> None:
+    if not folder.root.exists() or (
+        folder.root.is_dir() and not set(folder.root.iterdir()) - _debris(folder)
+    ):
+        return
+    rule, remedy = "the folder already holds files", "give another folder with --out, or another name"
+    if folder.space_file.is_file():
+        rule = "the folder already holds a sweep"
+        remedy = f"go on with it: `sweeper resume {folder.root}`; or {remedy}"
+    elif not folder.root.is_dir():
+        rule = "the sweep's folder is a file"
+    raise SweepFolderError.of(where=str(folder.root), value="", rule=rule, remedy=remedy)
+
+
+def _debris(folder: SweepFolder) -> set[Path]:
+    """What a driver leaves that died before it had stored what was asked."""
+    tested = {folder.cache_dir, folder.lr_range_file, folder.lr_range_picture}
+    return {folder.lock_file, folder.logs_dir, folder.facts_file, folder.format_file, *tested}

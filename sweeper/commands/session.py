@@ -1,0 +1,212 @@
+"""A sweep at work: the driver's side of Ray Tune, MLflow and the live view."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeper.autotune import Speed, Tuning, cost_line, known_speed, lengths_of
+from sweeper.commands.autotune import settle
+from sweeper.commands.preparation import preparing
+from sweeper.data import LengthSample, model_fingerprint
+from sweeper.errors import SweeperError, SweepFolderError
+from sweeper.ray_tune.cluster import ray_for, ray_request
+from sweeper.recommend import write_answer, write_results
+from sweeper.screen.interrupts import Interrupts
+from sweeper.screen.progress import ProgressView
+from sweeper.screen.screen import Screen
+from sweeper.search import Ledger, make_stopper
+from sweeper.space import Space, SweepFolder, row_warnings
+from sweeper.sweep.mirror import Mirror
+from sweeper.sweep.recorder import Recorder
+from sweeper.sweep.stored import with_noted_concurrency
+from sweeper.train import reap
+
+if TYPE_CHECKING:
+    from ray.tune import Tuner
+
+__all__ = ["Session", "versions"]
+
+_VERSIONED = ("sweeper", "torch", "deepspeed", "transformers", "peft", "ray", "optuna", "mlflow")
+_TUNINGS = "tunings"
+"""What the ledger keeps of autotuning, so that resuming goes on with the same."""
+_TRACKING_PATIENCE_S, _INTERRUPTED_PATIENCE_S = 600.0, 5.0
+"""How long the end of a sweep waits at most for an MLflow that makes progress, and how long an end that
+is not the usual one does; the ledger has everything already."""
+
+
+def versions() -> dict[str, str]:
+    """Of this package and of those whose version changes what a trial computes."""
+    return {name: importlib.metadata.version(name) for name in _VERSIONED}
+
+
+class Session:
+    """Lives from the first trial's start to the answer; ``search`` and then ``conclude``."""
+
+    def __init__(
+        self, space: Space, folder: SweepFolder, ledger: Ledger, screen: Screen, *, began_s: float
+    ) -> None:
+        """``began_s``: the monotonic clock when the command began; the budget counts from there."""
+        self._space, self._folder, self._ledger = space, folder, ledger
+        self._typical = space.close(space.default_values())
+        finished = [record for record in ledger.trials() if record.state.is_finished]
+        self._view = ProgressView(space, screen, finished=finished)
+        self._mirror = Mirror(space, folder, ledger, self._view.warn)
+        self._fingerprints: dict[str, str] = {}
+        self._began_s = began_s
+
+    def search(self, interrupts: Interrupts) -> None:
+        """Run trials until the ledger has what was asked for.
+
+        Raises:
+            UserError: for data that cannot be used, and from the first trial that meets one.
+            KeyboardInterrupt: somebody wants an end; running trials have written their states, unless
+                it was wanted at once.
+        """
+        self._space = with_noted_concurrency(self._space, self._ledger)
+        config, places = ray_request(self._space)
+        self._folder.stop_file.unlink(missing_ok=True)
+        with self._view, self._tracked():
+            if orphans := reap(self._folder.processes_dir):
+                self._view.say(f"ended {len(orphans)} processes of an earlier driver")
+            for warning in row_warnings(self._space):
+                self._view.warn(f"warning: {warning}")
+            with (
+                preparing(config, self._folder.cache_dir.absolute()) as preparation,
+                ray_for(config, places=places, say=self._view.say),
+            ):
+                interrupts.ask_first(None)  # Ray has put a handler of its own in between
+                preparation.check()
+                tunings = self._settled()
+                speed = tunings[0].speed if tunings else known_speed(self._space)
+                self._typical = self._space.close(self._space.default_values())
+                sample = lengths_of(self._space)
+                self._view.say(cost_line(self._space, sample, speed))
+                recorder = self._recorder(preparation.folder(), sample, tunings, speed)
+                self._view.say("starting the workers")
+                preparation.check()
+                interrupts.ask_first(lambda: self._ask_to_stop(recorder))
+                self._tuner(recorder).fit()
+                interrupts.ask_first(None)
+            if recorder.problem is not None:
+                raise _to_mend(recorder.problem, self._folder)
+            if recorder.stopping:
+                raise KeyboardInterrupt
+            recorder.conclude()
+
+    def _ask_to_stop(self, recorder: Recorder) -> None:
+        recorder.ask_to_stop()
+        said = "stopping: running trials write their states; interrupt again to stop at once"
+        self._view.say(said, warning=True)
+
+    def conclude(self) -> list[str]:
+        """Write the answer and close MLflow's runs; returns warnings."""
+        write_results(self._space, self._ledger.trials(), self._folder)
+        if self._ledger.best() is not None:
+            write_answer(self._space, self._ledger, self._folder, versions(), self._fingerprints)
+        self._mirror.conclude("finished")
+        return self._mirror.close(_TRACKING_PATIENCE_S)
+
+    def _settled(self) -> tuple[Tuning, ...]:
+        """What the file leaves to measuring, as the ledger has it, or measured now."""
+        if not self._space.measured:
+            return ()
+        if noted := self._ledger.sweep_attributes().get(_TUNINGS):
+            return tuple(map(Tuning.from_dict, noted))
+        tunings = settle(self._space, self._space.measured, self._folder, self._view.say)
+        self._ledger.note_sweep(**{_TUNINGS: [one.to_dict() for one in tunings]})
+        return tunings
+
+    def _recorder(
+        self, data_dir: Path, sample: LengthSample | None, tunings: tuple[Tuning, ...], speed: Speed | None
+    ) -> Recorder:
+        model = model_fingerprint(self._typical.model_path)
+        self._fingerprints = {"data": data_dir.name, "model": model}
+        self._ledger.note_sweep(tags=self._tags())
+        self._mirror.replay()
+        return Recorder(
+            self._space,
+            self._ledger,
+            self._folder,
+            make_stopper(self._space),
+            [self._view, self._mirror.listener],
+            data_dir=data_dir,
+            speed=speed,
+            sample=sample,
+            tunings=tunings,
+            began_s=self._began_s,
+        )
+
+    def _tags(self) -> dict[str, str]:
+        """What every run of the sweep carries: what was computed with what, on what."""
+        tags = {f"version.{name}": value for name, value in versions().items()}
+        return tags | {f"fingerprint.{name}": value for name, value in self._fingerprints.items()}
+
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        """MLflow learns of an end that is not the usual one."""
+        try:
+            yield
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with suppress(Exception):  # the first error is the one to know
+                self._mirror.conclude(state)
+            self._mirror.close(_INTERRUPTED_PATIENCE_S)
+            raise
+
+    def _places(self) -> int:
+        """Trials side by side: those asked for, or as many as there is room for."""
+        from sweeper.ray_tune.free_resources import places_with_room
+
+        config, _ = ray_request(self._space)
+        wanted = config.resources.max_concurrent
+        places = max(1, places_with_room(config, wanted))  # a node may have gone since it was looked at
+        if places < wanted:
+            trials = "one trial at a time" if places == 1 else f"{places} trials side by side"
+            self._view.say(f"Ray has room for {trials}, not for {wanted}")
+        return places
+
+    def _tuner(self, recorder: Recorder) -> Tuner:
+        from ray import tune
+
+        from sweeper.ray_tune.free_resources import RoomWatch
+        from sweeper.ray_tune.searcher import LedgerCallback, LedgerScheduler, LedgerSearcher
+        from sweeper.ray_tune.trainable import TrialRunner
+
+        return tune.Tuner(
+            TrialRunner,
+            tune_config=tune.TuneConfig(
+                search_alg=LedgerSearcher(recorder, self._places()),
+                scheduler=LedgerScheduler(recorder, RoomWatch(self._view.say)),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_dirname_creator=_trial_name,
+                trial_name_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name="ray",
+                storage_path=str(self._folder.logs_dir.absolute()),
+                verbose=0,
+                callbacks=[LedgerCallback(recorder)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+
+
+def _to_mend(problem: Exception, folder: SweepFolder) -> Exception:
+    """A folder that takes nothing more is something to mend; anything else is told as it is."""
+    if isinstance(problem, SweeperError) or not isinstance(problem, OSError):
+        return problem
+    return SweepFolderError.of(
+        where=str(folder.root),
+        value=problem.strerror or str(problem),
+        rule="the sweep's folder cannot be written; what is in its ledger is kept",
+        remedy=f"make room, then go on with: sweeper resume {folder.root}",
+    )
+
+
+def _trial_name(trial: object) -> str:
+    return f"trial-{trial.trial_id}"  # type: ignore[attr-defined]

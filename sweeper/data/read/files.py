@@ -1,0 +1,181 @@
+"""Which files a ``data_path`` means: a file, a glob, a folder, the packaged data, or a hub id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sweeper.data.problems import Problems
+
+__all__ = [
+    "BUILTIN",
+    "KNOWN_EXTENSIONS",
+    "PACKAGED",
+    "Source",
+    "extension",
+    "is_hub_id",
+    "looks_like_a_path",
+    "sources_of",
+]
+
+BUILTIN = "builtin:quickstart"
+"""The model and data that come with the package."""
+
+PACKAGED = Path(__file__).resolve().parents[2] / "quickstart"
+"""The folder of the packaged model and data."""
+
+KNOWN_EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
+
+_SAVED_MARKS = ("dataset_dict.json", "state.json")
+"""One of these is in a folder that ``save_to_disk`` of ``datasets`` wrote."""
+
+_SPLIT_PATTERNS = ("train*/*", "*/train*", "*/train/*")
+"""Training rows in a folder that is laid out like a repository of the hub."""
+
+_GLOB_CHARACTERS = re.compile(r"[*?\[]")
+_EVERY_FOLDER = re.compile(r"(\*\*/)+")
+"""Once says the same as several times, which multiplies the walk."""
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+Layout = Literal["file", "hub", "saved"]
+"""A data file; a hub id or a folder laid out like a repository of the hub, for ``load_dataset``; or a
+folder that ``save_to_disk`` wrote."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One place that rows come from."""
+
+    name: str
+    """As it is named in messages: the path as written or found, or the hub id."""
+    path: Path | None
+    """The file or folder; None for a hub id."""
+    layout: Layout = "file"
+
+
+def extension(path: Path) -> str:
+    """What says the kind of a file: its last extension, the last two of a ``.gz``; in lower case."""
+    last = path.suffix.lower()
+    return (Path(path.stem).suffix.lower() if last == ".gz" else "") + last
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether the text can be ``owner/name`` on a hub."""
+    return _HUB_ID.fullmatch(text) is not None and not looks_like_a_path(text)
+
+
+def looks_like_a_path(text: str) -> bool:
+    """Whether the text can only be a path: it starts like one, has several slashes, or ends ``.gguf``."""
+    return text.startswith(("./", "../", "/", "~")) or text.count("/") > 1 or text.endswith(".gguf")
+
+
+def sources_of(data_paths: Sequence[str], problems: Problems) -> list[list[Source]]:
+    """The sources that each of the paths means, in a fixed order.
+
+    A file that several paths mean belongs to the first of them.
+    """
+    seen: set[str] = set()
+    return [_not_seen(_sources_of_one(text, problems), seen) for text in data_paths]
+
+
+def _not_seen(sources: list[Source], seen: set[str]) -> list[Source]:
+    new = []
+    for source in sources:
+        key = str(source.path.resolve()) if source.path else source.name
+        if key not in seen:
+            seen.add(key)
+            new.append(source)
+    return new
+
+
+def _sources_of_one(text: str, problems: Problems) -> list[Source]:
+    try:
+        return _found(text, problems)
+    except (OSError, ValueError, RuntimeError) as error:  # no path, no pattern, the home of nobody known
+        problems.add(
+            where=text,
+            value="",
+            rule=f"it cannot be looked up: {getattr(error, 'strerror', None) or error}",
+            remedy="check the path; relative ones start at " + str(Path.cwd()),
+        )
+        return []
+
+
+def _found(text: str, problems: Problems) -> list[Source]:
+    if text == BUILTIN:
+        return _existing(PACKAGED / "data" / "train.jsonl", problems)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _folder(path, problems)
+    if path.is_file():
+        return _existing(path, problems)
+    if _GLOB_CHARACTERS.search(text):
+        return _glob(path, problems)
+    if is_hub_id(text) and extension(path) not in KNOWN_EXTENSIONS:
+        return [Source(name=text, path=None, layout="hub")]
+    return _existing(path, problems)
+
+
+def _existing(path: Path, problems: Problems) -> list[Source]:
+    if not path.is_file():
+        problems.add(
+            where=str(path),
+            value="",
+            rule="there is no such file or folder",
+            remedy=f"check the path; relative ones start at {Path.cwd()}",
+        )
+        return []
+    if extension(path) not in KNOWN_EXTENSIONS:
+        problems.add(
+            where=str(path),
+            value=extension(path) or "no extension",
+            rule="the extension says no known kind of data file",
+            remedy=f"use one of {', '.join(KNOWN_EXTENSIONS)}",
+        )
+        return []
+    return [Source(name=str(path), path=path)]
+
+
+def _folder(folder: Path, problems: Problems) -> list[Source]:
+    """Its data files; without any, what ``datasets`` makes of the folder.
+
+    Beside data files, those of folders below do not count: they are often other splits.
+    """
+    if any((folder / name).is_file() for name in _SAVED_MARKS):
+        return [Source(name=str(folder), path=folder, layout="saved")]
+    files = [file for file in sorted(folder.iterdir()) if _is_data(file)]
+    if files:
+        return [Source(name=str(file), path=file) for file in files]
+    if any(_is_data(file) for pattern in _SPLIT_PATTERNS for file in folder.glob(pattern)):
+        return [Source(name=str(folder), path=folder, layout="hub")]
+    problems.add(
+        where=str(folder),
+        value="",
+        rule="the folder holds no data file",
+        remedy=f"put {', '.join(KNOWN_EXTENSIONS)} files in it, or name a glob, e.g. {folder}/**/*.jsonl",
+    )
+    return []
+
+
+def _glob(pattern: Path, problems: Problems) -> list[Source]:
+    root = Path(pattern.anchor) if pattern.is_absolute() else Path()
+    relative = str(pattern.relative_to(pattern.anchor)) if pattern.is_absolute() else str(pattern)
+    matches = sorted(set(root.glob(_EVERY_FOLDER.sub("**/", relative))))
+    files = [file for file in matches if _is_data(file)]
+    if not files:
+        rule = "the pattern matches no data file" if matches else "the pattern matches nothing"
+        problems.add(
+            where=str(pattern),
+            value="",
+            rule=rule,
+            remedy=f"relative ones start at {Path.cwd()}; data ends with {', '.join(KNOWN_EXTENSIONS)}",
+        )
+    return [Source(name=str(file), path=file) for file in files]
+
+
+def _is_data(file: Path) -> bool:
+    return file.is_file() and not file.name.startswith(".") and extension(file) in KNOWN_EXTENSIONS

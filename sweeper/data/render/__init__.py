@@ -1,0 +1,1 @@
+"""Conversations as text and tokens: chat templates, answers that carry loss, tokenizers."""

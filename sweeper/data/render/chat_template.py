@@ -1,0 +1,225 @@
+"""What a tokenizer's chat template does, found out once by asking it.
+
+Some templates open reasoning, some drop it from the history, some end no turn: the marker of the next
+role is then where a model stops. None of that is declared anywhere, so small conversations tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sweeper.data.read.messages import Message, Tool
+from sweeper.data.render.thoughts import ThinkTags, known_tags, with_reasoning
+from sweeper.data.render.tokenizer import Tokenizer
+
+__all__ = ["ChatTemplate", "TemplateProblem", "TurnEnd", "same_start", "stop_notes", "unused_keys_note"]
+
+_ASKED, _SAID, _NEXT, _THOUGHT = "\ue000q\ue000", "\ue000a\ue000", "\ue000n\ue000", "\ue000t\ue000"
+"""Texts that no template writes and none trims."""
+
+
+class TemplateProblem(ValueError):
+    """The chat template cannot be used on a conversation: the rule, and what to do."""
+
+    def __init__(self, rule: str, remedy: str) -> None:
+        super().__init__(rule, remedy)
+        self.rule, self.remedy = rule, remedy
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """What follows an assistant's last turn."""
+
+    suffix: str
+    """What the template writes after it, whether or not another turn follows."""
+    closing: str = ""
+    """What it writes at the end of a whole conversation only: Phi-3's adds the tokenizer's end token."""
+    added: str = ""
+    """What a model has to say to stop where the suffix is nothing or white space: the next role's marker
+    where that is one token of the tokenizer, else the tokenizer's end token."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the template itself ends a turn with more than white space."""
+        return bool(self.suffix.strip())
+
+
+class ChatTemplate:
+    """The chat template of one tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def text(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        options: Mapping[str, Any] | None = None,
+        *,
+        invite: bool = False,
+    ) -> str:
+        """The conversation as text, with the invitation to answer where ``invite``.
+
+        Raises: TemplateProblem.
+        """
+        written = _in_parts(messages) if self._wants_parts else messages
+        return self._apply(written, tools, options, invite=invite)
+
+    def _apply(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Tool] = (),
+        options: Mapping[str, Any] | None = None,
+        *,
+        invite: bool = False,
+    ) -> str:
+        try:
+            # As a batch of one: a conversation of no turns, before an opening answer, is refused by itself.
+            (text,) = self.tokenizer.apply_chat_template(
+                [list(messages)],
+                tools=list(tools) or None,
+                tokenize=False,
+                add_generation_prompt=invite,
+                **(options or {}),
+            )
+        except Exception as error:  # jinja's, and whatever the template's own code raises
+            raise TemplateProblem(
+                f"the chat template fails: {type(error).__name__}: {error}"
+                if messages
+                else "the first message is the assistant's, and the chat template cannot start with it",
+                "change the row's roles to what the template knows, or name another chat_template",
+            ) from error
+        return str(text)
+
+    def turns(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The conversation as text, without what the template writes at its very end only.
+
+        Raises: TemplateProblem.
+        """
+        return self.text(messages, tools, options).removesuffix(self.turn_end.closing)
+
+    @cached_property
+    def _wants_parts(self) -> bool:
+        """Whether it takes contents as lists of parts only, as templates of vision models do.
+
+        Raises: TemplateProblem where it leaves out what is said in either form.
+        """
+        talk = [_user(_ASKED), Message(role="assistant", content=_SAID)]
+        plain, parts = self._tried(talk), self._tried(_in_parts(talk))
+        if plain is not None and _SAID in plain:
+            return _ASKED not in plain and _ASKED in (parts or "") and _SAID in (parts or "")
+        if parts is not None and _SAID in parts:
+            return True
+        if plain is not None:
+            raise TemplateProblem(
+                "the chat template leaves out what messages say", "name another chat_template"
+            )
+        return False  # it refuses this conversation, and will say why for each row
+
+    @cached_property
+    def source(self) -> str:
+        """The jinja text; of several named ones all."""
+        template = self.tokenizer.chat_template
+        return "\n".join(map(str, template.values())) if isinstance(template, dict) else str(template or "")
+
+    @cached_property
+    def tags(self) -> ThinkTags | None:
+        """The tags of reasoning that the template names."""
+        return known_tags(self.source)
+
+    @cached_property
+    def writes_reasoning(self) -> bool:
+        """Whether it writes what a message has as its reasoning."""
+        answer = with_reasoning(Message(role="assistant", content=_SAID), _THOUGHT)
+        return _THOUGHT in (self._probe(_user(_ASKED), answer) or "")
+
+    @cached_property
+    def turn_end(self) -> TurnEnd:
+        """What follows an answer."""
+        answer = Message(role="assistant", content=_SAID)
+        alone = self._probe(_user(_ASKED), answer)
+        if alone is None or _SAID not in alone:
+            return TurnEnd("<>")  # nothing is known: the end of the text is where a turn ends
+        suffix = alone.rpartition(_SAID)[2]
+        more = self._probe(_user(_ASKED), answer, _user(_NEXT)) or ""
+        between = more.rpartition(_SAID)[2].partition(_NEXT)[0] if _SAID in more else ""
+        closing = next((token for token in self._added_tokens if token and suffix.endswith(token)), "")
+        kept = suffix.removesuffix(closing)
+        if closing and kept.strip() and between.startswith(kept):
+            return TurnEnd(kept, closing=closing)
+        if suffix.strip():
+            return TurnEnd(suffix)
+        marker = self.first_marker(between.removeprefix(suffix)) if between.startswith(suffix) else ""
+        eos = str(self.tokenizer.eos_token or "")
+        return TurnEnd(suffix, added=marker or (eos if not suffix else ""))
+
+    def first_marker(self, text: str) -> str:
+        """The added token of the tokenizer (such as ``<|user|>``) with which a text begins; the longest."""
+        fitting = (token for token in self._added_tokens if token and text.startswith(token))
+        return max(fitting, key=len, default="")
+
+    @cached_property
+    def _added_tokens(self) -> tuple[str, ...]:
+        return tuple(map(str, self.tokenizer.get_added_vocab()))
+
+    def _tried(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
+        try:
+            return self._apply(messages)
+        except TemplateProblem:
+            return None
+
+    def _probe(self, *messages: Message) -> str | None:
+        return self._tried(_in_parts(messages) if self._wants_parts else messages)
+
+
+def _in_parts(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages with their contents as a list of one text part."""
+    return [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in messages]
+
+
+def _user(text: str) -> Message:
+    return Message(role="user", content=text)
+
+
+def stop_notes(template: ChatTemplate) -> list[str]:
+    """What is told of a template that ends no turn."""
+    end = template.turn_end
+    if end.is_written or not template.source:
+        return []
+    if end.added:
+        return [
+            f"the chat template ends no turn, so {end.added} is learned as the end of an answer: generation "
+            "has to stop at it"
+        ]
+    if end.suffix:
+        return ["the chat template ends a turn by white space alone: generation has to stop at it"]
+    return [
+        "the chat template ends no turn and the tokenizer has no end token: the model cannot learn where "
+        "to stop"
+    ]
+
+
+def unused_keys_note(keys: Sequence[str], template: str) -> list[str]:
+    """What is told of keys of messages that neither this package nor the chat template knows."""
+    unused = [key for key in keys if not re.search(rf"\b{re.escape(key)}\b", template)]
+    return [f"keys of messages that are not used: {', '.join(unused)}"] if unused else []
+
+
+def same_start(first: str, second: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    if first.startswith(second) or second.startswith(first):
+        return min(len(first), len(second))
+    low, high = 0, min(len(first), len(second))
+    while low < high:  # startswith compares as fast as memory is read
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if first[:middle] == second[:middle] else (low, middle - 1)
+    return low

@@ -1,0 +1,128 @@
+"""The model's tokenizer. The one place that imports transformers, and only when called."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sweeper.data.model.model_folder import model_folder
+from sweeper.data.read.files import BUILTIN
+from sweeper.data.render.templates import AUTO, PLAIN, plain_template, template_text
+from sweeper.errors import ModelError
+
+__all__ = ["Tokenizer", "begin_text", "load_tokenizer", "pad_id_of", "unknown_markers", "untrusted"]
+
+Tokenizer = Any
+"""A ``transformers`` fast tokenizer (``PreTrainedTokenizerFast``)."""
+
+
+_MARKER = re.compile(r"<\|[^|<>\s]+\|>")
+
+
+def load_tokenizer(
+    model_path: str, *, chat_template: str = AUTO, trust_remote_code: bool = False
+) -> Tokenizer:
+    """The tokenizer of a folder, a ``.gguf`` file, a hub id or ``builtin:quickstart``.
+
+    It carries the chat template that is meant, so that a folder that it is saved in has it, too: a
+    named one or a ``.jinja`` file instead of its own; ``plain`` where it has none and none is named.
+    Code that comes with a model is run only where it is trusted.
+
+    Raises: ModelError where there is none, or none that tells the place of each token in the text;
+        where the chat template is not there or not jinja.
+    """
+    from transformers import AutoTokenizer
+
+    template = template_text(chat_template)
+    path = Path(model_folder(model_path))
+    if model_path == BUILTIN and not path.is_dir():
+        raise _unusable(model_path, f"the packaged model is missing: {path}")
+    try:
+        if path.is_file():
+            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
+    except Exception as error:  # transformers, tokenizers and the hub each raise their own
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            raise untrusted(model_path) from error
+        raise _unusable(model_path, f"{type(error).__name__}: {error}") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise _unusable(
+            model_path, "it is a slow tokenizer, which does not tell where in the text a token lies"
+        )
+    if chat_template == PLAIN or not (template or tokenizer.chat_template):
+        template = plain_template(begins=begin_text(tokenizer) != "")
+    if template is not None:
+        tokenizer.chat_template = template
+        _check_syntax(tokenizer, chat_template)
+    return tokenizer
+
+
+def _check_syntax(tokenizer: Tokenizer, chat_template: str) -> None:
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        raise ModelError.of(
+            where=f"{chat_template}:{error.lineno}",
+            value="",
+            rule=f"the chat template is not jinja: {error.message}",
+            remedy="mend the template",
+        ) from error
+    except Exception:  # it may well refuse this conversation, and will then be told for each row
+        return
+
+
+def begin_text(tokenizer: Tokenizer) -> str:
+    """The begin token where the tokenizer puts one before text by itself, else nothing."""
+    if tokenizer.bos_token_id is None:
+        return ""
+    first = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
+    return str(tokenizer.bos_token) if first == [tokenizer.bos_token_id] else ""
+
+
+def unknown_markers(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Markers such as ``<|im_start|>`` that the chat template writes and that are no single token."""
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # it refuses this conversation
+        return ()
+    known = tokenizer.get_vocab()
+    return tuple(dict.fromkeys(marker for marker in _MARKER.findall(text) if marker not in known))
+
+
+def pad_id_of(tokenizer: Tokenizer) -> int:
+    """The id of padding: the pad token, else the end token, else 0.
+
+    Padding is neither attended to nor trained on, so that any id does.
+    """
+    for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token_id is not None:
+            return int(token_id)
+    return 0
+
+
+def untrusted(model_path: str) -> ModelError:
+    """The error of a model that cannot be loaded without its own code."""
+    error = ModelError.of(
+        where="model_path",
+        value=model_path,
+        rule="it needs Python code that comes with it, and such code is not run",
+        remedy="read that code, and write trust_remote_code: true if you trust it",
+    )
+    assert isinstance(error, ModelError)
+    return error
+
+
+def _unusable(model_path: str, reason: str) -> ModelError:
+    error = ModelError.of(
+        where="model_path",
+        value=model_path,
+        rule="its tokenizer cannot be used: " + " ".join(reason.split())[:600],
+        remedy="name a model's folder with its tokenizer.json, a .gguf file or a hub id that can be reached",
+    )
+    assert isinstance(error, ModelError)
+    return error

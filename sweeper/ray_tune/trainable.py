@@ -1,0 +1,128 @@
+"""One place of a sweep on Ray Tune: runs trial after trial in the same warm rank processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+from ray.tune import PlacementGroupFactory
+from ray.util import get_current_placement_group
+
+from sweeper.errors import CheckpointError, SweeperError, TrialDivergedError, TrialFailedError, UserError
+from sweeper.redact import without_secrets
+from sweeper.sweep.outcome import Outcome
+from sweeper.sweep.recovery import recover
+from sweeper.train.engine import Engine, Job, Prepared, Progress
+from sweeper.train.ranks.group import WorkerGroup, rank_bundles
+from sweeper.train.retention import Keeper
+
+__all__ = ["TrialRunner"]
+
+
+class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
+    """Ray Tune's side of the Engine protocol.
+
+    A trial that fails is an outcome, not an exception: Ray throws an actor away when it raises,
+    and with it the warm processes.
+    """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
+        job: Job = config["job"]
+        coordinator: dict[str, float] = {}  # it only waits for the ranks
+        return PlacementGroupFactory([coordinator, *rank_bundles(job.config)], strategy="PACK")
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._group: WorkerGroup | None = None
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        try:
+            if self._group is not None and self._group.worn():
+                self._end_group()
+        except SweeperError:  # they died while they were idle
+            self._end_group()
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._number: int = config["number"]
+        self._go_on_with(config["job"])
+
+    def _go_on_with(self, job: Job) -> None:
+        self._job = job
+        self._keeper = Keeper(job)
+        self._last: Progress | None = None
+        self._prepared: Prepared | None = None
+
+    def step(self) -> dict[str, Any]:
+        return {"outcome": self._guarded(self._step)}
+
+    def _step(self) -> Outcome:
+        engine, prepared, warnings, last = self._engine(), None, [], self._last
+        if self._prepared is None:
+            prepared = self._prepared = engine.prepare(self._job)
+        elif last is not None and last.tokens:
+            # That another step is asked for says that the ledger has the evaluation before it.
+            warnings += self._keep(lambda: self._keeper.keep_state(engine, last))
+        progress = self._last = engine.advance()
+        if progress.paused and progress.tokens:
+            warnings += self._keep(lambda: self._keeper.keep_state(engine, progress))
+        elif progress.done:
+            warnings += self._keep(lambda: self._keeper.keep_model(engine, progress))
+        warning = "; ".join(warnings) or None
+        return Outcome(number=self._number, prepared=prepared, progress=progress, warning=warning)
+
+    def _keep(self, write: Callable[[], None]) -> list[str]:
+        """A disk without room costs a state, and no trial: training goes on beside it."""
+        try:
+            write()
+        except CheckpointError as error:
+            return [str(error)]
+        return []
+
+    def _engine(self) -> Engine:
+        if self._group is None:
+            self._group = WorkerGroup(
+                self._job.config,
+                get_current_placement_group(),
+                pause_wanted=lambda: self._job.pause_is_wanted(),
+            )
+        return self._group
+
+    def _guarded(self, step: Callable[[], Outcome]) -> Outcome:
+        try:
+            return step()
+        except UserError as error:
+            return Outcome(number=self._number, problem=error.redacted(without_secrets))
+        except TrialDivergedError as error:
+            return Outcome(number=self._number, failure=without_secrets(str(error)), diverged=True)
+        except Exception as error:
+            # Whatever state the ranks are in now, nobody may inherit it.
+            aged = self._group is not None and self._group.aged
+            self._end_group()
+            with self._job.log_file.open("a") as log:
+                log.write(without_secrets(traceback.format_exc()))
+            return self._set_back(error, aged=aged)
+
+    def _set_back(self, error: Exception, *, aged: bool) -> Outcome:
+        said = str(error) if isinstance(error, SweeperError) else f"{type(error).__name__}: {error}"
+        kind = type(error) if isinstance(error, TrialFailedError) else TrialFailedError
+        try:
+            job, setback = recover(self._job, kind(without_secrets(said)), aged=aged)
+        except TrialFailedError as final:
+            return Outcome(number=self._number, failure=f"{final} (see {self._job.log_file})")
+        measured = self._last is not None  # the untrained model, by the first outcome of a trial
+        self._go_on_with(dataclasses.replace(job, evaluate_untrained=job.evaluate_untrained and not measured))
+        return Outcome(number=self._number, setback=setback)
+
+    def cleanup(self) -> None:
+        self._end_group()
+
+    def _end_group(self) -> None:
+        if self._group is not None:
+            self._group.shut_down()
+            self._group = None

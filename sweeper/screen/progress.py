@@ -1,0 +1,253 @@
+"""The live view of a running sweep: a panel in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sweeper.recommend import compact
+from sweeper.screen.screen import Screen
+from sweeper.search import TrialRecord, TrialState, best_of
+from sweeper.space import Config, Space
+from sweeper.sweep.recovery import Setback
+from sweeper.train import Moved, Prepared, Progress
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["ProgressView"]
+
+_REFRESHES_PER_S = 4
+_SILENCE_S = 60.0
+"""Where there is no panel, so much time passes before a line says how far the running trials are."""
+_MOST_TRIALS = 4
+"""So many are in such a line."""
+_WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
+_COLOURS = {
+    TrialState.COMPLETE: "green",
+    TrialState.RUNNING: "cyan",
+    TrialState.PRUNED: "yellow",
+    TrialState.FAIL: "red",
+}
+
+
+class _Running:
+    """What the view knows of one running trial."""
+
+    def __init__(self, values: str) -> None:
+        self.values = values
+        self.total_tokens = 0
+        self.tokens = 0
+        self.objective: float | None = None
+        self.tokens_per_s = 0.0
+
+    @property
+    def share(self) -> float:
+        return self.tokens / self.total_tokens if self.total_tokens else 0.0
+
+
+class ProgressView:
+    """A listener that draws; use as a context manager. Methods may be called from any thread."""
+
+    def __init__(self, space: Space, screen: Screen, *, finished: list[TrialRecord]) -> None:
+        self._screen, self._console = screen, screen.console
+        self._metric = space.settings.objective.metric
+        self._mode = space.settings.objective.mode
+        self._wanted, self._name = space.settings.search.trials, space.name
+        self._finished: dict[int, TrialRecord] = {record.number: record for record in finished}
+        self._ended_now = 0
+        self._running: dict[int, _Running] = {}
+        self._note = "starting Ray and the workers"
+        self._data_notes: tuple[str, ...] = ()
+        self._model_notes: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()
+        self._began = self._last_line = time.monotonic()
+        self._lock = threading.Lock()
+        # What others print must not be drawn into the panel: it belongs into the log.
+        self._live = (
+            Live(
+                get_renderable=self._draw,
+                console=self._console,
+                refresh_per_second=_REFRESHES_PER_S,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                transient=True,
+            )
+            if screen.has_panel
+            else None
+        )
+
+    def __enter__(self) -> ProgressView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str, *, warning: bool = False) -> None:
+        """What the sweep as a whole is doing, until the first trial trains."""
+        with self._lock:
+            self._note = text
+        self._line(text, warning=warning)
+
+    def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
+        with self._lock:
+            self._running[number] = _Running(_values(record))
+        default = " (the rules of thumb)" if record.is_default else ""
+        self._line(f"trial {number} starts{default}: {_values(record)}")
+
+    def trial_prepared(self, number: int, prepared: Prepared) -> None:
+        with self._lock:
+            self._running[number].total_tokens = prepared.total_tokens
+            told, self._data_notes = self._data_notes, prepared.data_notes
+            known, self._model_notes = self._model_notes, prepared.model_notes
+        if told != prepared.data_notes:
+            for note in prepared.data_notes:
+                self._line(f"data: {note}")
+        if known != prepared.model_notes:
+            for note in prepared.model_notes:
+                self._line(f"model: {note}")
+
+    def moved(self, number: int, moved: Moved) -> None:
+        with self._lock:
+            running = self._running[number]
+            running.tokens, running.tokens_per_s = moved.tokens, moved.tokens_per_s
+            is_silent = time.monotonic() - self._last_line > _SILENCE_S
+            said = self._running_line() if is_silent and self._live is None else ""
+        if said:
+            self._line(said)
+
+    def progressed(self, number: int, progress: Progress) -> None:
+        with self._lock:
+            self._note = ""
+            running = self._running[number]
+            running.tokens = progress.tokens
+            running.objective = progress.metrics.get(self._metric, running.objective)
+            running.tokens_per_s = progress.metrics.get("perf/tokens_per_s", running.tokens_per_s)
+        if progress.paused:
+            state = "its state is written" if progress.tokens else "before its first"
+            self._line(f"trial {number} paused after step {progress.step}, {state}")
+        elif progress.tokens == 0:
+            self._line(f"untrained model: {self._metric} {compact(progress.metrics[self._metric])}")
+
+    def trial_set_back(self, number: int, setback: Setback) -> None:
+        self.warned(number, setback.reason)
+
+    def warned(self, number: int, warning: str) -> None:
+        self.warn(f"trial {number}: {warning}")
+
+    def warn(self, text: str) -> None:
+        """Of the sweep as a whole."""
+        with self._lock:
+            self._warnings = (*self._warnings, text)[-3:]
+        self._line(text, warning=True)
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        with self._lock:
+            self._running.pop(record.number, None)
+            self._finished[record.number] = record
+            self._ended_now += 1
+        value = "" if record.value is None else f"{self._metric} {compact(record.value)}"
+        said = ", ".join(part for part in (value, record.reason) if part)
+        line = f"trial {record.number} {_WORDS[record.state]}: {said}  [{self._summary()}]"
+        self._line(line, warning=record.state is TrialState.FAIL)
+
+    def _line(self, text: str, *, warning: bool = False) -> None:
+        self._last_line = time.monotonic()
+        if self._live is not None:
+            self._screen.note(text)
+        else:
+            shown = f"{time.monotonic() - self._began:6.1f} s  {text}"
+            self._screen.say(text, warning=warning, shown=shown)
+
+    # Drawing ---------------------------------------------------------------------------------
+
+    def _draw(self) -> RenderableType:
+        with self._lock:
+            parts: list[RenderableType] = [Text(f"{self._name}  {self._summary()}", style="bold")]
+            best = best_of(self._finished.values(), self._mode)
+            if best is not None:
+                parts.append(Text(f"best so far: trial {best.number}, {self._scored(best)}", style="green"))
+            parts += [Text(note, style="dim") for note in (*self._data_notes, *self._model_notes)]
+            parts += [Text(warning, style="yellow") for warning in self._warnings]
+            if self._note:
+                parts.append(Text(f"{self._note} ...", style="dim"))
+            if self._running:
+                parts.append(self._running_table())
+            recent = sorted(self._finished.values(), key=lambda record: record.number)[-6:]
+            parts += [Text(self._ended_line(record), style=_COLOURS[record.state]) for record in recent]
+            return Group(*parts)
+
+    def _running_line(self) -> str:
+        said = [
+            f"trial {number} at {running.share:.0%}, {running.tokens_per_s:,.0f} tokens/s"
+            + ("" if running.objective is None else f", {self._metric} {compact(running.objective)}")
+            for number, running in sorted(self._running.items())
+        ]
+        more = len(said) - _MOST_TRIALS
+        return "; ".join([*said[:_MOST_TRIALS], *([f"and {more} more"] if more > 0 else [])])
+
+    def _running_table(self) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("trial", "progress", "", self._metric, "tokens/s", "values"):
+            table.add_column(column)
+        for number, running in sorted(self._running.items()):
+            filled = round(running.share * 20)
+            bar = Text("━" * filled, style="cyan") + Text("━" * (20 - filled), style="grey30")
+            value = "" if running.objective is None else compact(running.objective)
+            speed = f"{running.tokens_per_s:,.0f}" if running.tokens_per_s else ""
+            table.add_row(
+                str(number),
+                bar,
+                f"{running.share:.0%}",
+                value,
+                speed,
+                Text(running.values, overflow="ellipsis"),
+            )
+        return table
+
+    def _ended_line(self, record: TrialRecord) -> str:
+        reason = f"  {record.reason}" if record.reason else ""
+        return f"trial {record.number:<3} {_WORDS[record.state]:<8} {self._scored(record)}{reason}"
+
+    def _scored(self, record: TrialRecord) -> str:
+        value = "" if record.value is None else f"{self._metric} {compact(record.value)}  "
+        return f"{value}{_values(record)}"
+
+    def _summary(self) -> str:
+        states = Counter(record.state for record in self._finished.values())
+        counted = ", ".join(f"{states[state]} {word}" for state, word in _WORDS.items() if states[state])
+        elapsed = time.monotonic() - self._began
+        text = f"{len(self._finished)}/{self._wanted} trials"
+        text += f" ({counted})" if counted else ""
+        text += f", {len(self._running)} running, {_clock(elapsed)}"
+        left = self._seconds_left(elapsed)
+        return text if left is None else f"{text}, about {_clock(left)} left"
+
+    def _seconds_left(self, elapsed_s: float) -> float | None:
+        """From the pace so far; None until a trial has ended."""
+        pace = self._ended_now + sum(running.share for running in self._running.values())
+        if not self._ended_now:
+            return None
+        return max(self._wanted - len(self._finished) - pace + self._ended_now, 0.0) * elapsed_s / pace
+
+
+def _values(record: TrialRecord) -> str:
+    return ", ".join(f"{name} {compact(value)}" for name, value in record.values.items())
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

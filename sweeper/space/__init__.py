@@ -1,0 +1,153 @@
+"""WHAT is asked: the space file as frozen, validated models.
+
+A space file is a training configuration in which some values are still open; a configuration is
+one with nothing open. Neither torch nor any other heavy library is imported here.
+"""
+
+from sweeper.space.checks import GROUPS, STAGED
+from sweeper.space.config.address import ClusterAddress, cluster_address
+from sweeper.space.config.config import (
+    Checkpoints,
+    Config,
+    DataFormat,
+    DataSource,
+    Deepspeed,
+    Evaluation,
+    Lora,
+    Objective,
+    Parallel,
+    Resources,
+    RowField,
+    Scheduler,
+    Search,
+    Settings,
+    TemplateName,
+    Tracking,
+    Training,
+)
+from sweeper.space.config.duration import duration_text
+from sweeper.space.config.facts import Facts, ModelSizes, SampledRows
+from sweeper.space.config.rules import lr as rule_of_thumb_lr
+from sweeper.space.config.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
+from sweeper.space.file.dump import dump_config
+from sweeper.space.file.opening import RangeTest
+from sweeper.space.files import write_whole
+from sweeper.space.folder import SweepFolder
+from sweeper.space.labels import short_label
+from sweeper.space.load import load_space
+from sweeper.space.metrics import (
+    EXACT_MATCH,
+    PEAK_MEMORY,
+    MetricFunction,
+    load_metric,
+    metric_name,
+    require_metrics,
+)
+from sweeper.space.plan.concurrency import with_concurrency
+from sweeper.space.plan.plan import TRUSTED, Plan, count_trials, make_plan, render
+from sweeper.space.plan.row_warnings import row_warnings
+from sweeper.space.plan.system import (
+    SYSTEM,
+    Levers,
+    TooLarge,
+    fitted,
+    levers_of,
+    lighter,
+    split_of,
+    with_levers,
+    with_system,
+)
+from sweeper.space.plan.trial_sizes import TrialSize, size_of, trial_sizes
+from sweeper.space.schema import json_schema
+from sweeper.space.secrets import read_secrets, secrets_of, write_secrets
+from sweeper.space.space import Dimension, Space, require_closed, require_hardware, require_open
+from sweeper.space.versions import (
+    begun_format,
+    lasting_tree,
+    mark_format,
+    read_config,
+    read_record,
+    require_format,
+)
+
+__all__ = [
+    "EXACT_MATCH",
+    "GROUPS",
+    "PEAK_MEMORY",
+    "STAGED",
+    "SYSTEM",
+    "TRUSTED",
+    "Checkpoints",
+    "Choice",
+    "ClusterAddress",
+    "Config",
+    "DataFormat",
+    "DataSource",
+    "Deepspeed",
+    "Dimension",
+    "Evaluation",
+    "Facts",
+    "IntRange",
+    "Levers",
+    "LogUniform",
+    "Lora",
+    "MetricFunction",
+    "ModelSizes",
+    "Objective",
+    "OpenValue",
+    "Parallel",
+    "Plan",
+    "RangeTest",
+    "Resources",
+    "RowField",
+    "SampledRows",
+    "Scalar",
+    "Scheduler",
+    "Search",
+    "Settings",
+    "Space",
+    "SweepFolder",
+    "TemplateName",
+    "TooLarge",
+    "Tracking",
+    "Training",
+    "TrialSize",
+    "Uniform",
+    "Values",
+    "begun_format",
+    "cluster_address",
+    "count_trials",
+    "dump_config",
+    "duration_text",
+    "fitted",
+    "json_schema",
+    "lasting_tree",
+    "levers_of",
+    "lighter",
+    "load_metric",
+    "load_space",
+    "make_plan",
+    "mark_format",
+    "metric_name",
+    "read_config",
+    "read_record",
+    "read_secrets",
+    "render",
+    "require_closed",
+    "require_format",
+    "require_hardware",
+    "require_metrics",
+    "require_open",
+    "row_warnings",
+    "rule_of_thumb_lr",
+    "secrets_of",
+    "short_label",
+    "size_of",
+    "split_of",
+    "trial_sizes",
+    "with_concurrency",
+    "with_levers",
+    "with_system",
+    "write_secrets",
+    "write_whole",
+]

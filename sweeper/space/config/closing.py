@@ -1,0 +1,105 @@
+"""Filling in what a file leaves to the rules of thumb, for one trial or for the whole sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeper.space.config import rules
+from sweeper.space.config.batch import complete_batch
+from sweeper.space.config.facts import Facts
+from sweeper.space.config.fields import leaves
+
+__all__ = ["BATCH", "complete", "follows_per_trial"]
+
+PER_DEVICE = "training.per_device_batch_size"
+ACCUMULATION = "training.gradient_accumulation_steps"
+GLOBAL = "training.global_batch_size"
+DP = "parallel.dp"
+BATCH = (PER_DEVICE, ACCUMULATION, GLOBAL)
+
+_LORA = "training.lora"
+
+
+def complete(known: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """Every field's value: as known, else the models' default, else the rule of thumb.
+
+    Args:
+        known: path -> value; ``training.lora`` is False without adapters.
+        facts: what the rules rest on.
+
+    Raises:
+        BatchContradiction: the known batch sizes do not agree.
+    """
+    flat = dict(known)
+    for path, leaf in leaves().items():
+        if path in flat or leaf.ruled or leaf.required or _is_off(path, known):
+            continue
+        flat[path] = leaf.default
+    _close_training(flat, facts)
+    _close_batch(flat, facts)
+    stage = rules.zero_stage(flat["deepspeed.offload"], pp=flat["parallel.pp"])
+    flat.setdefault("deepspeed.zero_stage", stage)
+    flat.setdefault("deepspeed.precision", rules.precision(facts.accelerator))
+    _close_resources(flat, facts)
+    return flat
+
+
+def follows_per_trial(path: str, opened: frozenset[str], autos: frozenset[str]) -> bool:
+    """Whether an ``auto`` field's value differs from trial to trial, because it follows from an open one.
+
+    Args:
+        path: the field, neither written nor open.
+        opened: paths of the open fields.
+        autos: paths of all fields that are neither written nor open.
+    """
+    if path == "training.final_lr_ratio":
+        return "training.scheduler" in opened
+    if path == "deepspeed.zero_stage":
+        return "deepspeed.offload" in opened
+    if path == PER_DEVICE and GLOBAL in autos:
+        return False  # memory sets it, not the trial: it stays the same while the others vary
+    return path in BATCH and bool(opened & {*BATCH, DP})
+
+
+def _is_off(path: str, known: Mapping[str, Any]) -> bool:
+    return path.startswith(f"{_LORA}.") and known.get(_LORA) is False
+
+
+def _close_training(flat: dict[str, Any], facts: Facts) -> None:
+    lora = flat.get(_LORA) is not False
+    flat.setdefault("training.lr", rules.lr(facts.hidden_size, lora=lora, model_type=facts.model_type))
+    flat.setdefault("training.scheduler", rules.scheduler())
+    flat.setdefault("training.final_lr_ratio", rules.final_lr_ratio(flat["training.scheduler"]))
+    flat.setdefault("training.warmup_ratio", rules.warmup_ratio())
+    flat.setdefault("training.decay_ratio", rules.decay_ratio())
+    flat.setdefault("training.epochs", rules.epochs(facts.train_rows))
+    flat.setdefault("training.max_seq_len", rules.max_seq_len(facts.max_position_embeddings))
+
+
+def _close_batch(flat: dict[str, Any], facts: Facts) -> None:
+    batch = complete_batch(
+        global_batch=flat.get(GLOBAL),
+        per_device=flat.get(PER_DEVICE),
+        accumulation=flat.get(ACCUMULATION),
+        dp=flat[DP],
+        usual=rules.global_batch_size(facts.train_rows),
+    )
+    flat[GLOBAL], flat[PER_DEVICE], flat[ACCUMULATION] = (
+        batch.global_batch,
+        batch.per_device,
+        batch.accumulation,
+    )
+
+
+def _close_resources(flat: dict[str, Any], facts: Facts) -> None:
+    ranks = flat[DP] * flat["parallel.pp"] * flat["parallel.tp"]
+    gpus = flat.setdefault("resources.gpus_per_rank", rules.gpus_per_rank(facts.accelerator))
+    concurrent = flat.setdefault(
+        "resources.max_concurrent",
+        rules.max_concurrent(devices=facts.devices, cpus=facts.cpus, ranks=ranks, gpus=gpus),
+    )
+    flat.setdefault(
+        "resources.cpus_per_rank",
+        rules.cpus_per_rank(cpus=facts.cpus, ranks=ranks, concurrent=concurrent),
+    )

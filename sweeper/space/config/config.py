@@ -1,0 +1,350 @@
+"""The training configuration as frozen models: what a space file holds once nothing is open.
+
+Each field's metadata says whether it may be left open (``SEARCHABLE``) and whether ``auto`` is
+a value for it (``AUTO``); the space file and its JSON Schema are derived from that.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sweeper.space.config.name import NAME_WORDS, Name
+
+
+class _Mark:
+    """A property of a field that the space file's loader looks for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+SEARCHABLE = _Mark("SEARCHABLE")
+"""The field may be open: a list or a range instead of a value."""
+AUTO = _Mark("AUTO")
+"""The field may be ``auto``; where it has no default it is when absent, and the rules of thumb close it."""
+
+
+class Words:
+    """What a value must be, for messages, where the field's type does not say it well."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class Section(BaseModel):
+    """Frozen, strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Place = Annotated[str, Field(min_length=1)]
+"""A path, pattern or hub id."""
+
+
+class Lora(Section):
+    """Low-rank adapters instead of full fine-tuning (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: Annotated[int, Field(ge=1, le=4096), SEARCHABLE] = 16
+    alpha: Annotated[float, Field(gt=0), SEARCHABLE] = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1), SEARCHABLE] = 0.0
+    targets: Annotated[Annotated[str, Field(min_length=1)] | tuple[str, ...], SEARCHABLE] = "all-linear"
+    """Names of linear modules: ``all-linear``, a list, or a text such as ``q_proj,v_proj``, which is how
+    several stand as one option of ``{choice: [...]}``."""
+
+
+Scheduler = Literal["constant", "linear", "cosine", "exponential", "wsd"]
+
+
+class Training(Section):
+    """What is learned from, how fast and how long."""
+
+    lr: Annotated[float, Field(gt=0, le=10), SEARCHABLE, AUTO]
+    """Peak learning rate."""
+    scheduler: Annotated[Scheduler, SEARCHABLE, AUTO]
+    """How the learning rate falls after warm-up; ``wsd`` holds it, and lets it fall only at the end."""
+    final_lr_ratio: Annotated[float, Field(ge=0, le=1), SEARCHABLE, AUTO]
+    """The learning rate at the end, as a share of the peak. Not used by ``constant``."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1), SEARCHABLE, AUTO]
+    """Share of the optimizer steps over which the learning rate rises linearly from zero."""
+    decay_ratio: Annotated[float, Field(gt=0, le=1), SEARCHABLE, AUTO]
+    """Share of the optimizer steps over which ``wsd`` lets the learning rate fall, at the end."""
+    epochs: Annotated[float, Field(gt=0, le=1000), SEARCHABLE, AUTO]
+    """Passes over the training rows; a fraction is allowed."""
+    per_device_batch_size: Annotated[int, Field(ge=1), SEARCHABLE, AUTO]
+    """Rows in one forward pass of one data-parallel rank."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1), SEARCHABLE, AUTO]
+    """Forward passes for one optimizer step."""
+    global_batch_size: Annotated[int, Field(ge=1), SEARCHABLE, AUTO]
+    """Rows for one optimizer step: per_device_batch_size x gradient_accumulation_steps x dp."""
+    weight_decay: Annotated[float, Field(ge=0), SEARCHABLE] = 0.0
+    """AdamW's decoupled decay; never applied to norms and biases."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1), SEARCHABLE] = 0.9
+    adam_beta2: Annotated[float, Field(ge=0, lt=1), SEARCHABLE] = 0.999
+    adam_epsilon: Annotated[float, Field(gt=0), SEARCHABLE] = 1e-8
+    max_grad_norm: Annotated[float, Field(ge=0), SEARCHABLE] = 1.0
+    """Gradients are clipped to this norm; 0 turns clipping off."""
+    max_seq_len: Annotated[int, Field(ge=8), AUTO]
+    """The most tokens that a row or a packed sequence has."""
+    overlong: Literal["truncate", "drop"] = "truncate"
+    """What becomes of a longer row: its end is cut off, or all of it is left out."""
+    packing: Annotated[bool, AUTO] = False
+    """Several rows in one sequence, none attending to another."""
+    lora: Lora | Literal[False] = False
+    """Adapters, or false for full fine-tuning."""
+    seed: Annotated[int, Field(ge=0, lt=2**31), SEARCHABLE] = 0
+    """Order of the rows, dropout and adapter initialisation."""
+
+
+class Deepspeed(Section):
+    """How one trial uses memory."""
+
+    zero_stage: Annotated[Literal[0, 1, 2, 3], SEARCHABLE, AUTO]
+    offload: Annotated[Literal["none", "optimizer", "all"], SEARCHABLE, AUTO] = "none"
+    """What ZeRO keeps in the host's memory: nothing, optimizer states, or parameters as well."""
+    gradient_checkpointing: Annotated[bool, SEARCHABLE, AUTO] = False
+    precision: Annotated[Literal["bf16", "fp16", "fp32"], AUTO]
+    config: Place | dict[str, Any] | None = None
+    """A DeepSpeed JSON file of your own, for what sweeper does not decide; or its content, which stands
+    here once the file was read."""
+
+
+class Parallel(Section):
+    """How many ranks one trial has: dp x pp x tp."""
+
+    dp: Annotated[int, Field(ge=1), SEARCHABLE] = 1
+    pp: Annotated[int, Field(ge=1)] = 1
+    tp: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def ranks(self) -> int:
+        return self.dp * self.pp * self.tp
+
+
+Metric = (
+    Literal["eval/loss", "eval/perplexity", "eval/token_accuracy", "eval/exact_match"]
+    | Annotated[str, Field(pattern=r"^eval/[A-Za-z_]\w*$")]
+)
+_METRICS = (
+    "eval/loss, eval/perplexity, eval/token_accuracy, eval/exact_match or eval/<a function of your own>"
+)
+
+
+class Objective(Section):
+    """What is better."""
+
+    metric: Annotated[Metric, Words(_METRICS)] = "eval/loss"
+    """A metric of every evaluation, or one of generated answers."""
+    mode: Literal["min", "max"] = "min"
+    at: Literal["end", "best"] = "end"
+    """Which evaluation of a trial is its value, and of which the model is kept: the last one, or the best
+    one (the earliest of equal ones), as with ``load_best_model_at_end`` in transformers."""
+    evaluations: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Held-out evaluations of one trial, evenly spaced over its training tokens, the last at its end."""
+
+
+GeneratedMetric = Annotated[str, Field(pattern=r"^(exact_match|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
+
+
+class Evaluation(Section):
+    """What the model's own answers to held-out prompts are measured by."""
+
+    metrics: Annotated[
+        tuple[GeneratedMetric, ...], Words("a list, each of it exact_match or package.module:function")
+    ] = ()
+    """``exact_match``, or ``package.module:function``: a function of three lists of texts (prompts,
+    generations, references) that returns a number. None: no answers are generated."""
+    rows: Annotated[int, Field(ge=1)] = 64
+    """Answers are generated for this many held-out rows, the first ones."""
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    """An answer is cut after this many tokens."""
+
+
+class Search(Section):
+    """Which configurations are tried."""
+
+    sampler: Literal["auto", "tpe", "gp", "random", "grid", "qmc"] = "auto"
+    stopper: Literal["auto", "asha", "median", "none"] = "auto"
+    trials: Annotated[int, Field(ge=1)] = 16
+    time_budget_s: Annotated[float, Field(gt=0)] | None = None
+    """Written ``time_budget: 2h`` in a space file. From the command's beginning to the last trial's end, over
+    all drivers of the sweep; kept within 5 %: a trial that cannot end in time is not begun, and one that
+    turns out too slow for it is stopped."""
+    cost_budget: Annotated[float, Field(gt=0)] | None = None
+    """Money that the sweep may cost, in the currency of ``resources.price_per_gpu_hour``; kept like
+    ``time_budget``."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    storage: Place | None = None
+    """The ledger's database: ``postgresql://user@host/database``, ``mysql+pymysql://...`` or
+    ``sqlite:///path``; none: a file in the sweep's folder."""
+
+
+RayAddress = Annotated[str, Field(pattern=r"^(auto|local|\S+:\d+)$")]
+_RAY_ADDRESS = "auto, local, or host:port of the cluster's head"
+
+
+class Resources(Section):
+    """What one trial gets of the machine or cluster."""
+
+    max_concurrent: Annotated[int, Field(ge=1), AUTO]
+    """Trials side by side."""
+    cpus_per_rank: Annotated[int, Field(ge=1), AUTO]
+    """CPU threads of one rank."""
+    gpus_per_rank: Annotated[float, Field(ge=0), AUTO]
+    """GPUs of one rank: 1, or a fraction to share one between small trials; 0 trains on the CPU."""
+    min_free_gib: Annotated[float, Field(gt=0)] | None = None
+    """Only GPUs of this machine that have so much memory free when Ray is started, as nvidia-smi tells; until
+    there are enough for one trial, they are waited for. Of no use on a CPU, and refused on a cluster."""
+    memory_limit_gib: Annotated[float, Field(gt=0)] | None = None
+    """A rank may have so much: of its device, or of the host's memory where it trains on a CPU. None: all
+    that there is."""
+    price_per_gpu_hour: Annotated[float, Field(gt=0)] | None = None
+    """What one GPU costs for one hour, in any currency; where ranks train on the CPU, what the whole machine
+    costs for one hour. Paid for are the GPUs of all trials side by side for as long as the sweep runs."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
+    """How often a trial begins again from its last state when one of its processes has died or hangs. What
+    does not fit into memory is made smaller instead, and is not counted here."""
+    ray_address: Annotated[RayAddress | None, Words(_RAY_ADDRESS)] = None
+    """An existing Ray cluster, by host:port of its head or ``auto``; none: the one that the environment's
+    ``RAY_ADDRESS`` names. Without either, and with ``local``, Ray is started on this machine."""
+
+
+_BOARDS = "a list, each of it tensorboard or wandb"
+
+
+class Tracking(Section):
+    """Where metrics go."""
+
+    mlflow_uri: str | None = None
+    """None: ``MLFLOW_TRACKING_URI``, else one SQLite file beside the sweep's folder."""
+    experiment: str | None = None
+    """MLflow experiment; none: the sweep's name."""
+    also: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Words(_BOARDS)] = ()
+    """Where each trial's metrics go beside MLflow, which stays the record: event files for TensorBoard in the
+    sweep's folder, a run of Weights & Biases."""
+
+
+class Checkpoints(Section):
+    """What is written of the trials' states, and what stays of it. Each trial has its own folder."""
+
+    keep_last: Annotated[int, Field(ge=0)] = 1
+    """The newest states of a trial at work, one written after each evaluation; 0 writes none, and an
+    interrupted trial begins anew."""
+    keep_best: bool = True
+    """Keep the state with the trial's best objective as well."""
+    keep_finished: bool = False
+    """Keep the states of trials that have ended."""
+    model: Literal["none", "best", "all"] = "best"
+    """Whose trained model is saved: nobody's, the best trial's so far, or each finished trial's."""
+
+
+DataFormat = Literal[
+    "auto",
+    "alpaca",
+    "messages",
+    "sharegpt",
+    "prompt_completion",
+    "question_answer",
+    "self_instruct",
+    "text",
+]
+RowField = Literal[
+    "prompt",
+    "completion",
+    "question",
+    "answer",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "instances",
+    "messages",
+    "conversations",
+    "tools",
+    "text",
+]
+"""Fields of rows that the formats know."""
+_COLUMNS = (
+    "a mapping of columns to fields such as {query: prompt, response: completion}; fields are "
+    + ", ".join(get_args(RowField))
+)
+TemplateName = Literal["auto", "plain", "chatml", "llama3", "zephyr", "alpaca"]
+TemplateFile = Annotated[str, Field(pattern=r"\.jinja$")]
+
+
+class DataSource(Section):
+    """Rows of one place, and how much of them an epoch sees."""
+
+    path: Place
+    """File, glob, folder, hub id, or ``builtin:quickstart``."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """How often an epoch sees each training row: 2 is twice, 0.5 a fixed half of the rows, 1.5 all of
+    them and a fixed half once more. Held-out rows have no weight."""
+    format: DataFormat = "auto"
+    """``auto``: that of ``data_format``."""
+    columns: Annotated[dict[Place, RowField] | None, Words(_COLUMNS)] = None
+    """The names of the rows' columns -> the fields that they mean, such as ``{query: prompt, response:
+    completion}``. None: common pairs of names are recognised by themselves."""
+
+
+class Settings(Section):
+    """What a sweep holds fixed: never open, the same for every trial."""
+
+    name: Annotated[Name, Words(NAME_WORDS)]
+    model_path: Place
+    """Hub id, local folder, ``.gguf`` file, or ``builtin:quickstart``."""
+    data_path: Place | DataSource | Annotated[tuple[Place | DataSource, ...], Field(min_length=1)]
+    """File(s), glob, folder, hub id, or ``builtin:quickstart``; ``{path, weight, format}`` to mix several."""
+    data_format: DataFormat = "auto"
+    """How the rows say what is asked and answered; ``auto`` tells it from their fields."""
+    trust_remote_code: bool = False
+    """Whether Python code in the model's folder or repository may be run, with all rights of yours."""
+    chat_template: TemplateName | TemplateFile = "auto"
+    """How a conversation becomes text: ``auto`` is the model's own template, ``plain`` where it has none;
+    else a name, or a ``.jinja`` file."""
+    learn_template_text: bool = False
+    """Whether what the chat template writes by itself into an answer, such as an empty block of reasoning,
+    carries loss too. What ends a turn always does."""
+    eval_data: Annotated[float, Field(gt=0, lt=1)] | Place = 0.05
+    """A held-out fraction of the rows, or a path to held-out rows."""
+    max_bad_rows: Annotated[int, Field(ge=0)] = 0
+    """So many broken rows are left out and told; one more stops."""
+    checkpoint_path: Place | None = None
+    """The sweep's folder; none: ``sweeps/<name>``."""
+    objective: Objective = Objective()
+    evaluation: Evaluation = Evaluation()
+    search: Search = Search()
+    checkpoints: Checkpoints = Checkpoints()
+    tracking: Tracking = Tracking()
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """``data_path`` as a list, however it was written, each source with its format."""
+        written = self.data_path if isinstance(self.data_path, tuple) else (self.data_path,)
+        sources = (DataSource(path=one) if isinstance(one, str) else one for one in written)
+        return tuple(
+            one.model_copy(update={"format": self.data_format}) if one.format == "auto" else one
+            for one in sources
+        )
+
+    @property
+    def generated_metrics(self) -> tuple[str, ...]:
+        """The metrics of generated answers that are computed: those asked for, and the objective."""
+        implied = ("exact_match",) if self.objective.metric == "eval/exact_match" else ()
+        return tuple(dict.fromkeys((*self.evaluation.metrics, *implied)))
+
+
+class Config(Settings):
+    """One training run, with nothing open and nothing ``auto``."""
+
+    training: Training
+    deepspeed: Deepspeed
+    parallel: Parallel = Parallel()
+    resources: Resources
+    provenance: dict[str, Any] | None = None
+    """Where a best-config comes from; written by a sweep, read by nobody's training."""

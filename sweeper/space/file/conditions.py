@@ -1,0 +1,124 @@
+"""``when``: which fields an open value depends on, and in what order the dimensions come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeper.space.config.fields import TRIAL_SECTIONS, Leaf, closest, leaves, short_name
+from sweeper.space.config.values import Scalar, describe, is_inside, text
+from sweeper.space.file.document import Located
+from sweeper.space.file.draft import Draft
+
+__all__ = ["read_conditions", "sorted_by_dependency"]
+
+Conditions = dict[str, tuple[tuple[str, Scalar], ...]]
+"""Path of an open field -> pairs of a path and the value that it must have."""
+
+
+def read_conditions(draft: Draft, closed: Mapping[str, Any]) -> Conditions:
+    """The conditions of every open field, problems going to the draft.
+
+    Args:
+        draft: what the file says.
+        closed: path -> value of the fields that are the same for all trials.
+    """
+    conditions: Conditions = {}
+    for path, opening in draft.opened.items():
+        pairs = [_condition(draft, closed, path, key, node) for key, node in opening.when.items()]
+        conditions[path] = tuple(pair for pair in pairs if pair is not None)
+    for path in _in_a_circle(conditions):
+        node = next(iter(draft.opened[path].when.values()))
+        place = Located(value=short_name(path), where=node.key_where)
+        draft.complain(place, "conditions depend on each other in a circle", "remove one of them")
+        conditions[path] = ()
+    return conditions
+
+
+def sorted_by_dependency(conditions: Conditions) -> list[str]:
+    """The open fields in the order of the models, each after those that its conditions name."""
+    order: list[str] = []
+
+    def place(path: str) -> None:
+        if path in order:
+            return
+        for parent, _ in conditions[path]:
+            if parent in conditions:
+                place(parent)
+        order.append(path)
+
+    for path in leaves():
+        if path in conditions:
+            place(path)
+    return order
+
+
+def _condition(
+    draft: Draft, closed: Mapping[str, Any], path: str, key: str, node: Located
+) -> tuple[str, Scalar] | None:
+    name = Located(value=key, where=node.key_where)
+    leaf = _leaf(key)
+    if leaf is None:
+        known = [short_name(other) for other in leaves() if other.startswith(TRIAL_SECTIONS)]
+        near = closest(key, known)
+        remedy = f"did you mean {near}?" if near else "name a field of training, deepspeed or parallel"
+        draft.complain(name, "a condition names another field of a trial", remedy)
+    elif leaf.path == path:
+        draft.complain(name, "a field cannot be its own condition", "name another field")
+    elif (value := _value(draft, leaf, node)) is None:
+        pass
+    elif leaf.path in draft.opened:
+        open_value = draft.opened[leaf.path].open_value
+        if is_inside(open_value, value):
+            return leaf.path, value
+        rule = f"the condition can never hold: {short_name(leaf.path)} is {describe(open_value)}"
+        draft.complain(node, rule, "name a value that it can have")
+    elif leaf.path not in closed:
+        rule = f"{short_name(leaf.path)} is not given in the file, or follows from other values"
+        draft.complain(name, rule, "write it as a value or an open value, or remove the condition")
+    elif closed[leaf.path] == value:
+        return leaf.path, value
+    else:
+        rule = f"the condition can never hold: {short_name(leaf.path)} is {text(closed[leaf.path])}"
+        draft.complain(node, rule, "remove the open value, or open the field that it depends on")
+    return None
+
+
+def _leaf(key: str) -> Leaf | None:
+    matches = [
+        leaf
+        for path, leaf in leaves().items()
+        if path.startswith(TRIAL_SECTIONS) and key in (path, short_name(path))
+    ]
+    return matches[0] if matches else None
+
+
+def _value(draft: Draft, leaf: Leaf, node: Located) -> Scalar | None:
+    try:
+        if isinstance(node.value, (dict, list)) or node.value is None:
+            raise ValueError(node.value)
+        value: Scalar = leaf.validate(node.value)
+    except ValueError:
+        rule = f"a condition on {short_name(leaf.path)} compares it with {leaf.expects}"
+        draft.complain(node, rule, leaf.mend(node.value, node.quoted))
+        return None
+    return value
+
+
+def _in_a_circle(conditions: Conditions) -> list[str]:
+    """One open field of every circle of conditions."""
+    found: list[str] = []
+    done: set[str] = set()
+
+    def visit(path: str, above: tuple[str, ...]) -> None:
+        if path in above:
+            found.append(path)
+        elif path not in done:
+            for parent, _ in conditions[path]:
+                if parent in conditions:
+                    visit(parent, (*above, path))
+            done.add(path)
+
+    for path in conditions:
+        visit(path, ())
+    return sorted(set(found))

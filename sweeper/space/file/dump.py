@@ -1,0 +1,103 @@
+"""Values -> the YAML text of a space file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarfloat import ScalarFloat
+
+from sweeper.space.config.config import Config
+from sweeper.space.config.fields import leaves
+
+__all__ = ["dump_config", "file_tree", "flatten"]
+
+
+_SECTIONS = (
+    "training",
+    "deepspeed",
+    "parallel",
+    "objective",
+    "evaluation",
+    "search",
+    "resources",
+    "tracking",
+)
+"""What is searched first, then how."""
+
+
+def dump_config(config: Config | dict[str, Any]) -> str:
+    """YAML text of a configuration with nothing open, or of a plain tree as it is.
+
+    Numbers are written so that YAML 1.1 readers, too, take them for numbers (``1.0e-05``).
+    """
+    tree = _config_tree(config) if isinstance(config, Config) else config
+    writer = YAML()
+    writer.width = 110
+    writer.representer.add_representer(float, _represent_float)
+    text = io.StringIO()
+    writer.dump(_styled(tree), text)
+    return text.getvalue()
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Path -> value of every field; ``training.lora`` is False without adapters."""
+    flat: dict[str, Any] = {}
+    for path in leaves():
+        place: Any = config
+        for name in path.split("."):
+            place = getattr(place, name) if place is not False else False
+        if place is False and path.startswith("training.lora."):
+            flat["training.lora"] = False
+        else:
+            flat[path] = place
+    return flat
+
+
+def file_tree(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Path -> written value, as the tree of a space file; what is None is left out."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves().items():
+        if path == "training.lora.rank" and flat.get("training.lora") is False:
+            tree["training"]["lora"] = False
+        if flat.get(path) is None:
+            continue
+        *sections, key = leaf.key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = flat[path]
+    sections = [name for name in _SECTIONS if name in tree]
+    return {key: tree[key] for key in [*(key for key in tree if key not in sections), *sections]}
+
+
+def _config_tree(config: Config) -> dict[str, Any]:
+    flat = flatten(config)
+    written = {path: leaf.written(flat[path]) for path, leaf in leaves().items() if path in flat}
+    tree = file_tree({**flat, **written})
+    return {**tree, "provenance": config.provenance} if config.provenance is not None else tree
+
+
+def _styled(value: Any, depth: int = 0) -> Any:
+    """Sections in block style; lists and what is below two levels on one line."""
+    if isinstance(value, Mapping):
+        mapping = CommentedMap((key, _styled(child, depth + 1)) for key, child in value.items())
+        if depth >= 2 and not any(isinstance(child, Mapping) for child in value.values()):
+            mapping.fa.set_flow_style()
+        return mapping
+    if isinstance(value, (list, tuple)):
+        sequence = CommentedSeq(_styled(child, depth + 1) for child in value)
+        sequence.fa.set_flow_style()
+        return sequence
+    return float(value) if isinstance(value, ScalarFloat) else value
+
+
+def _represent_float(representer: Any, value: float) -> Any:
+    text = repr(value)
+    if "e" in text and "." not in text:
+        text = text.replace("e", ".0e")
+    text = {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}.get(text, text)
+    return representer.represent_scalar("tag:yaml.org,2002:float", text)

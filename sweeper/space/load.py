@@ -1,0 +1,297 @@
+"""A space file and its overrides -> a ``Space``, or every problem at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sweeper.errors import Problem, SpaceFileError, UserError
+from sweeper.space.checks import GROUPS
+from sweeper.space.config import rules
+from sweeper.space.config.batch import BatchContradiction
+from sweeper.space.config.closing import ACCUMULATION, BATCH, DP, GLOBAL, complete, follows_per_trial
+from sweeper.space.config.config import Settings
+from sweeper.space.config.facts import Facts
+from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, nested, short_name
+from sweeper.space.config.values import nearest, points, text
+from sweeper.space.ds_file import DS_CONFIG, ds_config_problems, read_ds_file
+from sweeper.space.file.conditions import read_conditions, sorted_by_dependency
+from sweeper.space.file.document import read_document
+from sweeper.space.file.draft import Draft, draft_of
+from sweeper.space.file.opening import LR, Opening
+from sweeper.space.file.overrides import apply_overrides
+from sweeper.space.metrics import better, metric_names
+from sweeper.space.plan.system import SYSTEM
+from sweeper.space.space import Dimension, Space
+
+__all__ = ["load_space"]
+
+_ANY_FACTS = Facts(train_rows=10**12, eval_rows=1, accelerator="cpu", devices=1, cpus=1)
+"""Stands in for the real ones while a faulty file is looked through for further faults."""
+_ANY_SETTINGS = Settings(name="any", model_path="any", data_path="any")
+
+
+def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[Settings], Facts]) -> Space:
+    """Reads a space file.
+
+    Args:
+        path: the file.
+        overrides: ``key=value`` pairs put over the file; the key is a dotted path or a field's
+            name where only one field has it, the value is YAML.
+        gather: finds out what is known about data, model and machine. It is called once, and not
+            before the fields that it needs are valid.
+
+    Raises:
+        SpaceFileError: with all problems of the file and the overrides.
+        UserError: whatever ``gather`` raises for a file without problems.
+    """
+    root, problems = apply_overrides(read_document(path), overrides)
+    draft = draft_of(root, str(path))
+    draft.problems.extend(problems)
+    _settle_mode(draft)
+    _read_ds_config(draft)
+    settings = _settings(draft)
+    facts = _ANY_FACTS
+    if settings is not None:
+        try:
+            facts = gather(settings)
+        except UserError as error:
+            if not draft.problems and not _looked_through(draft, path, settings, facts)[1]:
+                raise
+            draft.problems.extend(error.problems)
+    space, found = _looked_through(draft, path, settings or _ANY_SETTINGS, _within_length(draft, facts))
+    if found:
+        raise SpaceFileError(_in_order(found))
+    return space
+
+
+def _within_length(draft: Draft, facts: Facts) -> Facts:
+    """The facts with the rows that are left at the file's max_seq_len."""
+    length = draft.closed.get("training.max_seq_len", rules.max_seq_len(facts.max_position_embeddings))
+    return facts.within(length, draft.closed.get("training.overlong", "truncate"))
+
+
+def _settle_mode(draft: Draft) -> None:
+    """What is better follows from the metric, unless the file says it; of a user's own only the file can."""
+    metric = draft.closed.get("objective.metric")
+    if metric is None or "objective.mode" in draft.places:
+        return
+    if better(metric) is not None:
+        draft.closed["objective.mode"] = better(metric)
+    elif metric in metric_names(draft.closed.get("evaluation.metrics", ())):
+        problem = Problem(
+            where=draft.where("objective.metric"),
+            value=f"metric: {draft.shown['objective.metric']}",
+            rule="whether more or less of it is better is not known of a function of your own",
+            remedy="write mode: max beside it, or mode: min",
+        )
+        draft.problems.append(problem)
+
+
+def _read_ds_config(draft: Draft) -> None:
+    """The file's content takes the place of its name: a sweep goes on with what it began with."""
+    name = draft.closed.get(DS_CONFIG)
+    if not isinstance(name, str):
+        return
+    draft.closed[DS_CONFIG], problem = read_ds_file(name, draft.where(DS_CONFIG))
+    draft.places[DS_CONFIG] = name
+    if problem:
+        draft.problems.append(problem)
+
+
+def _settings(draft: Draft) -> Settings | None:
+    """The part of the file that the facts depend on; None where it is not valid."""
+    flat = {
+        path: value
+        for path, value in draft.closed.items()
+        if not path.startswith((*TRIAL_SECTIONS, "resources."))
+    }
+    try:
+        return Settings.model_validate(nested(flat))
+    except ValueError:
+        return None
+
+
+def _looked_through(
+    draft: Draft, path: Path, settings: Settings, facts: Facts
+) -> tuple[Space, list[Problem]]:
+    """The space, and all problems: those of single fields and those of their combination."""
+    draft = replace(
+        draft, problems=list(draft.problems), closed=dict(draft.closed), opened=dict(draft.opened)
+    )
+    _open_the_lr(draft, facts)
+    _check_batch_is_not_overdetermined(draft)
+    written = _with_defaults(draft)
+    closed = _closed(draft, written, _usual(draft, written, facts), facts)
+    usual = complete({**closed, **_least_dp(draft)}, facts)
+    conditions = read_conditions(draft, closed)
+    dimensions = []
+    for one in sorted_by_dependency(conditions):
+        pairs = conditions[one]
+        dimensions.append(_dimension(one, draft.opened[one], pairs, closed, usual, facts))
+    space = Space(
+        settings=settings,
+        dimensions=tuple(dimensions),
+        facts=facts,
+        closed=closed,
+        source=path,
+        decided=frozenset(closed) - frozenset(draft.closed),
+        places=draft.places,
+        measured=frozenset(draft.autos) & SYSTEM,
+        range_test=draft.range_test,
+        provenance=draft.provenance,
+    )
+    return space, [*draft.problems, *_combination_problems(space), *ds_config_problems(space)]
+
+
+def _open_the_lr(draft: Draft, facts: Facts) -> None:
+    """``lr: auto`` is a range; an absent lr is the practice itself."""
+    if LR in draft.autos:
+        practice = rules.lr(facts.hidden_size, lora=draft.has_lora, model_type=facts.model_type)
+        views = rules.lora_lrs(facts.hidden_size, facts.model_type) if draft.has_lora else ()
+        draft.opened[LR] = Opening(open_value=rules.lr_range(practice, views))
+
+
+def _check_batch_is_not_overdetermined(draft: Draft) -> None:
+    """Of global batch, per-device batch and accumulation at most two are given, if any is open."""
+    given = [path for path in BATCH if path in draft.closed or path in draft.opened]
+    opened = [path for path in given if path in draft.opened]
+    if not opened:
+        return
+    if GLOBAL in opened and ACCUMULATION in opened:
+        rule = "global_batch_size and accumulation cannot both be open: one follows from the other"
+    elif len(given) == len(BATCH):
+        rule = "of global batch, accumulation and per-device batch one follows from the other two"
+    else:
+        return
+    free = ACCUMULATION if GLOBAL in opened or ACCUMULATION not in opened else GLOBAL
+    problem = Problem(
+        where=draft.where(free),
+        value=f"{short_name(free)}: {draft.shown.get(free, '')}",
+        rule=rule,
+        remedy=f"leave {short_name(free)} out, or write auto",
+    )
+    draft.problems.append(problem)
+    draft.closed.pop(free, None)
+    draft.opened.pop(free, None)
+
+
+def _with_defaults(draft: Draft) -> dict[str, Any]:
+    """The written values and the models' defaults; fields that the rules close are absent."""
+    written = dict(draft.closed)
+    if not draft.has_lora:
+        written["training.lora"] = False
+    for path, leaf in leaves().items():
+        off = path.startswith("training.lora.") and not draft.has_lora
+        if not (path in written or path in draft.opened or leaf.ruled or leaf.required or off):
+            written[path] = leaf.default
+    return written
+
+
+def _usual(draft: Draft, written: dict[str, Any], facts: Facts) -> dict[str, Any]:
+    """What every field would be if all open ones were left out: the rules of thumb.
+
+    Batch sizes that contradict each other become a problem and are dropped.
+    """
+    dp = _least_dp(draft)
+    try:
+        return complete({**written, **dp}, facts)
+    except BatchContradiction as error:
+        place = GLOBAL if GLOBAL in draft.closed else ACCUMULATION
+        problem = Problem(
+            where=draft.where(place),
+            value=f"{short_name(place)}: {draft.shown.get(place, '')}",
+            rule=error.rule,
+            remedy=error.remedy,
+        )
+        draft.problems.append(problem)
+        for path in BATCH:
+            written.pop(path, None)
+            draft.closed.pop(path, None)
+        return complete({**written, **dp}, facts)
+
+
+def _least_dp(draft: Draft) -> dict[str, Any]:
+    """An open dp stands in by its smallest, as the rules for batches divide by it."""
+    return {DP: nearest(draft.opened[DP].open_value, 1)} if DP in draft.opened else {}
+
+
+def _closed(
+    draft: Draft, written: Mapping[str, Any], usual: Mapping[str, Any], facts: Facts
+) -> dict[str, Any]:
+    """Every field that is the same for all trials."""
+    opened = frozenset(draft.opened)
+    most_ranks = usual
+    if DP in opened:
+        largest = max(points(draft.opened[DP].open_value))
+        try:
+            most_ranks = complete({**written, DP: largest}, facts)
+        except BatchContradiction:
+            most_ranks = usual  # reported with the combinations of open values
+    closed = {path: value for path, value in written.items() if path not in opened}
+    autos = frozenset(path for path, leaf in leaves().items() if leaf.ruled and path not in written) - opened
+    for path in leaves():
+        if path in autos and not follows_per_trial(path, opened, autos):
+            closed[path] = most_ranks[path]
+    return closed
+
+
+def _dimension(
+    path: str,
+    opening: Opening,
+    conditions: tuple[tuple[str, Any], ...],
+    closed: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    facts: Facts,
+) -> Dimension:
+    rule = usual[path] if leaves()[path].ruled else leaves()[path].default
+    if conditions and leaves()[path].ruled:
+        with contextlib.suppress(BatchContradiction):  # reported with the combinations of open values
+            rule = complete({**closed, **dict(conditions)}, facts)[path]
+    default = nearest(opening.open_value, rule)
+    return Dimension(
+        path=path,
+        name=short_name(path),
+        open_value=opening.open_value,
+        when=tuple((short_name(other), value) for other, value in conditions),
+        default=default,
+        default_clipped=default != rule,
+        rule_of_thumb=rule,
+    )
+
+
+def _combination_problems(space: Space) -> list[Problem]:
+    """What contradicts what, whatever the sweep may choose; each kind of problem once."""
+    problems: dict[tuple[str, str], Problem] = {}
+    for group in GROUPS:
+        open_in_group = [one for one in space.dimensions if one.path in group]
+        for values in space.combinations(group):
+            flat, found = space.attempt(values)
+            for one in found:
+                kind = (one.path, "" if one.path == GLOBAL else one.remedy)
+                if kind in problems or _is_of_another_group(one.path, group):
+                    continue
+                problem = space.problem(one, flat)
+                if open_in_group and values and one.path.startswith(TRIAL_SECTIONS):
+                    chosen = ", ".join(f"{name}: {text(value)}" for name, value in values.items())
+                    problem = replace(problem, rule=f"{problem.rule} (with {chosen})")
+                problems[kind] = problem
+    return list(problems.values())
+
+
+def _is_of_another_group(path: str, group: frozenset[str]) -> bool:
+    return path not in group and any(path in other for other in GROUPS)
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    """By line and column, so that a person mends the file from top to bottom; each once."""
+
+    def place(problem: Problem) -> tuple[str, int, int]:
+        file, _, position = problem.where.rpartition(":")
+        file, _, line = file.rpartition(":")
+        return (file, int(line), int(position)) if line.isdigit() and position.isdigit() else ("~", 0, 0)
+
+    return sorted(dict.fromkeys(problems), key=place)

@@ -1,0 +1,361 @@
+"""A read space file: what is closed, what is open, and how a trial's values close it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sweeper.errors import Problem, SpaceFileError
+from sweeper.space.checks import Contradiction, contradictions
+from sweeper.space.config.address import cluster_address
+from sweeper.space.config.batch import BatchContradiction
+from sweeper.space.config.closing import BATCH, GLOBAL, complete
+from sweeper.space.config.config import Config, Settings
+from sweeper.space.config.facts import Facts
+from sweeper.space.config.fields import closest, leaves, nested, short_name
+from sweeper.space.config.values import LogUniform, OpenValue, Scalar, Values, as_tree, nearest, points, text
+from sweeper.space.file.dump import file_tree
+from sweeper.space.file.opening import LR, RANGE_TEST, RangeTest
+from sweeper.space.secrets import struck_out
+
+__all__ = ["Dimension", "Space", "require_closed", "require_open"]
+
+MAX_COMBINATIONS = 4_000
+"""Of more combinations of open values than this, only those of their ends are looked at in advance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """One open value of the space."""
+
+    path: str
+    """Full name: ``training.lr``, ``training.lora.rank``."""
+    name: str
+    """The path without its section: ``lr``, ``lora.rank``. Unique."""
+    open_value: OpenValue
+    when: tuple[tuple[str, Scalar], ...] = ()
+    """Field names and the values that they must all have, else the dimension is inactive and its
+    field takes the default that it has when it is left out."""
+    default: Scalar
+    """The rule of thumb, moved into the open value: the nearest option, or clipped into the range."""
+    default_clipped: bool
+    """Whether the rule of thumb itself lies outside of what the file allows."""
+    rule_of_thumb: Scalar
+    """What the field would be if it were left out."""
+
+    def over(self, open_value: OpenValue) -> Dimension:
+        """The same dimension with other values."""
+        default = nearest(open_value, self.rule_of_thumb)
+        clipped = default != self.rule_of_thumb
+        return replace(self, open_value=open_value, default=default, default_clipped=clipped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Two spaces are equal when they ask the same, wherever it was written."""
+
+    settings: Settings
+    """What is the same for every trial."""
+    dimensions: tuple[Dimension, ...]
+    """In the order of the models; conditional ones after what they depend on."""
+    facts: Facts
+    closed: Mapping[str, Any]
+    """Path -> value of every field that is the same for all trials, written or decided."""
+    range_test: RangeTest | None = None
+    """Whether an LR range test is still to find, or to narrow, the range of lr."""
+    source: Path = field(compare=False)
+    decided: frozenset[str] = field(default=frozenset(), compare=False)
+    """Those of the closed paths that a rule of thumb or a default decided."""
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Path -> ``file:line:column`` of its value."""
+    measured: frozenset[str] = frozenset()
+    """Those of the closed paths that were written ``auto`` and are settled by measuring before the first
+    trial; until then they have the value of the rule of thumb."""
+    provenance: Mapping[str, Any] | None = field(default=None, compare=False)
+    """Where the file comes from, if a sweep wrote it."""
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def sweep_dir(self) -> Path:
+        """The sweep's folder."""
+        return Path(self.settings.checkpoint_path or f"sweeps/{self.settings.name}")
+
+    @property
+    def experiment(self) -> str:
+        """The MLflow experiment: the file's, else one under the sweep's name."""
+        return self.settings.tracking.experiment or self.name
+
+    def dimension(self, name: str) -> Dimension | None:
+        """The dimension of a name or path."""
+        return next((one for one in self.dimensions if name in (one.name, one.path)), None)
+
+    def is_active(self, dimension: Dimension, values: Mapping[str, Scalar]) -> bool:
+        """Whether a trial of these values has the dimension; missing values count as their default.
+
+        What depends on an inactive dimension is inactive.
+        """
+        for name, wanted in dimension.when:
+            other = self.dimension(name)
+            if other is None:
+                continue  # closed, and the loader has seen that it has this value
+            if values.get(name, other.default) != wanted or not self.is_active(other, values):
+                return False
+        return True
+
+    def default_values(self) -> Values:
+        """The rules of thumb, for every dimension that is active under them."""
+        defaults: Values = {one.name: one.default for one in self.dimensions}
+        return self.active_values(defaults)
+
+    def active_values(self, values: Mapping[str, Scalar]) -> Values:
+        """One value for every active dimension: the given one, else the default."""
+        return {
+            one.name: values.get(one.name, one.default)
+            for one in self.dimensions
+            if self.is_active(one, values)
+        }
+
+    def close(self, values: Mapping[str, Scalar]) -> Config:
+        """The configuration of one trial, without the passwords of addresses: training needs none.
+
+        Args:
+            values: dimension name -> value. Missing ones take their default, those of inactive
+                dimensions are not used. A value need not lie inside the open value, but must be
+                one that the field can have.
+
+        Raises:
+            SpaceFileError: an unknown name, a value of the wrong type, or values that contradict
+                each other.
+        """
+        problems = list(self._misfits(values))
+        if problems:
+            raise SpaceFileError(problems)
+        flat, found = self.attempt(values)
+        if found:
+            raise SpaceFileError(self.problem(one, flat) for one in found)
+        if not self.dimensions and self.provenance is not None:
+            flat["provenance"] = dict(self.provenance)
+        return Config.model_validate(nested(struck_out(flat)))
+
+    def attempt(self, values: Mapping[str, Scalar]) -> tuple[dict[str, Any], list[Contradiction]]:
+        """Every field's value (path -> value) under these values, and what contradicts what."""
+        known = dict(self.closed)
+        active = self.active_values(values)
+        for one in self.dimensions:
+            if one.name in active:
+                known[one.path] = leaves()[one.path].validate(active[one.name])
+        try:
+            flat = complete(known, self.facts)
+        except BatchContradiction as error:
+            flat = complete({path: known[path] for path in known if path not in BATCH}, self.facts)
+            flat.update((path, known[path]) for path in BATCH if path in known)
+            batch = Contradiction(path=GLOBAL, rule=error.rule, remedy=error.remedy)
+            return flat, [batch, *(one for one in contradictions(flat, self.facts) if one.path != GLOBAL)]
+        return flat, contradictions(flat, self.facts)
+
+    def problem(self, contradiction: Contradiction, flat: Mapping[str, Any]) -> Problem:
+        """A contradiction with its place in the file."""
+        path = contradiction.path
+        value = f"{short_name(path)}: {text(flat[path])}" if path in flat else ""
+        where = self.places.get(path) or self.places.get(path.partition(".")[0]) or str(self.source)
+        return Problem(where=where, value=value, rule=contradiction.rule, remedy=contradiction.remedy)
+
+    def with_lr_range(self, found: LogUniform) -> Space:
+        """The same, searching lr over the range that a test has found: none is to be done any more."""
+        return replace(
+            self,
+            dimensions=tuple(one.over(found) if one.path == LR else one for one in self.dimensions),
+            range_test=None,
+        )
+
+    def combinations(self, paths: Collection[str]) -> Iterator[Values]:
+        """Every combination of the open values of these fields, and of what they depend on.
+
+        Continuous ranges stand in by their two ends; so does everything where there are more
+        than ``MAX_COMBINATIONS``. Inactive dimensions are left out; each combination comes once.
+        """
+        names = self._with_parents({one.name for one in self.dimensions if one.path in paths})
+        chosen = [one for one in self.dimensions if one.name in names]
+        options = [points(one.open_value) for one in chosen]
+        if math.prod(len(one) for one in options) > MAX_COMBINATIONS:
+            options = [_ends(one) for one in options]
+        seen = set()
+        for picked in itertools.product(*options):
+            values = dict(zip((one.name for one in chosen), picked, strict=True))
+            active = {one.name: values[one.name] for one in chosen if self.is_active(one, values)}
+            key = tuple(active.items())
+            if key not in seen:
+                seen.add(key)
+                yield active
+
+    def resolved(self) -> dict[str, Any]:
+        """The tree of a space file that asks the same, with what the rules decided written out.
+
+        Fields that follow from an open value stay ``auto``; passwords of addresses are struck out.
+        """
+        written: dict[str, Any] = {
+            path: leaf.written(self.closed[path]) for path, leaf in leaves().items() if path in self.closed
+        }
+        written["training.lora"] = self.closed.get("training.lora")
+        for one in self.dimensions:
+            form = as_tree(one.open_value)
+            if isinstance(form, list):
+                form = [leaves()[one.path].written(option) for option in form]
+            if isinstance(form, list) and (one.when or leaves()[one.path].takes_list):
+                form = {"choice": form}
+            if one.when:
+                assert isinstance(form, dict)
+                form["when"] = dict(one.when)
+            written[one.path] = form
+        if self.range_test is not None:
+            within = {} if self.range_test.within is None else written[LR]
+            written[LR] = {**within, RANGE_TEST: True}
+        for path in (*self.following(), *self.measured):
+            written[path] = "auto"
+        tree = file_tree(struck_out(written))
+        if not self.dimensions and self.provenance is not None:
+            tree["provenance"] = dict(self.provenance)
+        return tree
+
+    def following(self) -> tuple[str, ...]:
+        """Paths of the fields that a rule decides anew for every trial."""
+        opened = {one.path for one in self.dimensions}
+        return tuple(
+            path
+            for path, leaf in leaves().items()
+            if leaf.ruled and path not in self.closed and path not in opened
+        )
+
+    def _with_parents(self, names: set[str]) -> set[str]:
+        found: set[str] = set()
+        while names - found:
+            found |= names
+            names = names | {
+                name
+                for one in self.dimensions
+                if one.name in names
+                for name, _ in one.when
+                if self.dimension(name)
+            }
+        return found
+
+    def _misfits(self, values: Mapping[str, Scalar]) -> Iterable[Problem]:
+        known = {one.name: one for one in self.dimensions}
+        for name, value in values.items():
+            if name not in known:
+                near = closest(name, known)
+                remedy = f"did you mean {near}?" if near else f"open are: {', '.join(known) or 'none'}"
+                yield Problem(
+                    where=str(self.source),
+                    value=name,
+                    rule="is not an open value of the space",
+                    remedy=remedy,
+                )
+                continue
+            leaf = leaves()[known[name].path]
+            try:
+                leaf.validate(value)
+            except ValueError:
+                where = self.places.get(leaf.path, str(self.source))
+                rule = f"{name} must be {leaf.expects}"
+                yield Problem(where=where, value=text(value), rule=rule, remedy=f"write {leaf.expects}")
+
+
+def _ends(options: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+    """The smallest and the largest of many numbers; words and switches as they are."""
+    numbers = [one for one in options if isinstance(one, (int, float)) and not isinstance(one, bool)]
+    return (min(numbers), max(numbers)) if len(numbers) == len(options) > 2 else options
+
+
+def require_open(space: Space) -> None:
+    """A sweep needs something to search.
+
+    Raises:
+        SpaceFileError: nothing is open.
+    """
+    if not space.dimensions:
+        raise SpaceFileError.of(
+            where=space.places.get("training.lr") or space.places.get("training") or str(space.source),
+            value="",
+            rule="nothing is open, so there is nothing to search",
+            remedy="open a value, such as `lr: auto` or `epochs: [1, 2, 3]`; "
+            "to train it as it is: `sweeper train`",
+        )
+
+
+def require_closed(space: Space) -> None:
+    """Training needs every value.
+
+    Raises:
+        SpaceFileError: with one problem for each open value.
+    """
+    if space.dimensions:
+        raise SpaceFileError(_still_open(space, one) for one in space.dimensions)
+
+
+def _still_open(space: Space, one: Dimension) -> Problem:
+    closed = f"{one.name.rpartition('.')[2]}: {text(one.default)}"
+    return Problem(
+        where=space.places.get(one.path, str(space.source)),
+        value=one.name,
+        rule="is open, and training needs one value",
+        remedy=f"write {closed}, or search with `sweeper run`",
+    )
+
+
+def hardware_problems(space: Space) -> list[Problem]:
+    """What a trial asks for and this machine has not. A cluster is not looked at from here."""
+    facts, closed, problems = space.facts, space.closed, []
+    cluster = cluster_address(space.closed.get("resources.ray_address"))
+    if cluster is not None and space.closed["resources.min_free_gib"] is not None:
+        problems.append(
+            Problem(
+                where=space.places.get("resources.min_free_gib", str(space.source)),
+                value=f"min_free_gib: {text(space.closed['resources.min_free_gib'])}",
+                rule=f"on a cluster ({cluster.where}) Ray chooses the GPUs, and sees its own processes only",
+                remedy="leave it out, and start a node's Ray with CUDA_VISIBLE_DEVICES for what it may use",
+            )
+        )
+    if cluster is not None:
+        return problems
+    most_dp = max(space.close(values).parallel.ranks for values in space.combinations({"parallel.dp"}))
+    gpus = most_dp * closed["resources.gpus_per_rank"]
+    here = facts.devices if facts.accelerator == "cuda" else 0
+    if gpus > here:
+        have = f"{here} are here" if here else "this machine has none"
+        problems.append(
+            Problem(
+                where=space.places.get("parallel.dp") or space.places.get("parallel") or str(space.source),
+                value="",
+                rule=f"a trial asks for {gpus:g} GPUs, and {have}",
+                remedy="lower parallel.dp or resources.gpus_per_rank, or name a cluster in ray_address",
+            )
+        )
+    if facts.accelerator == "cpu" and closed["deepspeed.precision"] == "fp16":
+        problems.append(
+            Problem(
+                where=space.places.get("deepspeed.precision", str(space.source)),
+                value="fp16",
+                rule="fp16 is for GPUs",
+                remedy="write bf16 or fp32 on this machine",
+            )
+        )
+    return problems
+
+
+def require_hardware(space: Space) -> None:
+    """Training needs a machine that can hold one trial.
+
+    Raises:
+        SpaceFileError: with what is missing.
+    """
+    problems = hardware_problems(space)
+    if problems:
+        raise SpaceFileError(problems)

@@ -1,0 +1,1 @@
+"""What a sweep keeps while it runs: recorder, budget, setbacks, lock, folder. Neither Ray nor torch."""

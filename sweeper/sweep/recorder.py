@@ -1,0 +1,380 @@
+"""What happens in a sweep goes through here: first to the ledger, then to whoever wants to know."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from sweeper.autotune import PeakForecast, Speed, Tuning, tuned
+from sweeper.data import LengthSample
+from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState, best_of
+from sweeper.space import Config, Space, SweepFolder, TooLarge, dump_config, fitted, write_whole
+from sweeper.sweep.budget import SPENT, Budget, Forecast
+from sweeper.sweep.outcome import Outcome
+from sweeper.sweep.recovery import Setback
+from sweeper.sweep.steps import append_steps
+from sweeper.train import (
+    STARTUP,
+    Job,
+    Moved,
+    Prepared,
+    Progress,
+    discard,
+    newest_checkpoint,
+    read_moved,
+)
+
+__all__ = ["Listener", "Recorder"]
+
+_TOO_LARGE = "too_large"
+"""What the ledger keeps of the sweep: what did not fit into memory."""
+_COUNT_EVERY_S, _LOOK_EVERY_S = 30.0, 1.0
+
+
+class Listener(Protocol):
+    """Told of what the ledger has already taken. Must neither block nor raise."""
+
+    def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
+        """It has got its place. ``config`` is what was asked; what it trains with may be lighter, and may
+        become so."""
+
+    def trial_prepared(self, number: int, prepared: Prepared) -> None: ...
+
+    def moved(self, number: int, moved: Moved) -> None:
+        """Between evaluations, now and then; the ledger knows nothing of it."""
+
+    def progressed(self, number: int, progress: Progress) -> None: ...
+
+    def trial_set_back(self, number: int, setback: Setback) -> None: ...
+
+    def warned(self, number: int, warning: str) -> None: ...
+
+    def trial_finished(self, record: TrialRecord) -> None: ...
+
+
+class Recorder:
+    """The only writer of a running sweep's ledger; lives in the driver's thread that Ray Tune runs in."""
+
+    def __init__(
+        self,
+        space: Space,
+        ledger: Ledger,
+        folder: SweepFolder,
+        stopper: Stopper,
+        listeners: Sequence[Listener],
+        *,
+        data_dir: Path,
+        speed: Speed | None = None,
+        sample: LengthSample | None = None,
+        tunings: tuple[Tuning, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+        began_s: float | None = None,
+    ) -> None:
+        """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not;
+        ``began_s`` is what the clock said when the driver began, where that was before."""
+        self._space, self._ledger, self._folder = space, ledger, folder
+        self._stopper, self._listeners, self._clock = stopper, listeners, clock
+        self._data_dir, self._tunings = data_dir, tunings
+        self._records = {record.number: record for record in ledger.trials()}
+        self._unfinished = [r for r in self._records.values() if r.state is TrialState.RUNNING]
+        """Trials whose driver ended while they ran: they come first, under their own numbers."""
+        attributes = ledger.sweep_attributes()
+        self._spent_before_s = float(attributes.get(SPENT, 0.0))
+        self._too_large = [TooLarge.from_dict(one) for one in attributes.get(_TOO_LARGE, [])]
+        self._began = clock() if began_s is None else began_s
+        self._counted = self._looked = clock()
+        self._moved: dict[int, Moved | None] = {}
+        """How far the trials at work have said that they are."""
+        self._budget = Budget(space, Forecast(space, speed, sample), self._spent_s)
+        self._peaks = PeakForecast(space.facts.sizes, data_dir, tunings)
+        self._configs: dict[int, Config] = {}
+        self._to_announce: dict[int, tuple[Config, str | None]] = {}
+        """Trials that no listener has heard of yet: what was asked, and a warning."""
+        self._measures_untrained: int | None = None
+        self.stopping = False
+        self.problem: Exception | None = None
+        """Why the sweep cannot go on: something to mend, or a ledger that takes nothing more."""
+
+    # What the searcher asks ------------------------------------------------------------------
+
+    def is_over(self) -> bool:
+        """Whether no further trial may start."""
+        enough = not self._unfinished and self._asked() >= self._space.settings.search.trials
+        return enough or self.stopping or self._budget.is_spent()
+
+    def next_job(self) -> tuple[int, Job] | None:
+        """The next trial's number and job, or None when the space has no further configuration, or none that
+        fits into the budget."""
+        before = list(self._records.values())
+        record = (
+            self._unfinished.pop(0)
+            if self._unfinished
+            else self._ledger.ask(lambda values: self._budget.fits(values, before))
+        )
+        if record is None:
+            return None
+        number, asked = record.number, self._space.close(record.values)
+        self._forget_progress(number)  # of an earlier driver
+        self._moved[number] = None
+        config = fitted(tuned(asked, self._tunings, self._space.measured), self._too_large)
+        self._records[number] = record
+        self._note_config(number, config)
+        self._to_announce[number] = (asked, None if before else self._budget.warning(asked))
+        job = Job(
+            config=config,
+            cache_dir=self._folder.cache_dir.absolute(),
+            data_dir=self._data_dir,
+            log_file=self._folder.trial_log(number).absolute(),
+            evaluate_untrained=self._shall_measure_untrained(number),
+            resume_from=newest_checkpoint(self._folder.trial_checkpoints(number).absolute()),
+            checkpoints=self._folder.trial_checkpoints(number).absolute(),
+            model_folder=self._folder.trial_model(number).absolute(),
+            processes=self._folder.processes_dir.absolute(),
+            progress_file=self._folder.trial_progress(number).absolute(),
+            stop_file=self._folder.stop_file.absolute(),
+            retries=self._retries(record),
+            best_so_far=None if (best := self._best()) is None else best.final_value,
+        )
+        return number, job
+
+    def ask_to_stop(self) -> None:
+        """No further trial starts, and those that run write their states and pause."""
+        self.stopping = True
+        self._touch_stop_file()
+
+    def fail(self, problem: Exception) -> None:
+        """The sweep cannot go on."""
+        self.problem = self.problem or problem
+        self.ask_to_stop()
+
+    def count_time(self) -> None:
+        """Called all the time: commits now and then what was spent, so that a driver that is killed has not
+        worked for nothing, has the running trials pause when the budget is used up, and tells how far they
+        are."""
+        if self._clock() - self._counted > _COUNT_EVERY_S:
+            self._commit_time()
+        if self._clock() - self._looked > _LOOK_EVERY_S:
+            self._look_at_trials()
+        if self._budget.must_pause():
+            self._touch_stop_file()
+
+    def conclude(self) -> None:
+        """Commit what was spent in all, and why there is no further trial."""
+        self._commit_time()
+        self._ledger.note_sweep(ended=self._budget.ending(self._asked(), self._space.settings.search.trials))
+
+    def _look_at_trials(self) -> None:
+        self._looked = self._clock()
+        for number, before in list(self._moved.items()):
+            moved = read_moved(self._folder.trial_progress(number))
+            if moved is not None and moved != before:
+                self._moved[number] = moved
+                for listener in self._listeners:
+                    listener.moved(number, moved)
+
+    def _forget_progress(self, number: int) -> None:
+        self._moved.pop(number, None)
+        with suppress(OSError):
+            self._folder.trial_progress(number).unlink(missing_ok=True)
+
+    def _touch_stop_file(self) -> None:
+        with suppress(OSError):  # a disk without room: then trials stop after their next evaluation
+            self._folder.stop_file.touch()
+
+    # What the scheduler and Ray report -------------------------------------------------------
+
+    def started(self, number: int) -> None:
+        """A trial has got its place. Listeners hear of it once, before anything else of the trial."""
+        asked, warning = self._to_announce.pop(number, (None, None))
+        if asked is None:
+            return
+        for listener in self._listeners:
+            listener.trial_started(number, self._records[number], asked)
+        if warning:
+            self._take_warning(number, warning)
+
+    def gives_up(self, number: int) -> bool:
+        """Whether a trial that has no place yet is not to wait for one any longer. It goes on later, unless
+        the budget is spent."""
+        if not (self.stopping or self._budget.pauses):
+            return False
+        self._to_announce.pop(number, None)
+        self._take_pause(number)
+        return True
+
+    def record(self, outcome: Outcome) -> bool:
+        """Commit one outcome; returns whether its trial goes on."""
+        number = outcome.number
+        self.started(number)
+        if outcome.warning is not None:
+            self._take_warning(number, outcome.warning)
+        if outcome.problem is not None:
+            # The trial is not to blame: it stays unfinished, and a resumed sweep begins with it.
+            self.fail(outcome.problem)
+            return False
+        if outcome.failure is not None:
+            if outcome.diverged:
+                self._ledger.note(number, diverged=True)
+            return self._finish(number, TrialState.FAIL, outcome.failure)
+        if outcome.setback is not None:
+            return self._take_setback(number, outcome.setback)
+        if outcome.prepared is not None:
+            self._take_prepared(number, outcome.prepared)
+        assert outcome.progress is not None
+        return self._take_progress(number, outcome.progress)
+
+    def lost(self, number: int) -> None:
+        """A trial whose actor is gone. It is begun again; nothing to do when it had already ended."""
+        self.started(number)
+        record = self._records[number]
+        if record.state.is_finished:
+            return
+        limit = self._configs[number].resources.max_retries
+        if self._retries(record) >= limit:
+            log = self._folder.trial_log(number)
+            self._finish(number, TrialState.FAIL, f"its processes died, after {limit} retries (see {log})")
+            return
+        setback = Setback(reason="its processes died", out_of_memory=False, config=self._configs[number])
+        self._take_setback(number, setback)
+        self._unfinished.append(self._records[number])
+
+    # -----------------------------------------------------------------------------------------
+
+    def _shall_measure_untrained(self, number: int) -> bool:
+        """Once per sweep; again only when the trial that was to do it is gone without having done it."""
+        other = self._measures_untrained
+        at_work = other not in (None, number) and not self._records[other].state.is_finished
+        if self._ledger.untrained is not None or at_work:
+            return False
+        self._measures_untrained = number
+        return True
+
+    def _take_prepared(self, number: int, prepared: Prepared) -> None:
+        self._ledger.note(
+            number,
+            total_tokens=prepared.total_tokens,
+            total_steps=prepared.total_steps,
+            model_notes=list(prepared.model_notes),
+        )
+        if (memory := self._peaks.of(self._configs[number])) is not None:
+            predicted = prepared.idle_memory_gib + memory.total_gib
+            self._ledger.note(
+                number, predicted_memory_gib=predicted, idle_memory_gib=prepared.idle_memory_gib
+            )
+        self._refresh(number)
+        text = json.dumps(prepared.ds_config, indent=2) + "\n"
+        write_whole(self._folder.trial_ds_config(number), text)
+        for listener in self._listeners:
+            listener.trial_prepared(number, prepared)
+
+    def _take_setback(self, number: int, setback: Setback) -> bool:
+        if setback.out_of_memory:
+            self._too_large.append(TooLarge.of(self._configs[number]))
+            self._ledger.note_sweep(**{_TOO_LARGE: [one.to_dict() for one in self._too_large]})
+        earlier = self._records[number].attributes.get("setbacks", [])
+        now = {"reason": setback.reason, "out_of_memory": setback.out_of_memory}
+        self._ledger.note(number, setbacks=[*earlier, now])
+        self._note_config(number, setback.config)
+        for listener in self._listeners:
+            listener.trial_set_back(number, setback)
+        return not self.stopping
+
+    def _take_warning(self, number: int, warning: str) -> None:
+        earlier = self._records[number].attributes.get("warnings", [])
+        self._ledger.note(number, warnings=[*earlier, warning])
+        self._refresh(number)
+        for listener in self._listeners:
+            listener.warned(number, warning)
+
+    def _note_config(self, number: int, config: Config) -> None:
+        self._configs[number] = config
+        self._ledger.note(number, config=config.model_dump(mode="json"))
+        write_whole(self._folder.trial_config(number), dump_config(config))
+        self._refresh(number)
+
+    def _take_progress(self, number: int, progress: Progress) -> bool:
+        metric = self._space.settings.objective.metric
+        append_steps(self._folder.trial_steps(number), progress.steps)
+        if not progress.paused:
+            self._ledger.report(
+                number,
+                Evaluation(
+                    tokens=progress.tokens,
+                    step=progress.step,
+                    seconds=progress.seconds,
+                    metrics=progress.metrics,
+                    time_s=progress.time_s,
+                ),
+            )
+        if progress.tokens == 0 and not progress.paused:
+            self._ledger.note_untrained(progress.metrics[metric])
+        elif progress.tokens:
+            if STARTUP in progress.metrics:
+                self._ledger.note(number, startup_s=progress.metrics[STARTUP])
+            self._refresh(number)
+        for listener in self._listeners:
+            listener.progressed(number, progress)
+        self._commit_time()
+        if progress.paused:
+            return self._take_pause(number)
+        if progress.done:
+            return self._finish(number, TrialState.COMPLETE, None)
+        if progress.tokens == 0 or self.stopping:
+            return True  # to a pause, with its state
+        reason = self._reason_to_stop(number)
+        return True if reason is None else self._finish(number, TrialState.PRUNED, reason)
+
+    def _take_pause(self, number: int) -> bool:
+        """By somebody's wish the trial goes on later; for the budget's sake it has ended."""
+        if self._budget.pauses and not self.stopping:
+            return self._finish(number, TrialState.PRUNED, self._budget.reason)
+        return False
+
+    def _reason_to_stop(self, number: int) -> str | None:
+        records = list(self._records.values())
+        if self._budget.ends_here(self._records[number], self._configs[number], records):
+            return self._budget.reason
+        return self._stopper.decide(number, records, self._ledger.untrained)
+
+    def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
+        self._ledger.finish(number, state, reason)
+        self._refresh(number)
+        self._forget_progress(number)
+        self._tidy(number)
+        for listener in self._listeners:
+            listener.trial_finished(self._records[number])
+        return False
+
+    def _tidy(self, number: int) -> None:
+        """Remove what the settings do not keep of a trial that has ended, and models that were beaten."""
+        settings, best = self._space.settings.checkpoints, self._best()
+        if not settings.keep_finished:
+            discard(self._folder.trial_checkpoints(number), inside=self._folder.root)
+        if settings.model == "best" and best is not None:
+            for other in self._records.values():
+                if other.number != best.number and other.state.is_finished:
+                    discard(self._folder.trial_model(other.number), inside=self._folder.root)
+
+    def _best(self) -> TrialRecord | None:
+        return best_of(self._records.values(), self._space.settings.objective.mode)
+
+    def _refresh(self, number: int) -> None:
+        self._records[number] = self._ledger.trial(number)
+
+    def _spent_s(self) -> float:
+        return self._spent_before_s + self._clock() - self._began
+
+    def _commit_time(self) -> None:
+        self._counted = self._clock()
+        self._ledger.note_sweep(**{SPENT: self._spent_s()})
+
+    def _retries(self, record: TrialRecord) -> int:
+        setbacks = record.attributes.get("setbacks", [])
+        return sum(not one["out_of_memory"] for one in setbacks)
+
+    def _asked(self) -> int:
+        return sum(record.state is not TrialState.WAITING for record in self._records.values())

@@ -1,0 +1,1 @@
+"""Answers that a model generates for held-out rows, and the metrics of them."""

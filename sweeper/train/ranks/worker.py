@@ -1,0 +1,333 @@
+"""One rank: a process that imports torch and joins its group once, then runs trial after trial."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch documents it all the same
+
+from sweeper.data import TokenizedData, tokenized
+from sweeper.errors import TrialFailedError
+from sweeper.redact import LogRedirect
+from sweeper.space import Config
+from sweeper.train.engine import STARTUP, Job, Prepared, Progress
+from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
+from sweeper.train.generate.generation import Generation
+from sweeper.train.memory import (
+    capacity_gib,
+    held_memory_gib,
+    idle_memory_gib,
+    limit_memory,
+    return_freed_memory,
+    return_heap,
+)
+from sweeper.train.model.attention import Layout, layout_of
+from sweeper.train.model.store import ModelStore
+from sweeper.train.moved import Moved, MovedFile
+from sweeper.train.parallel.executor import Executor
+from sweeper.train.parallel.pipeline import Pipeline
+from sweeper.train.parallel.replicas import Replicas
+from sweeper.train.ranks.failures import rank_log
+from sweeper.train.ranks.probe import MOST_STEPS, PassClock
+from sweeper.train.ranks.probed import Probed
+from sweeper.train.ranks.processes import leave_mark
+from sweeper.train.trainer import Trainer
+
+__all__ = ["RankWorker"]
+
+
+_LOOPBACK = "127.0.0.1"
+_GROWTH_GIB, _GROWTH_SHARE = 1.0, 0.25
+"""So much more than after the first trial, the larger of the two, is too much."""
+
+
+class RankWorker:
+    """Keeps warm what trials share: the process group, the untrained model, the held-out batches."""
+
+    def __init__(
+        self, rank: int, ranks: int, threads: int, accelerator: str, *, began: float | None = None
+    ) -> None:
+        """``began`` is when the process did, before it imported torch, in seconds since the epoch."""
+        self.rank, self.ranks = rank, ranks
+        if accelerator == "cpu":
+            os.environ["DS_ACCELERATOR"] = "cpu"
+        self._threads = threads
+        self._idle_since = time.time() if began is None else began
+        """When this process began, or when it last finished something for a trial."""
+        self._trial_waited_since = self._idle_since
+        self._models: ModelStore | None = None
+        self._evaluations: dict[tuple[object, ...], EvaluationFeed] = {}
+        self._generations: dict[tuple[object, ...], Generation] = {}
+        self._trainer: Trainer | None = None
+        self._pause_wanted = threading.Event()
+        self._listener: socket.socket | None = None
+        self._after_first_gib: float | None = None
+        self._idle_gib = 0.0
+        self._limit_gib: float | None = None
+        self._clock: PassClock | None = None
+
+    def listen(self, address: str) -> int:
+        """Where the ranks will meet, at this address and no other; returns the port.
+
+        The socket is kept until then: a port that was only looked for may be another's by the time.
+        """
+        self._listener = socket.create_server((address, 0))
+        return int(self._listener.getsockname()[1])
+
+    def join(self, address: str, port: int) -> None:
+        """Meet the other ranks where rank 0 listens; nccl on CUDA, gloo on a CPU, as DeepSpeed's
+        accelerator says.
+
+        It is called from the thread that will train: the number of threads is a setting of each thread.
+        """
+        torch.set_num_threads(self._threads)
+        os.environ |= {
+            "MASTER_ADDR": address,
+            "MASTER_PORT": str(port),
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.ranks),
+            "LOCAL_RANK": "0",  # Ray shows each rank its own devices only
+        }
+        if address == _LOOPBACK:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        import deepspeed
+        from deepspeed.accelerator import get_accelerator
+
+        # DeepSpeed calls collectives by their old names, which would fill the log line by line.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+        is_cpu = get_accelerator().device_name() == "cpu"
+        if is_cpu:
+            _without_shared_memory_op()
+        backend = "gloo" if is_cpu else get_accelerator().communication_backend_name()
+        socket_fd = self._listener.detach() if self._listener is not None and self.rank == 0 else None
+        store = TCPStore(address, port, self.ranks, is_master=self.rank == 0, master_listen_fd=socket_fd)
+        dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.ranks)
+        deepspeed.init_distributed(dist_backend=backend, verbose=False)
+        return_freed_memory()
+        self._idle_gib = idle_memory_gib()
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """Under the trial's limit of memory, and no longer: handing on its answer needs some as well."""
+        limit_memory(self._limit_gib)
+        try:
+            yield
+        finally:
+            limit_memory(None)
+
+    def prepare(self, job: Job) -> Prepared:
+        """Build the trial's engine. Raises UserError for data or model that cannot be used."""
+        from deepspeed.accelerator import get_accelerator
+
+        _append_output_to(rank_log(job.log_file, self.rank))
+        if job.processes is not None:
+            leave_mark(job.processes)
+        self._pause_wanted.clear()
+        self._trial_waited_since = self._idle_since
+        self.stop()
+        started = time.time()
+        if job.working_dir.is_dir():  # the processes of a cluster were started elsewhere
+            os.chdir(job.working_dir)
+        config, device = job.config, get_accelerator().current_device_name()
+        self._limit_gib = config.resources.memory_limit_gib
+        return_freed_memory(tight=self._limit_gib is not None)
+        limit_memory(self._limit_gib)
+        _seed_everything(config.training.seed)
+        data = tokenized(config, job.data_dir)
+        self._models = self._models or ModelStore(job.cache_dir)
+        model, row_check = self._models.fresh(config), self._models.row_check(config)
+        rows_apart = row_check.are_apart(config, data)
+        sys.stdout.write(f"model: {row_check.note()}\n")
+        layout = layout_of(model)
+        rank, on_pass = data_rank(config, self.rank), None if self._clock is None else self._clock.tick
+        feed = TrainingFeed.of(config, data, rank, layout, device, steps=job.steps, on_pass=on_pass)
+        executor = _executor(config, model, feed, device)
+        self._trainer = Trainer(
+            config,
+            model,
+            executor,
+            feed,
+            self._evaluation(config, data, layout, device, job.held_out_rows, rows_apart),
+            self._generation(config, data, job.working_dir),
+            evaluate_untrained=job.evaluate_untrained,
+            started=started,
+            pause_wanted=self._pause_wanted.is_set,
+            on_moved=self._teller(job),
+        )
+        if job.resume_from is not None:
+            self._trainer.restore(job.resume_from)
+        return Prepared(
+            total_steps=feed.steps,
+            total_tokens=feed.total_tokens,
+            ds_config=executor.ds_config,
+            data_notes=_data_notes(data),
+            model_notes=(row_check.note(),),
+            idle_memory_gib=self._idle_gib,
+        )
+
+    def _teller(self, job: Job) -> Callable[[Moved], None]:
+        """One rank speaks for all: they are after the same step."""
+        if self.rank != 0 or job.progress_file is None:
+            return lambda _: None
+        return MovedFile(job.progress_file).write
+
+    def advance(self) -> Progress:
+        """See Engine.advance. The first optimizer step also reports ``perf/startup_s``."""
+        trainer = self._running()
+        starting = trainer.first_step_began is None
+        try:
+            progress = trainer.advance()
+        finally:
+            self._idle_since = time.time()
+        if starting and trainer.first_step_began is not None:
+            progress.metrics[STARTUP] = trainer.first_step_began - self._trial_waited_since
+        return progress
+
+    def room(self) -> tuple[float, float]:
+        """GiB that the process held before it had a model, and that there are for all on its device."""
+        return self._idle_gib, capacity_gib()
+
+    def probe(self, job: Job) -> Probed:
+        """Train a few optimizer steps of the job's configuration, and say how fast and how large it was.
+
+        ``job.steps``, the first of which warms up, are the most. Raises UserError as ``prepare`` does.
+        """
+        self._clock, called_s = PassClock(), time.perf_counter()
+        try:
+            self.prepare(dataclasses.replace(job, steps=min(job.steps or MOST_STEPS, MOST_STEPS)))
+            # As for a trial's steps: what the stacks of new threads reserved in between is not used.
+            limit_memory(self._limit_gib)
+            return self._running().probe(self._clock, called_s=called_s, idle_gib=self._idle_gib)
+        finally:
+            self._clock = None
+            self.stop()
+
+    def want_pause(self) -> None:
+        """Have ``advance`` return soon. May be called from another thread while there is a trial."""
+        self._pause_wanted.set()
+
+    def checkpoint(self, folder: Path) -> None:
+        self._running().checkpoint(folder)
+
+    def restore(self, folder: Path) -> None:
+        self._running().restore(folder)
+
+    def save_model(self, folder: Path, merge: bool = False) -> None:
+        trainer = self._running()
+        assert self._models is not None
+        untrained = self._models.fresh(trainer.config) if merge else None
+        trainer.save_model(folder, merge_into=untrained)
+
+    def stop(self) -> None:
+        """Free the trial's memory."""
+        if self._trainer is not None:
+            self._trainer.close()
+            self._trainer = None
+            gc.collect()
+            return_heap()
+            self._after_first_gib = self._after_first_gib or held_memory_gib()
+
+    def worn(self) -> bool:
+        """Whether a new process would serve the next trial better than this one: where it holds much more
+        memory between trials than after its first one. Whatever leaks in a library costs a new process then,
+        and no memory.
+        """
+        self.stop()
+        first = self._after_first_gib
+        return first is not None and held_memory_gib() > first + max(_GROWTH_GIB, _GROWTH_SHARE * first)
+
+    def _running(self) -> Trainer:
+        if self._trainer is None:
+            raise TrialFailedError("no trial is prepared on this rank")
+        return self._trainer
+
+    def _evaluation(
+        self,
+        config: Config,
+        data: TokenizedData,
+        layout: Layout,
+        device: str,
+        most_rows: int | None,
+        rows_apart: bool,
+    ) -> EvaluationFeed:
+        seq_len = config.training.max_seq_len
+        key = (data.fingerprint, seq_len, layout, config.parallel, most_rows, rows_apart)
+        if key not in self._evaluations:
+            self._evaluations[key] = EvaluationFeed(
+                data,
+                max_seq_len=seq_len,
+                data_rank=data_rank(config, self.rank),
+                dp=config.parallel.dp,
+                layout=layout,
+                device=device,
+                most_rows=most_rows,
+                rows_apart=rows_apart,
+            )
+        return self._evaluations[key]
+
+    def _generation(self, config: Config, data: TokenizedData, modules_dir: Path) -> Generation | None:
+        if not config.generated_metrics:
+            return None
+        in_step = config.deepspeed.zero_stage == 3
+        key = (
+            data.fingerprint,
+            config.model_path,
+            config.generated_metrics,
+            config.evaluation,
+            config.parallel,
+            in_step,
+        )
+        if key not in self._generations:
+            self._generations[key] = Generation(
+                config, data, data_rank=data_rank(config, self.rank), modules_dir=modules_dir
+            )
+        return self._generations[key]
+
+
+def _data_notes(data: TokenizedData) -> tuple[str, ...]:
+    left_out = (f"the bad rows are named in {data.bad_rows_file}",) if data.counts["rows_bad"] else ()
+    return (data.summary(), *left_out, *data.notes)
+
+
+def _executor(config: Config, model: Any, feed: TrainingFeed, device: str) -> Executor:
+    if config.parallel.pp > 1:
+        return Pipeline(config, model, feed)
+    return Replicas(config, model.to(device), feed)
+
+
+def _seed_everything(seed: int) -> None:
+    """Adapters and dropout draw from torch; the order of rows has its own generator."""
+    import random
+
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _without_shared_memory_op() -> None:
+    """Do not let DeepSpeed compile its shared-memory collectives: half a minute and a compiler, for
+    what gloo does as well."""
+    import deepspeed.ops
+
+    with suppress(AttributeError):
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _append_output_to(log_file: Path) -> None:
+    """Send what this process prints, libraries in C included, to the trial's log, secrets struck out."""
+    LogRedirect(log_file)
