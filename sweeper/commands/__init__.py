@@ -5,7 +5,7 @@ Importing this needs neither ray nor torch.
 
 from sweeper.commands.autotune import autotune_file
 from sweeper.commands.lr_range import LrRangeResult, find_lr_range
-from sweeper.commands.run import SweepResult, resume_sweep, run_sweep
+from sweeper.commands.run import SweepResult, load_sweep, resume_sweep, run_sweep
 from sweeper.commands.sync import sync_sweep
 from sweeper.commands.train import TrainResult, train_config
 from sweeper.screen.screen import Verbosity
@@ -18,6 +18,7 @@ __all__ = [
     "Verbosity",
     "autotune_file",
     "find_lr_range",
+    "load_sweep",
     "newest_sweep",
     "open_sweep",
     "resume_sweep",

@@ -32,15 +32,15 @@ from sweeper.space import (
     secrets_of,
 )
 from sweeper.sweep.lock import locked, usable
-from sweeper.sweep.stored import store_space, study_url, this_driver
+from sweeper.sweep.stored import open_sweep, store_space, study_url, this_driver
 from sweeper.track import check_boards, tracking_uri
 
-__all__ = ["SweepResult", "resume_sweep", "run_sweep"]
+__all__ = ["SweepResult", "load_sweep", "resume_sweep", "run_sweep"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """A finished sweep."""
+    """A sweep, as far as it has come."""
 
     space: Space
     folder: SweepFolder
@@ -50,7 +50,7 @@ class SweepResult:
     untrained: float | None
     """The objective of the model before any training."""
     ended: str
-    """Why no further trial was begun."""
+    """Why no further trial was begun; empty while some are to come."""
     warnings: tuple[str, ...]
     """What went wrong beside the trials, such as MLflow being away."""
 
@@ -138,6 +138,16 @@ def resume_sweep(
             return _conduct(space, folder, ledger, screen, began_s)
 
 
+def load_sweep(root: Path) -> SweepResult:
+    """What the sweep in this folder has found so far, whether it is running, interrupted or finished.
+
+    Raises SweepFolderError where there is no sweep.
+    """
+    folder = SweepFolder(root)
+    space, ledger = open_sweep(folder)
+    return _result(space, folder, ledger)
+
+
 def _refuse_taken(storage: str | None, space: Space) -> None:
     """A server that does not answer, or knows the name already, is to say so before anything is trained."""
     if storage is not None and Ledger.exists(absolute_address(storage), space):
@@ -166,13 +176,17 @@ def _conduct(
         session = Session(space, folder, ledger, screen, began_s=began_s)
         session.search(interrupts)
         warnings = session.conclude()
+    return _result(space, folder, ledger, warnings)
+
+
+def _result(space: Space, folder: SweepFolder, ledger: Ledger, warnings: Sequence[str] = ()) -> SweepResult:
     return SweepResult(
         space=space,
         folder=folder,
         trials=tuple(ledger.trials()),
         best=ledger.best(),
         untrained=ledger.untrained,
-        ended=str(ledger.sweep_attributes()["ended"]),
+        ended=str(ledger.sweep_attributes().get("ended", "")),
         warnings=(*row_warnings(space), *warnings),
     )
 

@@ -9,6 +9,7 @@ from board_files import event_curves, wandb_curves, wandb_runs
 from driver_process import facts_of
 from mlflow_content import assert_equal_to_ledger, mlflow_content
 
+import sweeper
 from sweeper.commands import newest_sweep, open_sweep, resume_sweep, run_sweep, sweep_state, train_config
 from sweeper.data import gather_facts
 from sweeper.errors import SpaceFileError, SweepFolderError, SweepInterruptedError
@@ -178,6 +179,14 @@ def test_training_the_answer_on_other_rows_says_so_before_it_begins(sweep, tmp_p
     with pytest.raises(SweepInterruptedError):
         train_config(sweep.folder.best_config, overrides=["eval_data=0.1"], output_dir=tmp_path / "model")
     assert OTHER_ROWS in SweepFolder(tmp_path / "model-train").driver_log.read_text()
+
+
+def test_a_sweep_is_loaded_as_it_was_returned(sweep):
+    loaded = sweeper.load(sweep.folder.root)
+    assert (loaded.trials, loaded.best, loaded.untrained) == (sweep.trials, sweep.best, sweep.untrained)
+    assert (loaded.space, loaded.ended) == (sweep.space, sweep.ended)
+    with pytest.raises(SweepFolderError):
+        sweeper.load(sweep.folder.root / "trials")
 
 
 def test_a_folder_that_is_taken_is_refused_with_the_way_on(sweep, space_file):

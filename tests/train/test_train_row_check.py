@@ -9,9 +9,9 @@ import torch
 from tiny_models import tiny_config, tiny_model
 
 from sweeper.errors import ModelError
+from sweeper.train.model import row_check
 from sweeper.train.model.attention import ROW_WISE, ROW_WISE_AS_ASKED
 from sweeper.train.model.row_check import check_rows
-from sweeper.train.model.store import row_check
 
 VOCABULARY = 96
 LONG = 8192

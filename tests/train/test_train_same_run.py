@@ -9,7 +9,7 @@ import pytest
 from pydantic import create_model
 
 from sweeper.data import fingerprint, prepare
-from sweeper.data.render.render import tokens
+from sweeper.data.render import tokens
 from sweeper.errors import UserError
 from sweeper.space import Training
 from sweeper.train.checkpoint import run_hash
