@@ -1,7 +1,7 @@
 """Tuning the supervised fine-tuning of language models.
 
-``run``, ``resume``, ``load`` and ``train`` are what the commands of the same names call; each is imported when it is
-first used, so that importing this package imports nothing else.
+``run``, ``resume``, ``load`` and ``train`` are imported when they are first used, so that importing this
+package imports nothing else.
 """
 
 from __future__ import annotations

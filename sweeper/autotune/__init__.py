@@ -21,10 +21,10 @@ from sweeper.autotune.estimate.workload import workload_of
 from sweeper.autotune.lookup import known_speed, known_tunings, left_to_measuring, reusable, shapes_of, tuned
 from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
-from sweeper.autotune.text import batch_arithmetic, system_rows, tuning_tables
 from sweeper.autotune.tuner import Tuner, few_passes, trained_rate
 from sweeper.autotune.tuning import ProbeRecord, Tuning
 from sweeper.autotune.tuning_cache import hardware_text, shape_text, write_tuning
+from sweeper.autotune.tuning_tables import batch_arithmetic, system_rows, tuning_tables
 
 __all__ = [
     "STEPS",

@@ -4,6 +4,7 @@ A space file is a training configuration in which some values are still open; a 
 one with nothing open. Neither torch nor any other heavy library is imported here.
 """
 
+from sweeper.space.atomic_write import write_whole
 from sweeper.space.checks import GROUPS, STAGED
 from sweeper.space.config.address import ClusterAddress, cluster_address
 from sweeper.space.config.config import (
@@ -31,7 +32,6 @@ from sweeper.space.config.rules import lr as rule_of_thumb_lr
 from sweeper.space.config.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
 from sweeper.space.file.dump import dump_config
 from sweeper.space.file.opening import RangeTest
-from sweeper.space.files import write_whole
 from sweeper.space.folder import SweepFolder
 from sweeper.space.labels import short_label
 from sweeper.space.load import load_space

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweepFolderError
 from sweeper.redact import masked, secrets_in
-from sweeper.space.files import write_whole
+from sweeper.space.atomic_write import write_whole
 
 if TYPE_CHECKING:
     from sweeper.space.config.config import Settings

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import TypeAdapter
 
 from sweeper.errors import SweepFolderError
+from sweeper.space.atomic_write import write_whole
 from sweeper.space.config.config import Config, Section
-from sweeper.space.files import write_whole
 from sweeper.space.folder import SweepFolder
 
 __all__ = [

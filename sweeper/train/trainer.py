@@ -19,7 +19,7 @@ from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
 from sweeper.train.generate.generation import Generation
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
 from sweeper.train.model.adapters import merged
-from sweeper.train.model.store import save_model_folder
+from sweeper.train.model.loading import save_model_folder
 from sweeper.train.moved import Moved
 from sweeper.train.parallel.executor import Executor
 from sweeper.train.parallel.optimizer import schedule_of

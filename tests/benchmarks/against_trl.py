@@ -292,7 +292,7 @@ def real_tokens(trainer: Any, rows: int) -> list[int]:
 
 
 def model_folder(config: Config, arguments: argparse.Namespace) -> str:
-    from sweeper.train.model.store import _converted_gguf
+    from sweeper.train.model.loading import _converted_gguf
 
     if not config.model_path.endswith(".gguf"):
         return config.model_path

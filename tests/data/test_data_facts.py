@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.data import gather_facts, model_folder, prepare
-from sweeper.data.facts import count_cpus, count_gpus
+from sweeper.data.gathering import count_cpus, count_gpus
 from sweeper.data.model.gguf_header import GgufFormatError, read_gguf_header
 from sweeper.errors import DataError, ModelError
 

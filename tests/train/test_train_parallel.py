@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sweeper.errors import ModelError
-from sweeper.train.model.store import save_model_folder
+from sweeper.train.model.loading import save_model_folder
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 

@@ -141,7 +141,7 @@ def test_coarse_rounding_hides_nothing(monkeypatch, kind, attention, copied):
     ("changes", "where"), [({"packing": True}, "training.packing"), ({"pp": 2}, "parallel.pp")]
 )
 def test_what_needs_rows_one_after_another_is_refused_where_they_are_padded(quick_config, changes, where):
-    from sweeper.train.model.store import _require_no_flat_rows
+    from sweeper.train.model.loading import _require_no_flat_rows
 
     with pytest.raises(ModelError, match=rf"{where}.*Lfm2ForCausalLM.*one after another they deviate by"):
         _require_no_flat_rows(quick_config(**changes), check("lfm2"))

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from sweeper.data import TokenizedData, gather_facts, prepare
 from sweeper.errors import DataError, ModelError, UserError
 from sweeper.space import TRUSTED, Settings
-from sweeper.train.model.store import ModelStore
+from sweeper.train.model.loading import ModelStore
 
 QUICKSTART = Path(__file__).parents[2] / "sweeper" / "quickstart" / "model"
 

@@ -35,7 +35,7 @@ from sweeper.train.memory import (
     return_heap,
 )
 from sweeper.train.model.attention import Layout, layout_of
-from sweeper.train.model.store import ModelStore
+from sweeper.train.model.loading import ModelStore
 from sweeper.train.moved import Moved, MovedFile
 from sweeper.train.parallel.executor import Executor
 from sweeper.train.parallel.pipeline import Pipeline
