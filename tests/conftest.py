@@ -203,7 +203,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def two_nodes() -> Iterator[RayCluster]:
     """A Ray cluster of two nodes with one CPU each, which asks for a token."""
-    with RayCluster(1, 1, token=TOKEN) as cluster:
+    with RayCluster(1, 1, token=TOKEN, forked=True) as cluster:
         yield cluster
 
 

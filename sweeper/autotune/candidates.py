@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sweeper.autotune.estimate.memory_model import Memory
-from sweeper.space import Config, Levers, levers_of, with_levers
+from sweeper.space import Config, SystemConfig, system_config_of, with_system_config
 
 __all__ = ["Candidate", "candidates_of", "first_probe", "next_probe"]
 
@@ -34,8 +34,8 @@ class Candidate:
     """As predicted; None where the model's sizes are not known."""
 
     @property
-    def levers(self) -> Levers:
-        return levers_of(self.config)
+    def levers(self) -> SystemConfig:
+        return system_config_of(self.config)
 
     @property
     def promise(self) -> float:
@@ -64,7 +64,7 @@ def candidates_of(
     for changed in _systems(config, measured):
         for rows in _row_counts(config, measured):
             of_a_rank = config.training.global_batch_size // config.parallel.dp
-            split = with_levers(
+            split = with_system_config(
                 changed, per_device_batch_size=rows, gradient_accumulation_steps=of_a_rank // rows
             )
             tokens, memory = describe(split)
@@ -188,7 +188,9 @@ def _systems(config: Config, measured: frozenset[str]) -> Iterator[Config]:
             if (offload == "optimizer" and stage == 0) or (offload == "all" and stage < 3):
                 continue
             for recompute in recomputes:
-                yield with_levers(config, zero_stage=stage, offload=offload, gradient_checkpointing=recompute)
+                yield with_system_config(
+                    config, zero_stage=stage, offload=offload, gradient_checkpointing=recompute
+                )
 
 
 def _stages(config: Config) -> list[int]:

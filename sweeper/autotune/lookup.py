@@ -17,10 +17,10 @@ from sweeper.space import (
     Config,
     ModelSizes,
     Space,
-    levers_of,
     split_of,
-    with_levers,
+    system_config_of,
     with_system,
+    with_system_config,
 )
 
 __all__ = ["known_speed", "known_tunings", "left_to_measuring", "reusable", "shapes_of", "tuned"]
@@ -64,7 +64,7 @@ def reusable(
     rows, passes = split_of(config, max(1, round(found.pass_tokens / mean_row)))
     levers = dataclasses.replace(found.levers, per_device_batch_size=rows, gradient_accumulation_steps=passes)
     if sizes is not None:
-        changed = with_levers(config, **dataclasses.asdict(levers))
+        changed = with_system_config(config, **dataclasses.asdict(levers))
         need = predict(changed, sizes, workload_of(changed, data), found.calibration)
         if need.total_gib > found.room_gib:
             return None, "with these rows the known tuning of this shape would not fit"
@@ -92,7 +92,7 @@ def known_speed(space: Space) -> Speed | None:
         if space.measured:
             return found.speed
         for one in found.probes:
-            if one.levers == levers_of(config) and one.tokens_per_s:
+            if one.levers == system_config_of(config) and one.tokens_per_s:
                 return dataclasses.replace(found.speed, tokens_per_s=one.tokens_per_s, spread=one.spread)
     return None
 

@@ -13,7 +13,7 @@ from sweeper.autotune.estimate.workload import pass_lengths, probed_workload, wo
 from sweeper.autotune.tuning import ProbeRecord
 from sweeper.data import TokenizedData
 from sweeper.errors import TrialOutOfMemoryError, UserError
-from sweeper.space import Config, Levers, ModelSizes
+from sweeper.space import Config, ModelSizes, SystemConfig
 from sweeper.train import Probed
 
 __all__ = ["PROBES", "Tuner", "few_passes", "trained_rate"]
@@ -38,7 +38,7 @@ class Tuner:
     probe: Callable[[Config], Probed]
     idle_gib: float = 0.0
     """Of that process: a limit of memory is one for both."""
-    start: Levers | None = None
+    start: SystemConfig | None = None
     """What is probed first, where it fits; None: what promises most."""
     say: Callable[[str], None] = lambda _: None
     calibration: Calibration = field(default_factory=Calibration)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sweeper.autotune.estimate.memory_model import Calibration
 from sweeper.autotune.estimate.speed import Speed
-from sweeper.space import Levers, read_record
+from sweeper.space import SystemConfig, read_record
 
 __all__ = ["ProbeRecord", "Tuning"]
 
@@ -16,7 +16,7 @@ __all__ = ["ProbeRecord", "Tuning"]
 class ProbeRecord:
     """One candidate that was tried."""
 
-    levers: Levers
+    levers: SystemConfig
     """Micro-batch and accumulation are those of the whole global batch."""
     tokens_per_s: float | None
     """Real training tokens of the whole global batch; None where it did not fit after all."""
@@ -42,7 +42,7 @@ class Tuning:
     """Rows of one optimizer step that it was measured for."""
     data: str
     """Fingerprint of the rows that it was measured with."""
-    levers: Levers
+    levers: SystemConfig
     pass_tokens: float
     speed: Speed
     probes: tuple[ProbeRecord, ...]

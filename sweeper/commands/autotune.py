@@ -28,13 +28,13 @@ from sweeper.screen.log_redirect import quiet
 from sweeper.screen.screen import Say, Verbosity
 from sweeper.space import (
     Config,
-    Levers,
     Space,
     SweepFolder,
-    levers_of,
+    SystemConfig,
     load_space,
     require_hardware,
     secrets_of,
+    system_config_of,
 )
 from sweeper.sweep.lock import locked, usable
 from sweeper.train import Probed, reap
@@ -124,7 +124,7 @@ def _measured(
         room_gib=room_gib,
         idle_gib=idle_gib,
         probe=bench.probe,
-        start=None if space.measured else levers_of(config),
+        start=None if space.measured else system_config_of(config),
         say=lambda text: say(f"autotune: {text}"),
     )
     best = tuner.search()
@@ -187,11 +187,11 @@ class Bench:
                 return group.probe(job)
             except TrialFailedError as error:
                 self.close()
-                if not (isinstance(error, TrialOutOfMemoryError) and group.aged):
+                if not (isinstance(error, TrialOutOfMemoryError) and group.has_run_before):
                     raise
 
     def _warm(self) -> WorkerGroup:
-        if self._group is not None and self._group.worn():
+        if self._group is not None and self._group.should_recycle():
             self.close()
         self._group = self._group or new_group(self._config, self._say)
         return self._group
@@ -210,6 +210,6 @@ def _answer(tuning: Tuning, config: Config) -> str:
     )
 
 
-def _words(levers: Levers) -> str:
+def _words(levers: SystemConfig) -> str:
     each = dataclasses.asdict(levers)
     return ", ".join(f"{name} {str(value).lower()}" for name, value in each.items())

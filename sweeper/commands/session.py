@@ -159,11 +159,11 @@ class Session:
 
     def _places(self) -> int:
         """Trials side by side: those asked for, or as many as there is room for."""
-        from sweeper.ray_tune.free_resources import places_with_room
+        from sweeper.ray_tune.free_resources import trials_with_room
 
         config, _ = ray_request(self._space)
         wanted = config.resources.max_concurrent
-        places = max(1, places_with_room(config, wanted))  # a node may have gone since it was looked at
+        places = max(1, trials_with_room(config, wanted))  # a node may have gone since it was looked at
         if places < wanted:
             trials = "one trial at a time" if places == 1 else f"{places} trials side by side"
             self._view.say(f"Ray has room for {trials}, not for {wanted}")

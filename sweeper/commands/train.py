@@ -40,7 +40,16 @@ from sweeper.space import (
 )
 from sweeper.sweep.lock import locked
 from sweeper.sweep.recovery import recover
-from sweeper.train import Job, Keeper, Moved, Progress, discard, newest_checkpoint, read_moved, reap
+from sweeper.train import (
+    CheckpointRetention,
+    Job,
+    Moved,
+    Progress,
+    discard,
+    newest_checkpoint,
+    read_moved,
+    reap,
+)
 
 if TYPE_CHECKING:
     from sweeper.train.ranks.group import WorkerGroup
@@ -232,7 +241,7 @@ class _Run:
     def save_model(self, target: Path, merge_adapter: bool) -> None:
         """Raises CheckpointError where it cannot be written, or the state of the best evaluation was not."""
         assert self._group is not None
-        Keeper(self._job).go_to_judged(self._group, self.evaluations[-1])
+        CheckpointRetention(self._job).go_to_judged(self._group, self.evaluations[-1])
         self._group.save_model(target, merge_adapter)
         if not self._job.config.checkpoints.keep_finished and self._job.checkpoints is not None:
             discard(self._job.checkpoints, inside=self._job.cache_dir.parent)
@@ -240,7 +249,7 @@ class _Run:
     def _train(self) -> None:
         job = self._job
         group = self._group = new_group(job.config, self._screen.say, pause_wanted=self._look)
-        keeper, prepared = Keeper(job), group.prepare(job)
+        keeper, prepared = CheckpointRetention(job), group.prepare(job)
         for note in prepared.data_notes:
             self._screen.say(f"data: {note}")
         for note in prepared.model_notes:
@@ -274,7 +283,7 @@ class _Run:
         self._told_s = time.monotonic()
         self._screen.say(line)
 
-    def _keep_state(self, keeper: Keeper, group: WorkerGroup, progress: Progress) -> None:
+    def _keep_state(self, keeper: CheckpointRetention, group: WorkerGroup, progress: Progress) -> None:
         try:
             keeper.keep_state(group, progress)
         except CheckpointError as error:

@@ -17,7 +17,7 @@ from sweeper.errors import UserError
 from sweeper.space import Config
 from sweeper.train.ranks.group import rank_bundles
 
-__all__ = ["RoomWatch", "places_with_room", "ranks_with_room", "require_room", "reserve"]
+__all__ = ["RoomWatch", "ranks_with_room", "require_room", "reserve", "trials_with_room"]
 
 _FIRST_AFTER_S, _EVERY_S, _LOOK_EVERY_S = 3.0, 60.0, 1.0
 _ROUNDING = 1e-9
@@ -56,7 +56,7 @@ def _to_lower(config: Config, nodes: Sequence[Resources]) -> list[str]:
     return ranks + [f"resources.{kind.lower()}s_per_rank" for kind, count in asked.items() if count > 1]
 
 
-def places_with_room(config: Config, wanted: int) -> int:
+def trials_with_room(config: Config, wanted: int) -> int:
     """How many of the wanted trials like this the nodes can hold side by side, if nobody else uses them."""
     if _adds_nodes():
         return wanted

@@ -17,7 +17,7 @@ from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recovery import recover
 from sweeper.train.engine import Engine, Job, Prepared, Progress
 from sweeper.train.ranks.group import WorkerGroup, rank_bundles
-from sweeper.train.retention import Keeper
+from sweeper.train.retention import CheckpointRetention
 
 __all__ = ["TrialRunner"]
 
@@ -41,7 +41,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         try:
-            if self._group is not None and self._group.worn():
+            if self._group is not None and self._group.should_recycle():
                 self._end_group()
         except SweeperError:  # they died while they were idle
             self._end_group()
@@ -54,7 +54,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
     def _go_on_with(self, job: Job) -> None:
         self._job = job
-        self._keeper = Keeper(job)
+        self._keeper = CheckpointRetention(job)
         self._last: Progress | None = None
         self._prepared: Prepared | None = None
 
@@ -102,17 +102,17 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             return Outcome(number=self._number, failure=without_secrets(str(error)), diverged=True)
         except Exception as error:
             # Whatever state the ranks are in now, nobody may inherit it.
-            aged = self._group is not None and self._group.aged
+            has_run_before = self._group is not None and self._group.has_run_before
             self._end_group()
             with self._job.log_file.open("a") as log:
                 log.write(without_secrets(traceback.format_exc()))
-            return self._set_back(error, aged=aged)
+            return self._set_back(error, has_run_before=has_run_before)
 
-    def _set_back(self, error: Exception, *, aged: bool) -> Outcome:
+    def _set_back(self, error: Exception, *, has_run_before: bool) -> Outcome:
         said = str(error) if isinstance(error, SweeperError) else f"{type(error).__name__}: {error}"
         kind = type(error) if isinstance(error, TrialFailedError) else TrialFailedError
         try:
-            job, setback = recover(self._job, kind(without_secrets(said)), aged=aged)
+            job, setback = recover(self._job, kind(without_secrets(said)), has_run_before=has_run_before)
         except TrialFailedError as final:
             return Outcome(number=self._number, failure=f"{final} (see {self._job.log_file})")
         measured = self._last is not None  # the untrained model, by the first outcome of a trial

@@ -14,10 +14,10 @@ from sweeper.search import TrialRecord, TrialState
 from sweeper.space import (
     Config,
     dump_config,
-    levers_of,
     read_config,
     row_warnings,
-    with_levers,
+    system_config_of,
+    with_system_config,
     write_whole,
 )
 
@@ -68,7 +68,7 @@ def _as_trained(space: Space, record: TrialRecord) -> Config:
     config, ran = space.close(record.values), record.attributes.get("config")
     if ran is None:
         return config
-    return with_levers(config, **asdict(levers_of(read_config(ran))))
+    return with_system_config(config, **asdict(system_config_of(read_config(ran))))
 
 
 def _provenance(space: Space, trials: list[TrialRecord], best: TrialRecord) -> dict[str, Any]:

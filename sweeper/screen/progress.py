@@ -16,7 +16,7 @@ from sweeper.recommend import compact
 from sweeper.screen.screen import Screen
 from sweeper.search import TrialRecord, TrialState, best_of
 from sweeper.space import Config, Space
-from sweeper.sweep.recovery import Setback
+from sweeper.sweep.recovery import TrialRestart
 from sweeper.train import Moved, Prepared, Progress
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class ProgressView:
         elif progress.tokens == 0:
             self._line(f"untrained model: {self._metric} {compact(progress.metrics[self._metric])}")
 
-    def trial_set_back(self, number: int, setback: Setback) -> None:
+    def trial_set_back(self, number: int, setback: TrialRestart) -> None:
         self.warned(number, setback.reason)
 
     def warned(self, number: int, warning: str) -> None:

@@ -38,7 +38,7 @@ def open_database(url: str, *, must_exist: bool) -> BaseStorage:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    from sweeper.search.patience import PatientStorage
+    from sweeper.search.retrying_storage import PatientStorage
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     is_file = url.startswith("sqlite")

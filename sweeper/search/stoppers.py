@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sweeper.space import Space
 
 __all__ = [
-    "HalvingStopper",
+    "AshaStopper",
     "HopelessStopper",
     "MedianStopper",
     "NoStopper",
@@ -56,7 +56,7 @@ def make_stopper(space: Space) -> Stopper:
         case "auto":
             return HopelessStopper(curves=curves)
         case "asha":
-            return HalvingStopper(curves=curves, evaluations=objective.evaluations)
+            return AshaStopper(curves=curves, evaluations=objective.evaluations)
         case "median":
             return MedianStopper(curves=curves)
 
@@ -156,7 +156,7 @@ class HopelessStopper:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HalvingStopper:
+class AshaStopper:
     """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv:1810.05934).
 
     Rungs stand at ``first * reduction**k`` tokens, where ``first`` is the earliest evaluation that any

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sweeper.errors import UserError
-from sweeper.sweep.recovery import Setback
+from sweeper.sweep.recovery import TrialRestart
 from sweeper.train.engine import Prepared, Progress
 
 __all__ = ["Outcome"]
@@ -19,7 +19,7 @@ class Outcome:
     prepared: Prepared | None = None
     """With the first outcome of a trial, and of each beginning anew."""
     progress: Progress | None = None
-    setback: Setback | None = None
+    setback: TrialRestart | None = None
     """The trial lost its processes and goes on."""
     warning: str | None = None
     """What went wrong beside the training, such as a state that found no room on the disk."""

@@ -15,7 +15,7 @@ from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState,
 from sweeper.space import Config, Space, SweepFolder, TooLarge, dump_config, fitted, write_whole
 from sweeper.sweep.budget import SPENT, Budget, Forecast
 from sweeper.sweep.outcome import Outcome
-from sweeper.sweep.recovery import Setback
+from sweeper.sweep.recovery import TrialRestart
 from sweeper.sweep.steps import append_steps
 from sweeper.train import (
     STARTUP,
@@ -49,7 +49,7 @@ class Listener(Protocol):
 
     def progressed(self, number: int, progress: Progress) -> None: ...
 
-    def trial_set_back(self, number: int, setback: Setback) -> None: ...
+    def trial_set_back(self, number: int, setback: TrialRestart) -> None: ...
 
     def warned(self, number: int, warning: str) -> None: ...
 
@@ -238,7 +238,7 @@ class Recorder:
             log = self._folder.trial_log(number)
             self._finish(number, TrialState.FAIL, f"its processes died, after {limit} retries (see {log})")
             return
-        setback = Setback(reason="its processes died", out_of_memory=False, config=self._configs[number])
+        setback = TrialRestart(reason="its processes died", out_of_memory=False, config=self._configs[number])
         self._take_setback(number, setback)
         self._unfinished.append(self._records[number])
 
@@ -271,7 +271,7 @@ class Recorder:
         for listener in self._listeners:
             listener.trial_prepared(number, prepared)
 
-    def _take_setback(self, number: int, setback: Setback) -> bool:
+    def _take_setback(self, number: int, setback: TrialRestart) -> bool:
         if setback.out_of_memory:
             self._too_large.append(TooLarge.of(self._configs[number]))
             self._ledger.note_sweep(**{_TOO_LARGE: [one.to_dict() for one in self._too_large]})

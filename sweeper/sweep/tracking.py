@@ -9,7 +9,7 @@ from typing import Any
 
 from sweeper.search import TrialRecord
 from sweeper.space import Config, Space, dump_config
-from sweeper.sweep.recovery import Setback
+from sweeper.sweep.recovery import TrialRestart
 from sweeper.sweep.steps import read_steps
 from sweeper.track import (
     BoardWriter,
@@ -69,7 +69,7 @@ class TrackingListener:
         for tracker in self._trackers:
             tracker.metrics(number, points)
 
-    def trial_set_back(self, number: int, setback: Setback) -> None:
+    def trial_set_back(self, number: int, setback: TrialRestart) -> None:
         """Its parameters stay those that it was begun with: the global batch is the same."""
 
     def warned(self, number: int, warning: str) -> None:

@@ -7,14 +7,14 @@ from sweeper.train.engine import STARTUP, Engine, Job, Prepared, Progress, StepM
 from sweeper.train.moved import Moved, read_moved
 from sweeper.train.ranks.probed import Probed, StepTime
 from sweeper.train.ranks.processes import reap
-from sweeper.train.retention import Keeper, discard, newest_checkpoint
+from sweeper.train.retention import CheckpointRetention, discard, newest_checkpoint
 from sweeper.train.schedules import lr_multiplier, warmup_steps
 
 __all__ = [
     "STARTUP",
+    "CheckpointRetention",
     "Engine",
     "Job",
-    "Keeper",
     "Moved",
     "Prepared",
     "Probed",

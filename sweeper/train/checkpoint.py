@@ -30,7 +30,15 @@ from sweeper.errors import CheckpointError, TrialFailedError, UserError
 from sweeper.space import Config, lasting_tree, read_record
 from sweeper.train.parallel.executor import Executor
 
-__all__ = ["Place", "SafeCheckpoints", "restore", "run_hash", "safe_checkpoints", "save", "together"]
+__all__ = [
+    "SafeCheckpoints",
+    "TrainingPosition",
+    "restore",
+    "run_hash",
+    "safe_checkpoints",
+    "save",
+    "together",
+]
 
 _PROGRESS = "progress.json"
 _WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
@@ -38,7 +46,7 @@ _WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class TrainingPosition:
     """Where a run is."""
 
     step: int
@@ -116,7 +124,7 @@ def safe_checkpoints(engine: Any) -> SafeCheckpoints:
     return checkpoints
 
 
-def save(executor: Executor, folder: Path, place: Place) -> None:
+def save(executor: Executor, folder: Path, place: TrainingPosition) -> None:
     """Write a new folder. All ranks call it and share the file system that it lies on.
 
     Raises: FileExistsError where the folder is there already; CheckpointError, on every rank, where one
@@ -150,7 +158,7 @@ def _finish_rank(draft: Path, problem: str, needed_bytes: int, free_bytes: int) 
     raise OSError(f"{problem} ({sizes})")
 
 
-def _publish(draft: Path, folder: Path, place: Place) -> None:
+def _publish(draft: Path, folder: Path, place: TrainingPosition) -> None:
     if dist.get_rank() == 0:
         (draft / _PROGRESS).write_text(json.dumps(asdict(place)), encoding="utf-8")
         _flush(draft)
@@ -180,13 +188,13 @@ def _tensor_bytes(tree: Any) -> int:
     return sum(map(_tensor_bytes, values))
 
 
-def restore(executor: Executor, folder: Path, config: Config, data: TokenizedData) -> Place:
+def restore(executor: Executor, folder: Path, config: Config, data: TokenizedData) -> TrainingPosition:
     """Take up what ``save`` wrote, on as many ranks as then.
 
     Raises: TrialFailedError where the folder is no whole checkpoint; UserError where it is another run's.
     """
     try:
-        place = read_record(Place, json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
+        place = read_record(TrainingPosition, json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise TrialFailedError(f"{folder} is not a whole checkpoint: {error}") from error
     _require_same_run(place, folder, config, data)
@@ -195,7 +203,7 @@ def restore(executor: Executor, folder: Path, config: Config, data: TokenizedDat
     return place
 
 
-def _require_same_run(place: Place, folder: Path, config: Config, data: TokenizedData) -> None:
+def _require_same_run(place: TrainingPosition, folder: Path, config: Config, data: TokenizedData) -> None:
     rows = _rows_of(place.run, config, data)
     if rows is None or place.ranks != dist.get_world_size():
         raise UserError.of(

@@ -10,12 +10,12 @@ from pathlib import Path
 from sweeper.errors import CheckpointError
 from sweeper.train.engine import Engine, Job, Progress
 
-__all__ = ["Keeper", "discard", "newest_checkpoint"]
+__all__ = ["CheckpointRetention", "discard", "newest_checkpoint"]
 
 _STEP = "step-"
 
 
-class Keeper:
+class CheckpointRetention:
     """Keeps what the configuration of one trial says should be kept."""
 
     def __init__(self, job: Job) -> None:

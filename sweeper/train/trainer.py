@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from sweeper.space import PEAK_MEMORY, Config
 from sweeper.train.best import BestEvaluation, BestSoFar
-from sweeper.train.checkpoint import Place, restore, run_hash, save, together
+from sweeper.train.checkpoint import TrainingPosition, restore, run_hash, save, together
 from sweeper.train.divergence import Divergence
 from sweeper.train.engine import Progress, StepMetrics
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
@@ -205,7 +205,7 @@ class Trainer:
 
     def checkpoint(self, folder: Path) -> None:
         """Write the whole state into a new folder; every rank takes part."""
-        place = Place(
+        place = TrainingPosition(
             step=self.step,
             first_loss=self._divergence.first_loss,
             recent_losses=tuple(self._divergence.recent),

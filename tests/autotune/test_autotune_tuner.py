@@ -13,7 +13,7 @@ from sweeper.autotune import Tuner, predict, workload_of
 from sweeper.data import TokenizedData
 from sweeper.data.model.sizes import model_sizes
 from sweeper.errors import TrialOutOfMemoryError, UserError
-from sweeper.space import SYSTEM, Config, levers_of
+from sweeper.space import SYSTEM, Config, system_config_of
 from sweeper.train import Probed, StepTime
 
 SIZES = model_sizes("builtin:quickstart")
@@ -158,7 +158,7 @@ def test_what_fits_by_a_hair_is_left_for_what_fits_with_room_to_spare(rows, quic
     config = quick_config(per_device_batch_size=64)
     room = predict(config, SIZES, workload_of(config, rows)).total_gib / 0.94
     machine = Machine(rows, pass_overhead_s=0.2, heavier=1.04)
-    tuner = tuner_of(config, machine, room, start=levers_of(config))
+    tuner = tuner_of(config, machine, room, start=system_config_of(config))
     best = tuner.search()
     hair = tuner.records[0]
     assert hair.levers.per_device_batch_size == 64 and 0.95 * room < hair.measured_gib < room
@@ -187,8 +187,8 @@ def test_without_the_models_sizes_it_begins_with_one_row(rows, quick_config):
 def test_the_files_own_configuration_comes_first_where_that_is_asked_for(rows, quick_config):
     machine = Machine(rows)
     config = quick_config(per_device_batch_size=8, gradient_accumulation_steps=2)
-    tuner_of(config, machine, start=levers_of(config)).search()
-    assert levers_of(machine.probed[0]) == levers_of(config)
+    tuner_of(config, machine, start=system_config_of(config)).search()
+    assert system_config_of(machine.probed[0]) == system_config_of(config)
 
 
 def test_rows_beyond_those_that_were_slower_are_not_tried(rows, quick_config):

@@ -11,7 +11,7 @@ from sweeper.autotune import Calibration, ProbeRecord, Speed, Tuning, hardware_t
 from sweeper.autotune.tuning_cache import cache_file, read_tuning, write_tuning
 from sweeper.data import prepare
 from sweeper.data.model.sizes import model_sizes
-from sweeper.space import SYSTEM, levers_of
+from sweeper.space import SYSTEM, system_config_of
 
 SIZES = model_sizes("builtin:quickstart")
 
@@ -29,7 +29,7 @@ def rows(config, tmp_path):
 @pytest.fixture
 def tuning(config, rows, monkeypatch, tmp_path) -> Tuning:
     monkeypatch.setenv("SWEEPER_CACHE", str(tmp_path / "known"))
-    levers = levers_of(config)
+    levers = system_config_of(config)
     probe = ProbeRecord(
         levers=levers, tokens_per_s=900.0, spread=0.1, pass_tokens=150.0, predicted_gib=0.2,
         measured_gib=0.21, seconds=3.0,

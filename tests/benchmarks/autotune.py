@@ -33,7 +33,7 @@ from sweeper.data.model.sizes import model_sizes
 from sweeper.errors import TrialOutOfMemoryError
 from sweeper.quickstart import DATA_FILE, MODEL_DIR
 from sweeper.ray_tune.cluster import ray_for
-from sweeper.space import SYSTEM, Config, Levers, SweepFolder, load_space, with_levers
+from sweeper.space import SYSTEM, Config, SweepFolder, SystemConfig, load_space, with_system_config
 from sweeper.train import Probed
 
 MOST_PROBES, LEAST_SHARE = 4, 0.95
@@ -41,8 +41,8 @@ FINALISTS, ROUNDS = 4, 3
 GRID_STEPS = 7
 """Optimizer steps of a probe of the grid; the first is not measured."""
 STAGES = (0, 1, 2, 3)
-Key = tuple[Levers, bool]
-"""Levers, and whether packed."""
+Key = tuple[SystemConfig, bool]
+"""SystemConfig, and whether packed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Shape:
     training: str
     sections: str = ""
     model: str = "packaged"
-    ours: Levers | None = None
+    ours: SystemConfig | None = None
     probes: int = 0
     ours_s: float = 0.0
     grid_s: float = 0.0
@@ -189,7 +189,7 @@ def _grid(config: Config, tuner: Tuner) -> dict[Key, Candidate]:
     for start in (config, _packed(config, tuner)):
         for stage in STAGES:
             other = Tuner(
-                config=with_levers(start, zero_stage=stage), measured=SYSTEM - {"deepspeed.zero_stage"},
+                config=with_system_config(start, zero_stage=stage), measured=SYSTEM - {"deepspeed.zero_stage"},
                 sizes=tuner.sizes, data=tuner.data, room_gib=tuner.room_gib, probe=tuner.probe,
             )  # fmt: skip
             grid |= {(one.levers, start.training.packing): one for one in other._candidates()}
@@ -282,7 +282,7 @@ def off(peaks: list[Peak]) -> str:
     return f"{len(peaks)} peaks, {'; '.join(said)}"
 
 
-def _words(levers: Levers) -> str:
+def _words(levers: SystemConfig) -> str:
     again = " recompute" if levers.gradient_checkpointing else ""
     return f"{levers.per_device_batch_size}x{levers.gradient_accumulation_steps} z{levers.zero_stage}{again}"
 

@@ -86,18 +86,18 @@ class _Group:
         self.jobs, self.ended = 0, False
 
     @property
-    def aged(self) -> bool:
+    def has_run_before(self) -> bool:
         return self.jobs > 1
 
     def room(self) -> tuple[float, float]:
         return 0.5, 10.0
 
-    def worn(self) -> bool:
+    def should_recycle(self) -> bool:
         return False
 
     def probe(self, job: Job) -> str:
         self.jobs += 1
-        if self.aged or job.steps == 1:
+        if self.has_run_before or job.steps == 1:
             raise TrialOutOfMemoryError("the allocator has no more")
         return f"probed in {self}"
 

@@ -125,7 +125,7 @@ def test_memory_that_runs_out_splits_the_batch_and_later_trials_know_it(write_sp
         training={
             "lr": [1e-3, 2e-3],
             "scheduler": "constant",
-            "epochs": 0.5,
+            "epochs": 0.3,
             "global_batch_size": 256,
             "per_device_batch_size": 256,
             "max_seq_len": 96,

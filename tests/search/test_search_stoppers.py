@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from search_support import MIXED
 
 from sweeper.search import Evaluation, TrialRecord, TrialState, make_stopper
-from sweeper.search.stoppers import Curves, HalvingStopper, HopelessStopper, MedianStopper, NoStopper
+from sweeper.search.stoppers import AshaStopper, Curves, HopelessStopper, MedianStopper, NoStopper
 
 LOSS = Curves(metric="eval/loss", mode="min")
 ACCURACY = Curves(metric="eval/token_accuracy", mode="max")
 AUTO = HopelessStopper(curves=LOSS)
-ASHA = HalvingStopper(curves=LOSS, evaluations=8)
+ASHA = AshaStopper(curves=LOSS, evaluations=8)
 MEDIAN = MedianStopper(curves=LOSS)
 
 losses = st.one_of(
@@ -59,7 +59,7 @@ def with_steps_scaled(records: list[TrialRecord], factor: int) -> list[TrialReco
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("none", NoStopper), ("auto", HopelessStopper), ("asha", HalvingStopper), ("median", MedianStopper)],
+    [("none", NoStopper), ("auto", HopelessStopper), ("asha", AshaStopper), ("median", MedianStopper)],
 )
 def test_the_file_names_the_stopper(space_of, name, kind):
     stopper = make_stopper(space_of(MIXED, f"search.stopper={name}"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.errors import SpaceFileError
-from sweeper.space import SYSTEM, Facts, Levers, Space, dump_config, load_space, split_of, with_system
+from sweeper.space import SYSTEM, Facts, Space, SystemConfig, dump_config, load_space, split_of, with_system
 
 FACTS = Facts(train_rows=2_000, eval_rows=100, accelerator="cpu", devices=1, cpus=2)
 HEAD = "name: a\nmodel_path: builtin:quickstart\ndata_path: builtin:quickstart\n"
@@ -56,7 +56,7 @@ def test_every_trial_keeps_its_global_batch_to_the_row(tmp_path_factory, data):
     space = space_of(tmp_path_factory.mktemp("space"), text)
     asked = space.close({"gradient_accumulation_steps": data.draw(st.sampled_from([1, 2, 4, 8]))})
     rows = data.draw(st.integers(1, 100))
-    levers = Levers(
+    levers = SystemConfig(
         per_device_batch_size=rows,
         gradient_accumulation_steps=1,
         gradient_checkpointing=data.draw(st.booleans()),
@@ -78,7 +78,7 @@ def test_what_was_written_is_not_changed(tmp_path):
     space = space_of(
         tmp_path, "training: {lr: auto, per_device_batch_size: 4}\ndeepspeed: {zero_stage: auto}\n"
     )
-    levers = Levers(
+    levers = SystemConfig(
         per_device_batch_size=32, gradient_accumulation_steps=1, gradient_checkpointing=True,
         zero_stage=1, offload="none",
     )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.space import TooLarge, fitted, levers_of, lighter, with_levers
+from sweeper.space import TooLarge, fitted, next_memory_fallback, system_config_of, with_system_config
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def on_gpus(quick_config):
 def all_levers(config):
     """The configuration and each that follows from it, to the last."""
     steps = [config]
-    while (smaller := lighter(steps[-1])) is not None:
+    while (smaller := next_memory_fallback(steps[-1])) is not None:
         steps.append(smaller)
-    return [levers_of(one) for one in steps]
+    return [system_config_of(one) for one in steps]
 
 
 def test_the_levers_are_pulled_in_the_order_of_their_price(on_gpus):
@@ -73,7 +73,7 @@ def test_the_global_batch_is_kept_to_the_row(quick_config, rows, accumulation, d
 def test_what_did_not_fit_is_not_tried_again_and_other_shapes_are_left_alone(quick_config):
     known = [TooLarge.of(quick_config(per_device_batch_size=8, gradient_accumulation_steps=2))]
     again = fitted(quick_config(per_device_batch_size=16), known)
-    assert levers_of(again).per_device_batch_size == 4
+    assert system_config_of(again).per_device_batch_size == 4
     assert again.training.global_batch_size == 16
     assert fitted(quick_config(per_device_batch_size=4), known) == quick_config(per_device_batch_size=4)
     shorter = quick_config(per_device_batch_size=16, max_seq_len=48)
@@ -81,9 +81,9 @@ def test_what_did_not_fit_is_not_tried_again_and_other_shapes_are_left_alone(qui
 
 
 def test_where_nothing_can_fit_the_lightest_is_left(quick_config):
-    lightest = with_levers(quick_config(per_device_batch_size=1), gradient_checkpointing=True)
+    lightest = with_system_config(quick_config(per_device_batch_size=1), gradient_checkpointing=True)
     assert fitted(quick_config(), [TooLarge.of(lightest)]).training.per_device_batch_size == 1
-    assert lighter(lightest) is None
+    assert next_memory_fallback(lightest) is None
 
 
 def test_what_was_learned_survives_the_ledger(quick_config):

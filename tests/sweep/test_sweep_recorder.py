@@ -9,10 +9,10 @@ import pytest
 from sweeper.data import gather_facts
 from sweeper.errors import ModelError
 from sweeper.search import Ledger, TrialState, make_stopper
-from sweeper.space import SweepFolder, lighter, load_space
+from sweeper.space import SweepFolder, load_space, next_memory_fallback
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recorder import Recorder
-from sweeper.sweep.recovery import Setback
+from sweeper.sweep.recovery import TrialRestart
 from sweeper.sweep.steps import read_steps
 from sweeper.train import Moved, Prepared, Progress, StepMetrics
 from sweeper.train.moved import MovedFile
@@ -248,8 +248,8 @@ def test_what_a_killed_driver_spent_counts_and_the_time_between_drivers_does_not
 def test_what_did_not_fit_is_kept_and_later_trials_of_the_shape_start_below_it(make_recorder):
     recorder, ledger, heard, _ = make_recorder()
     number, job = recorder.next_job()
-    smaller = lighter(job.config)
-    setback = Setback(reason="out of memory", out_of_memory=True, config=smaller)
+    smaller = next_memory_fallback(job.config)
+    setback = TrialRestart(reason="out of memory", out_of_memory=True, config=smaller)
     assert recorder.record(Outcome(number=number, setback=setback))
     assert ("set back", number) in heard.events
     assert ledger.trial(number).attributes["setbacks"] == [{"reason": "out of memory", "out_of_memory": True}]

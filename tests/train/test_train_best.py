@@ -10,7 +10,7 @@ import torch
 
 from sweeper.errors import CheckpointError
 from sweeper.space import Checkpoints, Objective
-from sweeper.train import Keeper
+from sweeper.train import CheckpointRetention
 from sweeper.train.best import BestEvaluation, BestSoFar
 
 FIRST = Objective(at="best", mode="max", evaluations=3)
@@ -44,7 +44,7 @@ def job(job_of, quick_config, tmp_path):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_finished_run_goes_back_to_the_weights_of_its_best_evaluation(rank, job, variant):
     one = job(**VARIANTS[variant])
-    keeper = Keeper(one)
+    keeper = CheckpointRetention(one)
     rank.prepare(one)
     progress = rank.advance()
     best, seen = weights_of(rank), [progress]
@@ -62,7 +62,7 @@ def test_a_finished_run_goes_back_to_the_weights_of_its_best_evaluation(rank, jo
 
 def test_a_run_that_goes_on_from_a_later_state_knows_what_was_best_before(rank, job):
     one = job()
-    keeper = Keeper(one)
+    keeper = CheckpointRetention(one)
     rank.prepare(one)
     first = rank.advance()
     best = weights_of(rank)
@@ -73,7 +73,7 @@ def test_a_run_that_goes_on_from_a_later_state_knows_what_was_best_before(rank, 
     last = rank.advance()
     assert last.done and last.best.step == first.step
     assert last.best.metrics["eval/loss"] == first.metrics["eval/loss"]
-    Keeper(one).keep_model(rank, last)
+    CheckpointRetention(one).keep_model(rank, last)
     assert equal(weights_of(rank), best)
     rank.stop()
 
@@ -143,7 +143,7 @@ def test_the_model_that_is_kept_is_judged_by_its_best_evaluation(
     one = replace(job_of(config), checkpoints=tmp_path, model_folder=tmp_path / "model", best_so_far=before)
     (tmp_path / "step-00000003").mkdir()
     writer = Writer()
-    Keeper(one).keep_model(writer, finished(9, 2.0, best))
+    CheckpointRetention(one).keep_model(writer, finished(9, 2.0, best))
     assert (writer.restored, writer.saved) == (restored, saved)
 
 
@@ -155,5 +155,5 @@ def test_a_best_state_that_could_not_be_written_keeps_no_model_and_says_so(job_o
     (tmp_path / "model").mkdir()
     writer = Writer()
     with pytest.raises(CheckpointError, match="after step 3, is lost"):
-        Keeper(one).keep_model(writer, finished(9, 2.0, (3, 1.0)))
+        CheckpointRetention(one).keep_model(writer, finished(9, 2.0, (3, 1.0)))
     assert writer.saved == 0 and (tmp_path / "model").is_dir()

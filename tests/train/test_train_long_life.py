@@ -31,9 +31,9 @@ def test_trials_leave_no_memory_behind(run, quick_config, changes):
 def test_a_worker_that_grew_says_so(rank, run, quick_config, monkeypatch):
     config = quick_config()
     run(config)
-    assert not rank.worn()
+    assert not rank.should_recycle()
     monkeypatch.setattr("sweeper.train.ranks.worker.held_memory_gib", lambda: rank._after_first_gib + 2)
-    assert rank.worn()
+    assert rank.should_recycle()
 
 
 def test_zero_3_leaves_torchs_own_linear_layers_to_later_trials(run, quick_config):

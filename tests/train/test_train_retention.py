@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.space import Checkpoints
-from sweeper.train import Job, Keeper, Progress, discard, newest_checkpoint
+from sweeper.train import CheckpointRetention, Job, Progress, discard, newest_checkpoint
 
 
 class Writer:
@@ -45,7 +45,7 @@ def states_after(quick_config, tmp_path):
             log_file=tmp_path / "log.txt",
             checkpoints=folder,
         )
-        keeper, writer = Keeper(job), Writer(losses)
+        keeper, writer = CheckpointRetention(job), Writer(losses)
         for step, loss in enumerate(losses):
             keeper.keep_state(writer, progress(step, loss))
         states = sorted(folder.glob("*")) if folder.exists() else []
@@ -95,7 +95,7 @@ def test_a_model_is_saved_when_it_is_the_best_so_far(quick_config, tmp_path, pol
         best_so_far=before,
     )
     writer = Writer([])
-    Keeper(job).keep_model(writer, progress(9, loss, done=True))
+    CheckpointRetention(job).keep_model(writer, progress(9, loss, done=True))
     assert writer.models == saved
 
 

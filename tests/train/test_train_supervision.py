@@ -23,8 +23,8 @@ from sweeper.train.ranks.failures import (
     is_out_of_memory,
     last_lines,
     log_size,
-    most_telling,
     ran_out_of_memory,
+    root_cause,
 )
 from sweeper.train.ranks.group import WorkerGroup
 from sweeper.train.ranks.processes import is_running
@@ -134,7 +134,7 @@ def test_a_limit_of_memory_holds_while_a_rank_works_and_not_while_ray_hands_on_i
     group = groups(config)
     rank = psutil.Process(group._places[0].pid)
     group.prepare(job_of(config))
-    assert not group.aged
+    assert not group.has_run_before
     assert rank.rlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
     with limits_of(rank) as met:
         while not group.advance().done:
@@ -142,7 +142,7 @@ def test_a_limit_of_memory_holds_while_a_rank_works_and_not_while_ray_hands_on_i
     assert any(2**30 < limit < 2**40 for limit in met)
     assert rank.rlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
     group.prepare(job_of(config))
-    assert group.aged
+    assert group.has_run_before
 
 
 def test_the_steps_of_a_probe_have_the_room_of_a_trials_in_a_new_process_too(groups, quick_config, job_of):
@@ -213,8 +213,8 @@ def test_a_neighbour_that_only_lost_its_connection_is_not_the_cause():
     victim = Failure(0, TrialLostError("RuntimeError: Connection closed by peer"))
     dead = Failure(1, RuntimeError("ray's own"), lost="rank 1 died")
     out = Failure(2, TrialOutOfMemoryError("no memory"))
-    assert str(most_telling([victim, dead])) == "rank 1 died"
-    assert most_telling([victim, dead, out]) is out.error
+    assert str(root_cause([victim, dead])) == "rank 1 died"
+    assert root_cause([victim, dead, out]) is out.error
 
 
 def test_a_rank_in_which_rays_own_threads_find_no_memory_has_run_out_of_it():

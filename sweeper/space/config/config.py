@@ -42,7 +42,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-Place = Annotated[str, Field(min_length=1)]
+NonEmptyStr = Annotated[str, Field(min_length=1)]
 """A path, pattern or hub id."""
 
 
@@ -108,7 +108,7 @@ class Deepspeed(Section):
     """What ZeRO keeps in the host's memory: nothing, optimizer states, or parameters as well."""
     gradient_checkpointing: Annotated[bool, SEARCHABLE, AUTO] = False
     precision: Annotated[Literal["bf16", "fp16", "fp32"], AUTO]
-    config: Place | dict[str, Any] | None = None
+    config: NonEmptyStr | dict[str, Any] | None = None
     """A DeepSpeed JSON file of your own, for what sweeper does not decide; or its content, which stands
     here once the file was read."""
 
@@ -178,7 +178,7 @@ class Search(Section):
     """Money that the sweep may cost, in the currency of ``resources.price_per_gpu_hour``; kept like
     ``time_budget``."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    storage: Place | None = None
+    storage: NonEmptyStr | None = None
     """The ledger's database: ``postgresql://user@host/database``, ``mysql+pymysql://...`` or
     ``sqlite:///path``; none: a file in the sweep's folder."""
 
@@ -280,14 +280,14 @@ TemplateFile = Annotated[str, Field(pattern=r"\.jinja$")]
 class DataSource(Section):
     """Rows of one place, and how much of them an epoch sees."""
 
-    path: Place
+    path: NonEmptyStr
     """File, glob, folder, hub id, or ``builtin:quickstart``."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """How often an epoch sees each training row: 2 is twice, 0.5 a fixed half of the rows, 1.5 all of
     them and a fixed half once more. Held-out rows have no weight."""
     format: DataFormat = "auto"
     """``auto``: that of ``data_format``."""
-    columns: Annotated[dict[Place, RowField] | None, Words(_COLUMNS)] = None
+    columns: Annotated[dict[NonEmptyStr, RowField] | None, Words(_COLUMNS)] = None
     """The names of the rows' columns -> the fields that they mean, such as ``{query: prompt, response:
     completion}``. None: common pairs of names are recognised by themselves."""
 
@@ -296,9 +296,9 @@ class Settings(Section):
     """What a sweep holds fixed: never open, the same for every trial."""
 
     name: Annotated[Name, Words(NAME_WORDS)]
-    model_path: Place
+    model_path: NonEmptyStr
     """Hub id, local folder, ``.gguf`` file, or ``builtin:quickstart``."""
-    data_path: Place | DataSource | Annotated[tuple[Place | DataSource, ...], Field(min_length=1)]
+    data_path: NonEmptyStr | DataSource | Annotated[tuple[NonEmptyStr | DataSource, ...], Field(min_length=1)]
     """File(s), glob, folder, hub id, or ``builtin:quickstart``; ``{path, weight, format}`` to mix several."""
     data_format: DataFormat = "auto"
     """How the rows say what is asked and answered; ``auto`` tells it from their fields."""
@@ -310,11 +310,11 @@ class Settings(Section):
     learn_template_text: bool = False
     """Whether what the chat template writes by itself into an answer, such as an empty block of reasoning,
     carries loss too. What ends a turn always does."""
-    eval_data: Annotated[float, Field(gt=0, lt=1)] | Place = 0.05
+    eval_data: Annotated[float, Field(gt=0, lt=1)] | NonEmptyStr = 0.05
     """A held-out fraction of the rows, or a path to held-out rows."""
     max_bad_rows: Annotated[int, Field(ge=0)] = 0
     """So many broken rows are left out and told; one more stops."""
-    checkpoint_path: Place | None = None
+    checkpoint_path: NonEmptyStr | None = None
     """The sweep's folder; none: ``sweeps/<name>``."""
     objective: Objective = Objective()
     evaluation: Evaluation = Evaluation()

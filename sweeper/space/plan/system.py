@@ -17,15 +17,15 @@ from sweeper.space.versions import lasting_tree, read_record
 
 __all__ = [
     "SYSTEM",
-    "Levers",
+    "SystemConfig",
     "TooLarge",
     "fitted",
-    "levers_of",
-    "lighter",
+    "next_memory_fallback",
     "shape_of",
     "split_of",
-    "with_levers",
+    "system_config_of",
     "with_system",
+    "with_system_config",
 ]
 
 SYSTEM = frozenset(
@@ -43,7 +43,7 @@ _OFFLOADS = ("none", "optimizer", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Levers:
+class SystemConfig:
     """The settings that may change."""
 
     per_device_batch_size: int
@@ -52,7 +52,7 @@ class Levers:
     zero_stage: Literal[0, 1, 2, 3]
     offload: Literal["none", "optimizer", "all"]
 
-    def needs_no_less_than(self, other: Levers) -> bool:
+    def needs_no_less_than(self, other: SystemConfig) -> bool:
         """Whether what did not fit with the other cannot fit with these."""
         return (
             self.per_device_batch_size >= other.per_device_batch_size
@@ -67,11 +67,11 @@ class TooLarge:
     """What was learned from one that did not fit."""
 
     shape: str
-    levers: Levers
+    levers: SystemConfig
 
     @classmethod
     def of(cls, config: Config) -> TooLarge:
-        return cls(shape=shape_of(config), levers=levers_of(config))
+        return cls(shape=shape_of(config), levers=system_config_of(config))
 
     def to_dict(self) -> dict[str, Any]:
         return {"shape": self.shape, "levers": asdict(self.levers)}
@@ -99,9 +99,9 @@ def shape_of(config: Config) -> str:
     return json.dumps(shape, sort_keys=True)
 
 
-def levers_of(config: Config) -> Levers:
+def system_config_of(config: Config) -> SystemConfig:
     training, memory = config.training, config.deepspeed
-    return Levers(
+    return SystemConfig(
         per_device_batch_size=training.per_device_batch_size,
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         gradient_checkpointing=memory.gradient_checkpointing,
@@ -110,7 +110,7 @@ def levers_of(config: Config) -> Levers:
     )
 
 
-def with_levers(config: Config, **changes: Any) -> Config:
+def with_system_config(config: Config, **changes: Any) -> Config:
     """The configuration with some of its levers changed."""
     training = {name: value for name, value in changes.items() if name in type(config.training).model_fields}
     memory = {name: value for name, value in changes.items() if name not in training}
@@ -130,7 +130,7 @@ def split_of(config: Config, most_rows: int) -> tuple[int, int]:
     return rows, of_a_rank // rows
 
 
-def with_system(config: Config, levers: Levers, measured: frozenset[str]) -> Config:
+def with_system(config: Config, levers: SystemConfig, measured: frozenset[str]) -> Config:
     """The configuration as fast as was measured, in those of the fields (paths) that were left to it; its
     global batch is what it was, to the row."""
     changes: dict[str, Any] = {
@@ -141,14 +141,14 @@ def with_system(config: Config, levers: Levers, measured: frozenset[str]) -> Con
     if "training.per_device_batch_size" in measured:
         rows, accumulation = split_of(config, levers.per_device_batch_size)
         changes |= {"per_device_batch_size": rows, "gradient_accumulation_steps": accumulation}
-    return with_levers(config, **changes)
+    return with_system_config(config, **changes)
 
 
-def lighter(config: Config) -> Config | None:
+def next_memory_fallback(config: Config) -> Config | None:
     """The same training with the next lever pulled; None where all are."""
     for pull in (_fewer_rows, _checkpointed, _higher_stage, _offloaded):
         if changes := pull(config):
-            return with_levers(config, **changes)
+            return with_system_config(config, **changes)
     return None
 
 
@@ -156,8 +156,8 @@ def fitted(config: Config, known: Sequence[TooLarge]) -> Config:
     """The configuration, made as light as what is known about its shape demands."""
     shape = shape_of(config)
     limits = [one.levers for one in known if one.shape == shape]
-    while any(levers_of(config).needs_no_less_than(limit) for limit in limits):
-        smaller = lighter(config)
+    while any(system_config_of(config).needs_no_less_than(limit) for limit in limits):
+        smaller = next_memory_fallback(config)
         if smaller is None:
             break
         config = smaller

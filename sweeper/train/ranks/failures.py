@@ -21,13 +21,13 @@ from sweeper.errors import (
 
 __all__ = [
     "Failure",
-    "in_our_words",
     "is_out_of_memory",
     "last_lines",
     "log_size",
-    "most_telling",
     "ran_out_of_memory",
     "rank_log",
+    "root_cause",
+    "translated_errors",
 ]
 
 _LINES, _CHARACTERS = 4, 400
@@ -87,7 +87,7 @@ def last_lines(log_file: Path, rank: int, *, after: int = 0) -> str:
 
 
 @contextmanager
-def in_our_words(doing: str) -> Iterator[None]:
+def translated_errors(doing: str) -> Iterator[None]:
     """In a rank: what others raise becomes this package's, so that it crosses processes and says what it is.
 
     No traceback goes with it: its frames would hold on to the memory that has run out.
@@ -128,7 +128,7 @@ def ran_out_of_memory(said: str, *, limited: bool = False) -> bool:
     return bool(_OUT_OF_MEMORY.search(said)) or (limited and _CRASH in said)
 
 
-def most_telling(failures: Sequence[Failure]) -> TrialFailedError:
+def root_cause(failures: Sequence[Failure]) -> TrialFailedError:
     """Of what several ranks ended with, what the others followed from.
 
     What the user must mend comes first, then memory, then a process that is gone, then lost numbers: a

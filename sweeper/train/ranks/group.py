@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from sweeper.errors import TrialFailedError, TrialLostError
 from sweeper.space import Config
 from sweeper.train.engine import Job, Prepared, Progress
-from sweeper.train.ranks.failures import Failure, last_lines, log_size, most_telling, ran_out_of_memory
+from sweeper.train.ranks.failures import Failure, last_lines, log_size, ran_out_of_memory, root_cause
 from sweeper.train.ranks.probed import Probed
 from sweeper.train.ranks.processes import die_with_parent, kill, out_of_memory_kills
 
@@ -40,7 +40,7 @@ def rank_bundles(config: Config) -> list[dict[str, float]]:
     return [dict(bundle) for _ in range(config.parallel.ranks)]
 
 
-class _Place(NamedTuple):
+class _RankProcess(NamedTuple):
     """Where a rank's process is."""
 
     host: str
@@ -74,9 +74,9 @@ class _Rank:
 
         self._worker = RankWorker(rank, ranks, threads, accelerator, began=began)
 
-    def place(self) -> _Place:
+    def place(self) -> _RankProcess:
         address = ray.util.get_node_ip_address()
-        return _Place(socket.gethostname(), os.getpid(), address, self._worker.listen(address))
+        return _RankProcess(socket.gethostname(), os.getpid(), address, self._worker.listen(address))
 
     def join(self, address: str, port: int) -> None:
         self._worker.join(address, port)
@@ -99,11 +99,11 @@ class _Rank:
             "probe": self._worker.probe,
             "room": self._worker.room,
             "stop": self._worker.stop,
-            "worn": self._worker.worn,
+            "should_recycle": self._worker.should_recycle,
         }
-        from sweeper.train.ranks.failures import in_our_words
+        from sweeper.train.ranks.failures import translated_errors
 
-        with self._worker.limited(), in_our_words(method):
+        with self._worker.limited(), translated_errors(method):
             return calls[method](*arguments)
 
 
@@ -134,7 +134,7 @@ class WorkerGroup:
         self._log_file: Path | None = None
         self._logged_before = [0] * self.ranks
         self._jobs = 0
-        self._places: list[_Place] = []
+        self._places: list[_RankProcess] = []
         self._oom_kills = out_of_memory_kills()
         resources = config.resources
         self._limited = resources.memory_limit_gib is not None and not resources.gpus_per_rank
@@ -162,7 +162,7 @@ class WorkerGroup:
             raise
 
     @property
-    def aged(self) -> bool:
+    def has_run_before(self) -> bool:
         """Whether the processes had another job before the present one: they hold a little more memory then,
         in heaps that have been used."""
         return self._jobs > 1
@@ -198,9 +198,9 @@ class WorkerGroup:
     def stop(self) -> None:
         self._all("stop")
 
-    def worn(self) -> bool:
-        """Whether new processes would serve the next trial better: see RankWorker.worn."""
-        return any(self._each("call", "worn"))
+    def should_recycle(self) -> bool:
+        """Whether new processes would serve the next trial better: see RankWorker.should_recycle."""
+        return any(self._each("call", "should_recycle"))
 
     def shut_down(self) -> None:
         """End the processes, whatever state they are in."""
@@ -243,7 +243,7 @@ class WorkerGroup:
             ready, waiting = ray.wait(waiting, num_returns=1, timeout=left_s)
             failed += ready
         failures = [failure for one in failed if (failure := self._failure(ranks[one], one))]
-        return most_telling(failures)
+        return root_cause(failures)
 
     def _failure(self, rank: int, reference: Any) -> Failure | None:
         """The exception that a finished call ended with; None where it has a value."""

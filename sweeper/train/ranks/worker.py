@@ -240,7 +240,7 @@ class RankWorker:
             return_heap()
             self._after_first_gib = self._after_first_gib or held_memory_gib()
 
-    def worn(self) -> bool:
+    def should_recycle(self) -> bool:
         """Whether a new process would serve the next trial better than this one: where it holds much more
         memory between trials than after its first one. Whatever leaks in a library costs a new process then,
         and no memory.

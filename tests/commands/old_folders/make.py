@@ -177,8 +177,12 @@ def interrupt_training(root: Path) -> None:
 
 def facts_of(sweep: Path) -> dict[str, Any]:
     """What two equal sweeps have in common to the last bit."""
-    from sweeper.drive import open_sweep  # type: ignore[import-not-found]  # as in the version that makes them
-    from sweeper.spec import SweepFolder  # type: ignore[import-not-found]
+    try:
+        from sweeper.commands import open_sweep
+        from sweeper.space import SweepFolder
+    except ModuleNotFoundError:  # in the version that makes the folders
+        from sweeper.drive import open_sweep
+        from sweeper.spec import SweepFolder
 
     _, ledger = open_sweep(SweepFolder(sweep))
     return {
