@@ -33,8 +33,8 @@ def recover(job: Job, error: TrialFailedError, *, has_run_before: bool = False) 
     """The job that goes on where this one's processes ended, from its newest state.
 
     Args:
-        has_run_before: those processes had trained before. What does not fit into them may fit into new ones, and what
-            ran earlier is no reason to train otherwise.
+        has_run_before: those processes had trained before. What does not fit into them may fit into new
+            ones, and what ran earlier is no reason to train otherwise.
 
     Raises: TrialFailedError, with the reason for a person, where the trial has to end.
     """

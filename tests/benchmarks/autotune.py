@@ -189,7 +189,8 @@ def _grid(config: Config, tuner: Tuner) -> dict[Key, Candidate]:
     for start in (config, _packed(config, tuner)):
         for stage in STAGES:
             other = Tuner(
-                config=with_system_config(start, zero_stage=stage), measured=SYSTEM - {"deepspeed.zero_stage"},
+                config=with_system_config(start, zero_stage=stage),
+                measured=SYSTEM - {"deepspeed.zero_stage"},
                 sizes=tuner.sizes, data=tuner.data, room_gib=tuner.room_gib, probe=tuner.probe,
             )  # fmt: skip
             grid |= {(one.levers, start.training.packing): one for one in other._candidates()}

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "spec"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "space"))
 
 from cli_worker import CommandLine, Outcome
 from space_corpus import furnish, kept_files

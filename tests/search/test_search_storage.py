@@ -13,7 +13,7 @@ from search_support import evaluation, sweep, train
 from sqlalchemy import event
 
 from sweeper.errors import LedgerAwayError, SpaceFileError, SweepFolderError
-from sweeper.search import Ledger, TrialState, check_storage, database, is_committing, patience
+from sweeper.search import Ledger, TrialState, check_storage, database, is_committing, retrying_storage
 from sweeper.space import dump_config
 
 ADDRESS = "postgresql://me:s%40cretive@db/x"
@@ -173,7 +173,7 @@ class Clock:
 def test_a_server_that_stays_away_ends_patience_once(space_of, postgres, monkeypatch):
     ledger = Ledger.create(postgres.address("away"), space_of())
     clock = Clock()
-    monkeypatch.setattr(patience, "time", clock)
+    monkeypatch.setattr(retrying_storage, "time", clock)
     record = ledger.ask()
     postgres.stop()
     try:
@@ -192,7 +192,7 @@ def test_a_server_that_stays_away_ends_patience_once(space_of, postgres, monkeyp
 
 def test_no_call_is_done_twice_when_the_answer_to_its_commit_is_lost(space_of, url, tmp_path, monkeypatch):
     """Every second commit of one ledger is made, and then answered by an error."""
-    monkeypatch.setattr(patience, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(retrying_storage, "_FIRST_PAUSE_S", 0.0)
     space = space_of()
     disturbed, quiet = Ledger.create(url, space), Ledger.create(f"sqlite:///{tmp_path}/other.db", space)
     backend, commits = disturbed._storage._backend, []
