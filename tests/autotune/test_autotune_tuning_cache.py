@@ -7,7 +7,16 @@ import json
 
 import pytest
 
-from sweeper.autotune import Calibration, ProbeRecord, Speed, Tuning, hardware_text, reusable, shape_text
+from sweeper.autotune import (
+    Calibration,
+    ProbeRecord,
+    Speed,
+    Tuning,
+    hardware_text,
+    reusable,
+    shape_text,
+    tuned,
+)
 from sweeper.autotune.tuning_cache import cache_file, read_tuning, write_tuning
 from sweeper.data import prepare
 from sweeper.data.model.sizes import model_sizes
@@ -65,6 +74,17 @@ def test_another_shape_finds_nothing(config, rows, tuning, quick_config):
     for other in (quick_config(max_seq_len=64), quick_config(lora={"rank": 4}), quick_config(dp=2)):
         assert reusable(other, SYSTEM, SIZES, rows) == (None, "")
     assert reusable(config, SYSTEM - {"deepspeed.zero_stage"}, SIZES, rows) == (None, "")
+
+
+def test_a_tuning_holds_beside_other_trials_with_other_cores_and_for_no_other_length(config, tuning):
+    resources = config.resources.model_copy(update={"max_concurrent": 2, "cpus_per_rank": 2})
+    beside_another = config.model_copy(update={"resources": resources})
+    split = dataclasses.replace(tuning.levers, per_device_batch_size=2, gradient_accumulation_steps=8)
+    tunings = [dataclasses.replace(tuning, levers=split)]
+    assert tuned(beside_another, tunings, SYSTEM).training.per_device_batch_size == 2
+    longer = config.training.model_copy(update={"max_seq_len": 7})
+    longer = beside_another.model_copy(update={"training": longer})
+    assert tuned(longer, tunings, SYSTEM) == longer
 
 
 def test_a_tuning_of_other_hardware_is_measured_again(config, rows, tuning):
