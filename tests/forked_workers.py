@@ -35,7 +35,7 @@ def serve(path: str) -> None:
     for module in _BY_RAY_TUNE:
         importlib.import_module(module)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "mlflow", None)  # as in a rank (sweeper/train/group.py)
+        patch.setitem(sys.modules, "mlflow", None)  # as in a rank (sweeper/train/ranks/group.py)
         importlib.import_module("sweeper.train.ranks.worker")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a copy ended
     with socket.socket(socket.AF_UNIX) as server:

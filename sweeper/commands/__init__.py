@@ -1,4 +1,4 @@
-"""Ray Tune drives: trials on warm workers, the ledger first, then the listeners.
+"""One story for each command, from its files to its answer; what Python users call.
 
 Importing this needs neither ray nor torch.
 """

@@ -55,7 +55,7 @@ def ray_for(config: Config, *, places: int, say: Say) -> Iterator[None]:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    before = os.environ.get(_AUTHENTICATION)
+    is_chosen = _AUTHENTICATION in os.environ
     import ray
 
     from sweeper.ray_tune.free_resources import require_room
@@ -84,14 +84,15 @@ def ray_for(config: Config, *, places: int, say: Say) -> Iterator[None]:
         raise KeyboardInterrupt from signal
     finally:
         ray.shutdown()
-        _forget_authentication(before)
+        if not is_chosen:
+            _forget_authentication()
 
 
-def _forget_authentication(before: str | None) -> None:
+def _forget_authentication() -> None:
     """A Ray of this machine's own asks for a token, and has this process and its children bring one from then
     on: a cluster that asks for none could not talk to them."""
-    library: Any = importlib.import_module("ray._raylet")
-    if os.environ.get(_AUTHENTICATION) != before:
+    if _AUTHENTICATION in os.environ:
+        library: Any = importlib.import_module("ray._raylet")
         os.environ[_AUTHENTICATION] = "disabled"
         library.Config.initialize("")  # Ray's library keeps what it read, where the variable is gone as well
         library.AuthenticationTokenLoader.instance().reset_cache()
@@ -165,7 +166,7 @@ def _speaks_http2(connection: socket.socket) -> bool:
 
 def _unauthenticated(cluster: ClusterAddress, error: BaseException) -> UserError:
     rule = "asks for a token, and the one that is set here is not the cluster's"
-    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+    if os.environ.get(_AUTHENTICATION, "").lower() != "token":
         rule = "asks for a token, and RAY_AUTH_MODE is not token here, so that none is sent"
     elif "no authentication token was found" in str(error):
         rule = "asks for a token (RAY_AUTH_MODE=token), and none is set here"

@@ -43,6 +43,13 @@ MOMENTS = {
     "in the middle of the first trial": "untrained model",
     "when a trial has just ended": "trial 0 done",
 }
+LARGE_BATCH = {
+    "lr": [1e-3, 2e-3],
+    "scheduler": "constant",
+    "global_batch_size": 256,
+    "per_device_batch_size": 256,
+    "max_seq_len": 96,
+}
 WITH_ITS_OWN_RAY = "in the middle of the first trial"
 
 
@@ -122,14 +129,7 @@ def test_memory_that_runs_out_splits_the_batch_and_later_trials_know_it(write_sp
         tmp_path,
         data_path="builtin:quickstart",
         eval_data=0.05,
-        training={
-            "lr": [1e-3, 2e-3],
-            "scheduler": "constant",
-            "epochs": 0.3,
-            "global_batch_size": 256,
-            "per_device_batch_size": 256,
-            "max_seq_len": 96,
-        },
+        training=LARGE_BATCH | {"epochs": 0.3},
         objective={"evaluations": 1},
         search={"trials": 2, "sampler": "grid"},
         resources={"max_concurrent": 1, "memory_limit_gib": 0.8},
@@ -166,14 +166,7 @@ def test_what_only_an_aged_process_has_no_room_for_is_trained_as_it_was_in_a_new
         tmp_path,
         data_path="builtin:quickstart",
         eval_data=0.05,
-        training={
-            "lr": [1e-3, 2e-3],
-            "scheduler": "constant",
-            "epochs": 0.2,
-            "global_batch_size": 256,
-            "per_device_batch_size": 256,
-            "max_seq_len": 96,
-        },
+        training=LARGE_BATCH | {"epochs": 0.2},
         evaluation={"metrics": ["leaky:score"], "max_new_tokens": 1, "rows": 1},
         objective={"evaluations": 1},
         search={"trials": 2, "sampler": "grid"},
