@@ -27,7 +27,7 @@ from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
 from sweeper.search.database import open_database
 from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of, decisive_of
-from sweeper.search.samplers import check_sampler, direction, distribution, propose
+from sweeper.search.samplers import SamplerName, check_sampler, direction, distribution, propose
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -42,8 +42,10 @@ _EVALUATION = "evaluation/"
 _LATE_NOTE = "trial/"
 _UNTRAINED = "untrained"
 _DIMENSIONS = "dimensions"
+_AUTO = "auto"
+"""Which ``sampler: auto`` a sweep began with: 2, or none of those that began when it was ``tpe``."""
 _OWN_OF_TRIAL = frozenset({"values", "is_default", "reason"})
-_OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS})
+_OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS, _AUTO})
 
 
 class Ledger:
@@ -84,6 +86,7 @@ class Ledger:
             ) from error
         ledger = cls(storage, study, space)
         study.set_user_attr(_DIMENSIONS, _signature(space))
+        study.set_user_attr(_AUTO, 2)
         return ledger
 
     @classmethod
@@ -129,7 +132,7 @@ class Ledger:
         waiting = next((record for record in records if record.state is TrialState.WAITING), None)
         if waiting is not None:
             return self._start_next() if accept(waiting.values) else None
-        values = propose(self._space, records) if records else self._space.default_values()
+        values = propose(self._space, records, self._sampler()) if records else self._space.default_values()
         if values is None or not accept(values):
             return None
         self._enqueue(values, is_default=not records)
@@ -254,6 +257,10 @@ class Ledger:
         for name, span in active.items():
             _suggest_fixed(trial, name, span)
         return self._record(self._storage.get_trial(self._trial_id(trial.number)), {})
+
+    def _sampler(self) -> SamplerName:
+        name = self._space.settings.search.sampler
+        return "tpe" if name == "auto" and _AUTO not in self._study.user_attrs else name
 
     def _check_dimensions(self) -> None:
         """What was learned about one space says nothing about another."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from sweeper.space import Objective, Values
 
-__all__ = ["Evaluation", "TrialRecord", "TrialState", "best_of", "decisive_of"]
+__all__ = ["Evaluation", "TrialRecord", "TrialState", "best_of", "decisive_of", "is_diverged"]
 
 
 class TrialState(str, Enum):
@@ -145,3 +145,14 @@ def json_tree(tree: Any) -> Any:
     if isinstance(tree, (list, tuple)):
         return [json_tree(value) for value in tree]
     return finite_or_none(tree) if isinstance(tree, float) else tree
+
+
+def is_diverged(record: TrialRecord, metric: str) -> bool:
+    """Whether a failed trial says something about its values, and not about the machine.
+
+    So it does where an evaluation was not finite, or where the driver noted ``diverged: true``.
+    """
+    if record.state is not TrialState.FAIL:
+        return False
+    values = (e.metrics[metric] for e in record.evaluations if metric in e.metrics)
+    return bool(record.attributes.get("diverged")) or any(not math.isfinite(value) for value in values)

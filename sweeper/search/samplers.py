@@ -19,12 +19,12 @@ import random
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, cast
 
-from sweeper.errors import MissingDependencyError, Problem, SpaceFileError
+from sweeper.errors import Problem, SpaceFileError
+from sweeper.search.auto import propose_auto
 from sweeper.search.grid import LIMIT, configuration_key, configurations, continuous_dimensions, unasked
-from sweeper.search.records import TrialRecord, TrialState
+from sweeper.search.records import TrialRecord, TrialState, is_diverged
 from sweeper.space import Choice, IntRange, LogUniform
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from sweeper.space import Dimension, OpenValue, Scalar, Space, Values
 
-__all__ = ["check_sampler", "direction", "distribution", "is_diverged", "propose", "startup_trials"]
+__all__ = ["check_sampler", "direction", "distribution", "propose", "startup_trials"]
 
-SamplerName = Literal["tpe", "gp", "random", "grid", "qmc"]
+SamplerName = Literal["auto", "tpe", "gp", "random", "grid", "qmc"]
 
 _REDRAWS = 16
 """Draws before a sampler that keeps on proposing what was already asked is passed over."""
@@ -48,30 +48,24 @@ def check_sampler(space: Space) -> None:
 
     Raises:
         SpaceFileError: ``grid`` with a continuous open value, or with more configurations than ``LIMIT``.
-        MissingDependencyError: ``gp`` or ``qmc`` without what they need.
     """
     name = space.settings.search.sampler
     if name == "grid":
         _check_grid(space)
-    needed = {"gp": ("scipy", "torch"), "qmc": ("scipy",)}.get(name, ())
-    missing = [package for package in needed if find_spec(package) is None]
-    if missing:
-        raise MissingDependencyError.of(
-            where=space.places.get("search.sampler", str(space.source)),
-            value=f"sampler: {name}",
-            rule=f"the sampler {name} needs {' and '.join(missing)}, which is not installed",
-            remedy="pip install 'sweeper[gp]', or choose sampler: tpe",
-        )
 
 
-def propose(space: Space, records: Sequence[TrialRecord]) -> Values | None:
-    """The configuration of the next new trial, which nobody has asked yet.
+def propose(
+    space: Space, records: Sequence[TrialRecord], sampler: SamplerName | None = None
+) -> Values | None:
+    """The configuration of the next new trial, which nobody has asked yet; ``sampler`` for the space's own.
 
     None: every configuration of the space has been asked, which can only happen where all open values
     are discrete. The same configuration is never proposed twice, since training it again would give
     the same losses; where the sampler insists, one that is left over is drawn at random.
     """
-    name = _sampler_name(space)
+    name = sampler or space.settings.search.sampler
+    if name == "auto":
+        return propose_auto(space, records)
     left = unasked(space, (record.values for record in records))
     if left is not None and not left:
         return None
@@ -96,17 +90,6 @@ def startup_trials(trials: int) -> int:
     return max(4, min(10, trials // 3))
 
 
-def is_diverged(record: TrialRecord, metric: str) -> bool:
-    """Whether a failed trial says something about its values, and not about the machine.
-
-    So it does where an evaluation was not finite, or where the driver noted ``diverged: true``.
-    """
-    if record.state is not TrialState.FAIL:
-        return False
-    values = (e.metrics[metric] for e in record.evaluations if metric in e.metrics)
-    return bool(record.attributes.get("diverged")) or any(not math.isfinite(value) for value in values)
-
-
 def distribution(open_value: OpenValue) -> BaseDistribution:
     """The open value as the ledger's database describes it."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -121,11 +104,6 @@ def distribution(open_value: OpenValue) -> BaseDistribution:
 def direction(space: Space) -> Literal["minimize", "maximize"]:
     """The objective's mode as Optuna calls it."""
     return "minimize" if space.settings.objective.mode == "min" else "maximize"
-
-
-def _sampler_name(space: Space) -> SamplerName:
-    name = space.settings.search.sampler
-    return "tpe" if name == "auto" else name
 
 
 def _check_grid(space: Space) -> None:

@@ -1,0 +1,187 @@
+"""Which configuration next: first trials, then the largest expected improvement of a Gaussian process.
+
+A pure function of what was seen, of a prior that does not change, and of a seed: a resumed sweep asks the
+same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sweeper.search.auto.prior import Prior
+from sweeper.search.auto.standing import Standing
+from sweeper.search.auto.surrogate import expected_improvement, fit_gaussian_process, normal_scores, telling
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["Candidates", "propose_point"]
+
+_STARTUP = 4
+"""Trials whose losses are known before the Gaussian process is asked, where history does not help."""
+_HISTORY_PICKS, _TRUSTED, _DISTRUSTED = 3, 0.7, 0.6
+"""First trials that history may pick, the trust that the later ones of them need, and the trust below which
+trials are spread as without history."""
+_SPREAD_OVER = 8
+"""Random candidates of which the farthest from all trials is taken."""
+_MOST_POINTS = 150
+"""Trials that the Gaussian process is fitted to at most: the better half of them, and some of every rank."""
+_UNSURE = 0.1
+"""The extra noise of a loss that is expected, not seen; the signal's variance is one."""
+_ALONE_AFTER = 6
+"""After so many trials every other proposal goes by this sweep's own evidence alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Where the next configuration may come from."""
+
+    pool: Array
+    """(m, columns): configurations that nobody has asked; m > 0."""
+    rule: Array | None = None
+    """(columns,): the rule of thumb, where it is a configuration of the space."""
+    around: Callable[[Array, int], Array] | None = None
+    """Configurations near those of (k, columns), for a seed: a continuous space is searched beyond the
+    pool."""
+    groups: NDArray[np.intp] | None = None
+    """(columns,): the dimension of each column."""
+
+
+def propose_point(standing: Standing, candidates: Candidates, prior: Prior | None, seed: int) -> Array:
+    """The point (columns,) of the next trial."""
+    rng = np.random.default_rng((seed, len(standing.trials)))
+    seen = _Seen.of(standing, candidates, prior)
+    if _is_turn_of_rule(len(standing.trials), seen.has_history, candidates):
+        assert candidates.rule is not None
+        return candidates.rule
+    if seen.has_history and len(standing.trials) < _HISTORY_PICKS and seen.trust >= _TRUSTED:
+        return seen.pick_of_history(candidates.pool)
+    if len(seen.losses) < _STARTUP and seen.trust < _DISTRUSTED:
+        return _farthest(candidates.pool, seen.all_points, rng)
+    if len(seen.losses) < 2:
+        return seen.pick_of_history(candidates.pool)
+    return _most_improving(seen, candidates, int(rng.integers(2**31)))
+
+
+def _is_turn_of_rule(started: int, has_history: bool, candidates: Candidates) -> bool:
+    """The rule of thumb is the first trial, or with history the second, as a guard against a history that
+    misleads."""
+    return candidates.rule is not None and started == (1 if has_history else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """The trials as arrays: those with a loss, seen or expected, and those that have only been started."""
+
+    points: Array
+    losses: Array
+    extra_noise: Array
+    pending: Array
+    prior: Prior | None
+    weights: Array
+    trust: float
+    started: int
+
+    @classmethod
+    def of(cls, standing: Standing, candidates: Candidates, prior: Prior | None) -> _Seen:
+        columns = candidates.pool.shape[1]
+        known = [(t, loss) for t in standing.trials if (loss := standing.expected_loss(t)) is not None]
+        numbers = {trial.number for trial, _ in known}
+        points = np.array([trial.point for trial, _ in known]).reshape(-1, columns)
+        losses = np.array([loss for _, loss in known])
+        weights, trust = np.zeros(0), 0.0
+        if prior:
+            scores = prior.scores(points) if len(points) else np.zeros((len(prior), 0))
+            weights, trust = prior.weights(scores, losses)
+        return cls(
+            points=points,
+            losses=losses,
+            extra_noise=np.array([0.0 if trial.phase.is_over else _UNSURE for trial, _ in known]),
+            pending=np.array([t.point for t in standing.trials if t.number not in numbers]).reshape(
+                -1, columns
+            ),
+            prior=prior,
+            weights=weights,
+            trust=trust,
+            started=len(standing.trials),
+        )
+
+    @property
+    def has_history(self) -> bool:
+        return bool(self.prior)
+
+    @property
+    def all_points(self) -> Array:
+        return np.concatenate([self.points, self.pending])
+
+    def pick_of_history(self, pool: Array) -> Array:
+        assert self.prior is not None
+        tried = self.all_points
+        scores = self.prior.scores(tried) if len(tried) else np.zeros((len(self.prior), 0))
+        point: Array = pool[self.prior.pick(self.prior.scores(pool), scores, self.weights)]
+        return point
+
+    def expected_by_history(self, points: Array) -> Array:
+        """(m,) normal scores, nearer to 0 the less history is trusted."""
+        alone = self.started > _ALONE_AFTER and self.started % 2 == 1
+        if not self.prior or alone:
+            return np.zeros(len(points))
+        expected: Array = self.trust * (self.weights @ self.prior.scores(points))
+        return expected
+
+
+def _farthest(pool: Array, tried: Array, rng: np.random.Generator) -> Array:
+    """Of a few random candidates the farthest from all trials; the first trial of all is near the middle."""
+    some = pool[rng.choice(len(pool), min(_SPREAD_OVER, len(pool)), replace=False)]
+    if len(tried):
+        place = ((some[:, None] - tried[None]) ** 2).sum(2).min(1).argmax()
+    else:
+        place = ((some - 0.5) ** 2).sum(1).argmin()
+    point: Array = some[int(place)]
+    return point
+
+
+def _most_improving(seen: _Seen, candidates: Candidates, seed: int) -> Array:
+    """The candidate of the largest expected improvement, then the largest of those around the best few."""
+    improvement = _improvement_after(seen, candidates.groups)
+    pool, values = candidates.pool, improvement(candidates.pool)
+    if candidates.around is not None:
+        near = candidates.around(pool[np.argsort(-values, kind="stable")[:4]], seed)
+        best_tried = seen.points[np.argsort(seen.losses, kind="stable")[:4]]
+        near = np.concatenate([near, candidates.around(best_tried, seed + 1)])
+        if len(near):
+            near_values = improvement(near)
+            pool, values = np.concatenate([pool, near]), np.concatenate([values, near_values])
+    point: Array = pool[int(np.argmax(values))]
+    return point
+
+
+def _improvement_after(seen: _Seen, groups: NDArray[np.intp] | None) -> Callable[[Array], Array]:
+    """The expected improvement as a function of (m, columns).
+
+    The process models what history does not explain of the normal scores. Trials without a loss count as if
+    they came to what is expected of them, so that trials side by side do not repeat each other.
+    """
+    scores = normal_scores(seen.losses)
+    expected = seen.expected_by_history(seen.points)
+    offset = float((scores - expected).mean())
+    residual = scores - expected - offset
+    used = telling(scores, _MOST_POINTS)
+    process = fit_gaussian_process(seen.points[used], residual[used], seen.extra_noise[used], groups)
+    if len(seen.pending):
+        believed, _ = process.predict(seen.pending)
+        process = process.with_points(seen.pending, believed, _UNSURE)
+
+    def improvement(points: Array) -> Array:
+        mean, deviation = process.predict(points)
+        return expected_improvement(
+            mean + seen.expected_by_history(points) + offset, deviation, float(scores.min())
+        )
+
+    return improvement

@@ -1,0 +1,168 @@
+"""How the trials of a sweep stand: who may still beat the best, who is paused, and who goes on again.
+
+A trial whose chance is below the risk is *paused*, not ended: its checkpoint stays, and its chance is
+looked at again whenever the sweep has learned something. Pure: the same trials give the same decisions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from sweeper.search.auto.curves import Curve, CurveModel, resolution_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["RISK", "Phase", "SeenTrial", "Standing", "is_control"]
+
+RISK = 0.25
+"""A trial goes on while its chance to beat the best is above this; looked at after each of its
+evaluations."""
+_JUDGED_FROM = 0.05
+"""The part of its training before which no trial is judged; nor before its second evaluation."""
+_CONTROLS, _CONTROLS_HALVED_AFTER = 0.1, 8
+"""The part of the trials that are never paused, and after how many trials it has fallen by half."""
+
+
+class Phase(Enum):
+    """Where a trial is."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    ENDED = "ended"
+    STOPPED = "stopped"
+    """Ended before its time, by another stopper or a budget."""
+    FAILED = "failed"
+    """It diverged: as bad as can be."""
+
+    @property
+    def is_over(self) -> bool:
+        return self in (Phase.ENDED, Phase.STOPPED, Phase.FAILED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenTrial:
+    """One trial as the search sees it. A trial that failed for no fault of its values is not seen at all."""
+
+    number: int
+    point: NDArray[np.float64]
+    """(columns,) in the unit box."""
+    curve: Curve
+    phase: Phase
+    control: bool = False
+    """Never paused, so that its curve shows how curves end."""
+    best_seen_after: int = 0
+    """How many trials had been started when its best loss was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """All trials of a sweep at one moment."""
+
+    trials: Sequence[SeenTrial]
+    past_curves: tuple[tuple[Curve, ...], ...] = ()
+    """Finished curves of past sweeps."""
+    at: Literal["best", "end"] = "best"
+    """The evaluation that a trial is judged by: its best, or its last."""
+    risk: float = RISK
+
+    @cached_property
+    def resolution(self) -> float:
+        """The difference of losses that matters."""
+        return resolution_of(trial.curve.best for trial in self.trials if trial.curve.losses)
+
+    @cached_property
+    def model(self) -> CurveModel:
+        controls = [t.curve for t in self.trials if t.control and t.phase is Phase.ENDED]
+        return CurveModel(past=self.past_curves, own=tuple(controls), own_resolution=self.resolution)
+
+    def is_judged(self, trial: SeenTrial) -> bool:
+        """Whether enough of its curve was seen."""
+        return len(trial.curve.losses) >= 2 and trial.curve.position >= _JUDGED_FROM
+
+    def chance(self, trial: SeenTrial) -> float:
+        """The chance of an unfinished trial to beat the best by what matters; 1 while it is too early to
+        tell."""
+        if trial.phase.is_over:
+            return 0.0
+        if not self.is_judged(trial):
+            return 1.0
+        best = self._best_seen if self.at == "best" else self._best_end_but(trial)
+        return self.model.chance_below(self._base(trial), best - self.resolution, self.resolution)
+
+    def expected_loss(self, trial: SeenTrial) -> float | None:
+        """The loss that a trial has come to, or is expected to come to; None while nothing can be said."""
+        if trial.phase is Phase.FAILED:
+            return math.inf
+        if trial.phase is Phase.ENDED:
+            return trial.curve.best if self.at == "best" else trial.curve.losses[-1]
+        if len(trial.curve.losses) < 2:
+            return trial.curve.best if trial.phase is Phase.STOPPED else None
+        return self.model.expected_end(self._base(trial), self.resolution)
+
+    def pauses(self, trial: SeenTrial) -> float | None:
+        """The chance of a running trial that is to pause now; None where it goes on."""
+        chance = self.chance(trial)
+        return chance if chance <= self.bar and not trial.control else None
+
+    def to_thaw(self) -> SeenTrial | None:
+        """The paused trial that goes on next: the one with the best chance, where that is above the risk."""
+        best = self.most_promising()
+        return best if best is not None and self.chance(best) > self.bar else None
+
+    def most_promising(self) -> SeenTrial | None:
+        """The paused trial with the best chance, the earliest of equal ones."""
+        paused = [trial for trial in self.trials if trial.phase is Phase.PAUSED]
+        return max(paused, key=lambda trial: (self.chance(trial), -trial.number), default=None)
+
+    def leader(self) -> SeenTrial | None:
+        """The trial with the smallest loss seen, or to be expected under ``at: end``."""
+        judged = [(loss, t.number, t) for t in self.trials if (loss := self._loss_of_leader(t)) is not None]
+        return min(judged, key=lambda one: one[:2])[2] if judged else None
+
+    @cached_property
+    def bar(self) -> float:
+        """The risk, and less of it after a long time without improvement: late learners get their turn
+        then."""
+        started = len(self.trials)
+        leaders = [t for t in self.trials if t.curve.losses and t.curve.best == self._best_seen]
+        if not leaders or not math.isfinite(self._best_seen):
+            return self.risk
+        before = max(4, min(t.best_seen_after for t in leaders))
+        return self.risk * math.exp2(-max(0.0, (started - before) / before - 1.0))
+
+    @cached_property
+    def _best_seen(self) -> float:
+        return min((t.curve.best for t in self.trials if t.phase is not Phase.FAILED), default=math.inf)
+
+    def _best_end_but(self, trial: SeenTrial) -> float:
+        """What the others have come to, or are expected to."""
+        others = (self.expected_loss(one) for one in self.trials if one.number != trial.number)
+        return min((loss for loss in others if loss is not None), default=math.inf)
+
+    def _base(self, trial: SeenTrial) -> Curve:
+        """The curve as far as it counts: under ``at: end`` what was won and lost again is lost."""
+        return trial.curve if self.at == "best" else trial.curve.from_last()
+
+    def _loss_of_leader(self, trial: SeenTrial) -> float | None:
+        if self.at == "end":
+            return self.expected_loss(trial)
+        seen = trial.phase is not Phase.FAILED and math.isfinite(trial.curve.best)
+        return trial.curve.best if seen else None
+
+
+def is_control(seed: int, number: int) -> bool:
+    """A coin, thrown before the trial starts: a tenth of the first trials, fewer of later ones.
+
+    Late controls cost as much as early ones, and teach less.
+    """
+    from numpy.random import default_rng
+
+    odds = _CONTROLS * _CONTROLS_HALVED_AFTER / (_CONTROLS_HALVED_AFTER + number)
+    return bool(default_rng((seed, number, 1)).random() < odds)

@@ -1,0 +1,70 @@
+"""A sweep's records as the search sees them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sweeper.search.auto.coordinates import Coordinates
+from sweeper.search.auto.curves import Curve
+from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
+from sweeper.search.records import TrialRecord, TrialState, is_diverged
+
+if TYPE_CHECKING:
+    from sweeper.space import Space
+
+__all__ = ["standing_of"]
+
+_PHASES = {
+    TrialState.RUNNING: Phase.RUNNING,
+    TrialState.WAITING: Phase.RUNNING,
+    TrialState.COMPLETE: Phase.ENDED,
+    TrialState.PRUNED: Phase.STOPPED,
+    TrialState.FAIL: Phase.FAILED,
+}
+
+
+def standing_of(space: Space, coordinates: Coordinates, records: Sequence[TrialRecord]) -> Standing:
+    """How the trials of a sweep stand. A trial that failed for no fault of its values is left out."""
+    metric = space.settings.objective.metric
+    seen = [
+        _seen(space, coordinates, record, records)
+        for record in records
+        if record.state is not TrialState.FAIL or is_diverged(record, metric)
+    ]
+    return Standing(trials=seen, at=space.settings.objective.at)
+
+
+def _seen(
+    space: Space, coordinates: Coordinates, record: TrialRecord, records: Sequence[TrialRecord]
+) -> SeenTrial:
+    curve = _curve(space, record)
+    phase = _PHASES[record.state]
+    return SeenTrial(
+        number=record.number,
+        point=coordinates.point(record.values),
+        curve=curve,
+        phase=phase,
+        control=is_control(space.settings.search.seed, record.number),
+        best_seen_after=_started_before_best(record, curve, records),
+    )
+
+
+def _curve(space: Space, record: TrialRecord) -> Curve:
+    objective = space.settings.objective
+    sign = 1.0 if objective.mode == "min" else -1.0
+    values = [one.metrics.get(objective.metric, math.nan) for one in record.evaluations]
+    losses = tuple(sign * value if math.isfinite(value) else math.inf for value in values)
+    tokens = tuple(float(one.tokens) for one in record.evaluations)
+    total = float(record.attributes.get("total_tokens") or max(tokens, default=1.0))
+    return Curve(tokens=tokens, losses=losses, total_tokens=total)
+
+
+def _started_before_best(record: TrialRecord, curve: Curve, records: Sequence[TrialRecord]) -> int:
+    if not curve.losses:
+        return len(records)
+    then_s = record.evaluations[curve.losses.index(curve.best)].time_s
+    if then_s is None:
+        return record.number + 1
+    return sum(one.started_s is not None and one.started_s <= then_s for one in records)
