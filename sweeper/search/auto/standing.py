@@ -24,8 +24,9 @@ __all__ = ["RISK", "Phase", "SeenTrial", "Standing", "is_control"]
 RISK = 0.25
 """A trial goes on while its chance to beat the best is above this; looked at after each of its
 evaluations."""
-_JUDGED_FROM = 0.05
-"""The part of its training before which no trial is judged; nor before its second evaluation."""
+_JUDGED_FROM = ((3, 0.05), (2, 0.2))
+"""A trial is judged after so many evaluations, when so much of its training is over: one of the two. A late
+learner looks hopeless in its first tenth, and two evaluations are one difference."""
 _CONTROLS, _CONTROLS_HALVED_AFTER = 0.1, 8
 """The part of the trials that are never paused, and after how many trials it has fallen by half."""
 
@@ -84,7 +85,8 @@ class Standing:
 
     def is_judged(self, trial: SeenTrial) -> bool:
         """Whether enough of its curve was seen."""
-        return len(trial.curve.losses) >= 2 and trial.curve.position >= _JUDGED_FROM
+        seen, position = len(trial.curve.losses), trial.curve.position
+        return any(seen >= evaluations and position >= part for evaluations, part in _JUDGED_FROM)
 
     def chance(self, trial: SeenTrial) -> float:
         """The chance of an unfinished trial to beat the best by what matters; 1 while it is too early to
