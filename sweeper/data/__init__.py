@@ -5,11 +5,10 @@ that use them.
 """
 
 from sweeper.data.batches import NO_LOSS, Batch, arrange, batch_plan, best_fit, collate, sequences
-from sweeper.data.cache import TokenizedData, TokenizedSplit
-from sweeper.data.compare import Rows, difference, made_beside, stored_rows
+from sweeper.data.cache import Rows, TokenizedData, TokenizedSplit, difference, made_beside, stored_rows
+from sweeper.data.fingerprint import model_fingerprint, sampled_hash
 from sweeper.data.gathering import gather_facts
 from sweeper.data.model.model_folder import model_folder
-from sweeper.data.model.weights import model_fingerprint, sampled_hash
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
 from sweeper.data.preparing import COMMAND as PREPARING
 from sweeper.data.preview import ShownRow, ShownRows, show_rows, shown_lines

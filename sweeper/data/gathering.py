@@ -13,7 +13,7 @@ from sweeper.data.model.sizes import model_sizes
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples, load_examples
 from sweeper.data.render.chat_template import unused_keys_note
-from sweeper.data.render.templates import check_template
+from sweeper.data.render.templates import read_template
 from sweeper.data.sample import RowSample, sample_rows
 from sweeper.errors import DataError, ModelError, Problem
 from sweeper.space import Facts, Settings
@@ -39,7 +39,8 @@ def gather_facts(settings: Settings, keep: Keep | None = None) -> Facts:
     """
     model_problems = Problems()
     survey = survey_model(settings.model_path, model_problems, trust_remote_code=settings.trust_remote_code)
-    check_template(settings.chat_template, model_problems)
+    with model_problems.noting("chat_template"):
+        read_template(settings.chat_template)
     examples, problems = _examples(settings)
     if problems:
         raise DataError((*problems, *model_problems.told()))
@@ -49,7 +50,6 @@ def gather_facts(settings: Settings, keep: Keep | None = None) -> Facts:
     sample = sample_rows(settings, examples)
     if keep is not None:
         keep(examples, sample)
-    lengths = sample.sampled() if sample else (None, None)
     gpus = count_gpus()
     accelerator: Literal["cuda", "cpu"] = "cuda" if gpus else "cpu"
     return Facts(
@@ -58,19 +58,14 @@ def gather_facts(settings: Settings, keep: Keep | None = None) -> Facts:
         accelerator=accelerator,
         devices=gpus or 1,
         cpus=count_cpus(),
-        hidden_size=survey.hidden_size,
-        layers=survey.layers,
-        vocab_size=survey.vocab_size,
-        max_position_embeddings=survey.max_position_embeddings,
-        model_type=survey.model_type,
         sizes=model_sizes(settings.model_path),
-        has_chat_template=survey.has_chat_template,
         rows_bad=examples.counts["rows_bad"],
         rows_without_answer=examples.counts["rows_without_answer"],
         rows_leaked=examples.counts["rows_leaked"],
         data_notes=(*examples.notes, *_unused(examples, sample), *(sample.notes if sample else ())),
-        train_sample=lengths[0],
-        eval_sample=lengths[1],
+        train_sample=sample.train.counted(exact=sample.exact) if sample else None,
+        eval_sample=sample.eval.counted(exact=sample.exact) if sample else None,
+        **vars(survey),
     )
 
 

@@ -38,9 +38,7 @@ class Conversation:
     ) -> str:
         """Raises: TemplateProblem."""
         asked = {**(options or {}), **self.options}
-        if invite:
-            return self.template.text(messages, self.tools, asked, invite=True)
-        return self.template.turns(messages, self.tools, asked)
+        return self.template.text(messages, self.tools, asked, invite=invite)
 
 
 @dataclass(frozen=True, slots=True)

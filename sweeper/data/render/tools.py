@@ -20,7 +20,7 @@ leaves out what the system says, with the roles of ``sweeper.data.render.roles``
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, cast
@@ -29,7 +29,7 @@ from sweeper.data.read.formats import Example
 from sweeper.data.read.messages import Message, Tool, is_learned
 from sweeper.data.render.chat_template import ChatTemplate, TemplateProblem
 from sweeper.data.render.render import Rendered, render_conversation, render_text
-from sweeper.data.render.roles import SYSTEM_ROLES, alternating, with_plain_roles
+from sweeper.data.render.roles import SYSTEM_ROLES, in_other_roles
 from sweeper.data.render.tokenizer import Tokenizer, begin_text
 
 __all__ = ["ADAPTATIONS", "Renderer"]
@@ -81,13 +81,10 @@ class Renderer:
             return (render_text(example.text, begin=self._begin, end=self._tokenizer.eos_token or ""),)
         failure: TemplateProblem | None = None
         for style in self._styles if _has_tools(example) else (None,):
-            for roles in _ROLES:
-                adapted = roles(example if style is None else _as_text(example, style))
-                if adapted is None:
-                    continue
+            for adapted in in_other_roles(example if style is None else _as_text(example, style)):
                 try:
                     return self._in_style(*adapted, style)
-                except TemplateProblem as problem:
+                except TemplateProblem as problem:  # noqa: PERF203  # of all ways the first tells why
                     failure = failure or problem
         assert failure is not None
         raise failure
@@ -128,35 +125,6 @@ class Renderer:
             and "probe-answer" in last.text[after:final_start]
             and "probe-end" in last.text[final_start:final_end]
         )
-
-
-Adapted = tuple[Example, frozenset[str]]
-
-
-def _as_it_is(example: Example) -> Adapted:
-    return example, frozenset()
-
-
-def _with_plain_roles(example: Example) -> Adapted | None:
-    if not any(message["role"] == "developer" for message in example.messages):
-        return None
-    return replace(example, messages=with_plain_roles(example.messages)), frozenset()
-
-
-def _alternating(example: Example) -> Adapted | None:
-    found = alternating(example.messages, example.prompt_messages)
-    if found is None or found[0] == example.messages:
-        return None
-    messages, given = found
-    systems = sum(message["role"] in SYSTEM_ROLES for message in example.messages)
-    adapted = {"system_in_user"} if systems else set()
-    if len(messages) < len(example.messages) - systems:
-        adapted.add("turns_joined")
-    return replace(example, messages=messages, prompt_messages=given), frozenset(adapted)
-
-
-_ROLES: tuple[Callable[[Example], Adapted | None], ...] = (_as_it_is, _with_plain_roles, _alternating)
-"""In the order in which they are tried; None: nothing would change."""
 
 
 def _has_tools(example: Example) -> bool:
