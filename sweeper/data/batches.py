@@ -42,7 +42,7 @@ def sequences(split: TokenizedSplit, *, packing: bool, max_seq_len: int) -> list
     """Which rows share a sequence: row indices, each row exactly once.
 
     Unpacked, each row is a sequence. Packed, rows go by decreasing length to the fullest sequence
-    that still has room (best-fit decreasing), which is deterministic. A sequence holds at most
+    that still has space for them (best-fit decreasing), which is deterministic. A sequence holds at most
     ``max_seq_len`` tokens.
 
     Raises: DataError where a row is longer than that.
@@ -61,30 +61,30 @@ def sequences(split: TokenizedSplit, *, packing: bool, max_seq_len: int) -> list
 
 
 def best_fit(lengths: Rows, capacity: int) -> list[Rows]:
-    """Rows by decreasing length, each to the fullest bin of ``capacity`` tokens that has room for it.
+    """Rows by decreasing length, each to the fullest bin of ``capacity`` tokens that has space for it.
 
     ``lengths`` has shape (rows,), none above the capacity; returns the row indices of each bin.
 
-    Bit r of ``rooms`` says that some bin has room for exactly r more tokens: the fullest bin that
-    fits is the lowest bit from the row's length upwards, found without a search through the bins."""
-    capacity = min(capacity, int(lengths.sum()))  # a bin for everything has room enough
+    Bit n of ``free`` says that some bin has exactly n tokens free: the fullest bin that fits is the lowest
+    bit from the row's length upwards, found without a search through the bins."""
+    capacity = min(capacity, int(lengths.sum()))  # a bin for everything is large enough
     bins: list[list[int]] = []
-    by_room: list[list[int]] = [[] for _ in range(capacity + 1)]
-    rooms = 0
+    by_free: list[list[int]] = [[] for _ in range(capacity + 1)]
+    free = 0
     for row in np.argsort(-lengths, kind="stable").tolist():
         length = int(lengths[row])
-        fitting = rooms >> length
+        fitting = free >> length
         if fitting:
-            room = length + (fitting & -fitting).bit_length() - 1
-            index = by_room[room].pop()
-            if not by_room[room]:
-                rooms ^= 1 << room
+            left = length + (fitting & -fitting).bit_length() - 1
+            index = by_free[left].pop()
+            if not by_free[left]:
+                free ^= 1 << left
         else:
-            room, index = capacity, len(bins)
+            left, index = capacity, len(bins)
             bins.append([])
         bins[index].append(row)
-        by_room[room - length].append(index)
-        rooms |= 1 << (room - length)
+        by_free[left - length].append(index)
+        free |= 1 << (left - length)
     return [np.asarray(sorted(rows), dtype=np.int64) for rows in bins]
 
 

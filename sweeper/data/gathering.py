@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from sweeper.data.model.model_folder import survey_model
 from sweeper.data.model.sizes import model_sizes
@@ -21,10 +20,9 @@ from sweeper.space import Facts, Settings
 __all__ = ["count_cpus", "count_gpus", "gather_facts"]
 
 
-Keep = Callable[[Examples, "RowSample | None"], object]
-
-
-def gather_facts(settings: Settings, keep: Keep | None = None) -> Facts:
+def gather_facts(
+    settings: Settings, keep: Callable[[Examples, RowSample | None], object] = lambda *_: None
+) -> Facts:
     """Surveys the data, the model and the machine that the settings name.
 
     The row counts are those of ``prepare`` before rows are tokenized: broken rows, rows without an
@@ -48,29 +46,24 @@ def gather_facts(settings: Settings, keep: Keep | None = None) -> Facts:
         raise ModelError(model_problems.told())
     assert examples is not None
     sample = sample_rows(settings, examples)
-    if keep is not None:
-        keep(examples, sample)
+    keep(examples, sample)
+    unused = unused_keys_note(examples.message_keys, sample.template) if sample else []
     gpus = count_gpus()
-    accelerator: Literal["cuda", "cpu"] = "cuda" if gpus else "cpu"
     return Facts(
         train_rows=examples.train_rows,
         eval_rows=len(examples.eval),
-        accelerator=accelerator,
+        accelerator="cuda" if gpus else "cpu",
         devices=gpus or 1,
         cpus=count_cpus(),
         sizes=model_sizes(settings.model_path),
         rows_bad=examples.counts["rows_bad"],
         rows_without_answer=examples.counts["rows_without_answer"],
         rows_leaked=examples.counts["rows_leaked"],
-        data_notes=(*examples.notes, *_unused(examples, sample), *(sample.notes if sample else ())),
+        data_notes=(*examples.notes, *unused, *(sample.notes if sample else ())),
         train_sample=sample.train.counted(exact=sample.exact) if sample else None,
         eval_sample=sample.eval.counted(exact=sample.exact) if sample else None,
         **vars(survey),
     )
-
-
-def _unused(examples: Examples, sample: RowSample | None) -> list[str]:
-    return unused_keys_note(examples.message_keys, sample.template) if sample else []
 
 
 def _examples(settings: Settings) -> tuple[Examples | None, tuple[Problem, ...]]:

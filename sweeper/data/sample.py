@@ -113,30 +113,29 @@ class RowSample:
         )
 
 
-def sample_rows(settings: Settings, examples: Examples, *, rows: int = _ROWS) -> RowSample | None:
-    """Tokenizes up to ``rows`` training rows and a quarter as many held-out ones, always the same; all where
-    there are at most 512.
+def sample_rows(settings: Settings, examples: Examples) -> RowSample | None:
+    """Tokenizes 256 training rows and a quarter as many held-out ones, always the same; all where there are
+    at most 512.
 
     None where that cannot be done at once: the tokenizer is not a local ``tokenizer.json``, or anything
     else is amiss, which whoever needs the rows will tell.
     """
     try:
-        return _sampled(settings, examples, rows)
+        return _sampled(settings, examples)
     except Exception:  # an estimate is no reason to stop, and broken files have many ways to fail
         return None
 
 
-def _sampled(settings: Settings, examples: Examples, rows: int) -> RowSample | None:
+def _sampled(settings: Settings, examples: Examples) -> RowSample | None:
     tokenizer = light_tokenizer(settings.model_path, settings.chat_template)
     if tokenizer is None:
         return None
     epoch = [one for one, times in zip(examples.train, examples.times, strict=True) for _ in range(times)]
     total = len(epoch) + len(examples.eval)
-    if total <= _ALL_ROWS:
-        rows = 4 * _ALL_ROWS
+    train_rows, eval_rows = (_ALL_ROWS, _ALL_ROWS) if total <= _ALL_ROWS else (_ROWS, _ROWS // 4)
     train, held_out = (
         _sampled_split(split, count, tokenizer, learn_template=settings.learn_template_text)
-        for split, count in ((epoch, rows), (examples.eval, rows // 4))
+        for split, count in ((epoch, train_rows), (examples.eval, eval_rows))
     )
     if not (train.rows and held_out.rows):
         return None
@@ -144,7 +143,7 @@ def _sampled(settings: Settings, examples: Examples, rows: int) -> RowSample | N
     return RowSample(
         train=train,
         eval=held_out,
-        exact=len(epoch) <= rows and len(examples.eval) <= rows // 4,
+        exact=len(epoch) <= train_rows and len(examples.eval) <= eval_rows,
         notes=(*_notes([*train.rows, *held_out.rows], total), *stop_notes(template)),
         template=template.source,
     )
@@ -154,7 +153,7 @@ def _sampled_split(
     examples: Sequence[Example], count: int, tokenizer: Tokenizer, *, learn_template: bool
 ) -> SampledSplit:
     """Tokenizes some of the rows as a trial would."""
-    indices = np.linspace(0, len(examples) - 1, num=min(max(count, 1), len(examples)))
+    indices = np.linspace(0, len(examples) - 1, num=min(count, len(examples)))
     picked = [examples[int(index)] for index in np.round(indices)]
     problems = Problems(len(picked))
     found = tokenize(picked, tokenizer, _LONGEST_TOKENS, problems, learn_template=learn_template)
@@ -163,27 +162,15 @@ def _sampled_split(
 
 
 def sample_lengths(
-    settings: Settings,
-    *,
-    max_seq_len: int,
-    overlong: str = "truncate",
-    examples: Examples | None = None,
-    rows: int = _ROWS,
+    settings: Settings, *, max_seq_len: int, overlong: str = "truncate"
 ) -> LengthSample | None:
-    """The lengths of a sample of the rows; None where ``sample_rows`` has none.
-
-    Args:
-        settings: model, data and chat template.
-        max_seq_len: rows are cut to so many tokens.
-        overlong: ``training.overlong``: ``drop`` leaves longer rows out.
-        examples: the rows, where they were read already.
-        rows: training rows to look at, and a quarter as many held-out ones.
-    """
+    """The lengths of a sample of the rows, at a length and with what ``training.overlong`` does to longer
+    ones; None where ``sample_rows`` has none."""
     try:
-        examples = examples or load_examples(settings)
+        examples = load_examples(settings)
     except Exception:  # see sample_rows
         return None
-    sample = sample_rows(settings, examples, rows=rows)
+    sample = sample_rows(settings, examples)
     return sample.within(max_seq_len, overlong) if sample else None
 
 
