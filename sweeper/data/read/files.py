@@ -10,16 +10,7 @@ from typing import Literal
 
 from sweeper.data.problems import Problems, Unusable
 
-__all__ = [
-    "BUILTIN",
-    "KNOWN_EXTENSIONS",
-    "PACKAGED",
-    "Source",
-    "extension",
-    "is_hub_id",
-    "looks_like_a_path",
-    "sources_of",
-]
+__all__ = ["BUILTIN", "PACKAGED", "Source", "extension", "is_hub_id", "sources_of"]
 
 BUILTIN = "builtin:quickstart"
 """The model and data that come with the package."""
@@ -27,7 +18,7 @@ BUILTIN = "builtin:quickstart"
 PACKAGED = Path(__file__).resolve().parents[2] / "quickstart"
 """The folder of the packaged model and data."""
 
-KNOWN_EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
+_EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz")
 
 _SAVED_MARKS = ("dataset_dict.json", "state.json")
 """One of these is in a folder that ``save_to_disk`` of ``datasets`` wrote."""
@@ -63,13 +54,8 @@ def extension(path: Path) -> str:
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether the text can be ``owner/name`` on a hub."""
-    return _HUB_ID.fullmatch(text) is not None and not looks_like_a_path(text)
-
-
-def looks_like_a_path(text: str) -> bool:
-    """Whether the text can only be a path: it starts like one, has several slashes, or ends ``.gguf``."""
-    return text.startswith(("./", "../", "/", "~")) or text.count("/") > 1 or text.endswith(".gguf")
+    """Whether the text can be ``owner/name`` on a hub, and not only a path to a ``.gguf`` file."""
+    return _HUB_ID.fullmatch(text) is not None and not text.endswith(".gguf")
 
 
 def sources_of(data_paths: Sequence[str], problems: Problems) -> list[list[Source]]:
@@ -116,7 +102,7 @@ def _found(text: str) -> list[Source]:
     if not path.is_file():
         if _GLOB_CHARACTERS.search(text):
             return _glob(path)
-        if is_hub_id(text) and extension(path) not in KNOWN_EXTENSIONS:
+        if is_hub_id(text) and extension(path) not in _EXTENSIONS:
             return [Source(text, "hub")]
     return _existing(path)
 
@@ -124,10 +110,10 @@ def _found(text: str) -> list[Source]:
 def _existing(path: Path) -> list[Source]:
     if not path.is_file():
         raise Unusable("there is no such file or folder", f"check the path; {_relative()}", where=str(path))
-    if extension(path) not in KNOWN_EXTENSIONS:
+    if extension(path) not in _EXTENSIONS:
         raise Unusable(
             "the extension says no known kind of data file",
-            f"use one of {', '.join(KNOWN_EXTENSIONS)}",
+            f"use one of {', '.join(_EXTENSIONS)}",
             value=extension(path) or "no extension",
             where=str(path),
         )
@@ -148,7 +134,7 @@ def _folder(folder: Path) -> list[Source]:
         return [Source(str(folder), "folder")]
     raise Unusable(
         "the folder holds no data file",
-        f"put {', '.join(KNOWN_EXTENSIONS)} files in it, or name a glob, e.g. {folder}/**/*.jsonl",
+        f"put {', '.join(_EXTENSIONS)} files in it, or name a glob, e.g. {folder}/**/*.jsonl",
         where=str(folder),
     )
 
@@ -161,11 +147,11 @@ def _glob(pattern: Path) -> list[Source]:
     if not files:
         raise Unusable(
             "the pattern matches no data file" if matches else "the pattern matches nothing",
-            f"{_relative()}; data ends with {', '.join(KNOWN_EXTENSIONS)}",
+            f"{_relative()}; data ends with {', '.join(_EXTENSIONS)}",
             where=str(pattern),
         )
     return [Source(str(file)) for file in files]
 
 
 def _is_data(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith(".") and extension(file) in KNOWN_EXTENSIONS
+    return file.is_file() and not file.name.startswith(".") and extension(file) in _EXTENSIONS

@@ -145,7 +145,7 @@ def sharegpt_message(turn: object, number: int) -> Message:
 
 def _with_the_rest(message: Message, turn: Mapping[str, Any], name: str, thought: str) -> Message:
     """The message with its reasoning, its weight, and every other field of the turn."""
-    taken = {"role", "content", "from", "value", "tool_calls", *REASONING_KEYS, *_LOSS_KEYS}
+    taken = KNOWN_KEYS - {"tool_call_id", "name"}
     rest = {key: value for key, value in turn.items() if key not in taken and value is not None}
     if rest:
         _check_is_json(rest, name)
@@ -251,25 +251,22 @@ def _of_parts(parts: list[object], name: str) -> tuple[str, str]:
     """What the parts of a content say, and what they think."""
     said, thought = [], []
     for number, part in enumerate(parts, start=1):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if isinstance(part, dict) and kind in _THOUGHT_PARTS:
-            thought.append(_text_of(part.get(kind, part.get("text")), f"part {number} of {name}"))
+        part_name = f"part {number} of {name}"
+        fields = {"type": "text", "text": part} if isinstance(part, str) else part
+        kind = fields.get("type") if isinstance(fields, dict) else None
+        if not isinstance(fields, dict) or kind not in ("text", *_THOUGHT_PARTS):
+            raise Unusable(
+                f"{part_name} is no text part", 'keep parts of {"type": "text"} only', kind or part
+            )
+        if kind == "text":
+            said.append(as_text(fields.get("text"), part_name))
         else:
-            said.append(_part(part, f"part {number} of {name}"))
+            thought.append(_text_of(fields.get(kind, fields.get("text")), part_name))
     return "".join(said), "\n".join(thought)
 
 
 def _text_of(value: object, name: str) -> str:
     return _of_parts(value, name)[0] if isinstance(value, list) else as_text(value, name)
-
-
-def _part(part: object, name: str) -> str:
-    if isinstance(part, str):
-        return as_text(part, name)
-    kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(part, dict) or kind != "text":
-        raise Unusable(f"{name} is no text part", 'keep parts of {"type": "text"} only', kind or part)
-    return as_text(part.get("text"), name)
 
 
 def as_text(value: object, name: str) -> str:

@@ -97,8 +97,8 @@ class ChatTemplate:
 
         Raises: TemplateProblem where it leaves out what is said in either form.
         """
-        talk = [_user(_ASKED), Message(role="assistant", content=_SAID)]
-        plain, parts = self._tried(talk), self._tried(_in_parts(talk))
+        chat = [_user(_ASKED), Message(role="assistant", content=_SAID)]
+        plain, parts = self._tried(chat), self._tried(_in_parts(chat))
         if plain is not None and _SAID in plain:
             return _ASKED not in plain and _ASKED in (parts or "") and _SAID in (parts or "")
         if parts is not None and _SAID in parts:

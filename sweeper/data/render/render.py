@@ -19,7 +19,7 @@ from sweeper.data.render.answers import Answer, Conversation, answer_at
 from sweeper.data.render.chat_template import ChatTemplate
 from sweeper.data.render.thoughts import reasoning_of, split_reasoning, with_reasoning
 
-__all__ = ["Rendered", "Span", "render_conversation", "render_text"]
+__all__ = ["Rendered", "Span", "render_conversation"]
 
 Span = tuple[int, int]
 """First character, and the one after the last."""
@@ -39,12 +39,6 @@ class Rendered:
     """Which sequence of its example it is."""
 
 
-def render_text(text: str, *, begin: str, end: str) -> Rendered:
-    """Plain text between the begin and the end token, all of it learned but the begin token."""
-    whole = f"{begin}{text}{end}"
-    return Rendered(whole, ((len(begin), len(whole)),))
-
-
 def render_conversation(
     example: Example, template: ChatTemplate, *, learn_template: bool = False
 ) -> tuple[Rendered, ...]:
@@ -52,7 +46,7 @@ def render_conversation(
 
     Raises: TemplateProblem.
     """
-    talk = Conversation(
+    chat = Conversation(
         template=template,
         messages=tuple(_with_reasoning_apart(message, template) for message in example.messages),
         tools=example.tools,
@@ -61,14 +55,14 @@ def render_conversation(
     )
     learned = [
         index
-        for index, message in enumerate(talk.messages)
+        for index, message in enumerate(chat.messages)
         if index >= example.prompt_messages and is_learned(message)
     ]
     if not learned:
-        return (Rendered(talk.text(talk.messages), ()),)
-    runs = _runs([answer_at(talk, index) for index in learned])
+        return (Rendered(chat.text(chat.messages), ()),)
+    runs = _runs([answer_at(chat, index) for index in learned])
     texts = [run[-1].text for run in runs[:-1]]
-    texts.append(_whole(talk, learned[-1], runs[-1][-1]))
+    texts.append(_whole(chat, learned[-1], runs[-1][-1]))
     sequences = enumerate(zip(runs, texts, strict=True))
     return tuple(_sequence(run, text, part, template) for part, (run, text) in sequences)
 
@@ -93,11 +87,11 @@ def _runs(answers: Sequence[Answer]) -> list[list[Answer]]:
     return runs
 
 
-def _whole(talk: Conversation, last: int, answer: Answer) -> str:
+def _whole(chat: Conversation, last: int, answer: Answer) -> str:
     """The text through the messages after the last answer that is learned, where it only goes on."""
-    if last == len(talk.messages) - 1:
+    if last == len(chat.messages) - 1:
         return answer.text
-    whole = talk.text(talk.messages)
+    whole = chat.text(chat.messages)
     return whole if whole.startswith(answer.text) else answer.text
 
 

@@ -28,7 +28,7 @@ from typing import Literal, cast
 from sweeper.data.read.formats import Example
 from sweeper.data.read.messages import Message, Tool, is_learned
 from sweeper.data.render.chat_template import ChatTemplate, TemplateProblem
-from sweeper.data.render.render import Rendered, render_conversation, render_text
+from sweeper.data.render.render import Rendered, render_conversation
 from sweeper.data.render.roles import SYSTEM_ROLES, in_other_roles
 from sweeper.data.render.tokenizer import Tokenizer, begin_text
 
@@ -73,12 +73,14 @@ class Renderer:
         self.template = ChatTemplate(tokenizer)
 
     def render(self, example: Example) -> tuple[Rendered, ...]:
-        """The example's sequences and where in them is learned.
+        """The example's sequences and where in them is learned: of plain text, which stands between the begin
+        and the end token, all but the begin token.
 
         Raises: TemplateProblem.
         """
         if example.text is not None:
-            return (render_text(example.text, begin=self._begin, end=self._tokenizer.eos_token or ""),)
+            text = f"{self._begin}{example.text}{self._tokenizer.eos_token or ''}"
+            return (Rendered(text, ((len(self._begin), len(text)),)),)
         failure: TemplateProblem | None = None
         for style in self._styles if _has_tools(example) else (None,):
             for adapted in in_other_roles(example if style is None else _as_text(example, style)):
@@ -170,17 +172,13 @@ def _as_text(example: Example, style: _Style) -> Example:
 def _as_plain_message(message: Message, style: _Style) -> Message:
     if message["role"] == "tool":
         return Message(role=style.answers_as, content=message["content"])
-    calls = [_call_text(call) for call in message.get("tool_calls", ())]
+    calls = [call["function"] for call in message.get("tool_calls", ())]
     if not calls:
         return message
     said = [message["content"]] if message["content"] else []
+    said += [_json({"name": call["name"], "arguments": call["arguments"]}) for call in calls]
     plain = {key: value for key, value in message.items() if key != "tool_calls"}
-    return cast("Message", {**plain, "content": "\n".join([*said, *calls])})
-
-
-def _call_text(call: Tool) -> str:
-    function = call["function"]
-    return _json({"name": function["name"], "arguments": function["arguments"]})
+    return cast("Message", {**plain, "content": "\n".join(said)})
 
 
 def _listed(tools: Iterable[Tool]) -> str:
@@ -202,29 +200,28 @@ def _with_tools(messages: Sequence[Message], listed: str, style: _Style) -> tupl
     return [Message(role=first["role"], content="\n\n".join(part for part in parts if part)), *rest], 0
 
 
+def _function(**fields: object) -> Tool:
+    return {"type": "function", "function": fields}
+
+
 _PROBE = Example(
     messages=(
         Message(role="user", content="probe-question"),
         Message(
             role="assistant",
             content="",
-            tool_calls=[
-                {"type": "function", "function": {"name": "probe_call", "arguments": {"key": "probe-value"}}}
-            ],
+            tool_calls=[_function(name="probe_call", arguments={"key": "probe-value"})],
         ),
         Message(role="tool", content="probe-answer", name="probe_call"),
         Message(role="assistant", content="probe-end"),
     ),
     where="",
     tools=(
-        {
-            "type": "function",
-            "function": {
-                "name": "probe_call",
-                "description": "probe-description",
-                "parameters": {"type": "object", "properties": {"key": {"type": "string"}}},
-            },
-        },
+        _function(
+            name="probe_call",
+            description="probe-description",
+            parameters={"type": "object", "properties": {"key": {"type": "string"}}},
+        ),
     ),
 )
 """Words that no template writes by itself."""
