@@ -14,7 +14,7 @@ from sweeper.data.read.examples import Examples, load_examples
 from sweeper.data.render.chat_template import unused_keys_note
 from sweeper.data.render.templates import read_template
 from sweeper.data.sample import RowSample, sample_rows
-from sweeper.errors import DataError, ModelError, Problem
+from sweeper.errors import DataError, ModelError
 from sweeper.space import Facts, Settings
 
 __all__ = ["count_cpus", "count_gpus", "gather_facts"]
@@ -39,12 +39,12 @@ def gather_facts(
     survey = survey_model(settings.model_path, model_problems, trust_remote_code=settings.trust_remote_code)
     with model_problems.noting("chat_template"):
         read_template(settings.chat_template)
-    examples, problems = _examples(settings)
-    if problems:
-        raise DataError((*problems, *model_problems.told()))
+    try:
+        examples = load_examples(settings)
+    except DataError as error:
+        raise DataError((*error.problems, *model_problems.told())) from error
     if len(model_problems):
         raise ModelError(model_problems.told())
-    assert examples is not None
     sample = sample_rows(settings, examples)
     keep(examples, sample)
     unused = unused_keys_note(examples.message_keys, sample.template) if sample else []
@@ -64,13 +64,6 @@ def gather_facts(
         eval_sample=sample.eval.counted(exact=sample.exact) if sample else None,
         **vars(survey),
     )
-
-
-def _examples(settings: Settings) -> tuple[Examples | None, tuple[Problem, ...]]:
-    try:
-        return load_examples(settings), ()
-    except DataError as error:
-        return None, error.problems
 
 
 def count_gpus(devices: Path = Path("/dev")) -> int:

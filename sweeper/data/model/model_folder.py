@@ -116,17 +116,13 @@ def survey_model(model_path: str, problems: Problems, *, trust_remote_code: bool
                 survey = _survey_folder(path, problems, trust_remote_code=trust_remote_code)
             elif path.is_file():
                 survey = _survey_gguf(path, problems)
-            elif model_path == BUILTIN or not (is_hub_id(model_path) or _is_plain_name(model_path)):
+            elif model_path == BUILTIN or not any(map(is_hub_id, (model_path, f"owner/{model_path}"))):
+                # Old ids (``gpt2``) have no owner.
                 raise Unusable(f"there is no such folder or file: {path}", _ANY_MODEL, model_path)
         except OSError as error:
             reason = f"it cannot be looked up: {error.strerror or error}"
             raise Unusable(reason, "check the path and its permissions", model_path) from error
     return survey
-
-
-def _is_plain_name(text: str) -> bool:
-    """Old hub ids (``gpt2``) have no owner."""
-    return is_hub_id(f"owner/{text}")
 
 
 def size_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -196,16 +192,13 @@ def _check_sizes(survey: ModelSurvey, file: Path, problems: Problems) -> None:
 def _refuse_code(config: dict[str, Any], file: Path, problems: Problems) -> None:
     """transformers takes its own code for an architecture that it knows, whatever lies in the folder."""
     code = config.get("auto_map")
-    if code and not _is_known_to_transformers(str(config.get("model_type"))):
+    if not code:
+        return
+    from transformers import CONFIG_MAPPING  # takes seconds: only for a folder that has code
+
+    if str(config.get("model_type")) not in CONFIG_MAPPING:
         rule = "the model needs Python code that lies in its folder, and such code is not run"
         problems.add(str(file), rule, READ_CODE, f"auto_map: {code}")
-
-
-def _is_known_to_transformers(model_type: str) -> bool:
-    """Imports transformers: only for a folder that has code."""
-    from transformers import CONFIG_MAPPING
-
-    return model_type in CONFIG_MAPPING
 
 
 def json_object(file: Path) -> dict[str, Any] | None:

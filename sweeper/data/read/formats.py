@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweeper.data.problems import Problems, Unusable, shortened
 from sweeper.data.read.columns import implied_columns, with_columns
@@ -41,18 +41,7 @@ from sweeper.data.read.messages import (
 from sweeper.data.read.read import Row
 from sweeper.space import DataFormat
 
-__all__ = ["FORMATS", "Example", "conversations"]
-
-FORMATS: dict[DataFormat, tuple[str, ...]] = {
-    "alpaca": ("instruction", "output"),
-    "messages": ("messages",),
-    "sharegpt": ("conversations",),
-    "prompt_completion": ("prompt", "completion"),
-    "question_answer": ("question", "answer"),
-    "self_instruct": ("instruction", "instances"),
-    "text": ("text",),
-}
-"""The fields without which a row is not of the format."""
+__all__ = ["Example", "conversations"]
 
 _OPTIONAL = ("input", "system", "history", "tools", "chat_template_kwargs")
 """Fields that some format uses where they are there."""
@@ -115,7 +104,7 @@ def conversations(
             for row in of_file:
                 with problems.noting(row.where, row=True):
                     _check_fields(row, found)
-                    examples += _CONVERTERS[found](row)
+                    examples += _FORMATS[found].convert(row)
     return [replace(example, source=source) for example in examples] if source else examples
 
 
@@ -139,7 +128,7 @@ def _recognised(rows: list[Row], notes: dict[str, None]) -> tuple[list[Row], Dat
         notes[f"{first.source}: {_read_as(ways[0])}"] = None
     row, names = next(((row, names) for row in rows if (names := _fitting(row))), (rows[0], []))
     if not names:
-        formats = "; ".join(f"{name} ({', '.join(required)})" for name, required in FORMATS.items())
+        formats = "; ".join(f"{name} ({', '.join(one.required)})" for name, one in _FORMATS.items())
         raise Unusable(
             f"the fields fit none of the known formats: {formats}",
             _way_out(row),
@@ -158,7 +147,7 @@ def _recognised(rows: list[Row], notes: dict[str, None]) -> tuple[list[Row], Dat
 
 def _way_out(row: Row) -> str:
     """What to do about a row that fits no format: it may in other letters, or by other names."""
-    for required in FORMATS.values():
+    for required, _ in _FORMATS.values():
         if {*required} <= _written(row).keys():
             return _other_case(row, required)
     asked, answered, *_ = [*row.fields, "asked", "answered"]
@@ -171,7 +160,7 @@ def _way_out(row: Row) -> str:
 
 def _fitting(row: Row) -> list[DataFormat]:
     """The formats whose fields are all there. ``text`` often stands beside another, as its rendering."""
-    names = [name for name, required in FORMATS.items() if all(field in row.fields for field in required)]
+    names = [name for name, one in _FORMATS.items() if row.fields.keys() >= {*one.required}]
     return [name for name in names if name != "text"] or names
 
 
@@ -185,18 +174,18 @@ def _yaml(columns: Mapping[str, str]) -> str:
 
 
 def _note_unused(rows: Iterable[Row], name: DataFormat, notes: dict[str, None]) -> None:
-    unused = sorted({field for row in rows for field in row.fields} - {*FORMATS[name], *_OPTIONAL})
+    unused = sorted({field for row in rows for field in row.fields} - {*_FORMATS[name].required, *_OPTIONAL})
     if unused:
         more = f" and {len(unused) - _NAMED_FIELDS} more" if len(unused) > _NAMED_FIELDS else ""
         notes[f"fields of rows that are not used: {', '.join(unused[:_NAMED_FIELDS])}{more}"] = None
 
 
 def _check_fields(row: Row, name: DataFormat) -> None:
-    """Raises: Unusable."""
-    missing = [field for field in FORMATS[name] if field not in row.fields]
+    required = _FORMATS[name].required
+    missing = [field for field in required if field not in row.fields]
     if missing:
         raise Unusable(
-            f"{' and '.join(missing)} is missing: a row of {name} has {' and '.join(FORMATS[name])}",
+            f"{' and '.join(missing)} is missing: a row of {name} has {' and '.join(required)}",
             _other_case(row, missing) or "add the field, or name another data_format",
             value=_keys(row),
         )
@@ -242,17 +231,18 @@ def _history(row: Row) -> Iterable[Message]:
 
 def _self_instruct(row: Row) -> list[Example]:
     instruction = _text(row, "instruction")
-    instances = _list(row, "instances", "instance")
-    return [_instance(row, instruction, item, number) for number, item in enumerate(instances, start=1)]
-
-
-def _instance(row: Row, instruction: str, item: object, number: int) -> Example:
-    if not isinstance(item, dict) or "output" not in item:
-        raise Unusable(f"instance {number} is not an object with input and output", "mend the row", item)
-    given = item.get("input")
-    extra = "" if given is None else as_text(given, f"input of instance {number}")
-    answer = as_text(item["output"], f"output of instance {number}")
-    return Example(_pair(_instruction(instruction, extra), answer), f"{row.where} instance {number}")
+    examples = []
+    for number, item in enumerate(_list(row, "instances", "instance"), start=1):
+        if not isinstance(item, dict) or "output" not in item:
+            rule = f"instance {number} is not an object with input and output"
+            raise Unusable(rule, "mend the row", item)
+        given = item.get("input")
+        extra = "" if given is None else as_text(given, f"input of instance {number}")
+        turns = _pair(
+            _instruction(instruction, extra), as_text(item["output"], f"output of instance {number}")
+        )
+        examples.append(Example(turns, f"{row.where} instance {number}"))
+    return examples
 
 
 def _prompt_completion(row: Row) -> list[Example]:
@@ -309,14 +299,20 @@ def _plain_text(row: Row) -> list[Example]:
     return [Example((), row.where, text=_text(row, "text"))]
 
 
-_CONVERTERS: dict[DataFormat, Callable[[Row], list[Example]]] = {
-    "alpaca": _alpaca,
-    "messages": lambda row: _chat(row, "messages"),
-    "sharegpt": lambda row: _chat(row, "conversations"),
-    "prompt_completion": _prompt_completion,
-    "question_answer": _question_answer,
-    "self_instruct": _self_instruct,
-    "text": _plain_text,
+class _Format(NamedTuple):
+    required: tuple[str, ...]
+    """The fields without which a row is not of the format."""
+    convert: Callable[[Row], list[Example]]
+
+
+_FORMATS: dict[DataFormat, _Format] = {
+    "alpaca": _Format(("instruction", "output"), _alpaca),
+    "messages": _Format(("messages",), lambda row: _chat(row, "messages")),
+    "sharegpt": _Format(("conversations",), lambda row: _chat(row, "conversations")),
+    "prompt_completion": _Format(("prompt", "completion"), _prompt_completion),
+    "question_answer": _Format(("question", "answer"), _question_answer),
+    "self_instruct": _Format(("instruction", "instances"), _self_instruct),
+    "text": _Format(("text",), _plain_text),
 }
 
 

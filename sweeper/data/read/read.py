@@ -182,7 +182,6 @@ def _value_of(text: bytes) -> object:
 
 
 def _object_of_line(line: bytes) -> dict[str, Any]:
-    """Raises: Unusable."""
     if len(line) > _LONGEST_LINE_BYTES:
         raise Unusable(
             f"a line has at most {_LONGEST_LINE_BYTES:,} bytes",
@@ -222,7 +221,6 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _object(value: object) -> dict[str, Any]:
-    """Raises: Unusable."""
     if isinstance(value, dict):
         return value
     raise Unusable(
@@ -309,7 +307,6 @@ def _csv_records(source: Source, text: str, problems: Problems) -> Iterator[Row]
 
 
 def _header(record: list[str], where: str) -> list[str]:
-    """Raises: Unusable."""
     header = [name.strip() for name in record]
     if len(set(header)) == len(header) and all(header):
         return header
@@ -322,7 +319,6 @@ def _header(record: list[str], where: str) -> list[str]:
 
 
 def _fields(header: list[str], record: list[str]) -> dict[str, Any]:
-    """Raises: Unusable."""
     if len(record) == len(header):
         return dict(zip(header, record, strict=True))
     raise Unusable(
@@ -352,7 +348,13 @@ def _dataset_rows(source: Source, problems: Problems) -> Iterator[Row]:
     Code that comes with a data set is never run.
     """
     try:
-        records = _saved(source) if source.layout == "saved" else _loaded(source)
+        from datasets import DatasetDict, load_dataset, load_from_disk
+
+        if source.layout == "saved":
+            records = load_from_disk(source.name)
+            records = records[_SPLIT] if isinstance(records, DatasetDict) else records
+        else:
+            records = load_dataset(source.name, split=_SPLIT)
     except Exception as error:  # whatever the library's loaders and the network raise
         reason = f"{type(error).__name__}: {_on_one_line(error)}"
         if source.layout == "hub":
@@ -373,16 +375,3 @@ def _numbered(records: Any, source: Source) -> Iterator[Row]:
 
 def _on_one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:600]
-
-
-def _loaded(source: Source) -> Any:
-    from datasets import load_dataset
-
-    return load_dataset(source.name, split=_SPLIT)
-
-
-def _saved(source: Source) -> Any:
-    from datasets import DatasetDict, load_from_disk
-
-    loaded = load_from_disk(source.name)
-    return loaded[_SPLIT] if isinstance(loaded, DatasetDict) else loaded

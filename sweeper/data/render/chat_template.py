@@ -14,7 +14,7 @@ from typing import Any
 
 from sweeper.data.problems import Unusable
 from sweeper.data.read.messages import Message, Tool
-from sweeper.data.render.thoughts import ThinkTags, known_tags, with_reasoning
+from sweeper.data.render.thoughts import TAGS, ThinkTags, with_reasoning
 from sweeper.data.render.tokenizer import Tokenizer
 
 __all__ = ["ChatTemplate", "TemplateProblem", "TurnEnd", "same_start", "stop_notes", "unused_keys_note"]
@@ -118,7 +118,7 @@ class ChatTemplate:
     @cached_property
     def tags(self) -> ThinkTags | None:
         """The tags of reasoning that the template names."""
-        return known_tags(self.source)
+        return next((one for one in TAGS if one.closing in self.source or one.opening in self.source), None)
 
     @cached_property
     def writes_reasoning(self) -> bool:

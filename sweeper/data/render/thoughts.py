@@ -17,7 +17,6 @@ __all__ = [
     "TAGS",
     "ThinkTags",
     "bare",
-    "known_tags",
     "reasoning_of",
     "split_reasoning",
     "tagged",
@@ -87,8 +86,3 @@ def tagged(message: Message, tags: ThinkTags) -> Message:
     """The message with its reasoning between tags at the beginning of its content."""
     said = f"{tags.opening}\n{reasoning_of(message)}\n{tags.closing}\n\n{message['content']}"
     return cast("Message", {**bare(message), "content": said})
-
-
-def known_tags(source: str) -> ThinkTags | None:
-    """The tags that a template's source names; None where it names none."""
-    return next((tags for tags in TAGS if tags.closing in source or tags.opening in source), None)
