@@ -11,7 +11,6 @@ from sweeper.data.model.model_folder import survey_model
 from sweeper.data.model.sizes import model_sizes
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples, load_examples
-from sweeper.data.render.chat_template import unused_keys_note
 from sweeper.data.render.templates import read_template
 from sweeper.data.sample import RowSample, sample_rows
 from sweeper.errors import DataError, ModelError
@@ -47,7 +46,6 @@ def gather_facts(
         raise ModelError(model_problems.told())
     sample = sample_rows(settings, examples)
     keep(examples, sample)
-    unused = unused_keys_note(examples.message_keys, sample.template) if sample else []
     gpus = count_gpus()
     return Facts(
         train_rows=examples.train_rows,
@@ -59,7 +57,7 @@ def gather_facts(
         rows_bad=examples.counts["rows_bad"],
         rows_without_answer=examples.counts["rows_without_answer"],
         rows_leaked=examples.counts["rows_leaked"],
-        data_notes=(*examples.notes, *unused, *(sample.notes if sample else ())),
+        data_notes=(*examples.notes, *(sample.notes if sample else ())),
         train_sample=sample.train.counted(exact=sample.exact) if sample else None,
         eval_sample=sample.eval.counted(exact=sample.exact) if sample else None,
         **vars(survey),

@@ -158,11 +158,10 @@ def _notes(examples: Examples, tokenizer: Tokenizer, facts: Facts) -> Sequence[s
 
 
 def _marked(row: ShownRow) -> str:
-    out, last = [], 0
-    for start, end in row.loss:
-        out += [row.text[last:start], "«", row.text[start:end], "»"]
-        last = end
-    return "".join([*out, row.text[last:]])
+    text = row.text
+    for start, end in reversed(row.loss):
+        text = f"{text[:start]}«{text[start:end]}»{text[end:]}"
+    return text
 
 
 def _coloured(row: ShownRow) -> Text:

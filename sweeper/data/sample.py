@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples, load_examples
 from sweeper.data.read.formats import Example
-from sweeper.data.render.chat_template import ChatTemplate, stop_notes
+from sweeper.data.render.chat_template import ChatTemplate, stop_notes, unused_keys_note
 from sweeper.data.render.light_tokenizer import light_tokenizer
 from sweeper.data.render.tokenizer import Tokenizer
 from sweeper.data.render.tokens import TokenRow, tokenize
@@ -93,9 +93,7 @@ class RowSample:
     exact: bool
     """Whether every row is in the sample."""
     notes: tuple[str, ...]
-    """What was done so that the chat template takes the rows, each told once."""
-    template: str
-    """The chat template's source."""
+    """What of the rows is not used, and what was done so that the chat template takes them; each once."""
 
     def within(self, max_seq_len: int, overlong: str = "truncate") -> LengthSample | None:
         """The rows that stay, cut to a length; None where none stays."""
@@ -144,8 +142,11 @@ def _sampled(settings: Settings, examples: Examples) -> RowSample | None:
         train=train,
         eval=held_out,
         exact=len(epoch) <= train_rows and len(examples.eval) <= eval_rows,
-        notes=(*_notes([*train.rows, *held_out.rows], total), *stop_notes(template)),
-        template=template.source,
+        notes=(
+            *unused_keys_note(examples.message_keys, template.source),
+            *_notes([*train.rows, *held_out.rows], total),
+            *stop_notes(template),
+        ),
     )
 
 

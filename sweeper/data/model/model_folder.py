@@ -116,7 +116,7 @@ def survey_model(model_path: str, problems: Problems, *, trust_remote_code: bool
                 survey = _survey_folder(path, problems, trust_remote_code=trust_remote_code)
             elif path.is_file():
                 survey = _survey_gguf(path, problems)
-            elif model_path == BUILTIN or not any(map(is_hub_id, (model_path, f"owner/{model_path}"))):
+            elif model_path == BUILTIN or not (is_hub_id(model_path) or is_hub_id(f"owner/{model_path}")):
                 # Old ids (``gpt2``) have no owner.
                 raise Unusable(f"there is no such folder or file: {path}", _ANY_MODEL, model_path)
         except OSError as error:
@@ -146,25 +146,23 @@ def _survey_folder(folder: Path, problems: Problems, *, trust_remote_code: bool)
         if file.is_file():
             problems.add(str(file), "the file is not a JSON object", "copy the model's folder again")
         else:
-            rule, remedy = "no config.json", "name a folder as save_pretrained of the model writes it"
-            problems.add(str(folder), f"the model's folder has {rule}", remedy)
+            remedy = "name a folder as save_pretrained of the model writes it"
+            problems.add(str(folder), "the model's folder has no config.json", remedy)
         return ModelSurvey()
     sizes = size_config(config)
-    model_type = config.get("model_type")
-    survey = _survey(
-        sizes,
-        SIZE_KEYS,
-        model_type=model_type if isinstance(model_type, str) else None,
-        has_chat_template=_has_chat_template(folder),
-    )
+    kind = config.get("model_type")
+    model_type = kind if isinstance(kind, str) else None
+    survey = _survey(sizes, SIZE_KEYS, model_type, has_chat_template=_has_chat_template(folder))
     _check_sizes(survey, file, problems)
     _refuse_two_sided(config, sizes, file, problems)
     return survey
 
 
-def _survey(sizes: Mapping[str, Any], keys: Mapping[str, Sequence[str]], **more: Any) -> ModelSurvey:
-    more |= {name: first_int(sizes, *keys[name]) for name in _SURVEYED}
-    return ModelSurvey(**more)
+def _survey(
+    config: Mapping[str, Any], keys: Mapping[str, Sequence[str]], kind: str | None, *, has_chat_template: bool
+) -> ModelSurvey:
+    sizes: dict[str, Any] = {name: first_int(config, *keys[name]) for name in _SURVEYED}
+    return ModelSurvey(**sizes, model_type=kind, has_chat_template=has_chat_template)
 
 
 def _refuse_two_sided(config: dict[str, Any], sizes: dict[str, Any], file: Path, problems: Problems) -> None:
@@ -232,10 +230,8 @@ def _survey_gguf(file: Path, problems: Problems) -> ModelSurvey:
         problems.add(str(file), f"the file is not a model: {error}", _ANY_MODEL)
         return ModelSurvey()
     kind = str(header.get("general.architecture", ""))
-    has_chat_template = "tokenizer.chat_template" in header
-    survey = _survey(
-        header, gguf_size_keys(kind), model_type=kind or None, has_chat_template=has_chat_template
-    )
+    keys, has_chat_template = gguf_size_keys(kind), "tokenizer.chat_template" in header
+    survey = _survey(header, keys, kind or None, has_chat_template=has_chat_template)
     _check_sizes(survey, file, problems)
     return survey
 
