@@ -116,33 +116,23 @@ def _recognised(rows: list[Row], notes: dict[str, None]) -> tuple[list[Row], Dat
     """
     first = rows[0]
     ways = [] if any(map(_fitting, rows)) else implied_columns(first)
-    if len(ways) > 1:
-        raise Unusable(
-            "the columns can be read in several ways: " + "; or ".join(map(_read_as, ways)),
-            f"say which under data_path, such as {{path: {first.source}, columns: {{{_yaml(ways[0])}}}}}",
-            value=_keys(first),
-            where=first.where,
-        )
-    if ways:
+    if len(ways) == 1:
         rows = with_columns(rows, ways[0])
         notes[f"{first.source}: {_read_as(ways[0])}"] = None
     row, names = next(((row, names) for row in rows if (names := _fitting(row))), (rows[0], []))
-    if not names:
+    if len(names) == 1:
+        return rows, names[0]
+    if names:
+        rule = f"the fields fit several formats: {', '.join(names)}"
+        remedy = "set data_format to the one that is meant"
+    elif len(ways) > 1:
+        rule = "the columns can be read in several ways: " + "; or ".join(map(_read_as, ways))
+        meant = ", ".join(f"{name}: {field}" for name, field in ways[0].items())
+        remedy = f"say which under data_path, such as {{path: {row.source}, columns: {{{meant}}}}}"
+    else:
         formats = "; ".join(f"{name} ({', '.join(one.required)})" for name, one in _FORMATS.items())
-        raise Unusable(
-            f"the fields fit none of the known formats: {formats}",
-            _way_out(row),
-            value=_keys(row),
-            where=row.where,
-        )
-    if len(names) > 1:
-        raise Unusable(
-            f"the fields fit several formats: {', '.join(names)}",
-            "set data_format to the one that is meant",
-            value=_keys(row),
-            where=row.where,
-        )
-    return rows, names[0]
+        rule, remedy = f"the fields fit none of the known formats: {formats}", _way_out(row)
+    raise Unusable(rule, remedy, value=_keys(row), where=row.where)
 
 
 def _way_out(row: Row) -> str:
@@ -167,10 +157,6 @@ def _fitting(row: Row) -> list[DataFormat]:
 def _read_as(columns: Mapping[str, str]) -> str:
     changed = {name: field for name, field in columns.items() if name != field}
     return ", ".join(f"{name} is read as {field}" for name, field in changed.items())
-
-
-def _yaml(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}: {field}" for name, field in columns.items())
 
 
 def _note_unused(rows: Iterable[Row], name: DataFormat, notes: dict[str, None]) -> None:
