@@ -25,7 +25,6 @@ _CACHE_VERSION = 3
 come out the same all the same (``TokenizedData.content``), and is refused with the difference where not."""
 
 _CHUNK_BYTES = 2**20
-_SAMPLE_BYTES = 2**20
 _GGUF_HEAD_BYTES = 2**26
 """The metadata, with the tokenizer, precedes the tensors of a ``.gguf`` file; this is more than it takes."""
 
@@ -122,7 +121,7 @@ def sampled_hash(files: list[Path]) -> str:
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}:".encode())
         with file.open("rb") as stream:
-            digest.update(stream.read(_SAMPLE_BYTES))
-            stream.seek(max(size - _SAMPLE_BYTES, 0))
-            digest.update(stream.read(_SAMPLE_BYTES))
+            digest.update(stream.read(_CHUNK_BYTES))
+            stream.seek(max(size - _CHUNK_BYTES, 0))
+            digest.update(stream.read(_CHUNK_BYTES))
     return digest.hexdigest()

@@ -136,7 +136,7 @@ def _recognised(rows: list[Row], notes: dict[str, None]) -> tuple[list[Row], Dat
 
 
 def _way_out(row: Row) -> str:
-    """What to do about a row that fits no format: it may in other letters, or by other names."""
+    """What to do about a row that fits no format: it may fit one in other letters, or by other names."""
     for required, _ in _FORMATS.values():
         if {*required} <= _written(row).keys():
             return _other_case(row, required)

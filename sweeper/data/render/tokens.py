@@ -132,7 +132,7 @@ def _row(sequence: Rendered, ids: npt.NDArray[np.int32], offsets: Offsets, max_s
 def _mask(offsets: Offsets, spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
     """Which tokens overlap a span.
 
-    Several tokens of one character share its place; a token without width counts where it starts.
+    Several tokens of one character have its offsets; a token without width counts where it starts.
     """
     mask = np.zeros(len(offsets), dtype=bool)
     firsts, ends = offsets[:, 0], np.maximum(offsets[:, 1], offsets[:, 0] + 1)
