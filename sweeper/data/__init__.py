@@ -4,15 +4,14 @@ Importing this needs numpy only; transformers, pyarrow and datasets are imported
 that use them.
 """
 
-from sweeper.data.batches import NO_LOSS, Batch, arrange, batch_plan, best_fit, collate, sequences
-from sweeper.data.cache import TokenizedData, TokenizedSplit
-from sweeper.data.compare import Rows, difference, made_beside, stored_rows
+from sweeper.data.batches import NO_LOSS, arrange, batch_plan, best_fit, collate, sequences
+from sweeper.data.cache import Rows, TokenizedData, TokenizedSplit, difference, made_beside, stored_rows
+from sweeper.data.fingerprint import model_fingerprint, sampled_hash
 from sweeper.data.gathering import gather_facts
 from sweeper.data.model.model_folder import model_folder
-from sweeper.data.model.weights import model_fingerprint, sampled_hash
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
 from sweeper.data.preparing import COMMAND as PREPARING
-from sweeper.data.preview import ShownRow, ShownRows, show_rows, shown_lines
+from sweeper.data.preview import show_rows, shown_lines
 from sweeper.data.read.examples import Examples
 from sweeper.data.render.tokenizer import load_tokenizer, untrusted
 from sweeper.data.sample import LengthSample, RowSample, sample_lengths
@@ -20,13 +19,10 @@ from sweeper.data.sample import LengthSample, RowSample, sample_lengths
 __all__ = [
     "NO_LOSS",
     "PREPARING",
-    "Batch",
     "Examples",
     "LengthSample",
     "RowSample",
     "Rows",
-    "ShownRow",
-    "ShownRows",
     "TokenizedData",
     "TokenizedSplit",
     "arrange",

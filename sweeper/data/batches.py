@@ -16,7 +16,7 @@ __all__ = ["NO_LOSS", "Batch", "arrange", "batch_plan", "best_fit", "collate", "
 NO_LOSS = -100
 """Label of a token without loss; what torch's cross-entropy ignores."""
 
-Rows = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,11 @@ class Batch:
     """Tokens that carry loss."""
 
 
-def sequences(split: TokenizedSplit, *, packing: bool, max_seq_len: int) -> list[Rows]:
+def sequences(split: TokenizedSplit, *, packing: bool, max_seq_len: int) -> list[IntArray]:
     """Which rows share a sequence: row indices, each row exactly once.
 
     Unpacked, each row is a sequence. Packed, rows go by decreasing length to the fullest sequence
-    that still has room (best-fit decreasing), which is deterministic. A sequence holds at most
+    that still has space for them (best-fit decreasing), which is deterministic. A sequence holds at most
     ``max_seq_len`` tokens.
 
     Raises: DataError where a row is longer than that.
@@ -60,37 +60,37 @@ def sequences(split: TokenizedSplit, *, packing: bool, max_seq_len: int) -> list
     return best_fit(lengths, max_seq_len)
 
 
-def best_fit(lengths: Rows, capacity: int) -> list[Rows]:
-    """Rows by decreasing length, each to the fullest bin of ``capacity`` tokens that has room for it.
+def best_fit(lengths: IntArray, capacity: int) -> list[IntArray]:
+    """Rows by decreasing length, each to the fullest bin of ``capacity`` tokens that has space for it.
 
     ``lengths`` has shape (rows,), none above the capacity; returns the row indices of each bin.
 
-    Bit r of ``rooms`` says that some bin has room for exactly r more tokens: the fullest bin that
-    fits is the lowest bit from the row's length upwards, found without a search through the bins."""
-    capacity = min(capacity, int(lengths.sum()))  # a bin for everything has room enough
+    Bit n of ``free`` says that some bin has exactly n tokens free: the fullest bin that fits is the lowest
+    bit from the row's length upwards, found without a search through the bins."""
+    capacity = min(capacity, int(lengths.sum()))  # a bin for everything is large enough
     bins: list[list[int]] = []
-    by_room: list[list[int]] = [[] for _ in range(capacity + 1)]
-    rooms = 0
+    by_free: list[list[int]] = [[] for _ in range(capacity + 1)]
+    free = 0
     for row in np.argsort(-lengths, kind="stable").tolist():
         length = int(lengths[row])
-        fitting = rooms >> length
+        fitting = free >> length
         if fitting:
-            room = length + (fitting & -fitting).bit_length() - 1
-            index = by_room[room].pop()
-            if not by_room[room]:
-                rooms ^= 1 << room
+            left = length + (fitting & -fitting).bit_length() - 1
+            index = by_free[left].pop()
+            if not by_free[left]:
+                free ^= 1 << left
         else:
-            room, index = capacity, len(bins)
+            left, index = capacity, len(bins)
             bins.append([])
         bins[index].append(row)
-        by_room[room - length].append(index)
-        rooms |= 1 << (room - length)
+        by_free[left - length].append(index)
+        free |= 1 << (left - length)
     return [np.asarray(sorted(rows), dtype=np.int64) for rows in bins]
 
 
 def batch_plan(
     *, sequences: int, epochs: float, per_device_batch_size: int, accumulation: int, dp: int, seed: int
-) -> Rows:
+) -> IntArray:
     """Which sequences each rank sees in each forward pass of a run.
 
     Returns int64 of shape (steps, accumulation, dp, per_device_batch_size): indices of sequences.
@@ -119,7 +119,7 @@ def batch_plan(
     return taken.reshape(steps, accumulation, dp, per_device_batch_size)
 
 
-def arrange(plan: Rows, tokens: Rows, *, alike: bool) -> Rows:
+def arrange(plan: IntArray, tokens: IntArray, *, alike: bool) -> IntArray:
     """The same plan with the sequences of each step dealt out anew, so that a step trains on the same
     rows and costs less.
 
@@ -142,7 +142,7 @@ def arrange(plan: Rows, tokens: Rows, *, alike: bool) -> Rows:
     return rounds.transpose(0, 2, 1).reshape(plan.shape)
 
 
-def collate(split: TokenizedSplit, sequences: Sequence[Rows], pad_id: int) -> Batch:
+def collate(split: TokenizedSplit, sequences: Sequence[IntArray], pad_id: int) -> Batch:
     """The arrays of these sequences, each given as the row indices it holds."""
     width = max(int((split.starts[rows + 1] - split.starts[rows]).sum()) for rows in sequences)
     shape = (len(sequences), width)

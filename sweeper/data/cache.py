@@ -5,25 +5,32 @@ A cache is a folder that appears whole, by one rename, and is never changed afte
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.data.compare import content_hash, stored_rows
 from sweeper.data.render.tokens import TokenRow
 from sweeper.data.render.tools import ADAPTATIONS
 from sweeper.errors import DataError, Problem
 
-__all__ = ["TokenizedData", "TokenizedSplit", "adapted_count", "write_cache"]
+__all__ = [
+    "Rows",
+    "TokenizedData",
+    "TokenizedSplit",
+    "adapted_count",
+    "difference",
+    "made_beside",
+    "stored_rows",
+    "write_cache",
+]
 
 _META = "meta.json"
 _BAD_ROWS = "bad_rows.txt"
@@ -90,8 +97,8 @@ class TokenizedSplit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizedData:
-    """What a trial trains on and is measured on."""
+class Rows:
+    """The rows of a cache that any version made."""
 
     train: TokenizedSplit
     eval: TokenizedSplit
@@ -101,6 +108,12 @@ class TokenizedData:
     and its libraries that could make other rows of them."""
     content: str
     """Hash of the rows themselves: their token ids, and which of them carry loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizedData(Rows):
+    """What a trial trains on and is measured on."""
+
     pad_id: int
     max_seq_len: int
     """No row has more tokens."""
@@ -151,11 +164,12 @@ class TokenizedData:
         """
         try:
             meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+            train, held_out = _open_splits(folder)
             return cls(
-                train=TokenizedSplit.open(folder, "train"),
-                eval=TokenizedSplit.open(folder, "eval"),
+                train=train,
+                eval=held_out,
                 fingerprint=meta["fingerprint"],
-                content=meta.get("content") or _content_of(folder),
+                content=meta.get("content") or _content_hash(train, held_out),
                 pad_id=meta["pad_id"],
                 max_seq_len=meta["max_seq_len"],
                 counts=meta["counts"],
@@ -189,27 +203,19 @@ def write_cache(
     ``meta`` holds the other fields of ``TokenizedData`` but for the hash of its content.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name[:12]}-", dir=folder.parent))
+    partial = folder.with_name(f".{folder.name[:12]}-{uuid4().hex}")
+    partial.mkdir()
     try:
         train.save(partial, "train")
         eval.save(partial, "eval")
-        content = {"content": content_hash(train, eval)}
+        content = {"content": _content_hash(train, eval)}
         (partial / _META).write_text(json.dumps(meta | content, indent=1), encoding="utf-8")
         if bad_rows:
             text = "".join(f"{problem}\n" for problem in bad_rows)
             (partial / _BAD_ROWS).write_text(text, encoding="utf-8")
-        partial.chmod(0o777 & ~_umask())
         _rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-@lru_cache(maxsize=64)
-def _content_of(folder: Path) -> str:
-    """Of a cache that does not say it, since it is older; read once in a process."""
-    rows = stored_rows(folder)
-    assert rows is not None  # it has been opened
-    return rows.content
 
 
 def _rename(partial: Path, folder: Path) -> None:
@@ -221,8 +227,54 @@ def _rename(partial: Path, folder: Path) -> None:
             raise
 
 
-def _umask() -> int:
-    """``mkdtemp`` makes a folder for its owner only; a team's shared folder needs the usual rights."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _open_splits(folder: Path) -> tuple[TokenizedSplit, TokenizedSplit]:
+    return TokenizedSplit.open(folder, "train"), TokenizedSplit.open(folder, "eval")
+
+
+def stored_rows(folder: Path) -> Rows | None:
+    """The rows in a folder; nothing else of it is read. None where it holds none."""
+    try:
+        train, held_out = _open_splits(folder)
+    except (OSError, ValueError):
+        return None
+    content = _content_hash(train, held_out)
+    return Rows(train=train, eval=held_out, fingerprint=folder.name, content=content)
+
+
+def made_beside(folder: Path) -> Iterator[Rows]:
+    """The rows in the other folders beside one: made by another version of this package or of its libraries,
+    of other files, or cut to another length."""
+    for other in sorted(folder.parent.iterdir()):
+        if other != folder and (rows := stored_rows(other)) is not None:
+            yield rows
+
+
+def _content_hash(train: TokenizedSplit, eval: TokenizedSplit) -> str:
+    """Equal for equal rows in equal order: their token ids, and which of them carry loss."""
+    digest = hashlib.sha256()
+    for split in (train, eval):
+        for array in (split.starts, split.ids, split.mask):
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:32]
+
+
+def difference(before: Rows, now: Rows) -> str:
+    """How many rows differ, and in what, as a part of a sentence; empty where none does."""
+    splits = {"training": (before.train, now.train), "held-out": (before.eval, now.eval)}
+    return "; ".join(told for name, pair in splits.items() if (told := _of_split(name, *pair)))
+
+
+def _of_split(name: str, before: TokenizedSplit, now: TokenizedSplit) -> str:
+    rows_before, rows = before.rows, now.rows
+    if rows_before != rows:
+        return f"{rows:,} {name} rows where there were {rows_before:,}"
+    tokens, loss = 0, 0
+    for index in range(rows):
+        then, today = (slice(*split.starts[index : index + 2]) for split in (before, now))
+        if not np.array_equal(before.ids[then], now.ids[today]):
+            tokens += 1
+        elif not np.array_equal(before.mask[then], now.mask[today]):
+            loss += 1
+    counted = {"have other tokens": tokens, "carry loss on other tokens": loss}
+    told = [f"{count:,} {words}" for words, count in counted.items() if count]
+    return f"of {rows:,} {name} rows {' and '.join(told)}" if told else ""

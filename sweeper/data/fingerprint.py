@@ -1,4 +1,4 @@
-"""What tokenized rows depend on, as one hash."""
+"""What tokenized rows depend on, as one hash; and which model it is, told from its files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweeper.data.render.templates import template_text
 from sweeper.data.render.tokenizer import load_tokenizer
 from sweeper.space import Config
 
-__all__ = ["data_fingerprint", "prepared_fingerprint", "tokenizer_fingerprint"]
+__all__ = ["model_fingerprint", "prepared_fingerprint", "sampled_hash"]
 
 _CACHE_VERSION = 3
 """Raised whenever the same input may give other arrays. What was begun before then goes on where its rows
@@ -38,12 +38,12 @@ def prepared_fingerprint(config: Config) -> str:
     parts: dict[str, Any] = {
         "version": _CACHE_VERSION,
         "libraries": {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")},
-        "data": data_fingerprint([source.path for source in config.sources]),
+        "data": _data_fingerprint([source.path for source in config.sources]),
         "sources": [(source.weight, source.format, source.columns) for source in config.sources],
-        "eval": data_fingerprint([eval_data]) if isinstance(eval_data, str) else [eval_data, SPLIT_SEED],
+        "eval": _data_fingerprint([eval_data]) if isinstance(eval_data, str) else [eval_data, SPLIT_SEED],
         "eval_format": config.data_format if isinstance(eval_data, str) else None,
         "max_bad_rows": config.max_bad_rows,
-        "tokenizer": tokenizer_fingerprint(config.model_path, config.trust_remote_code),
+        "tokenizer": _tokenizer_fingerprint(config.model_path, config.trust_remote_code),
         "template": template_text(config.chat_template),
         "learn_template_text": config.learn_template_text,
         "max_seq_len": config.training.max_seq_len,
@@ -52,7 +52,7 @@ def prepared_fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def data_fingerprint(data_paths: Sequence[str]) -> list[list[str]]:
+def _data_fingerprint(data_paths: Sequence[str]) -> list[list[str]]:
     """For each path, hashes of the contents and kinds of its files in their order, not their names; of
     the rows of what ``datasets`` loads.
 
@@ -65,7 +65,7 @@ def data_fingerprint(data_paths: Sequence[str]) -> list[list[str]]:
 
 
 def _source_digest(source: Source) -> str:
-    if source.path is not None and source.layout == "file":
+    if source.layout == "file":
         return extension(source.path) + _file_digest(source.path).hex()
     problems = Problems()
     rows = [row.fields for row in read_rows(source, problems)]
@@ -73,7 +73,7 @@ def _source_digest(source: Source) -> str:
     return hashlib.sha256(json.dumps(rows, sort_keys=True, default=repr).encode()).hexdigest()
 
 
-def tokenizer_fingerprint(model_path: str, trust_remote_code: bool = False) -> str:
+def _tokenizer_fingerprint(model_path: str, trust_remote_code: bool = False) -> str:
     """Hash of the tokenizer's files and chat template; of the loaded tokenizer for a hub id.
 
     Raises: ModelError where a hub id gives no tokenizer.
@@ -102,3 +102,26 @@ def _file_digest(path: Path, limit_bytes: int | None = None) -> bytes:
             digest.update(chunk)
             left -= len(chunk)
     return digest.digest()
+
+
+def model_fingerprint(model_path: str) -> str:
+    """SHA-256 over names, sizes and samples of a model's files; a hub id stands for itself."""
+    path = Path(model_folder(model_path))
+    if path.is_file():
+        return sampled_hash([path])
+    if path.is_dir():
+        return sampled_hash(sorted(file for file in path.iterdir() if file.is_file()))
+    return hashlib.sha256(model_path.encode()).hexdigest()
+
+
+def sampled_hash(files: list[Path]) -> str:
+    """The first and last MiB of each file: enough to tell models apart, quick for 16 GB of weights."""
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_CHUNK_BYTES))
+            stream.seek(max(size - _CHUNK_BYTES, 0))
+            digest.update(stream.read(_CHUNK_BYTES))
+    return digest.hexdigest()

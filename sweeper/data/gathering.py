@@ -6,25 +6,22 @@ import importlib.metadata
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from sweeper.data.model.model_folder import survey_model
 from sweeper.data.model.sizes import model_sizes
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples, load_examples
-from sweeper.data.render.chat_template import unused_keys_note
-from sweeper.data.render.templates import check_template
+from sweeper.data.render.templates import read_template
 from sweeper.data.sample import RowSample, sample_rows
-from sweeper.errors import DataError, ModelError, Problem
+from sweeper.errors import DataError, ModelError
 from sweeper.space import Facts, Settings
 
 __all__ = ["count_cpus", "count_gpus", "gather_facts"]
 
 
-Keep = Callable[[Examples, "RowSample | None"], object]
-
-
-def gather_facts(settings: Settings, keep: Keep | None = None) -> Facts:
+def gather_facts(
+    settings: Settings, keep: Callable[[Examples, RowSample | None], object] = lambda *_: None
+) -> Facts:
     """Surveys the data, the model and the machine that the settings name.
 
     The row counts are those of ``prepare`` before rows are tokenized: broken rows, rows without an
@@ -39,50 +36,32 @@ def gather_facts(settings: Settings, keep: Keep | None = None) -> Facts:
     """
     model_problems = Problems()
     survey = survey_model(settings.model_path, model_problems, trust_remote_code=settings.trust_remote_code)
-    check_template(settings.chat_template, model_problems)
-    examples, problems = _examples(settings)
-    if problems:
-        raise DataError((*problems, *model_problems.told()))
+    with model_problems.noting("chat_template"):
+        read_template(settings.chat_template)
+    try:
+        examples = load_examples(settings)
+    except DataError as error:
+        raise DataError((*error.problems, *model_problems.told())) from error
     if len(model_problems):
         raise ModelError(model_problems.told())
-    assert examples is not None
     sample = sample_rows(settings, examples)
-    if keep is not None:
-        keep(examples, sample)
-    lengths = sample.sampled() if sample else (None, None)
+    keep(examples, sample)
     gpus = count_gpus()
-    accelerator: Literal["cuda", "cpu"] = "cuda" if gpus else "cpu"
     return Facts(
         train_rows=examples.train_rows,
         eval_rows=len(examples.eval),
-        accelerator=accelerator,
+        accelerator="cuda" if gpus else "cpu",
         devices=gpus or 1,
         cpus=count_cpus(),
-        hidden_size=survey.hidden_size,
-        layers=survey.layers,
-        vocab_size=survey.vocab_size,
-        max_position_embeddings=survey.max_position_embeddings,
-        model_type=survey.model_type,
         sizes=model_sizes(settings.model_path),
-        has_chat_template=survey.has_chat_template,
         rows_bad=examples.counts["rows_bad"],
         rows_without_answer=examples.counts["rows_without_answer"],
         rows_leaked=examples.counts["rows_leaked"],
-        data_notes=(*examples.notes, *_unused(examples, sample), *(sample.notes if sample else ())),
-        train_sample=lengths[0],
-        eval_sample=lengths[1],
+        data_notes=(*examples.notes, *(sample.notes if sample else ())),
+        train_sample=sample.train.counted(exact=sample.exact) if sample else None,
+        eval_sample=sample.eval.counted(exact=sample.exact) if sample else None,
+        **vars(survey),
     )
-
-
-def _unused(examples: Examples, sample: RowSample | None) -> list[str]:
-    return unused_keys_note(examples.message_keys, sample.template) if sample else []
-
-
-def _examples(settings: Settings) -> tuple[Examples | None, tuple[Problem, ...]]:
-    try:
-        return load_examples(settings), ()
-    except DataError as error:
-        return None, error.problems
 
 
 def count_gpus(devices: Path = Path("/dev")) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from sweeper.data.read.formats import Example
 from sweeper.data.render.chat_template import ChatTemplate, stop_notes, unused_keys_note
 from sweeper.data.render.templates import AUTO
 from sweeper.data.render.tokenizer import Tokenizer, load_tokenizer, pad_id_of, unknown_markers
-from sweeper.data.render.tokens import TokenRow, tokenize
+from sweeper.data.render.tokens import tokenize
 from sweeper.data.render.tools import ADAPTATIONS
 from sweeper.errors import DataError, ModelError
 from sweeper.space import Config
@@ -57,7 +58,7 @@ def tokenized(config: Config, folder: Path, *, begun: Callable[[], object] = lam
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if not folder.is_dir():
                 begun()
-                _make(config, folder, folder.name)
+                _make(config, folder)
     return TokenizedData.open(folder)
 
 
@@ -66,7 +67,7 @@ def prepare(config: Config, cache_dir: Path) -> TokenizedData:
     return tokenized(config, prepared_folder(config, cache_dir))
 
 
-def _make(config: Config, folder: Path, fingerprint: str) -> None:
+def _make(config: Config, folder: Path) -> None:
     problems = Problems(config.max_bad_rows)
     examples = load_examples(config, problems)
     tokenizer = load_tokenizer(
@@ -74,27 +75,23 @@ def _make(config: Config, folder: Path, fingerprint: str) -> None:
         chat_template=config.chat_template,
         trust_remote_code=config.trust_remote_code,
     )
-    counts = dict(examples.counts)
-    make = _Splits(tokenizer, config, problems, counts)
-    train = make.split("train", examples.train, examples.times)
-    held_out = make.split("eval", examples.eval)
+    nothing_done = dict.fromkeys((*map(adapted_count, ADAPTATIONS), *_SPLIT_COUNTS), 0)
+    counts = examples.counts | nothing_done
+    splits = _Splits(config, tokenizer, problems, counts)
+    train = splits.make("train", examples.train, examples.times)
+    held_out = splits.make("eval", examples.eval, np.ones(len(examples.eval), dtype=np.int64))
     problems.raise_if_any()
     assert train is not None and held_out is not None
-    make.check_ids(embedding_rows(config.model_path))
+    splits.check_ids(survey_model(config.model_path, Problems()).vocab_size)
     counts["rows_bad"] = problems.bad_rows
     meta = {
-        "fingerprint": fingerprint,
+        "fingerprint": folder.name,
         "pad_id": pad_id_of(tokenizer),
         "max_seq_len": config.training.max_seq_len,
         "counts": counts,
         "notes": _notes(tokenizer, config.chat_template, examples),
     }
     write_cache(folder, train=train, eval=held_out, meta=meta, bad_rows=problems.told_bad_rows())
-
-
-def embedding_rows(model_path: str) -> int | None:
-    """How many token ids the model knows; None where its configuration is not at hand."""
-    return survey_model(model_path, Problems()).vocab_size
 
 
 def _notes(tokenizer: Tokenizer, chat_template: str, examples: Examples) -> list[str]:
@@ -110,75 +107,64 @@ def _notes(tokenizer: Tokenizer, chat_template: str, examples: Examples) -> list
     return notes
 
 
+@dataclass
 class _Splits:
     """Makes the splits of one data set, counting what becomes of their rows."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, config: Config, problems: Problems, counts: dict[str, int]
-    ) -> None:
-        self._tokenizer, self._training = tokenizer, config.training
-        self._learn_template = config.learn_template_text
-        self._problems, self._counts = problems, counts
-        self._counts |= dict.fromkeys((*map(adapted_count, ADAPTATIONS), *_SPLIT_COUNTS), 0)
-        self._highest: tuple[int, str] = (-1, "")
-        """The highest token id, and where the row lies that it is in."""
+    config: Config
+    tokenizer: Tokenizer
+    problems: Problems
+    counts: dict[str, int]
+    highest: tuple[int, str] = (-1, "")
+    """The highest token id, and where the row lies that it is in."""
 
-    def split(
-        self, name: str, examples: list[Example], times: npt.NDArray[np.int64] | None = None
-    ) -> TokenizedSplit | None:
+    def make(self, name: str, examples: list[Example], times: npt.NDArray[np.int64]) -> TokenizedSplit | None:
         """The split of these rows, each as often as ``times`` says; None, and a problem, where no row is
         left."""
-        limit = self._training.max_seq_len
-        found = list(
-            tokenize(examples, self._tokenizer, limit, self._problems, learn_template=self._learn_template)
-        )
-        fitting = [(i, row) for i, row in found if not (row.truncated and self._training.overlong == "drop")]
+        limit, learn_template = self.config.training.max_seq_len, self.config.learn_template_text
+        found = list(tokenize(examples, self.tokenizer, limit, self.problems, learn_template=learn_template))
+        drop = self.config.training.overlong == "drop"
+        fitting = [(i, row) for i, row in found if not (row.truncated and drop)]
         kept = [(i, row) for i, row in fitting if row.mask.any()]
-        self._counts[f"{name}_overlong_dropped"] = len(found) - len(fitting)
-        self._counts[f"{name}_dropped"] = len(fitting) - len(kept)
-        self._counts[f"{name}_truncated"] = sum(row.truncated for _, row in kept)
-        self._count_what_was_done([row for _, row in kept])
+        self.counts[f"{name}_overlong_dropped"] = len(found) - len(fitting)
+        self.counts[f"{name}_dropped"] = len(fitting) - len(kept)
+        self.counts[f"{name}_truncated"] = sum(row.truncated for _, row in kept)
+        for adaptation in ADAPTATIONS:
+            adapted = sum(adaptation in row.adapted and not row.part for _, row in kept)
+            self.counts[adapted_count(adaptation)] += adapted
+        self.counts["rows_in_several_sequences"] += sum(row.part == 1 for _, row in kept)
+        self.counts["repeated_tokens"] += sum(row.repeated_tokens for _, row in kept)
         if not kept:
-            self._nothing_left(name, examples[0].where, any_text=bool(found))
+            self._note_nothing_left(name, examples[0].where, any_text=bool(found))
             return None
-        for index, row in kept:
-            self._highest = max(self._highest, (int(row.ids.max()), examples[index].where))
-        rows = [row for i, row in kept for _ in range(1 if times is None else int(times[i]))]
-        return self._counted(name, TokenizedSplit.of(rows))
-
-    def _count_what_was_done(self, rows: list[TokenRow]) -> None:
-        for name in ADAPTATIONS:
-            self._counts[adapted_count(name)] += sum(name in row.adapted and not row.part for row in rows)
-        self._counts["rows_in_several_sequences"] += sum(row.part == 1 for row in rows)
-        self._counts["repeated_tokens"] += sum(row.repeated_tokens for row in rows)
-
-    def _counted(self, name: str, split: TokenizedSplit) -> TokenizedSplit:
-        self._counts[f"{name}_rows"] = split.rows
-        self._counts[f"{name}_tokens"] = len(split.ids)
-        self._counts[f"{name}_completion_tokens"] = int(split.completion_tokens.sum())
+        self.highest = max(self.highest, *((int(row.ids.max()), examples[i].where) for i, row in kept))
+        split = TokenizedSplit.of([row for i, row in kept for _ in range(times[i])])
+        self.counts[f"{name}_rows"] = split.rows
+        self.counts[f"{name}_tokens"] = len(split.ids)
+        self.counts[f"{name}_completion_tokens"] = int(split.completion_tokens.sum())
         return split
 
-    def _nothing_left(self, name: str, where: str, *, any_text: bool) -> None:
-        if not any_text and self._problems.told():
-            return  # the rows that the template refuses are told already
-        drop = self._training.overlong == "drop"
-        told = f"no {name} row {'is so short' if drop else 'has a completion within so many tokens'}"
-        self._problems.add(
-            where=where.rpartition(":")[0],
-            value=f"max_seq_len {self._training.max_seq_len}" + ", overlong: drop" * drop if any_text else "",
-            rule=told if any_text else f"the chat template refuses every {name} row",
-            remedy="raise training.max_seq_len, or shorten the rows" if any_text else "name a chat_template",
-        )
+    def _note_nothing_left(self, name: str, where: str, *, any_text: bool) -> None:
+        file, limit = where.rpartition(":")[0], f"max_seq_len {self.config.training.max_seq_len}"
+        if any_text:
+            remedy = "raise training.max_seq_len, or shorten the rows"
+            if self.config.training.overlong == "drop":
+                self.problems.add(file, f"no {name} row is so short", remedy, f"{limit}, overlong: drop")
+            else:
+                rule = f"no {name} row has a completion within so many tokens"
+                self.problems.add(file, rule, remedy, limit)
+        elif not self.problems.told():  # else the rows that the template refuses are told already
+            self.problems.add(file, f"the chat template refuses every {name} row", "name a chat_template")
 
     def check_ids(self, embedding_rows: int | None) -> None:
         """Raises: ModelError where a row holds a token that the model's embedding has no row for."""
-        token, where = self._highest
+        token, where = self.highest
         if embedding_rows is None or token < embedding_rows:
             return
         raise ModelError.of(
             where=where,
-            value=f"{self._tokenizer.convert_ids_to_tokens(token)} (token {token})",
+            value=f"{self.tokenizer.convert_ids_to_tokens(token)} (token {token})",
             rule=f"the model's embedding has {embedding_rows:,} rows (vocab_size of its config.json), "
-            f"and its tokenizer {len(self._tokenizer):,} tokens",
+            f"and its tokenizer {len(self.tokenizer):,} tokens",
             remedy="use the tokenizer that came with the model, or resize its embedding to the tokenizer",
         )

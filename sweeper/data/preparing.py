@@ -1,4 +1,4 @@
-"""What a process runs that tokenizes rows while others start (see the drive room's Preparation).
+"""What a process runs that tokenizes rows while others start (see ``Preparation`` in commands).
 
 It reads a configuration and a folder for prepared rows from its standard input, as one pickle. It answers
 with two: the rows' folder, once nobody else can begin to make them, and at the end None; in place of either

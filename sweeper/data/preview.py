@@ -6,20 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples
-from sweeper.data.render.chat_template import ChatTemplate, TemplateProblem, stop_notes, unused_keys_note
+from sweeper.data.read.formats import Example
+from sweeper.data.render.chat_template import ChatTemplate, stop_notes, unused_keys_note
 from sweeper.data.render.light_tokenizer import light_tokenizer
 from sweeper.data.render.render import Span
 from sweeper.data.render.tokenizer import Tokenizer, load_tokenizer
-from sweeper.data.render.tokens import TokenizedText, encode
+from sweeper.data.render.tokens import Offsets, encode
 from sweeper.data.render.tools import Renderer
 from sweeper.space import Facts, Settings, Space, row_warnings
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["ShownRow", "ShownRows", "show_rows", "shown_lines"]
+__all__ = ["ShownRow", "ShownRows", "show_rows", "shown_lines", "shown_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +73,8 @@ def show_rows(space: Space, examples: Examples, split: str, count: int) -> Shown
     for example in examples.train if split == "train" else examples.eval:
         if len(rows) >= count:
             break
-        try:
-            found = encode(example, renderer, tokenizer, length)
-        except TemplateProblem as problem:
-            problems.add_row(where=example.where, value="", rule=problem.rule, remedy=problem.remedy)
-            continue
-        rows += [_shown(one, example.where) for one in found if one.loss and not (drop and one.row.truncated)]
+        with problems.noting(example.where, row=True):
+            rows += shown_rows(example, renderer, tokenizer, length, drop=drop)
     problems.raise_if_any()
     return ShownRows(
         rows=tuple(rows[:count]),
@@ -83,6 +83,33 @@ def show_rows(space: Space, examples: Examples, split: str, count: int) -> Shown
         left_out=_left_out(examples, space.facts),
         notes=(*_notes(examples, tokenizer, space.facts), *row_warnings(space)),
     )
+
+
+def shown_rows(
+    example: Example, renderer: Renderer, tokenizer: Tokenizer, max_seq_len: int, *, drop: bool = False
+) -> Iterator[ShownRow]:
+    """The sequences of an example that are left at a length; longer ones are cut, or left out by ``drop``.
+
+    Raises: TemplateProblem.
+    """
+    sequences = renderer.render(example)
+    encoded = encode(sequences, tokenizer, max_seq_len)
+    for sequence, (row, offsets) in zip(sequences, encoded, strict=True):
+        if row.mask.any() and not (drop and row.truncated):
+            yield ShownRow(
+                text=sequence.text[: int(offsets[:, 1].max())] if row.truncated else sequence.text,
+                loss=_stretches(row.mask, offsets),
+                tokens=len(row.ids),
+                loss_tokens=int(row.mask.sum()),
+                source=example.where,
+            )
+
+
+def _stretches(mask: npt.NDArray[np.bool_], offsets: Offsets) -> tuple[Span, ...]:
+    """First character and the one after the last of each run of tokens with loss."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    runs = edges.reshape(-1, 2)
+    return tuple((int(offsets[first, 0]), int(offsets[first:end, 1].max())) for first, end in runs)
 
 
 def shown_lines(shown: ShownRows, *, colour: bool) -> Iterator[Text]:
@@ -111,16 +138,6 @@ def _tokenizer(settings: Settings) -> Tokenizer:
     )
 
 
-def _shown(one: TokenizedText, where: str) -> ShownRow:
-    return ShownRow(
-        text=one.text,
-        loss=one.loss,
-        tokens=len(one.row.ids),
-        loss_tokens=int(one.row.mask.sum()),
-        source=where,
-    )
-
-
 def _left_out(examples: Examples, facts: Facts) -> dict[str, int]:
     counts = {
         "broken": facts.rows_bad,
@@ -141,11 +158,10 @@ def _notes(examples: Examples, tokenizer: Tokenizer, facts: Facts) -> Sequence[s
 
 
 def _marked(row: ShownRow) -> str:
-    out, last = [], 0
-    for start, end in row.loss:
-        out += [row.text[last:start], "«", row.text[start:end], "»"]
-        last = end
-    return "".join([*out, row.text[last:]])
+    text = row.text
+    for start, end in reversed(row.loss):
+        text = f"{text[:start]}«{text[start:end]}»{text[end:]}"
+    return text
 
 
 def _coloured(row: ShownRow) -> Text:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sweeper.errors import DataError, Problem
 
-__all__ = ["PROBLEM_LIMIT", "Problems", "shortened"]
+__all__ = ["PROBLEM_LIMIT", "Problems", "Unusable", "shortened"]
 
 PROBLEM_LIMIT = 20
 """So many problems are told in full; the rest is a number."""
 
 _VALUE_CHARACTERS = 80
 _LOOKED_AT_CHARACTERS = 1000
+
+
+class Unusable(Exception):
+    """Why a row, a file or a folder cannot be used, and ``where``, if that is not for the caller to say."""
+
+    def __init__(self, rule: str, remedy: str, value: object = "", where: str = "") -> None:
+        super().__init__(rule, remedy, value, where)
+        self.rule, self.remedy, self.value, self.where = rule, remedy, value, where
+
+    def problem(self, where: str) -> Problem:
+        """What is told of it."""
+        value = shortened(self.value)
+        return Problem(where=self.where or where, value=value, rule=self.rule, remedy=self.remedy)
 
 
 class Problems:
@@ -25,20 +41,24 @@ class Problems:
         self._others, self._rows = _Tally(), _Tally()
 
     def __len__(self) -> int:
-        return len(self._others) + len(self._rows)
+        return self._others.total + self._rows.total
 
     @property
     def bad_rows(self) -> int:
         """Broken rows, whether they may be left out or not."""
-        return len(self._rows)
+        return self._rows.total
 
-    def add(self, *, where: str, value: object, rule: str, remedy: str) -> None:
+    def add(self, where: str, rule: str, remedy: str, value: object = "") -> None:
         """Note one problem; its value is shortened to a line."""
-        self._others.add(where, value, rule, remedy)
+        self._others.add(where, Unusable(rule, remedy, value))
 
-    def add_row(self, *, where: str, value: object, rule: str, remedy: str) -> None:
-        """Note one broken row, which is left out."""
-        self._rows.add(where, value, rule, remedy)
+    @contextmanager
+    def noting(self, where: str, *, row: bool = False) -> Iterator[None]:
+        """Note what the block raises as ``Unusable``: a problem, or a broken row, which is left out."""
+        try:
+            yield
+        except Unusable as found:
+            (self._rows if row else self._others).add(where, found)
 
     def told(self) -> tuple[Problem, ...]:
         """The problems as they are shown: the first ones, then how many more there are."""
@@ -70,21 +90,18 @@ class _Tally:
     """The first problems of one kind in full, and the number of all."""
 
     def __init__(self) -> None:
+        self.total = 0
         self._kept: list[Problem] = []
-        self._total = 0
         self._last_place = ""
 
-    def __len__(self) -> int:
-        return self._total
-
-    def add(self, where: str, value: object, rule: str, remedy: str) -> None:
-        self._total += 1
-        self._last_place = where
+    def add(self, where: str, found: Unusable) -> None:
+        self.total += 1
+        self._last_place = found.where or where
         if len(self._kept) < PROBLEM_LIMIT:
-            self._kept.append(Problem(where=where, value=shortened(value), rule=rule, remedy=remedy))
+            self._kept.append(found.problem(where))
 
     def told(self) -> tuple[Problem, ...]:
-        more = self._total - len(self._kept)
+        more = self.total - len(self._kept)
         if not more:
             return tuple(self._kept)
         rest = Problem(

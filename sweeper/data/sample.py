@@ -11,7 +11,8 @@ import numpy.typing as npt
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples, load_examples
 from sweeper.data.read.formats import Example
-from sweeper.data.render.chat_template import ChatTemplate, stop_notes
+from sweeper.data.render.chat_template import ChatTemplate, stop_notes, unused_keys_note
+from sweeper.data.render.light_tokenizer import light_tokenizer
 from sweeper.data.render.tokenizer import Tokenizer
 from sweeper.data.render.tokens import TokenRow, tokenize
 from sweeper.data.render.tools import ADAPTATIONS
@@ -53,142 +54,125 @@ class LengthSample:
         return float(self.eval_lengths.mean()) * self.eval_rows
 
 
+@dataclass(frozen=True)
+class SampledSplit:
+    """Tokenized rows of a split, picked evenly over it, none cut to a length."""
+
+    rows: tuple[TokenRow, ...]
+    sequences: int
+    """Sequences of one pass, repeats counted: an example has several where the chat template rewrites its
+    history. Expected from the sample."""
+
+    def within(self, max_seq_len: int, overlong: str) -> SampledSplit:
+        """The rows that stay at a length."""
+        fitting = (row for row in self.rows if overlong != "drop" or row.whole_tokens <= max_seq_len)
+        kept = tuple(row for row in fitting if row.first_loss < min(row.whole_tokens, max_seq_len))
+        return SampledSplit(kept, max(round(self.sequences * len(kept) / len(self.rows)), 1))
+
+    def lengths(self, max_seq_len: int) -> Counts:
+        """Shape (rows,): tokens of each, cut to a length."""
+        return np.asarray([min(row.whole_tokens, max_seq_len) for row in self.rows], dtype=np.int64)
+
+    def counted(self, *, exact: bool) -> SampledRows:
+        """The lengths alone."""
+        return SampledRows(
+            tokens=tuple(row.whole_tokens for row in self.rows),
+            first_loss=tuple(row.first_loss for row in self.rows),
+            loss_tokens=tuple(int(row.mask.sum()) for row in self.rows),
+            rows=self.sequences,
+            exact=exact,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowSample:
-    """Tokenized rows of both splits, picked evenly over the data, none cut to a length."""
+    """Samples of both splits."""
 
-    train: tuple[TokenRow, ...]
-    eval: tuple[TokenRow, ...]
-    train_sequences: int
-    """Sequences of one epoch, repeats counted: an example has several where the chat template rewrites its
-    history. Expected from the sample."""
-    eval_sequences: int
+    train: SampledSplit
+    eval: SampledSplit
     exact: bool
     """Whether every row is in the sample."""
     notes: tuple[str, ...]
-    """What was done so that the chat template takes the rows, each told once."""
-    template: str
-    """The chat template's source."""
+    """What of the rows is not used, and what was done so that the chat template takes them; each once."""
 
     def within(self, max_seq_len: int, overlong: str = "truncate") -> LengthSample | None:
         """The rows that stay, cut to a length; None where none stays."""
-        train = _within(self.train, max_seq_len, overlong)
-        held_out = _within(self.eval, max_seq_len, overlong)
-        if not (train and held_out):
+        train, held_out = (split.within(max_seq_len, overlong) for split in (self.train, self.eval))
+        if not (train.rows and held_out.rows):
             return None
+        loss_tokens = [int(row.mask[:max_seq_len].sum()) for row in train.rows]
         return LengthSample(
-            lengths=np.asarray([min(row.whole_tokens, max_seq_len) for row in train], dtype=np.int64),
-            completion_tokens=np.asarray(
-                [int(row.mask[:max_seq_len].sum()) for row in train], dtype=np.int64
-            ),
-            eval_lengths=np.asarray([min(row.whole_tokens, max_seq_len) for row in held_out], dtype=np.int64),
-            train_rows=max(round(self.train_sequences * len(train) / len(self.train)), 1),
-            eval_rows=max(round(self.eval_sequences * len(held_out) / len(self.eval)), 1),
+            lengths=train.lengths(max_seq_len),
+            completion_tokens=np.asarray(loss_tokens, dtype=np.int64),
+            eval_lengths=held_out.lengths(max_seq_len),
+            train_rows=train.sequences,
+            eval_rows=held_out.sequences,
             max_seq_len=max_seq_len,
         )
 
-    def sampled(self) -> tuple[SampledRows, SampledRows]:
-        """The lengths alone, of both splits."""
-        pairs = ((self.train, self.train_sequences), (self.eval, self.eval_sequences))
-        train, held_out = (
-            SampledRows(
-                tokens=tuple(row.whole_tokens for row in rows),
-                first_loss=tuple(row.first_loss for row in rows),
-                loss_tokens=tuple(int(row.mask.sum()) for row in rows),
-                rows=sequences,
-                exact=self.exact,
-            )
-            for rows, sequences in pairs
-        )
-        return train, held_out
 
-
-def sample_rows(settings: Settings, examples: Examples, *, rows: int = _ROWS) -> RowSample | None:
-    """Tokenizes up to ``rows`` training rows and a quarter as many held-out ones, always the same; all where
-    there are at most 512.
+def sample_rows(settings: Settings, examples: Examples) -> RowSample | None:
+    """Tokenizes 256 training rows and a quarter as many held-out ones, always the same; all where there are
+    at most 512.
 
     None where that cannot be done at once: the tokenizer is not a local ``tokenizer.json``, or anything
     else is amiss, which whoever needs the rows will tell.
     """
     try:
-        from sweeper.data.render.light_tokenizer import light_tokenizer
-
-        tokenizer = light_tokenizer(settings.model_path, settings.chat_template)
-        if tokenizer is None:
-            return None
-        epoch = np.repeat(np.arange(len(examples.train)), examples.times)
-        held_out = np.arange(len(examples.eval))
-        if len(epoch) + len(held_out) <= _ALL_ROWS:
-            rows = 4 * _ALL_ROWS
-        look = _Look(tokenizer, learn_template=settings.learn_template_text)
-        train, train_share = look.at([examples.train[i] for i in _evenly(epoch, rows)])
-        eval_, eval_share = look.at([examples.eval[i] for i in _evenly(held_out, rows // 4)])
+        return _sampled(settings, examples)
     except Exception:  # an estimate is no reason to stop, and broken files have many ways to fail
         return None
-    if not (train and eval_):
+
+
+def _sampled(settings: Settings, examples: Examples) -> RowSample | None:
+    tokenizer = light_tokenizer(settings.model_path, settings.chat_template)
+    if tokenizer is None:
         return None
+    epoch = [one for one, times in zip(examples.train, examples.times, strict=True) for _ in range(times)]
+    total = len(epoch) + len(examples.eval)
+    train_rows, eval_rows = (_ALL_ROWS, _ALL_ROWS) if total <= _ALL_ROWS else (_ROWS, _ROWS // 4)
+    train, held_out = (
+        _sampled_split(split, count, tokenizer, learn_template=settings.learn_template_text)
+        for split, count in ((epoch, train_rows), (examples.eval, eval_rows))
+    )
+    if not (train.rows and held_out.rows):
+        return None
+    template = ChatTemplate(tokenizer)
     return RowSample(
-        train=tuple(train),
-        eval=tuple(eval_),
-        train_sequences=max(round(len(epoch) * train_share), 1),
-        eval_sequences=max(round(len(held_out) * eval_share), 1),
-        exact=len(epoch) <= rows and len(held_out) <= rows // 4,
-        notes=(*_notes([*train, *eval_], len(epoch) + len(held_out)), *stop_notes(look.template)),
-        template=look.template.source,
+        train=train,
+        eval=held_out,
+        exact=len(epoch) <= train_rows and len(examples.eval) <= eval_rows,
+        notes=(
+            *unused_keys_note(examples.message_keys, template.source),
+            *_notes([*train.rows, *held_out.rows], total),
+            *stop_notes(template),
+        ),
     )
 
 
-def sample_lengths(
-    settings: Settings,
-    *,
-    max_seq_len: int,
-    overlong: str = "truncate",
-    examples: Examples | None = None,
-    rows: int = _ROWS,
-) -> LengthSample | None:
-    """The lengths of a sample of the rows; None where ``sample_rows`` has none.
+def _sampled_split(
+    examples: Sequence[Example], count: int, tokenizer: Tokenizer, *, learn_template: bool
+) -> SampledSplit:
+    """Tokenizes some of the rows as a trial would."""
+    indices = np.linspace(0, len(examples) - 1, num=min(count, len(examples)))
+    picked = [examples[int(index)] for index in np.round(indices)]
+    problems = Problems(len(picked))
+    found = tokenize(picked, tokenizer, _LONGEST_TOKENS, problems, learn_template=learn_template)
+    rows = tuple(row for _, row in found)
+    return SampledSplit(rows, max(round(len(examples) * (len(rows) / len(picked))), 1))
 
-    Args:
-        settings: model, data and chat template.
-        max_seq_len: rows are cut to so many tokens.
-        overlong: ``training.overlong``: ``drop`` leaves longer rows out.
-        examples: the rows, where they were read already.
-        rows: training rows to look at, and a quarter as many held-out ones.
-    """
+
+def sample_lengths(
+    settings: Settings, *, max_seq_len: int, overlong: str = "truncate"
+) -> LengthSample | None:
+    """The lengths of a sample of the rows, at a length and with what ``training.overlong`` does to longer
+    ones; None where ``sample_rows`` has none."""
     try:
-        examples = examples or load_examples(settings)
+        examples = load_examples(settings)
     except Exception:  # see sample_rows
         return None
-    sample = sample_rows(settings, examples, rows=rows)
+    sample = sample_rows(settings, examples)
     return sample.within(max_seq_len, overlong) if sample else None
-
-
-def _evenly(indices: Counts, count: int) -> list[int]:
-    places = np.linspace(0, len(indices) - 1, num=min(max(count, 1), len(indices)))
-    return [int(one) for one in indices[np.round(places).astype(np.int64)]]
-
-
-def _within(rows: Sequence[TokenRow], max_seq_len: int, overlong: str) -> list[TokenRow]:
-    drop = overlong == "drop"
-    fitting = (row for row in rows if not (drop and row.whole_tokens > max_seq_len))
-    return [row for row in fitting if row.first_loss < min(row.whole_tokens, max_seq_len)]
-
-
-class _Look:
-    """Tokenizes rows as a trial would."""
-
-    def __init__(self, tokenizer: Tokenizer, *, learn_template: bool) -> None:
-        self._tokenizer, self._learn_template = tokenizer, learn_template
-        self.template = ChatTemplate(tokenizer)
-
-    def at(self, examples: list[Example]) -> tuple[list[TokenRow], float]:
-        """The sequences of the rows, and how many they are for each row."""
-        problems = Problems(len(examples))
-        found = tokenize(
-            examples, self._tokenizer, _LONGEST_TOKENS, problems, learn_template=self._learn_template
-        )
-        rows = [row for _, row in found]
-        return rows, len(rows) / len(examples)
 
 
 def _notes(rows: Sequence[TokenRow], examples: int) -> list[str]:

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.data import load_tokenizer
+from sweeper.data.preview import shown_rows
 from sweeper.data.problems import Problems
 from sweeper.data.read.formats import Example, conversations
 from sweeper.data.read.messages import Message
 from sweeper.data.read.read import Row
 from sweeper.data.render.light_tokenizer import light_tokenizer
-from sweeper.data.render.tokens import encode, tokenize
+from sweeper.data.render.tokens import tokenize
 from sweeper.data.render.tools import Renderer
 
 DOCS = Path(__file__).parents[2] / "docs" / "chat_templates.md"
@@ -56,7 +57,7 @@ def show(folders):
         tokenizer, renderer = made[name]
         problems = Problems()
         (example,) = conversations([Row(fields, "a", "1")], "auto", problems)
-        return [mark(one.text, one.loss) for one in encode(example, renderer, tokenizer, 10**6)]
+        return [mark(one.text, one.loss) for one in shown_rows(example, renderer, tokenizer, 10**6)]
 
     return marked
 

@@ -220,6 +220,10 @@ def test_a_table_holds_lists_as_json_text():
     assert "messages is not JSON" in convert([{"messages": "[{"}])[1]
 
 
+def test_a_number_beyond_all_floats_is_text():
+    assert convert([{"question": "q", "answer": 10**400}])[0][0][1] == ("assistant", str(10**400))
+
+
 def test_text_parts_of_a_message_are_joined():
     content = [{"type": "text", "text": "a", "image_url": None}, "b", {"type": "text", "text": "c"}]
     assert convert([{"messages": [{"role": "user", "content": content}]}])[0] == [[("user", "abc")]]

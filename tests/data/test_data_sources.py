@@ -162,14 +162,14 @@ def test_folders_below_without_training_rows_are_no_data(tmp_path):
 def test_an_id_goes_through_the_same_function(own_datasets_cache, tmp_path, monkeypatch):
     from sweeper.data.problems import Problems
     from sweeper.data.read.files import Source
-    from sweeper.data.read.tables import dataset_rows
+    from sweeper.data.read.read import read_rows
 
     folder = tmp_path / "owner" / "set"
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_text('{"question": "q", "answer": "a"}\n')
     monkeypatch.chdir(tmp_path)
     problems = Problems()
-    found = list(dataset_rows(Source(name="owner/set", path=None, layout="hub"), problems))
+    found = read_rows(Source("owner/set", "hub"), problems)
     assert not len(problems)
     assert [(row.fields, row.where) for row in found] == [
         ({"question": "q", "answer": "a"}, "owner/set:row 1")

@@ -15,7 +15,8 @@ from sweeper.data import load_tokenizer
 from sweeper.data.problems import Problems
 from sweeper.data.read.formats import Example, conversations
 from sweeper.data.read.read import Row
-from sweeper.data.render.render import Rendered, TemplateProblem
+from sweeper.data.render.chat_template import TemplateProblem
+from sweeper.data.render.render import Rendered
 from sweeper.data.render.tools import Renderer
 
 NATIVE = (

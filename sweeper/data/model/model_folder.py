@@ -5,17 +5,29 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sweeper.data.model.gguf_header import GgufFormatError, read_gguf_header
-from sweeper.data.problems import Problems
+from sweeper.data.problems import Problems, Unusable
 from sweeper.data.read.files import BUILTIN, PACKAGED, is_hub_id
 
-__all__ = ["TOKENIZER_FILES", "ModelSurvey", "model_folder", "survey_model", "tokenizer_files"]
+__all__ = [
+    "READ_CODE",
+    "SIZE_KEYS",
+    "ModelSurvey",
+    "first_int",
+    "gguf_size_keys",
+    "json_object",
+    "model_folder",
+    "size_config",
+    "survey_model",
+    "tokenizer_files",
+]
 
-TOKENIZER_FILES = (
+_TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
     "spiece.model",
@@ -43,8 +55,23 @@ _TWO_SIDED = frozenset(
     " roberta-prelayernorm roc_bert roformer xlm xlm-roberta xlm-roberta-xl xlnet xmod".split()
 )
 """Model types whose attention looks both ways unless the configuration says ``is_decoder``."""
-_SIZES = ("hidden_size", "layers", "vocab_size", "max_position_embeddings")
 _LARGEST_SIZE = 2**31
+READ_CODE = "read that code, and write trust_remote_code: true if you trust it"
+"""What to do about a model that needs code of its own."""
+
+SIZE_KEYS = {
+    "hidden_size": ("hidden_size", "n_embd", "d_model"),
+    "layers": ("num_hidden_layers", "n_layer", "num_layers"),
+    "vocab_size": ("vocab_size",),
+    "max_position_embeddings": ("max_position_embeddings", "n_positions"),
+    "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim"),
+    "heads": ("num_attention_heads", "n_head", "num_heads"),
+    "kv_heads": ("num_key_value_heads",),
+    "head_dim": ("head_dim",),
+}
+"""Size -> what configurations call it."""
+_SURVEYED = ("hidden_size", "layers", "vocab_size", "max_position_embeddings")
+_ANY_MODEL = "name a model's folder, a .gguf file, or a hub id such as owner/name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,59 +109,60 @@ def survey_model(model_path: str, problems: Problems, *, trust_remote_code: bool
     trusted.
     """
     path = Path(model_folder(model_path))
-    try:
-        if path.is_dir():
-            if not trust_remote_code:
-                _refuse_code(path, problems)
-            return _survey_folder(path, problems)
-        if path.is_file():
-            return _survey_gguf(path, problems)
-    except OSError as error:
-        problems.add(
-            where="model_path",
-            value=model_path,
-            rule=f"it cannot be looked up: {error.strerror or error}",
-            remedy="check the path and its permissions",
-        )
-        return ModelSurvey()
-    if model_path == BUILTIN or not (is_hub_id(model_path) or _is_plain_name(model_path)):
-        problems.add(
-            where="model_path",
-            value=model_path,
-            rule=f"there is no such folder or file: {path}",
-            remedy="name a model's folder, a .gguf file, or a hub id such as owner/name",
-        )
-    return ModelSurvey()
-
-
-def _is_plain_name(text: str) -> bool:
-    """Old hub ids (``gpt2``) have no owner."""
-    return is_hub_id(f"owner/{text}")
-
-
-def _survey_folder(folder: Path, problems: Problems) -> ModelSurvey:
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        problems.add(
-            where=str(folder),
-            value="",
-            rule="the model's folder has no tokenizer: " + ", ".join(TOKENIZER_FILES) + " are all missing",
-            remedy="copy the tokenizer's files into it, as save_pretrained of the tokenizer writes them",
-        )
-    config = _config_json(folder, problems)
-    if config is None:
-        return ModelSurvey()
-    sizes = config.get("text_config", config) if isinstance(config.get("text_config"), dict) else config
-    survey = ModelSurvey(
-        hidden_size=_first_int(sizes, "hidden_size", "n_embd", "d_model"),
-        layers=_first_int(sizes, "num_hidden_layers", "n_layer", "num_layers"),
-        vocab_size=_first_int(sizes, "vocab_size"),
-        max_position_embeddings=_first_int(sizes, "max_position_embeddings", "n_positions"),
-        model_type=config["model_type"] if isinstance(config.get("model_type"), str) else None,
-        has_chat_template=_has_chat_template(folder),
-    )
-    _check_sizes(survey, folder / "config.json", problems)
-    _refuse_two_sided(config, sizes, folder / "config.json", problems)
+    survey = ModelSurvey()
+    with problems.noting("model_path"):
+        try:
+            if path.is_dir():
+                survey = _survey_folder(path, problems, trust_remote_code=trust_remote_code)
+            elif path.is_file():
+                survey = _survey_gguf(path, problems)
+            elif model_path == BUILTIN or not (is_hub_id(model_path) or is_hub_id(f"owner/{model_path}")):
+                # Old ids (``gpt2``) have no owner.
+                raise Unusable(f"there is no such folder or file: {path}", _ANY_MODEL, model_path)
+        except OSError as error:
+            reason = f"it cannot be looked up: {error.strerror or error}"
+            raise Unusable(reason, "check the path and its permissions", model_path) from error
     return survey
+
+
+def size_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that has the sizes: that of the text where the model takes more."""
+    text = config.get("text_config")
+    return text if isinstance(text, dict) else config
+
+
+def _survey_folder(folder: Path, problems: Problems, *, trust_remote_code: bool) -> ModelSurvey:
+    file = folder / "config.json"
+    config = json_object(file)
+    if not trust_remote_code:
+        _refuse_code(config or {}, file, problems)
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        problems.add(
+            str(folder),
+            "the model's folder has no tokenizer: " + ", ".join(_TOKENIZER_FILES) + " are all missing",
+            "copy the tokenizer's files into it, as save_pretrained of the tokenizer writes them",
+        )
+    if config is None:
+        if file.is_file():
+            problems.add(str(file), "the file is not a JSON object", "copy the model's folder again")
+        else:
+            remedy = "name a folder as save_pretrained of the model writes it"
+            problems.add(str(folder), "the model's folder has no config.json", remedy)
+        return ModelSurvey()
+    sizes = size_config(config)
+    kind = config.get("model_type")
+    model_type = kind if isinstance(kind, str) else None
+    survey = _survey(sizes, SIZE_KEYS, model_type, has_chat_template=_has_chat_template(folder))
+    _check_sizes(survey, file, problems)
+    _refuse_two_sided(config, sizes, file, problems)
+    return survey
+
+
+def _survey(
+    config: Mapping[str, Any], keys: Mapping[str, Sequence[str]], kind: str | None, *, has_chat_template: bool
+) -> ModelSurvey:
+    sizes: dict[str, Any] = {name: first_int(config, *keys[name]) for name in _SURVEYED}
+    return ModelSurvey(**sizes, model_type=kind, has_chat_template=has_chat_template)
 
 
 def _refuse_two_sided(config: dict[str, Any], sizes: dict[str, Any], file: Path, problems: Problems) -> None:
@@ -146,70 +174,33 @@ def _refuse_two_sided(config: dict[str, Any], sizes: dict[str, Any], file: Path,
         value = f"model_type: {config['model_type']}"
     else:
         return
-    problems.add(
-        where=str(file),
-        value=value,
-        rule="the model's attention sees the tokens that it would have to predict",
-        remedy="choose a model that generates text",
-    )
+    rule = "the model's attention sees the tokens that it would have to predict"
+    problems.add(str(file), rule, "choose a model that generates text", value)
 
 
 def _check_sizes(survey: ModelSurvey, file: Path, problems: Problems) -> None:
     """The rules of thumb divide by them, and whatever loads the model fails on them."""
-    for name in _SIZES:
+    for name in _SURVEYED:
         size = getattr(survey, name)
         if size is not None and not 1 <= size < _LARGEST_SIZE:
-            problems.add(
-                where=str(file),
-                value=str(size),
-                rule=f"the model's {name} is a whole number from 1 to {_LARGEST_SIZE - 1}",
-                remedy="copy the model's files again",
-            )
+            rule = f"the model's {name} is a whole number from 1 to {_LARGEST_SIZE - 1}"
+            problems.add(str(file), rule, "copy the model's files again", str(size))
 
 
-def _refuse_code(folder: Path, problems: Problems) -> None:
+def _refuse_code(config: dict[str, Any], file: Path, problems: Problems) -> None:
     """transformers takes its own code for an architecture that it knows, whatever lies in the folder."""
-    config = _json_object(folder / "config.json") or {}
     code = config.get("auto_map")
-    if not code or _is_known_to_transformers(str(config.get("model_type"))):
+    if not code:
         return
-    problems.add(
-        where=str(folder / "config.json"),
-        value=f"auto_map: {code}",
-        rule="the model needs Python code that lies in its folder, and such code is not run",
-        remedy="read that code, and write trust_remote_code: true if you trust it",
-    )
+    from transformers import CONFIG_MAPPING  # takes seconds: only for a folder that has code
+
+    if str(config.get("model_type")) not in CONFIG_MAPPING:
+        rule = "the model needs Python code that lies in its folder, and such code is not run"
+        problems.add(str(file), rule, READ_CODE, f"auto_map: {code}")
 
 
-def _is_known_to_transformers(model_type: str) -> bool:
-    """Imports transformers: only for a folder that has code."""
-    from transformers import CONFIG_MAPPING
-
-    return model_type in CONFIG_MAPPING
-
-
-def _config_json(folder: Path, problems: Problems) -> dict[str, Any] | None:
-    file = folder / "config.json"
-    if not file.is_file():
-        problems.add(
-            where=str(folder),
-            value="",
-            rule="the model's folder has no config.json",
-            remedy="name a folder as save_pretrained of the model writes it",
-        )
-        return None
-    config = _json_object(file)
-    if config is None:
-        problems.add(
-            where=str(file),
-            value="",
-            rule="the file is not a JSON object",
-            remedy="copy the model's folder again",
-        )
-    return config
-
-
-def _json_object(file: Path) -> dict[str, Any] | None:
+def json_object(file: Path) -> dict[str, Any] | None:
+    """None where the file cannot be read or is something else."""
     try:
         value = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -220,43 +211,40 @@ def _json_object(file: Path) -> dict[str, Any] | None:
 def _has_chat_template(folder: Path) -> bool:
     if any(folder.glob("chat_template*")) or any(folder.glob("additional_chat_templates/*")):
         return True
-    return bool((_json_object(folder / "tokenizer_config.json") or {}).get("chat_template"))
+    return bool((json_object(folder / "tokenizer_config.json") or {}).get("chat_template"))
 
 
-def _first_int(mapping: dict[str, Any], *keys: str) -> int | None:
-    for key in keys:
-        value = mapping.get(key)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return None
+def first_int(mapping: Mapping[str, Any], *keys: str) -> int | None:
+    """The first of the keys whose value is a whole number."""
+    values = (mapping.get(key) for key in keys)
+    return next((one for one in values if isinstance(one, int) and not isinstance(one, bool)), None)
 
 
 def _survey_gguf(file: Path, problems: Problems) -> ModelSurvey:
     if importlib.util.find_spec("gguf") is None:
-        problems.add(
-            where=str(file),
-            value="",
-            rule="a .gguf file needs the package gguf, which is not installed",
-            remedy="pip install 'sweeper[gguf]'",
-        )
+        rule = "a .gguf file needs the package gguf, which is not installed"
+        problems.add(str(file), rule, "pip install 'sweeper[gguf]'")
     try:
         header = read_gguf_header(file)
     except (GgufFormatError, OSError) as error:
-        problems.add(
-            where=str(file),
-            value="",
-            rule=f"the file is not a model: {error}",
-            remedy="name a model's folder, a .gguf file, or a hub id such as owner/name",
-        )
+        problems.add(str(file), f"the file is not a model: {error}", _ANY_MODEL)
         return ModelSurvey()
     kind = str(header.get("general.architecture", ""))
-    survey = ModelSurvey(
-        hidden_size=_first_int(header, f"{kind}.embedding_length"),
-        layers=_first_int(header, f"{kind}.block_count"),
-        vocab_size=_first_int(header, f"{kind}.vocab_size", "tokenizer.ggml.tokens.length"),
-        max_position_embeddings=_first_int(header, f"{kind}.context_length"),
-        model_type=kind or None,
-        has_chat_template="tokenizer.chat_template" in header,
-    )
+    keys, has_chat_template = gguf_size_keys(kind), "tokenizer.chat_template" in header
+    survey = _survey(header, keys, kind or None, has_chat_template=has_chat_template)
     _check_sizes(survey, file, problems)
     return survey
+
+
+def gguf_size_keys(kind: str) -> dict[str, tuple[str, ...]]:
+    """``SIZE_KEYS`` of the header of a ``.gguf`` file."""
+    return {
+        "hidden_size": (f"{kind}.embedding_length",),
+        "layers": (f"{kind}.block_count",),
+        "vocab_size": (f"{kind}.vocab_size", "tokenizer.ggml.tokens.length"),
+        "max_position_embeddings": (f"{kind}.context_length",),
+        "intermediate_size": (f"{kind}.feed_forward_length",),
+        "heads": (f"{kind}.attention.head_count",),
+        "kv_heads": (f"{kind}.attention.head_count_kv",),
+        "head_dim": (f"{kind}.attention.key_length",),
+    }

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.data.model.gguf_header import GgufFormatError, read_gguf_header, read_gguf_tensors
-from sweeper.data.model.model_folder import model_folder
+from sweeper.data.model.gguf_header import read_gguf_header, read_gguf_tensors
+from sweeper.data.model.model_folder import (
+    SIZE_KEYS,
+    first_int,
+    gguf_size_keys,
+    json_object,
+    model_folder,
+    size_config,
+)
 from sweeper.space import ModelSizes
 
 __all__ = ["model_sizes"]
@@ -49,31 +56,24 @@ def model_sizes(model_path: str) -> ModelSizes | None:
             return _of_gguf(path)
         if path.is_dir():
             return _of_folder(path)
-    except (OSError, ValueError, KeyError, TypeError, struct.error, GgufFormatError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
         return None
     return None
 
 
 def _of_folder(folder: Path) -> ModelSizes | None:
-    config = _mapping(json.loads((folder / "config.json").read_bytes()))
-    sizes = config["text_config"] if isinstance(config.get("text_config"), dict) else config
+    config = json_object(folder / "config.json") or {}
+    sizes = size_config(config)
     shapes: dict[str, tuple[int, ...]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         shapes |= _shapes_in(file)
     shapes = _parameters(shapes, tied=bool(config.get("tie_word_embeddings")))
     if not shapes:
         return None
-    hidden = _first(sizes, "hidden_size", "n_embd", "d_model")
-    heads = _first(sizes, "num_attention_heads", "n_head", "num_heads")
     return _sizes(
         shapes,
-        layers=_first(sizes, "num_hidden_layers", "n_layer", "num_layers"),
-        hidden_size=hidden,
-        intermediate_size=_first(sizes, "intermediate_size", "n_inner", "ffn_dim", default=4 * hidden),
-        heads=heads,
-        kv_heads=_first(sizes, "num_key_value_heads", default=heads),
-        head_dim=_first(sizes, "head_dim", default=hidden // heads),
-        vocab_size=_first(sizes, "vocab_size"),
+        sizes,
+        SIZE_KEYS,
         activation=_activation(sizes),
         dropout=_rate(sizes, "resid_pdrop", "hidden_dropout", "residual_dropout", "dropout"),
         attention_dropout=_rate(sizes, "attn_pdrop", "attention_dropout"),
@@ -81,19 +81,8 @@ def _of_folder(folder: Path) -> ModelSizes | None:
 
 
 def _of_gguf(file: Path) -> ModelSizes:
-    header, shapes = read_gguf_header(file), read_gguf_tensors(file)
-    kind = header["general.architecture"]
-    hidden, heads = _first(header, f"{kind}.embedding_length"), _first(header, f"{kind}.attention.head_count")
-    return _sizes(
-        shapes,
-        layers=_first(header, f"{kind}.block_count"),
-        hidden_size=hidden,
-        intermediate_size=_first(header, f"{kind}.feed_forward_length", default=4 * hidden),
-        heads=heads,
-        kv_heads=_first(header, f"{kind}.attention.head_count_kv", default=heads),
-        head_dim=_first(header, f"{kind}.attention.key_length", default=hidden // heads),
-        vocab_size=_first(header, f"{kind}.vocab_size", "tokenizer.ggml.tokens.length"),
-    )
+    header = read_gguf_header(file)
+    return _sizes(read_gguf_tensors(file), header, gguf_size_keys(str(header["general.architecture"])))
 
 
 def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
@@ -102,7 +91,7 @@ def _shapes_in(file: Path) -> dict[str, tuple[int, ...]]:
         (length,) = struct.unpack("<Q", stream.read(8))
         if length > _LONGEST_HEAD_BYTES:
             raise ValueError(length)
-        head = _mapping(json.loads(stream.read(length)))
+        head = json.loads(stream.read(length))
     return {name: tuple(one["shape"]) for name, one in head.items() if name != "__metadata__"}
 
 
@@ -117,7 +106,11 @@ def _parameters(shapes: Shapes, *, tied: bool) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _sizes(shapes: Shapes, **sizes: Any) -> ModelSizes:
+def _sizes(
+    shapes: Shapes, config: Mapping[str, Any], keys: Mapping[str, Sequence[str]], **more: Any
+) -> ModelSizes:
+    """Raises: KeyError."""
+    hidden, heads = _first(config, keys["hidden_size"]), _first(config, keys["heads"])
     linear: dict[str, int] = {}
     for name, shape in shapes.items():
         if len(shape) == 2 and name.count(".") > 1 and not any(one in name for one in _NOT_ADAPTED):
@@ -130,24 +123,24 @@ def _sizes(shapes: Shapes, **sizes: Any) -> ModelSizes:
         tied=not any(name in _OUTPUTS or name.endswith(".lm_head.weight") for name in shapes),
         linear=linear,
         head_norms=any(norm in name for name in shapes for norm in _HEAD_NORMS),
-        **sizes,
+        layers=_first(config, keys["layers"]),
+        hidden_size=hidden,
+        intermediate_size=_first(config, keys["intermediate_size"], 4 * hidden),
+        heads=heads,
+        kv_heads=_first(config, keys["kv_heads"], heads),
+        head_dim=_first(config, keys["head_dim"], hidden // heads),
+        vocab_size=_first(config, keys["vocab_size"]),
+        **more,
     )
 
 
-def _first(mapping: Mapping[str, Any], *keys: str, default: int | None = None) -> int:
-    for key in keys:
-        value = mapping.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    if default is None:
+def _first(config: Mapping[str, Any], keys: Sequence[str], default: int | None = None) -> int:
+    """Raises: KeyError where there is neither a size nor a default."""
+    sizes = (first_int(config, key) or 0 for key in keys)
+    found = next((size for size in sizes if size > 0), default)
+    if found is None:
         raise KeyError(keys)
-    return default
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(value)
-    return value
+    return found
 
 
 def _activation(config: Mapping[str, Any]) -> str:

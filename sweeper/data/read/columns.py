@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from sweeper.data.read.tables import Row
+from sweeper.data.read.read import Row
 
 __all__ = ["implied_columns", "with_columns"]
 
@@ -34,18 +34,16 @@ _WITH_IT = {"system_prompt": "system", "context": "input"}
 """Columns that stand beside a pair."""
 
 
-def with_columns(rows: Sequence[Row], columns: Mapping[str, str]) -> list[Row]:
+def with_columns(rows: Iterable[Row], columns: Mapping[str, str]) -> list[Row]:
     """The rows with their columns named as the formats know them. A column that takes the name of another
     stands in its place; one that a row has not is missing there, and told as such."""
-    return [replace(row, fields=_renamed(row.fields, columns)) for row in rows]
+    return [replace(row, fields=_renamed(row.fields, columns)) for row in rows] if columns else list(rows)
 
 
 def implied_columns(row: Row) -> list[dict[str, str]]:
     """The ways in which a row that fits no format can be read: none, or several where it is not clear."""
     names = row.fields.keys()
-    lists: list[dict[str, str]] = [
-        {name: "conversations"} for name in _LISTS if isinstance(row.fields.get(name), list)
-    ]
+    lists = [{name: "conversations"} for name in _LISTS if isinstance(row.fields.get(name), list)]
     if lists:
         return lists
     found: dict[str, dict[str, str]] = {}

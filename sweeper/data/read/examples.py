@@ -16,7 +16,7 @@ from sweeper.data.read.formats import Example, conversations
 from sweeper.data.read.messages import KNOWN_KEYS
 from sweeper.data.read.read import read_rows
 from sweeper.errors import DataError
-from sweeper.space import DataSource, RowField, Settings
+from sweeper.space import DataSource, Settings
 
 __all__ = ["SPLIT_SEED", "Examples", "load_examples"]
 
@@ -62,27 +62,26 @@ def load_examples(settings: Settings, problems: Problems | None = None) -> Examp
     """
     problems = problems if problems is not None else Problems(settings.max_bad_rows)
     notes: dict[str, None] = {}
-    train, rows_read = _read(settings.sources, problems, notes)
-    held_out: list[Example] | None = None
-    if isinstance(settings.eval_data, str):
-        path = DataSource(path=settings.eval_data, format=settings.data_format, columns=_shared(settings))
-        held_out, more = _read((path,), problems, notes)
-        rows_read += more
+    rows, rows_read = _read(settings.sources, problems, notes)
+    held_out, held_out_read = _read(_held_out_sources(settings), problems, notes)
     problems.raise_if_any()
-    found = _split(train, held_out, settings, rows_read=rows_read, rows_bad=problems.bad_rows)
+    counts = {"rows_read": rows_read + held_out_read, "rows_bad": problems.bad_rows}
+    found = _split(rows, held_out, settings, counts)
     return replace(found, notes=tuple(notes), message_keys=_unknown_keys([*found.train, *found.eval]))
 
 
-def _shared(settings: Settings) -> dict[str, RowField] | None:
-    """The columns of the held-out rows: those of the training rows, where all of them are named alike."""
-    named = [source.columns for source in settings.sources]
-    return named[0] if all(columns == named[0] for columns in named) else None
+def _held_out_sources(settings: Settings) -> tuple[DataSource, ...]:
+    """None where a fraction is held out. Its columns are those of the training rows, where all of them are
+    named alike."""
+    if not isinstance(settings.eval_data, str):
+        return ()
+    columns, *others = [source.columns for source in settings.sources]
+    alike = columns if all(other == columns for other in others) else None
+    return (DataSource(path=settings.eval_data, format=settings.data_format, columns=alike),)
 
 
 def _unknown_keys(examples: Iterable[Example]) -> tuple[str, ...]:
-    found: set[str] = set()
-    for example in examples:
-        found.update(*example.messages)
+    found = {key for example in examples for message in example.messages for key in message}
     return tuple(sorted(found - KNOWN_KEYS))
 
 
@@ -103,42 +102,34 @@ def _read(
 
 
 def _split(
-    rows: list[Example],
-    held_out: list[Example] | None,
-    settings: Settings,
-    *,
-    rows_read: int,
-    rows_bad: int,
+    rows: list[Example], held_out: list[Example], settings: Settings, counts: dict[str, int]
 ) -> Examples:
+    name = ", ".join(source.path for source in settings.sources)
     train = [example for example in rows if example.has_answer]
-    without_answer = len(rows) - len(train)
-    if held_out is None:
-        assert not isinstance(settings.eval_data, str)
-        train, held_out = _hold_out(train, settings.eval_data, _name(settings))
+    if isinstance(settings.eval_data, str):
+        answered = [example for example in held_out if example.has_answer]
+        _require(answered, settings.eval_data)
+        _require(train, name)
     else:
-        without_answer += sum(not example.has_answer for example in held_out)
-        held_out = [example for example in held_out if example.has_answer]
-        _require(held_out, str(settings.eval_data))
-    _require(train, _name(settings))
-    kept = _without_leaks(train, held_out)
+        _require(train, name)
+        train, answered = _hold_out(train, settings.eval_data, name)
+    kept = _without_leaks(train, answered)
     if not kept:
         raise DataError.of(
-            where=_name(settings),
+            where=name,
             value=f"{len(train)} training rows",
             rule="every training row equals a held-out row",
             remedy="hold out other rows than those trained on",
         )
     times = _times(kept, settings.sources)
-    counts = {
-        "rows_read": rows_read,
-        "rows_bad": rows_bad,
-        "rows_without_answer": without_answer,
+    counts |= {
+        "rows_without_answer": sum(not example.has_answer for example in (*rows, *held_out)),
         "rows_leaked": len(train) - len(kept),
         "rows_left_out_by_weight": int((times == 0).sum()),
         "rows_repeated": int(np.maximum(times - 1, 0).sum()),
     }
     seen = [example for example, count in zip(kept, times, strict=True) if count]
-    return Examples(train=seen, times=times[times > 0], eval=held_out, counts=counts)
+    return Examples(train=seen, times=times[times > 0], eval=answered, counts=counts)
 
 
 def _times(rows: list[Example], sources: tuple[DataSource, ...]) -> npt.NDArray[np.int64]:
@@ -162,7 +153,6 @@ def _hold_out(rows: list[Example], fraction: float, name: str) -> tuple[list[Exa
 
     ``RandomState`` because NumPy promises that its streams never change; those of ``Generator`` may.
     """
-    _require(rows, name)
     if len(rows) < 2:
         raise DataError.of(
             where=name,
@@ -199,7 +189,3 @@ def _digest(example: Example) -> bytes:
     messages = [[message.get(key) for key in _SAID] for message in example.messages]
     said = json.dumps([messages, example.tools, example.text])
     return hashlib.blake2b(said.encode("utf-8"), digest_size=16).digest()
-
-
-def _name(settings: Settings) -> str:
-    return ", ".join(source.path for source in settings.sources)

@@ -13,13 +13,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
+from sweeper.data.problems import Unusable
+
 __all__ = [
     "KNOWN_KEYS",
     "LONGEST_TEXT",
     "REASONING_KEYS",
     "ROLES",
     "Message",
-    "RowProblem",
     "Tool",
     "as_text",
     "is_learned",
@@ -85,14 +86,6 @@ class Message(_Turn, total=False):
     """Which tool answers."""
 
 
-class RowProblem(Exception):
-    """What is wrong with one row: value, rule, remedy."""
-
-    def __init__(self, value: object, rule: str, remedy: str) -> None:
-        super().__init__(value, rule, remedy)
-        self.value, self.rule, self.remedy = value, rule, remedy
-
-
 def is_learned(message: Message) -> bool:
     """Whether the turn is an assistant's that the row wants to be learned."""
     return message["role"] == "assistant" and message.get("weight") != 0
@@ -101,14 +94,14 @@ def is_learned(message: Message) -> bool:
 def openai_message(turn: object, number: int) -> Message:
     """A message with ``role`` and ``content``, which is a text or a list of text parts.
 
-    Raises: RowProblem.
+    Raises: Unusable.
     """
-    if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys() | _implied(turn):
-        raise RowProblem(turn, f"message {number} is not an object with role and content", "mend the row")
     name = f"message {number}"
-    role = _OTHER_ROLES.get(turn["role"], turn["role"]) if isinstance(turn["role"], str) else turn["role"]
+    if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys() | _implied(turn):
+        raise Unusable(f"{name} is not an object with role and content", "mend the row", turn)
+    role = _role(turn["role"])
     if role not in ROLES:
-        raise RowProblem(role, f"{name} has no known role", f"use one of {', '.join(ROLES)}")
+        raise Unusable(f"{name} has no known role", f"use one of {', '.join(ROLES)}", role)
     calls = turn.get("tool_calls") if role == "assistant" else None
     content, thought = turn.get("content"), ""
     if isinstance(content, list):
@@ -121,6 +114,11 @@ def openai_message(turn: object, number: int) -> Message:
     return _with_the_rest(message, turn, name, thought)
 
 
+def _role(name: Any) -> Any:
+    """The role that is meant, where the name is that of one."""
+    return _OTHER_ROLES.get(name, name) if isinstance(name, str) else name
+
+
 def _implied(turn: Mapping[str, object]) -> set[str]:
     """A message that calls tools, or that thinks, needs no content."""
     return {"content"} if turn.get("tool_calls") or any(turn.get(key) for key in REASONING_KEYS) else set()
@@ -129,15 +127,15 @@ def _implied(turn: Mapping[str, object]) -> set[str]:
 def sharegpt_message(turn: object, number: int) -> Message:
     """A turn with ``from`` and ``value``; a ``function_call`` holds the JSON text of one call or a list.
 
-    Raises: RowProblem.
+    Raises: Unusable.
     """
+    name = f"turn {number}"
     if not isinstance(turn, dict) or not {"from", "value"} <= turn.keys():
-        raise RowProblem(turn, f"turn {number} is not an object with from and value", "mend the row")
-    speaker, name = turn["from"], f"turn {number}"
-    role = _OTHER_ROLES.get(speaker, speaker) if isinstance(speaker, str) else speaker
+        raise Unusable(f"{name} is not an object with from and value", "mend the row", turn)
+    role = _role(turn["from"])
     if role not in (*ROLES, _CALLING):
         known = ", ".join((*ROLES, *_OTHER_ROLES, _CALLING))
-        raise RowProblem(speaker, f"{name} is from nobody known", f"use one of {known}")
+        raise Unusable(f"{name} is from nobody known", f"use one of {known}", turn["from"])
     if role == _CALLING:
         message = Message(role="assistant", content="", tool_calls=_calls(turn["value"], f"value of {name}"))
     else:
@@ -147,7 +145,7 @@ def sharegpt_message(turn: object, number: int) -> Message:
 
 def _with_the_rest(message: Message, turn: Mapping[str, Any], name: str, thought: str) -> Message:
     """The message with its reasoning, its weight, and every other field of the turn."""
-    taken = {"role", "content", "from", "value", "tool_calls", *REASONING_KEYS, *_LOSS_KEYS}
+    taken = KNOWN_KEYS - {"tool_call_id", "name"}
     rest = {key: value for key, value in turn.items() if key not in taken and value is not None}
     if rest:
         _check_is_json(rest, name)
@@ -166,30 +164,30 @@ def _reasoning(turn: Mapping[str, object], name: str) -> str:
 
 
 def _carries_loss(turn: Mapping[str, object], name: str) -> bool:
-    """Raises: RowProblem for a value that says neither yes nor no, and for two that contradict each other."""
+    """Raises: Unusable for a value that says neither yes nor no, and for two that contradict each other."""
     said = {key: turn[key] for key in _LOSS_KEYS if turn.get(key) is not None}
     for key, value in said.items():
         if not isinstance(value, (bool, int, float)) or value not in (0, 1):
-            raise RowProblem(
-                value,
+            raise Unusable(
                 f"{key} of {name} is 0 or 1: whether this turn carries loss",
                 "write 0 or 1; to see some rows more often give their file a weight in data_path",
+                value,
             )
     if len({bool(value) for value in said.values()}) > 1:
-        raise RowProblem(said, f"{' and '.join(said)} of {name} contradict each other", "keep one of them")
+        raise Unusable(f"{' and '.join(said)} of {name} contradict each other", "keep one of them", said)
     return all(said.values())
 
 
 def tools(value: object) -> tuple[Tool, ...]:
     """The functions that a row offers: a list, or the JSON text of one; nothing is none.
 
-    Raises: RowProblem.
+    Raises: Unusable.
     """
     listed = parsed(value, "tools") if value != "" else None
     if listed is None:
         return ()
     if not isinstance(listed, list):
-        raise RowProblem(listed, "tools is not a list of functions", "write a list, or its JSON text")
+        raise Unusable("tools is not a list of functions", "write a list, or its JSON text", listed)
     return tuple(_function(item, f"tool {number} of tools") for number, item in enumerate(listed, start=1))
 
 
@@ -197,7 +195,7 @@ def _calls(value: object, name: str) -> list[Tool]:
     said = parsed(value, name)
     listed = said if isinstance(said, list) else [said]
     if not listed:
-        raise RowProblem(value, f"{name} holds no call", "write the call, or an answer in words")
+        raise Unusable(f"{name} holds no call", "write the call, or an answer in words", value)
     return [_call(item, f"call {number} in {name}") for number, item in enumerate(listed, start=1)]
 
 
@@ -205,7 +203,7 @@ def _call(value: object, name: str) -> Tool:
     call = _function(value, name)
     arguments = parsed(call["function"].get("arguments"), f"arguments of {name}")
     if not isinstance(arguments, (dict, type(None))):
-        raise RowProblem(arguments, f"arguments of {name} is not an object", "name each argument")
+        raise Unusable(f"arguments of {name} is not an object", "name each argument", arguments)
     return {**call, "function": {"name": call["function"]["name"], "arguments": arguments or {}}}
 
 
@@ -213,7 +211,7 @@ def _function(value: object, name: str) -> Tool:
     """Wrapped as ``{"type": "function", "function": ...}``, whether the row wraps it or not."""
     function = value.get("function") if isinstance(value, dict) and "function" in value else value
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise RowProblem(value, f"{name} is not a function with a name", "give it a name")
+        raise Unusable(f"{name} is not a function with a name", "give it a name", value)
     _check_is_json(value, name)
     around = value if isinstance(value, dict) and function is not value else {}
     return {"type": "function", **{key: part for key, part in around.items() if part is not None}} | {
@@ -224,7 +222,7 @@ def _function(value: object, name: str) -> Tool:
 def parsed(value: object, name: str) -> object:
     """The value, or what the JSON text holds.
 
-    Raises: RowProblem for a text that is not JSON.
+    Raises: Unusable for a text that is not JSON.
     """
     if not isinstance(value, str):
         return value
@@ -233,16 +231,16 @@ def parsed(value: object, name: str) -> object:
     except json.JSONDecodeError as error:
         at = value[max(0, error.pos - 20) : error.pos + 20].strip()
         rule = f"{name} is not JSON: {error.msg.lower()} at character {error.pos + 1}"
-        raise RowProblem(at, rule, "mend the JSON text inside the row") from None
+        raise Unusable(rule, "mend the JSON text inside the row", at) from None
     except (ValueError, RecursionError) as error:
-        raise RowProblem("", f"{name} is not usable JSON: {error}", "mend the row") from None
+        raise Unusable(f"{name} is not usable JSON: {error}", "mend the row") from None
 
 
 def _check_is_json(value: object, name: str) -> None:
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:  # dates and the like, from Parquet
-        raise RowProblem(value, f"{name} is not JSON: {error}", "write it with texts and numbers") from None
+        raise Unusable(f"{name} is not JSON: {error}", "write it with texts and numbers", value) from None
     _check_is_unicode(text, name)
 
 
@@ -253,11 +251,17 @@ def _of_parts(parts: list[object], name: str) -> tuple[str, str]:
     """What the parts of a content say, and what they think."""
     said, thought = [], []
     for number, part in enumerate(parts, start=1):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if isinstance(part, dict) and kind in _THOUGHT_PARTS:
-            thought.append(_text_of(part.get(kind, part.get("text")), f"part {number} of {name}"))
+        part_name = f"part {number} of {name}"
+        fields = {"type": "text", "text": part} if isinstance(part, str) else part
+        kind = fields.get("type") if isinstance(fields, dict) else None
+        if not isinstance(fields, dict) or kind not in ("text", *_THOUGHT_PARTS):
+            raise Unusable(
+                f"{part_name} is no text part", 'keep parts of {"type": "text"} only', kind or part
+            )
+        if kind == "text":
+            said.append(as_text(fields.get("text"), part_name))
         else:
-            said.append(_part(part, f"part {number} of {name}"))
+            thought.append(_text_of(fields.get(kind, fields.get("text")), part_name))
     return "".join(said), "\n".join(thought)
 
 
@@ -265,29 +269,18 @@ def _text_of(value: object, name: str) -> str:
     return _of_parts(value, name)[0] if isinstance(value, list) else as_text(value, name)
 
 
-def _part(part: object, name: str) -> str:
-    if isinstance(part, str):
-        return as_text(part, name)
-    kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(part, dict) or kind != "text":
-        raise RowProblem(kind or part, f"{name} is no text part", 'keep parts of {"type": "text"} only')
-    return as_text(part.get("text"), name)
-
-
 def as_text(value: object, name: str) -> str:
     """The value as text: a string as it is, a number as it is written.
 
-    Raises: RowProblem for anything else, and for half of a surrogate pair.
+    Raises: Unusable for anything else, and for half of a surrogate pair.
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):  # how tables say that there is no value
-            raise RowProblem(value, f"{name} is not text", "write a string")
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf:
         return str(value)  # an answer that is a number, as CSV and Parquet converters write them
-    if not isinstance(value, str):
-        raise RowProblem(value, f"{name} is not text", "write a string")
+    if not isinstance(value, str):  # nor a number that is none, by which tables say that there is no value
+        raise Unusable(f"{name} is not text", "write a string", value)
     if len(value) > LONGEST_TEXT:
         rule = f"{name} has {len(value):,} characters, and a text has at most {LONGEST_TEXT:,}"
-        raise RowProblem(value, rule, "cut it, or split it into several rows")
+        raise Unusable(rule, "cut it, or split it into several rows", value)
     _check_is_unicode(value, name)
     return value
 
@@ -298,5 +291,6 @@ def _check_is_unicode(text: str, name: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        rule = f"{name} holds half of a surrogate pair"
-        raise RowProblem(ascii(text), rule, "mend the \\u escape in the row") from None
+        raise Unusable(
+            f"{name} holds half of a surrogate pair", "mend the \\u escape in the row", ascii(text)
+        ) from None

@@ -38,9 +38,7 @@ class Conversation:
     ) -> str:
         """Raises: TemplateProblem."""
         asked = {**(options or {}), **self.options}
-        if invite:
-            return self.template.text(messages, self.tools, asked, invite=True)
-        return self.template.turns(messages, self.tools, asked)
+        return self.template.text(messages, self.tools, asked, invite=invite)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +56,22 @@ class Answer:
     adapted: frozenset[str] = frozenset()
 
 
-def answer_at(talk: Conversation, index: int) -> Answer:
+def answer_at(chat: Conversation, index: int) -> Answer:
     """The answer that is message ``index``.
 
     Raises: TemplateProblem.
     """
-    message, history = talk.messages[index], talk.messages[:index]
+    message, history = chat.messages[index], chat.messages[:index]
     for options in ({}, _thinking(bool(reasoning_of(message)))):
-        before = talk.text(history, options, invite=True)
-        for way, said in _ways(talk.template, message):
-            through = talk.text((*history, said), options)
+        before = chat.text(history, options, invite=True)
+        for way, said in _ways(chat.template, message):
+            through = chat.text((*history, said), options)
             if through.startswith(before) and reasoning_of(message).strip() in through[len(before) :]:
-                start = _start(talk, history, message, options, before, through)
-                return Answer(through, len(before), start, _end(talk.template, through), way)
-        if not (talk.template.tags or reasoning_of(message)):
+                start = _start(chat, history, message, options, before, through)
+                return Answer(through, len(before), start, _end(chat.template, through), way)
+        if not (chat.template.tags or reasoning_of(message)):
             break
-    return _put_together(talk, history, message, index)
+    return _put_together(chat, history, message, index)
 
 
 def _thinking(on: bool) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def _ways(template: ChatTemplate, message: Message) -> Iterator[tuple[frozenset[
 
 
 def _start(
-    talk: Conversation,
+    chat: Conversation,
     history: Sequence[Message],
     message: Message,
     options: Mapping[str, Any],
@@ -101,20 +99,20 @@ def _start(
 ) -> int:
     """Where what the row says begins."""
     context = len(before)
-    rest_length = len(message["content"]) + len(talk.template.turn_end.suffix)
-    if talk.learn_template or reasoning_of(message):
+    rest_length = len(message["content"]) + len(chat.template.turn_end.suffix)
+    if chat.learn_template or reasoning_of(message):
         return context  # the tags around reasoning are the model's to write
     if len(through) == context + rest_length and through.startswith(message["content"], context):
         return context  # nothing but the content and the end
-    return max(context, _supplied(talk, history, options, through))
+    return max(context, _supplied(chat, history, options, through))
 
 
 def _supplied(
-    talk: Conversation, history: Sequence[Message], options: Mapping[str, Any], through: str
+    chat: Conversation, history: Sequence[Message], options: Mapping[str, Any], through: str
 ) -> int:
     """How many characters the template writes before whatever an assistant says."""
     try:
-        return same_start(through, talk.text((*history, _OTHER), options))
+        return same_start(through, chat.text((*history, _OTHER), options))
     except TemplateProblem:
         return 0
 
@@ -125,7 +123,7 @@ def _end(template: ChatTemplate, through: str) -> int:
     return len(through.rstrip()) if template.turn_end.is_written else len(through)
 
 
-def _put_together(talk: Conversation, history: Sequence[Message], message: Message, index: int) -> Answer:
+def _put_together(chat: Conversation, history: Sequence[Message], message: Message, index: int) -> Answer:
     """The answer behind an invitation with which the template does not begin it when it writes it itself.
 
     DeepSeek R1's template invites with an opening tag, Gemma 4's with an empty block of reasoning, and
@@ -133,31 +131,31 @@ def _put_together(talk: Conversation, history: Sequence[Message], message: Messa
 
     Raises: TemplateProblem where the answer changes what comes before it.
     """
-    reasoning, tags = reasoning_of(message), talk.template.tags or TAGS[0]
-    before, options = _invitation(talk, history, tags, thinks=bool(reasoning))
+    reasoning, tags = reasoning_of(message), chat.template.tags or TAGS[0]
+    before, options = _invitation(chat, history, tags, thinks=bool(reasoning))
     opened = tags.opened_at_end(before)
-    through = talk.text((*history, bare(message)), options)
-    head = before[: len(before) - len(opened)] if opened else talk.text(history, options)
+    through = chat.text((*history, bare(message)), options)
+    head = before[: len(before) - len(opened)] if opened else chat.text(history, options)
     if not through.startswith(head):
         raise TemplateProblem(
             f"the chat template rewrites what comes before assistant message {index + 1}, "
             "so that what the model is asked is not what it is trained on",
             "name a chat_template that writes earlier turns the same whether or not the answer follows",
         )
-    start = max(len(head), _supplied(talk, history, options, through))
+    start = max(len(head), _supplied(chat, history, options, through))
     closing = _closing(through[len(head) : start], tags) if opened or reasoning else ""
     thought = f"{'' if opened else tags.opening + chr(10)}{reasoning}" if reasoning else ""
     text = f"{before}{thought}{closing}{through[start:]}"
-    learned = len(before) if reasoning or talk.learn_template else len(before) + len(closing)
-    return Answer(text, len(before), learned, _end(talk.template, text), frozenset({"after_invitation"}))
+    learned = len(before) if reasoning or chat.learn_template else len(before) + len(closing)
+    return Answer(text, len(before), learned, _end(chat.template, text), frozenset({"after_invitation"}))
 
 
 def _invitation(
-    talk: Conversation, history: Sequence[Message], tags: ThinkTags, *, thinks: bool
+    chat: Conversation, history: Sequence[Message], tags: ThinkTags, *, thinks: bool
 ) -> tuple[str, Mapping[str, Any]]:
     """The context, and the options that give it: one that opens reasoning where there is any; for an answer
     that thinks one that has not closed it already; else the usual one."""
-    asked = [(talk.text(history, options, invite=True), options) for options in ({}, _thinking(thinks))]
+    asked = [(chat.text(history, options, invite=True), options) for options in ({}, _thinking(thinks))]
     opening = (one for one in asked if tags.opened_at_end(one[0]))
     open_still = (one for one in asked if not one[0].rstrip().endswith(tags.closing))
     return next(opening, None) or (next(open_still, None) if thinks else None) or asked[0]

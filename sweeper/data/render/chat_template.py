@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from sweeper.data.problems import Unusable
 from sweeper.data.read.messages import Message, Tool
-from sweeper.data.render.thoughts import ThinkTags, known_tags, with_reasoning
+from sweeper.data.render.thoughts import TAGS, ThinkTags, with_reasoning
 from sweeper.data.render.tokenizer import Tokenizer
 
 __all__ = ["ChatTemplate", "TemplateProblem", "TurnEnd", "same_start", "stop_notes", "unused_keys_note"]
@@ -22,12 +23,8 @@ _ASKED, _SAID, _NEXT, _THOUGHT = "\ue000q\ue000", "\ue000a\ue000", "\ue000n\ue00
 """Texts that no template writes and none trims."""
 
 
-class TemplateProblem(ValueError):
-    """The chat template cannot be used on a conversation: the rule, and what to do."""
-
-    def __init__(self, rule: str, remedy: str) -> None:
-        super().__init__(rule, remedy)
-        self.rule, self.remedy = rule, remedy
+class TemplateProblem(Unusable):
+    """The chat template cannot be used on a conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +52,18 @@ class ChatTemplate:
         self.tokenizer = tokenizer
 
     def text(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Tool] = (),
-        options: Mapping[str, Any] | None = None,
-        *,
-        invite: bool = False,
+        self, messages: Sequence[Message], tools: Sequence[Tool], options: Mapping[str, Any], *, invite: bool
     ) -> str:
-        """The conversation as text, with the invitation to answer where ``invite``.
+        """The conversation as text, with the invitation to answer where ``invite``, else without what the
+        template writes at its very end only.
 
         Raises: TemplateProblem.
         """
-        written = _in_parts(messages) if self._wants_parts else messages
-        return self._apply(written, tools, options, invite=invite)
+        written = self._apply(self._in_its_form(messages), tools, options, invite=invite)
+        return written if invite else written.removesuffix(self.turn_end.closing)
+
+    def _in_its_form(self, messages: Sequence[Message]) -> Sequence[Mapping[str, Any]]:
+        return _in_parts(messages) if self._wants_parts else messages
 
     def _apply(
         self,
@@ -95,26 +91,14 @@ class ChatTemplate:
             ) from error
         return str(text)
 
-    def turns(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[Tool] = (),
-        options: Mapping[str, Any] | None = None,
-    ) -> str:
-        """The conversation as text, without what the template writes at its very end only.
-
-        Raises: TemplateProblem.
-        """
-        return self.text(messages, tools, options).removesuffix(self.turn_end.closing)
-
     @cached_property
     def _wants_parts(self) -> bool:
         """Whether it takes contents as lists of parts only, as templates of vision models do.
 
         Raises: TemplateProblem where it leaves out what is said in either form.
         """
-        talk = [_user(_ASKED), Message(role="assistant", content=_SAID)]
-        plain, parts = self._tried(talk), self._tried(_in_parts(talk))
+        chat = [_user(_ASKED), Message(role="assistant", content=_SAID)]
+        plain, parts = self._tried(chat), self._tried(_in_parts(chat))
         if plain is not None and _SAID in plain:
             return _ASKED not in plain and _ASKED in (parts or "") and _SAID in (parts or "")
         if parts is not None and _SAID in parts:
@@ -134,23 +118,23 @@ class ChatTemplate:
     @cached_property
     def tags(self) -> ThinkTags | None:
         """The tags of reasoning that the template names."""
-        return known_tags(self.source)
+        return next((one for one in TAGS if one.closing in self.source or one.opening in self.source), None)
 
     @cached_property
     def writes_reasoning(self) -> bool:
         """Whether it writes what a message has as its reasoning."""
         answer = with_reasoning(Message(role="assistant", content=_SAID), _THOUGHT)
-        return _THOUGHT in (self._probe(_user(_ASKED), answer) or "")
+        return _THOUGHT in self._probe(_user(_ASKED), answer)
 
     @cached_property
     def turn_end(self) -> TurnEnd:
         """What follows an answer."""
         answer = Message(role="assistant", content=_SAID)
         alone = self._probe(_user(_ASKED), answer)
-        if alone is None or _SAID not in alone:
+        if _SAID not in alone:
             return TurnEnd("<>")  # nothing is known: the end of the text is where a turn ends
         suffix = alone.rpartition(_SAID)[2]
-        more = self._probe(_user(_ASKED), answer, _user(_NEXT)) or ""
+        more = self._probe(_user(_ASKED), answer, _user(_NEXT))
         between = more.rpartition(_SAID)[2].partition(_NEXT)[0] if _SAID in more else ""
         closing = next((token for token in self._added_tokens if token and suffix.endswith(token)), "")
         kept = suffix.removesuffix(closing)
@@ -177,8 +161,9 @@ class ChatTemplate:
         except TemplateProblem:
             return None
 
-    def _probe(self, *messages: Message) -> str | None:
-        return self._tried(_in_parts(messages) if self._wants_parts else messages)
+    def _probe(self, *messages: Message) -> str:
+        """The text of a small conversation; empty where the template refuses it."""
+        return self._tried(self._in_its_form(messages)) or ""
 
 
 def _in_parts(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -196,16 +181,14 @@ def stop_notes(template: ChatTemplate) -> list[str]:
     if end.is_written or not template.source:
         return []
     if end.added:
-        return [
-            f"the chat template ends no turn, so {end.added} is learned as the end of an answer: generation "
-            "has to stop at it"
-        ]
-    if end.suffix:
-        return ["the chat template ends a turn by white space alone: generation has to stop at it"]
-    return [
-        "the chat template ends no turn and the tokenizer has no end token: the model cannot learn where "
-        "to stop"
-    ]
+        told = (
+            f"ends no turn, so {end.added} is learned as the end of an answer: generation has to stop at it"
+        )
+    elif end.suffix:
+        told = "ends a turn by white space alone: generation has to stop at it"
+    else:
+        told = "ends no turn and the tokenizer has no end token: the model cannot learn where to stop"
+    return [f"the chat template {told}"]
 
 
 def unused_keys_note(keys: Sequence[str], template: str) -> list[str]:

@@ -6,24 +6,18 @@ few methods that rendering and tokenizing rows call. What trials train on comes 
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2.ext import Extension
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from sweeper.data.model.model_folder import model_folder
-from sweeper.data.render.templates import PLAIN, plain_template, template_text
+from sweeper.data.render.templates import environment, meant_template
 from sweeper.data.render.tokenizer import begin_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
-    from jinja2.nodes import Node
-    from jinja2.parser import Parser
 
 __all__ = ["LightTokenizer", "light_tokenizer"]
 
@@ -38,10 +32,7 @@ def light_tokenizer(model_path: str, chat_template: str) -> LightTokenizer | Non
     if not (folder / "tokenizer.json").is_file():
         return None
     tokenizer = LightTokenizer(folder)
-    template = template_text(chat_template)
-    if chat_template == PLAIN or not (template or tokenizer.chat_template):
-        template = plain_template(begins=begin_text(tokenizer) != "")
-    tokenizer.chat_template = template or tokenizer.chat_template
+    tokenizer.chat_template = meant_template(chat_template, tokenizer.chat_template, begin_text(tokenizer))
     return tokenizer
 
 
@@ -103,31 +94,7 @@ class LightTokenizer:
 
     @cached_property
     def _template(self) -> Template:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _refuse
-        environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-        return environment.from_string(self.chat_template or "")
-
-
-class _Generation(Extension):
-    """The tag by which some templates mark what an assistant says; here its body is all that matters."""
-
-    tags = {"generation"}  # noqa: RUF012  # declared so by jinja
-
-    def parse(self, parser: Parser) -> Node | list[Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _to_json(value: object, indent: int | None = None, **_: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(message: str) -> None:
-    raise ValueError(message)
+        return environment().from_string(self.chat_template or "")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from sweeper.data.read.formats import Example
 from sweeper.data.read.messages import Message, is_learned
 from sweeper.data.render.answers import Answer, Conversation, answer_at
-from sweeper.data.render.chat_template import ChatTemplate, TemplateProblem
+from sweeper.data.render.chat_template import ChatTemplate
 from sweeper.data.render.thoughts import reasoning_of, split_reasoning, with_reasoning
 
-__all__ = ["Rendered", "Span", "TemplateProblem", "render_conversation", "render_text"]
+__all__ = ["Rendered", "Span", "render_conversation"]
 
 Span = tuple[int, int]
 """First character, and the one after the last."""
@@ -35,12 +35,8 @@ class Rendered:
     """Where the context of each span ends: the model is asked with the tokens of the text up to there."""
     adapted: frozenset[str] = frozenset()
     """What was done so that the template takes the example: keys of ``ADAPTATIONS``."""
-
-
-def render_text(text: str, *, begin: str, end: str) -> Rendered:
-    """Plain text between the begin and the end token, all of it learned but the begin token."""
-    whole = f"{begin}{text}{end}"
-    return Rendered(whole, ((len(begin), len(whole)),))
+    part: int = 0
+    """Which sequence of its example it is."""
 
 
 def render_conversation(
@@ -50,7 +46,7 @@ def render_conversation(
 
     Raises: TemplateProblem.
     """
-    talk = Conversation(
+    chat = Conversation(
         template=template,
         messages=tuple(_with_reasoning_apart(message, template) for message in example.messages),
         tools=example.tools,
@@ -59,15 +55,16 @@ def render_conversation(
     )
     learned = [
         index
-        for index, message in enumerate(talk.messages)
+        for index, message in enumerate(chat.messages)
         if index >= example.prompt_messages and is_learned(message)
     ]
     if not learned:
-        return (Rendered(talk.text(talk.messages), ()),)
-    runs = _runs([answer_at(talk, index) for index in learned])
-    sequences = [_sequence(run, template) for run in runs[:-1]]
-    sequences.append(_sequence(runs[-1], template, _whole(talk, learned[-1], runs[-1][-1])))
-    return tuple(sequences)
+        return (Rendered(chat.text(chat.messages), ()),)
+    runs = _runs([answer_at(chat, index) for index in learned])
+    texts = [run[-1].text for run in runs[:-1]]
+    texts.append(_whole(chat, learned[-1], runs[-1][-1]))
+    sequences = enumerate(zip(runs, texts, strict=True))
+    return tuple(_sequence(run, text, part, template) for part, (run, text) in sequences)
 
 
 def _with_reasoning_apart(message: Message, template: ChatTemplate) -> Message:
@@ -90,16 +87,15 @@ def _runs(answers: Sequence[Answer]) -> list[list[Answer]]:
     return runs
 
 
-def _whole(talk: Conversation, last: int, answer: Answer) -> str:
+def _whole(chat: Conversation, last: int, answer: Answer) -> str:
     """The text through the messages after the last answer that is learned, where it only goes on."""
-    if last == len(talk.messages) - 1:
+    if last == len(chat.messages) - 1:
         return answer.text
-    whole = talk.text(talk.messages)
+    whole = chat.text(chat.messages)
     return whole if whole.startswith(answer.text) else answer.text
 
 
-def _sequence(run: Sequence[Answer], template: ChatTemplate, whole: str = "") -> Rendered:
-    text = whole or run[-1].text
+def _sequence(run: Sequence[Answer], text: str, part: int, template: ChatTemplate) -> Rendered:
     end = template.turn_end
     spans = []
     for answer in run:
@@ -113,4 +109,5 @@ def _sequence(run: Sequence[Answer], template: ChatTemplate, whole: str = "") ->
         tuple(spans),
         contexts=tuple(answer.context for answer in run),
         adapted=frozenset().union(*(answer.adapted for answer in run)),
+        part=part,
     )

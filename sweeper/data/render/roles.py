@@ -7,47 +7,55 @@ and older Mistral families.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
+from sweeper.data.read.formats import Example
 from sweeper.data.read.messages import REASONING_KEYS, Message
 
-__all__ = ["SYSTEM_ROLES", "alternating", "with_plain_roles"]
+__all__ = ["SYSTEM_ROLES", "in_other_roles"]
 
 SYSTEM_ROLES = ("system", "developer")
 
 
-def with_plain_roles(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """``developer`` by its older name, ``system``."""
-    return tuple(
-        _as(message, "system") if message["role"] == "developer" else message for message in messages
-    )
+def in_other_roles(example: Example) -> Iterator[tuple[Example, frozenset[str]]]:
+    """The example as it is, with ``developer`` by its older name, and without a system's turns and two
+    neighbours of one role, as far as they differ; each with the keys of ``ADAPTATIONS`` of what was done."""
+    yield example, frozenset()
+    if any(message["role"] == "developer" for message in example.messages):
+        renamed = (_as(one, "system") if one["role"] == "developer" else one for one in example.messages)
+        yield replace(example, messages=tuple(renamed)), frozenset()
+    if (alternating := _alternating(example)) is not None:
+        yield alternating
 
 
-def alternating(messages: Sequence[Message], given: int) -> tuple[tuple[Message, ...], int] | None:
-    """The conversation without a system's turns, no two neighbours of one role.
-
-    Args:
-        messages: the conversation.
-        given: so many messages at its beginning are a prompt and not learned.
-
-    Returns the messages and how many of them are the prompt; None where turns would have to be joined of
-    which one is learned and the other is not.
-    """
+def _alternating(example: Example) -> tuple[Example, frozenset[str]] | None:
+    """None where nothing would change, or where turns would have to be joined of which one is learned and the
+    other is not."""
     joined: list[tuple[Message, bool]] = []
-    for index, message in enumerate(messages):
-        turn = _as(message, "user") if message["role"] in SYSTEM_ROLES else message
-        is_given = index < given
-        if joined and joined[-1][0]["role"] == turn["role"] != "tool":
-            before, was_given = joined.pop()
-            if turn["role"] == "assistant" and (
-                was_given != is_given or before.get("weight") != turn.get("weight")
-            ):
-                return None
-            joined.append((_together(before, turn), was_given))
-        else:
+    systems = 0
+    for index, message in enumerate(example.messages):
+        is_system, is_given = message["role"] in SYSTEM_ROLES, index < example.prompt_messages
+        systems += is_system
+        turn = _as(message, "user") if is_system else message
+        if not joined or not joined[-1][0]["role"] == turn["role"] != "tool":
             joined.append((turn, is_given))
-    return tuple(turn for turn, _ in joined), sum(was_given for _, was_given in joined)
+            continue
+        before, was_given = joined.pop()
+        if turn["role"] == "assistant" and (
+            was_given != is_given or before.get("weight") != turn.get("weight")
+        ):
+            return None
+        joined.append((_together(before, turn), was_given))
+    messages = tuple(turn for turn, _ in joined)
+    if messages == example.messages:
+        return None
+    adapted = {"system_in_user"} if systems else set()
+    if len(messages) < len(example.messages) - systems:
+        adapted.add("turns_joined")
+    given = sum(was_given for _, was_given in joined)
+    return replace(example, messages=messages, prompt_messages=given), frozenset(adapted)
 
 
 def _as(message: Message, role: str) -> Message:

@@ -13,16 +13,7 @@ from typing import cast
 
 from sweeper.data.read.messages import REASONING_KEYS, Message
 
-__all__ = [
-    "TAGS",
-    "ThinkTags",
-    "bare",
-    "known_tags",
-    "reasoning_of",
-    "split_reasoning",
-    "tagged",
-    "with_reasoning",
-]
+__all__ = ["TAGS", "ThinkTags", "bare", "reasoning_of", "split_reasoning", "tagged", "with_reasoning"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +46,9 @@ def reasoning_of(message: Mapping[str, object]) -> str:
 
 
 def split_reasoning(message: Message) -> Message:
-    """The message with reasoning out of its content: from the content's beginning up to a closing tag,
+    """An answer with reasoning out of its content: from the content's beginning up to a closing tag,
     whether the opening one stands there or was left to the template's invitation."""
-    if message["role"] != "assistant" or reasoning_of(message):
+    if reasoning_of(message):
         return message
     for tags in TAGS:
         before, closed, after = message["content"].partition(tags.closing)
@@ -87,8 +78,3 @@ def tagged(message: Message, tags: ThinkTags) -> Message:
     """The message with its reasoning between tags at the beginning of its content."""
     said = f"{tags.opening}\n{reasoning_of(message)}\n{tags.closing}\n\n{message['content']}"
     return cast("Message", {**bare(message), "content": said})
-
-
-def known_tags(source: str) -> ThinkTags | None:
-    """The tags that a template's source names; None where it names none."""
-    return next((tags for tags in TAGS if tags.closing in source or tags.opening in source), None)

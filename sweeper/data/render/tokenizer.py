@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sweeper.data.model.model_folder import model_folder
+from sweeper.data.model.model_folder import READ_CODE, model_folder
 from sweeper.data.read.files import BUILTIN
-from sweeper.data.render.templates import AUTO, PLAIN, plain_template, template_text
+from sweeper.data.render.templates import AUTO, meant_template, template_text
 from sweeper.errors import ModelError
 
 __all__ = ["Tokenizer", "begin_text", "load_tokenizer", "pad_id_of", "unknown_markers", "untrusted"]
@@ -34,7 +34,7 @@ def load_tokenizer(
     """
     from transformers import AutoTokenizer
 
-    template = template_text(chat_template)
+    template_text(chat_template)  # told before the tokenizer is loaded
     path = Path(model_folder(model_path))
     if model_path == BUILTIN and not path.is_dir():
         raise _unusable(model_path, f"the packaged model is missing: {path}")
@@ -51,28 +51,8 @@ def load_tokenizer(
         raise _unusable(
             model_path, "it is a slow tokenizer, which does not tell where in the text a token lies"
         )
-    if chat_template == PLAIN or not (template or tokenizer.chat_template):
-        template = plain_template(begins=begin_text(tokenizer) != "")
-    if template is not None:
-        tokenizer.chat_template = template
-        _check_syntax(tokenizer, chat_template)
+    tokenizer.chat_template = meant_template(chat_template, tokenizer.chat_template, begin_text(tokenizer))
     return tokenizer
-
-
-def _check_syntax(tokenizer: Tokenizer, chat_template: str) -> None:
-    from jinja2 import TemplateSyntaxError
-
-    try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
-    except TemplateSyntaxError as error:
-        raise ModelError.of(
-            where=f"{chat_template}:{error.lineno}",
-            value="",
-            rule=f"the chat template is not jinja: {error.message}",
-            remedy="mend the template",
-        ) from error
-    except Exception:  # it may well refuse this conversation, and will then be told for each row
-        return
 
 
 def begin_text(tokenizer: Tokenizer) -> str:
@@ -107,22 +87,18 @@ def pad_id_of(tokenizer: Tokenizer) -> int:
 
 def untrusted(model_path: str) -> ModelError:
     """The error of a model that cannot be loaded without its own code."""
-    error = ModelError.of(
+    return ModelError.of(
         where="model_path",
         value=model_path,
         rule="it needs Python code that comes with it, and such code is not run",
-        remedy="read that code, and write trust_remote_code: true if you trust it",
+        remedy=READ_CODE,
     )
-    assert isinstance(error, ModelError)
-    return error
 
 
 def _unusable(model_path: str, reason: str) -> ModelError:
-    error = ModelError.of(
+    return ModelError.of(
         where="model_path",
         value=model_path,
         rule="its tokenizer cannot be used: " + " ".join(reason.split())[:600],
         remedy="name a model's folder with its tokenizer.json, a .gguf file or a hub id that can be reached",
     )
-    assert isinstance(error, ModelError)
-    return error

@@ -15,17 +15,19 @@ import numpy.typing as npt
 
 from sweeper.data.problems import Problems
 from sweeper.data.read.formats import Example
-from sweeper.data.render.render import Rendered, Span, TemplateProblem
+from sweeper.data.render.render import Rendered, Span
 from sweeper.data.render.tokenizer import Tokenizer
 from sweeper.data.render.tools import Renderer
 
-__all__ = ["TokenRow", "TokenizedText", "encode", "tokenize"]
+__all__ = ["Offsets", "TokenRow", "encode", "tokenize"]
 
 _ROWS_PER_CALL = 512
 """Examples tokenized at once: enough for the tokenizer's threads, few enough to keep memory flat."""
 
-Places = npt.NDArray[np.int64]
+Offsets = npt.NDArray[np.int64]
 """Shape (T, 2): first character of each token, and the one after its last."""
+Encoded = tuple[npt.NDArray[np.int32], Offsets]
+"""Token ids, and where in the text they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,6 @@ class TokenRow:
     """What was done so that the template takes the example: keys of ``ADAPTATIONS``."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenizedText:
-    """A sequence with its text, for people."""
-
-    row: TokenRow
-    text: str
-    """What the tokens spell: the text cut where the row is."""
-    loss: tuple[Span, ...]
-    """Stretches of the text whose tokens carry loss."""
-
-
 def tokenize(
     examples: Sequence[Example],
     tokenizer: Tokenizer,
@@ -77,64 +68,37 @@ def tokenize(
     renderer = Renderer(tokenizer, learn_template=learn_template)
     for start in range(0, len(examples), _ROWS_PER_CALL):
         chunk = examples[start : start + _ROWS_PER_CALL]
-        rendered = [
-            (index, part, sequence)
-            for index, example in enumerate(chunk, start)
-            for part, sequence in enumerate(_rendered(example, renderer, problems))
-        ]
-        texts = [sequence for _, _, sequence in rendered]
-        for (index, part, sequence), (ids, places) in zip(rendered, _encoded(texts, tokenizer), strict=True):
-            yield index, _row(sequence, part, ids, places, max_seq_len)
+        rendered: list[tuple[int, Rendered]] = []
+        for index, example in enumerate(chunk, start):
+            with problems.noting(example.where, row=True):
+                rendered += [(index, sequence) for sequence in renderer.render(example)]
+        rows = encode([sequence for _, sequence in rendered], tokenizer, max_seq_len)
+        for (index, _), (row, _) in zip(rendered, rows, strict=True):
+            yield index, row
 
 
 def encode(
-    example: Example, renderer: Renderer, tokenizer: Tokenizer, max_seq_len: int
-) -> list[TokenizedText]:
-    """The sequences of one example with their texts.
-
-    Raises: TemplateProblem.
-    """
-    sequences = renderer.render(example)
-    out = []
-    for part, (sequence, (ids, places)) in enumerate(
-        zip(sequences, _encoded(sequences, tokenizer), strict=True)
-    ):
-        row = _row(sequence, part, ids, places, max_seq_len)
-        kept = places[: len(row.ids)]
-        text = sequence.text if not row.truncated else sequence.text[: int(kept[:, 1].max())]
-        out.append(TokenizedText(row, text, _stretches(row.mask, kept)))
-    return out
+    sequences: Sequence[Rendered], tokenizer: Tokenizer, max_seq_len: int
+) -> Iterator[tuple[TokenRow, Offsets]]:
+    """The tokens of each sequence, none of which reaches over the end of a context, and where they are."""
+    encoded = _encode([one.text for one in sequences], tokenizer)
+    for sequence, (ids, offsets) in zip(sequences, encoded, strict=True):
+        crossed = [cut for cut in sequence.contexts if ((offsets[:, 0] < cut) & (offsets[:, 1] > cut)).any()]
+        if crossed:
+            ids, offsets = _in_pieces(sequence.text, crossed, tokenizer)
+        yield _row(sequence, ids, offsets, max_seq_len), offsets[:max_seq_len]
 
 
-def _rendered(example: Example, renderer: Renderer, problems: Problems) -> tuple[Rendered, ...]:
-    try:
-        return renderer.render(example)
-    except TemplateProblem as problem:
-        problems.add_row(where=example.where, value="", rule=problem.rule, remedy=problem.remedy)
-        return ()
-
-
-def _encoded(
-    sequences: Sequence[Rendered], tokenizer: Tokenizer
-) -> Iterator[tuple[npt.NDArray[np.int32], Places]]:
-    """Token ids and places of each text."""
-    for sequence, (ids, places) in zip(
-        sequences, _encode([one.text for one in sequences], tokenizer), strict=True
-    ):
-        crossed = [cut for cut in sequence.contexts if ((places[:, 0] < cut) & (places[:, 1] > cut)).any()]
-        yield _in_pieces(sequence.text, crossed, tokenizer) if crossed else (ids, places)
-
-
-def _in_pieces(text: str, cuts: Sequence[int], tokenizer: Tokenizer) -> tuple[npt.NDArray[np.int32], Places]:
+def _in_pieces(text: str, cuts: Sequence[int], tokenizer: Tokenizer) -> Encoded:
     """The text cut where a context ends and a token would reach over that end."""
     bounds = [0, *cuts, len(text)]
     pieces = list(pairwise(bounds))
     encoded = list(_encode([text[start:end] for start, end in pieces], tokenizer))
-    places = [found + start for (start, _), (_, found) in zip(pieces, encoded, strict=True)]
-    return np.concatenate([ids for ids, _ in encoded]), np.concatenate(places)
+    offsets = [found + start for (start, _), (_, found) in zip(pieces, encoded, strict=True)]
+    return np.concatenate([ids for ids, _ in encoded]), np.concatenate(offsets)
 
 
-def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[tuple[npt.NDArray[np.int32], Places]]:
+def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[Encoded]:
     if not texts:
         return
     encoded = tokenizer(
@@ -149,39 +113,30 @@ def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[tuple[npt.ND
         yield np.asarray(ids, dtype=np.int32), np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
 
 
-def _row(
-    sequence: Rendered, part: int, ids: npt.NDArray[np.int32], places: Places, max_seq_len: int
-) -> TokenRow:
-    mask = _mask(places, sequence.spans)
+def _row(sequence: Rendered, ids: npt.NDArray[np.int32], offsets: Offsets, max_seq_len: int) -> TokenRow:
+    mask = _mask(offsets, sequence.spans)
     learned = np.flatnonzero(mask)
-    context = sequence.contexts[0] if part and sequence.contexts else 0
+    context = sequence.contexts[0] if sequence.part and sequence.contexts else 0
     return TokenRow(
         ids=ids[:max_seq_len],
         mask=mask[:max_seq_len],
         truncated=len(ids) > max_seq_len,
         whole_tokens=len(ids),
         first_loss=int(learned[0]) if len(learned) else len(ids),
-        repeated_tokens=int((places[:max_seq_len, 0] < context).sum()),
-        part=part,
+        repeated_tokens=int((offsets[:max_seq_len, 0] < context).sum()),
+        part=sequence.part,
         adapted=sequence.adapted,
     )
 
 
-def _mask(places: Places, spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
+def _mask(offsets: Offsets, spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
     """Which tokens overlap a span.
 
-    Several tokens of one character share its place; a token without width counts where it starts.
+    Several tokens of one character have its offsets; a token without width counts where it starts.
     """
-    mask = np.zeros(len(places), dtype=bool)
-    firsts, ends = places[:, 0], np.maximum(places[:, 1], places[:, 0] + 1)
+    mask = np.zeros(len(offsets), dtype=bool)
+    firsts, ends = offsets[:, 0], np.maximum(offsets[:, 1], offsets[:, 0] + 1)
     for start, end in spans:
         mask |= (firsts < end) & (ends > start)
     mask[:1] = False
     return mask
-
-
-def _stretches(mask: npt.NDArray[np.bool_], places: Places) -> tuple[Span, ...]:
-    """First character and the one after the last of each run of tokens with loss."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    runs = edges.reshape(-1, 2)
-    return tuple((int(places[first, 0]), int(places[first:end, 1].max())) for first, end in runs)

@@ -20,7 +20,7 @@ leaves out what the system says, with the roles of ``sweeper.data.render.roles``
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, cast
@@ -28,8 +28,8 @@ from typing import Literal, cast
 from sweeper.data.read.formats import Example
 from sweeper.data.read.messages import Message, Tool, is_learned
 from sweeper.data.render.chat_template import ChatTemplate, TemplateProblem
-from sweeper.data.render.render import Rendered, render_conversation, render_text
-from sweeper.data.render.roles import SYSTEM_ROLES, alternating, with_plain_roles
+from sweeper.data.render.render import Rendered, render_conversation
+from sweeper.data.render.roles import SYSTEM_ROLES, in_other_roles
 from sweeper.data.render.tokenizer import Tokenizer, begin_text
 
 __all__ = ["ADAPTATIONS", "Renderer"]
@@ -73,21 +73,20 @@ class Renderer:
         self.template = ChatTemplate(tokenizer)
 
     def render(self, example: Example) -> tuple[Rendered, ...]:
-        """The example's sequences and where in them is learned.
+        """The example's sequences and where in them is learned: of plain text, which stands between the begin
+        and the end token, all but the begin token.
 
         Raises: TemplateProblem.
         """
         if example.text is not None:
-            return (render_text(example.text, begin=self._begin, end=self._tokenizer.eos_token or ""),)
+            text = f"{self._begin}{example.text}{self._tokenizer.eos_token or ''}"
+            return (Rendered(text, ((len(self._begin), len(text)),)),)
         failure: TemplateProblem | None = None
         for style in self._styles if _has_tools(example) else (None,):
-            for roles in _ROLES:
-                adapted = roles(example if style is None else _as_text(example, style))
-                if adapted is None:
-                    continue
+            for adapted in in_other_roles(example if style is None else _as_text(example, style)):
                 try:
                     return self._in_style(*adapted, style)
-                except TemplateProblem as problem:
+                except TemplateProblem as problem:  # noqa: PERF203  # of all ways the first tells why
                     failure = failure or problem
         assert failure is not None
         raise failure
@@ -128,35 +127,6 @@ class Renderer:
             and "probe-answer" in last.text[after:final_start]
             and "probe-end" in last.text[final_start:final_end]
         )
-
-
-Adapted = tuple[Example, frozenset[str]]
-
-
-def _as_it_is(example: Example) -> Adapted:
-    return example, frozenset()
-
-
-def _with_plain_roles(example: Example) -> Adapted | None:
-    if not any(message["role"] == "developer" for message in example.messages):
-        return None
-    return replace(example, messages=with_plain_roles(example.messages)), frozenset()
-
-
-def _alternating(example: Example) -> Adapted | None:
-    found = alternating(example.messages, example.prompt_messages)
-    if found is None or found[0] == example.messages:
-        return None
-    messages, given = found
-    systems = sum(message["role"] in SYSTEM_ROLES for message in example.messages)
-    adapted = {"system_in_user"} if systems else set()
-    if len(messages) < len(example.messages) - systems:
-        adapted.add("turns_joined")
-    return replace(example, messages=messages, prompt_messages=given), frozenset(adapted)
-
-
-_ROLES: tuple[Callable[[Example], Adapted | None], ...] = (_as_it_is, _with_plain_roles, _alternating)
-"""In the order in which they are tried; None: nothing would change."""
 
 
 def _has_tools(example: Example) -> bool:
@@ -202,17 +172,13 @@ def _as_text(example: Example, style: _Style) -> Example:
 def _as_plain_message(message: Message, style: _Style) -> Message:
     if message["role"] == "tool":
         return Message(role=style.answers_as, content=message["content"])
-    calls = [_call_text(call) for call in message.get("tool_calls", ())]
+    calls = [call["function"] for call in message.get("tool_calls", ())]
     if not calls:
         return message
     said = [message["content"]] if message["content"] else []
+    said += [_json({"name": call["name"], "arguments": call["arguments"]}) for call in calls]
     plain = {key: value for key, value in message.items() if key != "tool_calls"}
-    return cast("Message", {**plain, "content": "\n".join([*said, *calls])})
-
-
-def _call_text(call: Tool) -> str:
-    function = call["function"]
-    return _json({"name": function["name"], "arguments": function["arguments"]})
+    return cast("Message", {**plain, "content": "\n".join(said)})
 
 
 def _listed(tools: Iterable[Tool]) -> str:
@@ -234,29 +200,28 @@ def _with_tools(messages: Sequence[Message], listed: str, style: _Style) -> tupl
     return [Message(role=first["role"], content="\n\n".join(part for part in parts if part)), *rest], 0
 
 
+def _function(**fields: object) -> Tool:
+    return {"type": "function", "function": fields}
+
+
 _PROBE = Example(
     messages=(
         Message(role="user", content="probe-question"),
         Message(
             role="assistant",
             content="",
-            tool_calls=[
-                {"type": "function", "function": {"name": "probe_call", "arguments": {"key": "probe-value"}}}
-            ],
+            tool_calls=[_function(name="probe_call", arguments={"key": "probe-value"})],
         ),
         Message(role="tool", content="probe-answer", name="probe_call"),
         Message(role="assistant", content="probe-end"),
     ),
     where="",
     tools=(
-        {
-            "type": "function",
-            "function": {
-                "name": "probe_call",
-                "description": "probe-description",
-                "parameters": {"type": "object", "properties": {"key": {"type": "string"}}},
-            },
-        },
+        _function(
+            name="probe_call",
+            description="probe-description",
+            parameters={"type": "object", "properties": {"key": {"type": "string"}}},
+        ),
     ),
 )
 """Words that no template writes by itself."""
