@@ -131,7 +131,7 @@ class Session:
             self._space,
             self._ledger,
             self._folder,
-            make_stopper(self._space),
+            make_stopper(self._space, pauses=self._ledger.pauses),
             [self._view, self._mirror.listener],
             data_dir=data_dir,
             speed=speed,

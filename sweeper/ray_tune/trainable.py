@@ -68,6 +68,8 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         elif last is not None and last.tokens:
             # That another step is asked for says that the ledger has the evaluation before it.
             warnings += self._keep(lambda: self._keeper.keep_state(engine, last))
+            if self._job.pause_file is not None and self._job.pause_file.exists():
+                return Outcome(number=self._number, paused=True, warning="; ".join(warnings) or None)
         progress = self._last = engine.advance()
         if progress.paused and progress.tokens:
             warnings += self._keep(lambda: self._keeper.keep_state(engine, progress))

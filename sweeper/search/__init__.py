@@ -8,12 +8,13 @@ from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
 from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of
 from sweeper.search.samplers import check_sampler
-from sweeper.search.stoppers import StopDecision, Stopper, make_stopper
+from sweeper.search.stoppers import Pause, StopDecision, Stopper, make_stopper
 from sweeper.search.storage import absolute_address, check_storage
 
 __all__ = [
     "Evaluation",
     "Ledger",
+    "Pause",
     "StopDecision",
     "Stopper",
     "TrialRecord",

@@ -13,6 +13,8 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``is_default``        present on the rules of thumb
 ``reason``            why it was stopped or failed
 ``evaluation/TOKENS`` all metrics of the evaluation after TOKENS training tokens
+``paused``            of a paused trial: its chance to beat the best, and why it was paused
+``to_end``            present where nothing may pause the trial again
 anything else         what the driver noted
 ===================== ==================================================================
 """
@@ -44,7 +46,7 @@ _UNTRAINED = "untrained"
 _DIMENSIONS = "dimensions"
 _AUTO = "auto"
 """Which ``sampler: auto`` a sweep began with: 2, or none of those that began when it was ``tpe``."""
-_OWN_OF_TRIAL = frozenset({"values", "is_default", "reason"})
+_OWN_OF_TRIAL = frozenset({"values", "is_default", "reason", "paused", "to_end"})
 _OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS, _AUTO})
 
 
@@ -186,7 +188,7 @@ class Ledger:
 
         trial_id = self._trial_id(number)
         record = self._record(self._storage.get_trial(trial_id), {})
-        if record.state is not TrialState.RUNNING:
+        if record.state not in (TrialState.RUNNING, TrialState.PAUSED):
             raise ValueError(f"trial {number} is {record.state.value}, only a running trial can end")
         if state is TrialState.COMPLETE and (record.value is None or not math.isfinite(record.value)):
             state, reason = TrialState.FAIL, reason or self._without_value(record)
@@ -194,6 +196,19 @@ class Ledger:
             self._storage.set_trial_user_attr(trial_id, "reason", without_secrets(reason))
         value = record.value if state is TrialState.COMPLETE else None
         self._study.tell(number, value, state=optuna.trial.TrialState[state.value])
+
+    def pause(self, number: int, chance: float, reason: str) -> None:
+        """A running trial gives up its place and keeps its state, until ``go_on``."""
+        paused = {"chance": chance, "reason": without_secrets(reason)}
+        self._storage.set_trial_user_attr(self._trial_id(number), "paused", paused)
+
+    def go_on(self, number: int, *, to_end: bool) -> TrialRecord:
+        """A paused trial runs again; ``to_end``: whatever its chance may become."""
+        trial_id = self._trial_id(number)
+        if to_end:
+            self._storage.set_trial_user_attr(trial_id, "to_end", True)
+        self._storage.set_trial_user_attr(trial_id, "paused", None)
+        return self.trial(number)
 
     def trials(self) -> list[TrialRecord]:
         """All trials by number, as committed."""
@@ -214,6 +229,11 @@ class Ledger:
     def default(self) -> TrialRecord | None:
         """The trial of the rules of thumb; None before it was asked."""
         return next((record for record in self.trials() if record.is_default), None)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether ``stopper: auto`` pauses trials: in sweeps that began when it stopped the hopeless, it does not."""
+        return _AUTO in self._study.user_attrs
 
     @property
     def untrained(self) -> float | None:
@@ -260,7 +280,7 @@ class Ledger:
 
     def _sampler(self) -> SamplerName:
         name = self._space.settings.search.sampler
-        return "tpe" if name == "auto" and _AUTO not in self._study.user_attrs else name
+        return "tpe" if name == "auto" and not self.pauses else name
 
     def _check_dimensions(self) -> None:
         """What was learned about one space says nothing about another."""
@@ -290,15 +310,19 @@ class Ledger:
         measured = _evaluations(attributes)
         evaluations = tuple(one for one in measured if one.tokens)
         decisive = decisive_of(evaluations, self._objective)
+        paused = attributes.get("paused") or {}
+        state = TrialState[trial.state.name]
         return TrialRecord(
             number=trial.number,
-            state=TrialState[trial.state.name],
+            state=TrialState.PAUSED if paused and state is TrialState.RUNNING else state,
             values=dict(attributes.get("values", trial.params)),
             value=None if decisive is None else decisive.metrics.get(self._metric, math.nan),
             decisive=decisive,
             evaluations=evaluations,
             untrained=next((one for one in measured if not one.tokens), None),
-            reason=attributes.get("reason"),
+            reason=paused.get("reason") if paused else attributes.get("reason"),
+            chance=paused.get("chance"),
+            to_end=bool(attributes.get("to_end", False)),
             seconds=_seconds(trial, evaluations),
             started_s=None if trial.datetime_start is None else trial.datetime_start.timestamp(),
             ended_s=None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),

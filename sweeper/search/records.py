@@ -27,6 +27,8 @@ class TrialState(str, Enum):
     """Stopped early by a stopper; its value is the last one reported."""
     FAIL = "FAIL"
     """Diverged, broke, or lost its driver; the record's reason says which."""
+    PAUSED = "PAUSED"
+    """Its chance to beat the best was small: it keeps its state and may go on. Optuna calls it RUNNING."""
     WAITING = "WAITING"
     """Asked again after its driver died, not yet started."""
 
@@ -78,7 +80,11 @@ class TrialRecord:
     untrained: Evaluation | None = None
     """Of the model before any training, where this trial measured it."""
     reason: str | None = None
-    """Why it was stopped or failed."""
+    """Why it was stopped, paused or failed."""
+    chance: float | None = None
+    """Of a paused trial: that it would have beaten the best, when it was paused."""
+    to_end: bool = False
+    """Whether nothing may pause it again."""
     seconds: float | None = None
     """From start to end; of a running trial, up to its last evaluation."""
     started_s: float | None = None

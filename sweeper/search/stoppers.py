@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from sweeper.search.records import TrialRecord, TrialState
 
 if TYPE_CHECKING:
+    from sweeper.search.auto.standing import Standing
     from sweeper.space import Space
 
 __all__ = [
@@ -25,13 +26,24 @@ __all__ = [
     "HopelessStopper",
     "MedianStopper",
     "NoStopper",
+    "Pause",
+    "PausingStopper",
     "StopDecision",
     "Stopper",
     "make_stopper",
 ]
 
-StopDecision = str | None
-"""The reason to stop, as a sentence with its figures, or None: go on."""
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """The trial gives up its place and keeps its state: it may go on later."""
+
+    chance: float
+    """That it would beat the best."""
+    reason: str
+
+
+StopDecision = str | Pause | None
+"""The reason to stop, as a sentence with its figures; a pause; or None: go on."""
 
 
 class Stopper(Protocol):
@@ -45,16 +57,30 @@ class Stopper(Protocol):
         """
         ...
 
+    def goes_on(self, trials: Sequence[TrialRecord], *, space_is_exhausted: bool | None) -> int | None:
+        """The paused trial that goes on now.
 
-def make_stopper(space: Space) -> Stopper:
-    """The stopper that ``search.stopper`` names, for the sweep's objective."""
+        ``space_is_exhausted`` is None while new trials may be begun; then only a trial whose chance has risen is
+        given. Else nothing runs and no new trial will be begun, because there were enough (False), or because
+        each configuration was asked (True).
+        """
+        ...
+
+
+def make_stopper(space: Space, *, pauses: bool = True) -> Stopper:
+    """The stopper that ``search.stopper`` names, for the sweep's objective.
+
+    Without states of trials (``checkpoints.keep_last: 0``), or ``pauses``, ``auto`` stops what is hopeless instead
+    of pausing what is not promising.
+    """
     objective = space.settings.objective
     curves = Curves(metric=objective.metric, mode=objective.mode)
     match space.settings.search.stopper:
         case "none":
             return NoStopper()
         case "auto":
-            return HopelessStopper(curves=curves)
+            keeps_states = space.closed.get("checkpoints.keep_last", 1) != 0
+            return PausingStopper(space=space) if pauses and keeps_states else HopelessStopper(curves=curves)
         case "asha":
             return AshaStopper(curves=curves, evaluations=objective.evaluations)
         case "median":
@@ -108,8 +134,64 @@ class Curves:
         return min((loss for _, loss in self.points(record)), default=math.inf)
 
 
+class _Ending:
+    """A stopper that ends trials for good."""
+
+    def goes_on(self, trials: Sequence[TrialRecord], *, space_is_exhausted: bool | None) -> int | None:
+        """Nothing is paused."""
+        return None
+
+
 @dataclass(frozen=True, kw_only=True)
-class NoStopper:
+class PausingStopper:
+    """Pauses a trial whose chance to beat the best is below a risk, and thaws it when it has risen. The default.
+
+    See ``sweeper.search.auto.standing``. When nothing else is left, the leader is trained to its end, and, where the
+    space has no other configuration, the other paused trials after it.
+    """
+
+    space: Space
+
+    def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
+        """A pause, or None. A trial that has reached its total, or was thawed as the last one, is never paused."""
+        record = _find(number, trials)
+        total = _total_tokens(record)
+        if record.to_end or total is None or not record.evaluations or record.evaluations[-1].tokens >= total:
+            return None
+        standing = self._standing(trials)
+        seen = next((one for one in standing.trials if one.number == number), None)
+        chance = None if seen is None else standing.pauses(seen)
+        if chance is None:
+            return None
+        objective = self.space.settings.objective
+        value = record.evaluations[-1].metrics.get(objective.metric, math.nan)
+        return Pause(
+            chance=chance,
+            reason=f"{objective.metric} is {_figure(value)} after {record.evaluations[-1].tokens:,} of {total:,} "
+            f"tokens: its chance to beat the best is {chance:.1%}, below {standing.bar:.1%}",
+        )
+
+    def goes_on(self, trials: Sequence[TrialRecord], *, space_is_exhausted: bool | None) -> int | None:
+        """The one with the best chance; at the end the leader, if it is paused."""
+        if all(record.state is not TrialState.PAUSED for record in trials):
+            return None
+        standing = self._standing(trials)
+        ready = standing.to_thaw()
+        if ready is None and space_is_exhausted is not None:
+            ready = standing.unfinished_leader()
+        if ready is None and space_is_exhausted:
+            ready = standing.most_promising()
+        return None if ready is None else ready.number
+
+    def _standing(self, trials: Sequence[TrialRecord]) -> Standing:
+        from sweeper.search.auto.coordinates import Coordinates
+        from sweeper.search.auto.view import standing_of
+
+        return standing_of(self.space, Coordinates(self.space), trials)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoStopper(_Ending):
     """Lets every trial train to its end."""
 
     def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
@@ -118,8 +200,8 @@ class NoStopper:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HopelessStopper:
-    """Stops a trial that has made the model worse than it was, and stays there. The default.
+class HopelessStopper(_Ending):
+    """Stops a trial that has made the model worse than it was, and stays there.
 
     Ranks at an early point mislead in fine-tuning: a low learning rate learns late and often ends best,
     so trials are not compared with each other at all. The one thing that is compared is each trial with
@@ -156,7 +238,7 @@ class HopelessStopper:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AshaStopper:
+class AshaStopper(_Ending):
     """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv:1810.05934).
 
     Rungs stand at ``first * reduction**k`` tokens, where ``first`` is the earliest evaluation that any
@@ -219,7 +301,7 @@ class AshaStopper:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MedianStopper:
+class MedianStopper(_Ending):
     """The median rule (Golovin et al. 2017, Vizier, section 3.2).
 
     A trial is stopped when its best value so far is worse than the median of the other trials' values

@@ -63,6 +63,10 @@ class SweepFolder:
         """How far the trial is, while it trains."""
         return self.trial_dir(number) / "progress.json"
 
+    def trial_pause(self, number: int) -> Path:
+        """While it is there, the trial is to write its state and to give up its place."""
+        return self.trial_dir(number) / ".pause"
+
     def trial_ds_config(self, number: int) -> Path:
         """The DeepSpeed configuration that was really used."""
         return self.trial_dir(number) / "ds_config.json"

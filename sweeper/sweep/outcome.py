@@ -21,6 +21,8 @@ class Outcome:
     progress: Progress | None = None
     setback: TrialRestart | None = None
     """The trial lost its processes and goes on."""
+    paused: bool = False
+    """The trial was told to pause, and has written its state."""
     warning: str | None = None
     """What went wrong beside the training, such as a state that found no room on the disk."""
     failure: str | None = None

@@ -11,10 +11,11 @@ from typing import Protocol
 
 from sweeper.autotune import PeakForecast, Speed, Tuning, tuned
 from sweeper.data import LengthSample
-from sweeper.search import Evaluation, Ledger, Stopper, TrialRecord, TrialState, best_of
+from sweeper.search import Evaluation, Ledger, Pause, StopDecision, Stopper, TrialRecord, TrialState, best_of
 from sweeper.space import Config, Space, SweepFolder, TooLarge, dump_config, fitted, write_whole
 from sweeper.sweep.budget import SPENT, Budget, Forecast
 from sweeper.sweep.outcome import Outcome
+from sweeper.sweep.queue import TrialQueue
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.sweep.steps import append_steps
 from sweeper.train import (
@@ -53,6 +54,9 @@ class Listener(Protocol):
 
     def warned(self, number: int, warning: str) -> None: ...
 
+    def trial_paused(self, record: TrialRecord) -> None:
+        """It has given up its place; ``trial_started`` comes again when it goes on."""
+
     def trial_finished(self, record: TrialRecord) -> None: ...
 
 
@@ -80,8 +84,6 @@ class Recorder:
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
         self._data_dir, self._tunings = data_dir, tunings
         self._records = {record.number: record for record in ledger.trials()}
-        self._unfinished = [r for r in self._records.values() if r.state is TrialState.RUNNING]
-        """Trials whose driver ended while they ran: they come first, under their own numbers."""
         attributes = ledger.sweep_attributes()
         self._spent_before_s = float(attributes.get(SPENT, 0.0))
         self._too_large = [TooLarge.from_dict(one) for one in attributes.get(_TOO_LARGE, [])]
@@ -90,6 +92,12 @@ class Recorder:
         self._moved: dict[int, Moved | None] = {}
         """How far the trials at work have said that they are."""
         self._budget = Budget(space, Forecast(space, speed, sample), self._spent_s)
+        running = [record for record in self._records.values() if record.state is TrialState.RUNNING]
+        self._queue = TrialQueue(
+            space=space, ledger=ledger, stopper=stopper, budget=self._budget, unfinished=running
+        )
+        self._pausing: dict[int, Pause] = {}
+        """Trials that write their states to pause."""
         self._peaks = PeakForecast(space.facts.sizes, data_dir, tunings)
         self._configs: dict[int, Config] = {}
         self._to_announce: dict[int, tuple[Config, str | None]] = {}
@@ -103,18 +111,14 @@ class Recorder:
 
     def is_over(self) -> bool:
         """Whether no further trial may start."""
-        enough = not self._unfinished and self._asked() >= self._space.settings.search.trials
-        return enough or self.stopping or self._budget.is_spent()
+        return self.stopping or self._budget.is_spent()
 
     def next_job(self) -> tuple[int, Job] | None:
         """The next trial's number and job, or None when the space has no further configuration, or none that
         fits into the budget."""
-        before = list(self._records.values())
-        record = (
-            self._unfinished.pop(0)
-            if self._unfinished
-            else self._ledger.ask(lambda values: self._budget.fits(values, before))
-        )
+        is_first = not self._records
+        while isinstance(record := self._queue.next(self._records), Pause):
+            self._pause(self._queue.unfinished.pop(0).number, record)
         if record is None:
             return None
         number, asked = record.number, self._space.close(record.values)
@@ -123,7 +127,7 @@ class Recorder:
         config = fitted(tuned(asked, self._tunings, self._space.measured), self._too_large)
         self._records[number] = record
         self._note_config(number, config)
-        self._to_announce[number] = (asked, None if before else self._budget.warning(asked))
+        self._to_announce[number] = (asked, self._budget.warning(asked) if is_first else None)
         job = Job(
             config=config,
             cache_dir=self._folder.cache_dir.absolute(),
@@ -136,6 +140,7 @@ class Recorder:
             processes=self._folder.processes_dir.absolute(),
             progress_file=self._folder.trial_progress(number).absolute(),
             stop_file=self._folder.stop_file.absolute(),
+            pause_file=self._folder.trial_pause(number).absolute(),
             retries=self._retries(record),
             best_so_far=None if (best := self._best()) is None else best.final_value,
         )
@@ -165,7 +170,7 @@ class Recorder:
     def conclude(self) -> None:
         """Commit what was spent in all, and why there is no further trial."""
         self._commit_time()
-        self._ledger.note_sweep(ended=self._budget.ending(self._asked(), self._space.settings.search.trials))
+        self._ledger.note_sweep(ended=self._budget.ending(self._queue.begun(self._records), self._space.settings.search.trials))
 
     def _look_at_trials(self) -> None:
         self._looked = self._clock()
@@ -178,8 +183,9 @@ class Recorder:
 
     def _forget_progress(self, number: int) -> None:
         self._moved.pop(number, None)
-        with suppress(OSError):
-            self._folder.trial_progress(number).unlink(missing_ok=True)
+        for file in (self._folder.trial_progress(number), self._folder.trial_pause(number)):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
     def _touch_stop_file(self) -> None:
         with suppress(OSError):  # a disk without room: then trials stop after their next evaluation
@@ -222,6 +228,8 @@ class Recorder:
             return self._finish(number, TrialState.FAIL, outcome.failure)
         if outcome.setback is not None:
             return self._take_setback(number, outcome.setback)
+        if outcome.paused:
+            return self._pause(number, self._pausing[number])
         if outcome.prepared is not None:
             self._take_prepared(number, outcome.prepared)
         assert outcome.progress is not None
@@ -240,7 +248,7 @@ class Recorder:
             return
         setback = TrialRestart(reason="its processes died", out_of_memory=False, config=self._configs[number])
         self._take_setback(number, setback)
-        self._unfinished.append(self._records[number])
+        self._queue.unfinished.append(self._records[number])
 
     # -----------------------------------------------------------------------------------------
 
@@ -326,7 +334,26 @@ class Recorder:
         if progress.tokens == 0 or self.stopping:
             return True  # to a pause, with its state
         reason = self._reason_to_stop(number)
+        if isinstance(reason, Pause):
+            return self._ask_to_pause(number, reason)
         return True if reason is None else self._finish(number, TrialState.PRUNED, reason)
+
+    def _ask_to_pause(self, number: int, pause: Pause) -> bool:
+        """The trial goes on for as long as it takes to write its state; where it cannot be told, until its next
+        evaluation."""
+        self._pausing[number] = pause
+        with suppress(OSError):
+            self._folder.trial_pause(number).touch()
+        return True
+
+    def _pause(self, number: int, pause: Pause) -> bool:
+        self._pausing.pop(number, None)
+        self._ledger.pause(number, pause.chance, pause.reason)
+        self._refresh(number)
+        self._forget_progress(number)
+        for listener in self._listeners:
+            listener.trial_paused(self._records[number])
+        return False
 
     def _take_pause(self, number: int) -> bool:
         """By somebody's wish the trial goes on later; for the budget's sake it has ended."""
@@ -334,7 +361,7 @@ class Recorder:
             return self._finish(number, TrialState.PRUNED, self._budget.reason)
         return False
 
-    def _reason_to_stop(self, number: int) -> str | None:
+    def _reason_to_stop(self, number: int) -> StopDecision:
         records = list(self._records.values())
         if self._budget.ends_here(self._records[number], self._configs[number], records):
             return self._budget.reason
@@ -375,6 +402,3 @@ class Recorder:
     def _retries(self, record: TrialRecord) -> int:
         setbacks = record.attributes.get("setbacks", [])
         return sum(not one["out_of_memory"] for one in setbacks)
-
-    def _asked(self) -> int:
-        return sum(record.state is not TrialState.WAITING for record in self._records.values())

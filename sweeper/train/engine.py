@@ -56,6 +56,8 @@ class Job:
     are fewer. None: as many as the epochs have."""
     held_out_rows: int | None = None
     """Evaluate on so many held-out rows at most, evenly spread over all of them. None: on each."""
+    pause_file: Path | None = None
+    """While it is there, this trial is to write its state and to pause, before it trains on."""
     best_so_far: float | None = None
     """The best final objective of the trials before; what a model has to beat to be kept."""
 

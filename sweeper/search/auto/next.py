@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.search.auto.prior import Prior
 from sweeper.search.auto.propose import Candidates, propose_point
-from sweeper.search.auto.standing import Phase, Standing
+from sweeper.search.auto.standing import Standing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +44,5 @@ def what_next(
         return Thaw(number=ready.number, chance=standing.chance(ready))
     if candidates is not None:
         return Start(point=propose_point(standing, candidates, prior, seed))
-    leader = standing.leader()
-    last = leader if leader is not None and leader.phase is Phase.PAUSED else standing.most_promising()
+    last = standing.unfinished_leader() or standing.most_promising()
     return None if last is None else Thaw(number=last.number, chance=standing.chance(last))

@@ -123,6 +123,11 @@ class Standing:
         paused = [trial for trial in self.trials if trial.phase is Phase.PAUSED]
         return max(paused, key=lambda trial: (self.chance(trial), -trial.number), default=None)
 
+    def unfinished_leader(self) -> SeenTrial | None:
+        """The leader, where it is paused: a sweep's best trial is trained to its end."""
+        leader = self.leader()
+        return leader if leader is not None and leader.phase is Phase.PAUSED else None
+
     def leader(self) -> SeenTrial | None:
         """The trial with the smallest loss seen, or to be expected under ``at: end``."""
         judged = [(loss, t.number, t) for t in self.trials if (loss := self._loss_of_leader(t)) is not None]

@@ -19,6 +19,7 @@ __all__ = ["standing_of"]
 _PHASES = {
     TrialState.RUNNING: Phase.RUNNING,
     TrialState.WAITING: Phase.RUNNING,
+    TrialState.PAUSED: Phase.PAUSED,
     TrialState.COMPLETE: Phase.ENDED,
     TrialState.PRUNED: Phase.STOPPED,
     TrialState.FAIL: Phase.FAILED,
