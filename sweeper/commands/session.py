@@ -106,7 +106,7 @@ class Session:
         """Write the answer and close MLflow's runs; returns warnings."""
         write_results(self._space, self._ledger.trials(), self._folder)
         if self._ledger.best() is not None:
-            write_answer(self._space, self._ledger, self._folder, versions(), self._fingerprints)
+            write_answer(self._space, self._ledger.trials(), self._folder, versions(), self._fingerprints)
         self._mirror.conclude("finished")
         return self._mirror.close(_TRACKING_PATIENCE_S)
 
