@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sweeper.autotune.estimate.cost import Speed
 from sweeper.autotune.estimate.memory_model import Calibration
-from sweeper.autotune.estimate.speed import Speed
 from sweeper.space import SystemConfig, read_record
 
-__all__ = ["ProbeRecord", "Tuning"]
+__all__ = ["ProbeRecord", "Tuning", "in_words"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +63,10 @@ class Tuning:
     def from_dict(cls, tree: dict[str, Any]) -> Tuning:
         """Raises ValueError for what no version wrote."""
         return read_record(cls, tree)
+
+
+def in_words(levers: SystemConfig) -> str:
+    said = [f"micro-batch {levers.per_device_batch_size}", f"ZeRO {levers.zero_stage}"]
+    said += ["gradient checkpointing"] if levers.gradient_checkpointing else []
+    said += [f"offload {levers.offload}"] if levers.offload != "none" else []
+    return ", ".join(said)

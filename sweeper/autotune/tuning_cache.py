@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ __all__ = [
     "write_tuning",
 ]
 
-_VARIABLE = "SWEEPER_CACHE"
 _RESOURCES = {"cpus_per_rank", "gpus_per_rank", "memory_limit_gib"}
 
 
@@ -29,14 +29,6 @@ def shape_text(config: Config, measured: frozenset[str]) -> str:
     """Everything but the hardware and the rows that a tuning hangs on: model, sequence length, adapters or
     none, precision, parallelism, and the system's fields that were fixed."""
     training, memory = config.training, config.deepspeed
-    fixed = {
-        "training.per_device_batch_size": training.per_device_batch_size,
-        "training.packing": training.packing,
-        "deepspeed.zero_stage": memory.zero_stage,
-        "deepspeed.gradient_checkpointing": memory.gradient_checkpointing,
-        "deepspeed.offload": memory.offload,
-    }
-    assert fixed.keys() == SYSTEM
     shape = {
         "model": model_fingerprint(config.model_path),
         "max_seq_len": training.max_seq_len,
@@ -47,7 +39,7 @@ def shape_text(config: Config, measured: frozenset[str]) -> str:
         "cpus_per_rank": config.resources.cpus_per_rank,
         "gpus_per_rank": config.resources.gpus_per_rank,
         "memory_limit_gib": config.resources.memory_limit_gib,
-        "fixed": {path: value for path, value in fixed.items() if path not in measured},
+        "fixed": {path: attrgetter(path)(config) for path in SYSTEM - measured},
     }
     return json.dumps(shape, sort_keys=True)
 
@@ -70,7 +62,7 @@ def hardware_text() -> str:
 
 def cache_file(shape: str) -> Path:
     """``$SWEEPER_CACHE``, else ``sweeper`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    named = os.environ.get(_VARIABLE)
+    named = os.environ.get("SWEEPER_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root = Path(named) if named else home / "sweeper"
     return root / "autotune" / f"{hashlib.sha256(shape.encode()).hexdigest()[:16]}.json"

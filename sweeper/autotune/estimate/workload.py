@@ -73,11 +73,11 @@ def sampled_workload(config: Config, sample: LengthSample) -> Workload:
     """
     training, dp = config.training, config.parallel.dp
     shape = (training.gradient_accumulation_steps, dp, training.per_device_batch_size)
-    mean, share = sample.max_seq_len, float(sample.completion_tokens.sum() / sample.lengths.sum())
+    mean, completed = sample.max_seq_len, float(sample.completion_tokens.sum() / sample.lengths.sum())
     held_out = min(sample.max_seq_len, max(1, round(sample.eval_tokens)))
-    of_evaluation = Pass(tokens=held_out, completion_tokens=round(held_out * share))
+    of_evaluation = Pass(tokens=held_out, completion_tokens=round(held_out * completed))
     if training.packing:
-        full = Pass(tokens=mean * shape[2], completion_tokens=round(mean * shape[2] * share))
+        full = Pass(tokens=mean * shape[2], completion_tokens=round(mean * shape[2] * completed))
         return Workload(first=full, later=full if shape[0] > 1 else None, held_out=of_evaluation)
     rows = math.prod(shape)
     drawn = np.random.RandomState(0).randint(len(sample.lengths), size=(_SAMPLED_STEPS, rows))
