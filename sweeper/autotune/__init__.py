@@ -28,8 +28,7 @@ from sweeper.autotune.lookup import (
 from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
 from sweeper.autotune.tuner import Tuner, few_passes, trained_rate
-from sweeper.autotune.tuning import ProbeRecord, Tuning, in_words
-from sweeper.autotune.tuning_cache import hardware_text, shape_text, write_tuning
+from sweeper.autotune.tuning import ProbeRecord, Tuning, hardware_text, in_words, shape_text, write_tuning
 from sweeper.autotune.tuning_tables import system_rows, tuning_tables
 
 __all__ = [

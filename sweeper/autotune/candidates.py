@@ -90,11 +90,10 @@ def first_probe(candidates: Sequence[Candidate], room_gib: float) -> Candidate |
     fitting = [one for one in candidates if one.fits(room_gib)]
     if not fitting:
         return None
-    if fitting[0].memory is None:
-        return min(fitting, key=lambda one: (one.pass_tokens, -one.promise))
-    best = max(one.promise for one in fitting)
-    good = [one for one in fitting if one.promise >= best * _GOOD_ENOUGH]
-    return min(good, key=lambda one: (one.pass_tokens, -one.promise))
+    if fitting[0].memory is not None:
+        best = max(one.promise for one in fitting)
+        fitting = [one for one in fitting if one.promise >= best * _GOOD_ENOUGH]
+    return min(fitting, key=lambda one: (one.pass_tokens, -one.promise))
 
 
 def next_probe(

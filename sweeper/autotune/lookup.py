@@ -9,8 +9,7 @@ from pathlib import Path
 from sweeper.autotune.estimate.cost import Speed
 from sweeper.autotune.estimate.memory_model import Calibration, Memory, Workload, predict
 from sweeper.autotune.estimate.workload import pass_lengths, workload_of
-from sweeper.autotune.tuning import Tuning
-from sweeper.autotune.tuning_cache import apart_from_resources, hardware_text, read_tuning, shape_text
+from sweeper.autotune.tuning import Tuning, apart_from_resources, hardware_text, read_tuning, shape_text
 from sweeper.data import TokenizedData
 from sweeper.errors import DataError
 from sweeper.space import (

@@ -178,9 +178,9 @@ class Tuner:
 def few_passes(config: Config) -> Config:
     """The same passes, and at most two for an optimizer step: a probe times a pass without and one with the
     optimizer's work. In a pipeline all, as they overlap."""
-    training = config.training
-    few = training.gradient_accumulation_steps if config.parallel.pp > 1 else 2
-    passes = min(training.gradient_accumulation_steps, few)
+    training, passes = config.training, config.training.gradient_accumulation_steps
+    if config.parallel.pp == 1:
+        passes = min(passes, 2)
     batch = training.per_device_batch_size * passes * config.parallel.dp
     changes = {"gradient_accumulation_steps": passes, "global_batch_size": batch}
     return config.model_copy(update={"training": training.model_copy(update=changes)})

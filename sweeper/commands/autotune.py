@@ -68,24 +68,20 @@ def autotune_file(
     secrets = secrets_of(space.settings).values()
     with locked(scratch), quiet(scratch.driver_log, *secrets, verbosity=verbosity) as screen:
         reap(scratch.processes_dir)
-        measured, (config, places) = left_to_measuring(space), ray_request(space)
-
+        config, places = ray_request(space)
         try:
             with Interrupts() as interrupts, ray_for(config, places=places, say=screen.say):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
-                tunings = settle(space, measured, scratch, screen.say, fresh=fresh)
+                tunings = settle(space, scratch, screen.say, fresh=fresh)
         except KeyboardInterrupt as interrupt:
             raise SweepInterruptedError("interrupted; give the same command again") from interrupt
     return space, tunings
 
 
-def settle(
-    space: Space, measured: frozenset[str], folder: SweepFolder, say: Say, *, fresh: bool = False
-) -> tuple[Tuning, ...]:
+def settle(space: Space, folder: SweepFolder, say: Say, *, fresh: bool = False) -> tuple[Tuning, ...]:
     """One tuning for each shape of the space; Ray is running.
 
     Args:
-        measured: paths of the fields that may change.
         folder: where tokenized rows, logs and the marks of processes lie.
         fresh: measure again what is known.
 
@@ -93,34 +89,25 @@ def settle(
         UserError: nothing fits, or something of data or model is to be mended.
         TrialFailedError: the processes were lost, and not for want of memory.
     """
-    return tuple(_one(space, config, measured, folder, say, fresh) for config in shapes_of(space))
+    return tuple(_settled(space, config, folder, say, fresh) for config in shapes_of(space))
 
 
-def _one(
-    space: Space, config: Config, measured: frozenset[str], folder: SweepFolder, say: Say, fresh: bool
-) -> Tuning:
+def _settled(space: Space, config: Config, folder: SweepFolder, say: Say, fresh: bool) -> Tuning:
     data = tokenized(config, prepared_folder(config, folder.cache_dir.absolute()))
-    known, why = (None, "") if fresh else reusable(config, measured, space.facts.sizes, data)
+    known, why = (None, "") if fresh else reusable(config, left_to_measuring(space), space.facts.sizes, data)
     if known is not None:
         say(f"autotune: known, {_answer(known, config)}")
         return known
     say(f"autotune: {why}: measuring" if why else "autotune: measuring, once for this shape")
     with closing(ProbeWorkers(config, folder, say)) as workers:
-        tuning = _measured(space, config, measured, data, workers, say)
+        tuning = _measured(space, config, data, workers, say)
     file = write_tuning(tuning)
     say(f"autotune: {_answer(tuning, config)} ({len(tuning.probes)} probes, {tuning.seconds:.0f} s, {file})")
     return tuning
 
 
-def _measured(
-    space: Space,
-    config: Config,
-    measured: frozenset[str],
-    data: TokenizedData,
-    workers: ProbeWorkers,
-    say: Say,
-) -> Tuning:
-    began = time.monotonic()
+def _measured(space: Space, config: Config, data: TokenizedData, workers: ProbeWorkers, say: Say) -> Tuning:
+    began, measured = time.monotonic(), left_to_measuring(space)
     tuner = Tuner(
         config=config,
         measured=measured,

@@ -116,7 +116,7 @@ class Session:
             return ()
         if noted := self._ledger.sweep_attributes().get(_TUNINGS):
             return tuple(map(Tuning.from_dict, noted))
-        tunings = settle(self._space, self._space.measured, self._folder, self._view.say)
+        tunings = settle(self._space, self._folder, self._view.say)
         self._ledger.note_sweep(**{_TUNINGS: [one.to_dict() for one in tunings]})
         return tunings
 

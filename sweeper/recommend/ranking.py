@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sweeper.search import TrialRecord, TrialState, best_of
+from sweeper.search.records import finite_or_none
 
 if TYPE_CHECKING:
     from sweeper.space import Scalar, Space
@@ -91,7 +92,7 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
             trial=one.number,
             state=one.state,
             is_default=one.is_default,
-            value=one.value if one.value is not None and math.isfinite(one.value) else None,
+            value=finite_or_none(one.value),
             value_tokens=None if one.decisive is None else one.decisive.tokens,
             value_epoch=decisive_epoch(one),
             improvement=improvement(space, one.final_value, base),
