@@ -106,8 +106,8 @@ def results_table(space: Space, trials: Sequence[TrialRecord]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{space.name}: {len(trials)} trials"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    heading = f"{space.name}: {len(trials)} trials"
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     rows, columns = result_rows(space, trials), _columns(space)
     for index, (title, cell) in enumerate(columns):
         # On a narrow terminal parameters are cut short; what makes the point stays whole.
