@@ -382,7 +382,7 @@ def _final_points(run: _Run, metrics: Mapping[str, float], at_s: float | None) -
     """A metric without a history stands at step 0, of which MLflow draws bars instead of lonely dots."""
     last_step = max((max(steps) for steps in run.known.values() if steps), default=0)
     return [
-        _point(name, value, last_step if run.known.get(key(name)) else 0, at_s)
+        _point(name, value, last_step if any(run.known.get(key(name), ())) else 0, at_s)
         for name, value in metrics.items()
     ]
 
