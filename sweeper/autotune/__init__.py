@@ -1,12 +1,12 @@
 """How big and how fast: what fits, what is fastest, and what a sweep will cost.
 
-This door imports neither torch nor ray: the probes run in rank processes that the drive room starts.
+Importing this needs neither torch nor ray: the probes run in rank processes that ``commands`` starts.
 """
 
-from sweeper.autotune.bracket import STEPS, Bracket, LrRange, is_lost, read_range, tried_range
+from sweeper.autotune.bracket import STEPS, LrRange, is_lost, read_range, tried_range
 from sweeper.autotune.estimate.cost import (
     Limit,
-    SweepCost,
+    Speed,
     cost_line,
     cost_rows,
     lengths_of,
@@ -14,21 +14,25 @@ from sweeper.autotune.estimate.cost import (
     sweep_cost,
     trial_tokens,
 )
-from sweeper.autotune.estimate.expected import PeakForecast
 from sweeper.autotune.estimate.memory_model import Calibration, Memory, Pass, Workload, predict
-from sweeper.autotune.estimate.speed import Speed
 from sweeper.autotune.estimate.workload import workload_of
-from sweeper.autotune.lookup import known_speed, known_tunings, left_to_measuring, reusable, shapes_of, tuned
+from sweeper.autotune.lookup import (
+    PeakForecast,
+    known_speed,
+    known_tunings,
+    left_to_measuring,
+    reusable,
+    shapes_of,
+    tuned,
+)
 from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
 from sweeper.autotune.tuner import Tuner, few_passes, trained_rate
-from sweeper.autotune.tuning import ProbeRecord, Tuning
-from sweeper.autotune.tuning_cache import hardware_text, shape_text, write_tuning
-from sweeper.autotune.tuning_tables import batch_arithmetic, system_rows, tuning_tables
+from sweeper.autotune.tuning import ProbeRecord, Tuning, hardware_text, in_words, shape_text, write_tuning
+from sweeper.autotune.tuning_tables import system_rows, tuning_tables
 
 __all__ = [
     "STEPS",
-    "Bracket",
     "Calibration",
     "Limit",
     "LrRange",
@@ -37,16 +41,15 @@ __all__ = [
     "PeakForecast",
     "ProbeRecord",
     "Speed",
-    "SweepCost",
     "Tuner",
     "Tuning",
     "Workload",
-    "batch_arithmetic",
     "compared",
     "cost_line",
     "cost_rows",
     "few_passes",
     "hardware_text",
+    "in_words",
     "is_lost",
     "known_speed",
     "known_tunings",

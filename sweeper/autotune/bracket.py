@@ -24,13 +24,13 @@ DECADES = 3
 HIGHEST_LR = 10.0
 """No training has a higher one."""
 
-_FALL_SHARE = 0.1
-"""The fall has begun where this share of the whole fall is reached."""
-_CLEAR_NOISE, _CLEAR_SHARE = 4.0, 1e-3
-"""A fall is one of more than so many standard deviations of the noise, and than this share of the loss."""
-_LOST_FALL, _LOST_SHARE, _LOST_STEPS = 0.5, 0.1, 5
-"""A loss is lost that for so many steps stays above its lowest by this share of the whole fall, and by that
-share of the untrained model's."""
+_FALL_FRACTION = 0.1
+"""The fall has begun where this fraction of the whole fall is reached."""
+_CLEAR_NOISE, _CLEAR_FRACTION = 4.0, 1e-3
+"""A fall is one of more than so many standard deviations of the noise, and than this fraction of the loss."""
+_LOST_FALL, _LOST_FRACTION, _LOST_STEPS = 0.5, 0.1, 5
+"""A loss is lost that for so many steps stays above its lowest by this fraction of the whole fall, and by
+that fraction of the untrained model's."""
 _MEDIAN, _MEAN = 5, 3
 """Steps that are smoothed over, centred: a trailing average would move the whole curve to higher rates."""
 
@@ -68,7 +68,7 @@ class LrRange:
     diverged_at: float | None
     """From this rate on the loss was lost, or had given back half of its fall; None where it never had."""
     finding: str
-    """All this as a sentence for a person, without a full stop."""
+    """All this as a sentence without a full stop."""
 
 
 def tried_range(practice: float) -> tuple[float, float]:
@@ -110,9 +110,8 @@ def read_range(lrs: Sequence[float], losses: Sequence[float], *, untrained: floa
 
 def _ceiling(losses: Sequence[float], untrained: float) -> float:
     """Above it a loss is lost, if it stays there."""
-    lowest = min((loss for loss in losses if math.isfinite(loss)), default=untrained)
-    lowest = min(lowest, untrained)
-    return lowest + max(_LOST_FALL * (untrained - lowest), _LOST_SHARE * untrained)
+    lowest = min([untrained, *filter(math.isfinite, losses)])
+    return lowest + max(_LOST_FALL * (untrained - lowest), _LOST_FRACTION * untrained)
 
 
 def _is_above(loss: float, ceiling: float) -> bool:
@@ -159,9 +158,9 @@ def _bracket(lrs: Curve, curve: Curve, untrained: float, noise: float) -> Bracke
         return None
     high = int(np.argmin(curve))
     fall = untrained - float(curve[high])
-    if fall <= max(_CLEAR_NOISE * noise, _CLEAR_SHARE * untrained):
+    if fall <= max(_CLEAR_NOISE * noise, _CLEAR_FRACTION * untrained):
         return None
-    begun = untrained - max(_FALL_SHARE * fall, min(_CLEAR_NOISE * noise, fall / 2))
+    begun = untrained - max(_FALL_FRACTION * fall, min(_CLEAR_NOISE * noise, fall / 2))
     before = np.flatnonzero(curve[: high + 1] > begun)
     low = min(int(before[-1]) + 1, high) if len(before) else 0
     low, high = (low, high) if low < high else (max(low - 1, 0), min(high + 1, len(curve) - 1))
@@ -171,13 +170,11 @@ def _bracket(lrs: Curve, curve: Curve, untrained: float, noise: float) -> Bracke
 
 
 def _in_words(lrs: Sequence[float], bracket: Bracket | None, diverged_at: float | None) -> str:
-    lost = "" if diverged_at is None else f"{diverged_at:.1e}"
     if bracket is None:
-        if lost:
-            return (
-                f"the held-out loss never fell clearly below the untrained model's before lr {lost} lost it"
-            )
-        return f"the held-out loss never fell clearly below the untrained model's, up to lr {lrs[-1]:.1e}"
+        said = "the held-out loss never fell clearly below the untrained model's"
+        if diverged_at is None:
+            return f"{said}, up to lr {lrs[-1]:.1e}"
+        return f"{said} before lr {diverged_at:.1e} lost it"
     start = f"falls from lr {bracket.low:.1e} on"
     if bracket.low <= lrs[0]:
         start = f"already falls at the lowest lr tried, {lrs[0]:.1e}"
@@ -185,4 +182,4 @@ def _in_words(lrs: Sequence[float], bracket: Bracket | None, diverged_at: float 
     if diverged_at is None and bracket.high >= lrs[-min(_MEDIAN // 2 + 1, len(lrs))]:
         end = f"still falls at the highest lr tried, {lrs[-1]:.1e}"
     said = f"the held-out loss {start}, fastest at {bracket.steepest:.1e}, and {end}"
-    return f"{said}; from lr {lost} on it is lost" if lost else said
+    return said if diverged_at is None else f"{said}; from lr {diverged_at:.1e} on it is lost"

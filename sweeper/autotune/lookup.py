@@ -1,16 +1,17 @@
-"""Which shapes a space has, and what is known of them already."""
+"""Which shapes a space has, and what earlier tunings say of them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from sweeper.autotune.estimate.memory_model import predict
-from sweeper.autotune.estimate.speed import Speed
+from sweeper.autotune.estimate.cost import Speed
+from sweeper.autotune.estimate.memory_model import Calibration, Memory, Workload, predict
 from sweeper.autotune.estimate.workload import pass_lengths, workload_of
-from sweeper.autotune.tuning import Tuning
-from sweeper.autotune.tuning_cache import apart_from_resources, hardware_text, read_tuning, shape_text
+from sweeper.autotune.tuning import Tuning, apart_from_resources, hardware_text, read_tuning, shape_text
 from sweeper.data import TokenizedData
+from sweeper.errors import DataError
 from sweeper.space import (
     GROUPS,
     SYSTEM,
@@ -23,7 +24,15 @@ from sweeper.space import (
     with_system_config,
 )
 
-__all__ = ["known_speed", "known_tunings", "left_to_measuring", "reusable", "shapes_of", "tuned"]
+__all__ = [
+    "PeakForecast",
+    "known_speed",
+    "known_tunings",
+    "left_to_measuring",
+    "reusable",
+    "shapes_of",
+    "tuned",
+]
 
 
 def left_to_measuring(space: Space) -> frozenset[str]:
@@ -95,6 +104,28 @@ def known_speed(space: Space) -> Speed | None:
             if one.levers == system_config_of(config) and one.tokens_per_s:
                 return dataclasses.replace(found.speed, tokens_per_s=one.tokens_per_s, spread=one.spread)
     return None
+
+
+class PeakForecast:
+    """Predicts the peaks of trials over the same rows, from the model's sizes and earlier probes."""
+
+    def __init__(self, sizes: ModelSizes | None, data_dir: Path, tunings: Sequence[Tuning] = ()) -> None:
+        self._sizes, self._data_dir = sizes, data_dir
+        self._calibration = tunings[0].calibration if tunings else Calibration()
+        self._works: dict[tuple[int, int, int], Workload] = {}
+
+    def of(self, config: Config) -> Memory | None:
+        """The peak of one rank over its idle process; None where sizes or rows are not known here."""
+        if self._sizes is None:
+            return None
+        training = config.training
+        split = (training.per_device_batch_size, training.gradient_accumulation_steps, config.parallel.dp)
+        if split not in self._works:
+            try:
+                self._works[split] = workload_of(config, TokenizedData.open(self._data_dir))
+            except DataError:  # the rows lie where the ranks are, and not here
+                return None
+        return predict(config, self._sizes, self._works[split], self._calibration)
 
 
 def _known(space: Space) -> Iterator[tuple[Config, Tuning]]:

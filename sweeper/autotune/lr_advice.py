@@ -14,7 +14,7 @@ _TINY = 2.0
 
 def suggested(bracket: Bracket) -> LogUniform:
     """The range to search, to two digits."""
-    return LogUniform(_two_digits(bracket.low), _two_digits(bracket.high))
+    return LogUniform(float(f"{bracket.low:.1e}"), float(f"{bracket.high:.1e}"))
 
 
 def settled(asked: LogUniform, found: LrRange, *, within: bool) -> tuple[LogUniform, str]:
@@ -26,11 +26,12 @@ def settled(asked: LogUniform, found: LrRange, *, within: bool) -> tuple[LogUnif
     if found.bracket is None:
         return asked, f"{kept} {found.finding}"
     useful = suggested(found.bracket)
-    low, high = (max(asked.low, useful.low), min(asked.high, useful.high)) if within else _ends(useful)
+    low, high = useful.low, useful.high
+    if within:
+        low, high = max(asked.low, low), min(asked.high, high)
     if high >= low * _TINY:
-        return LogUniform(
-            low, high
-        ), f"lr is searched over {describe(LogUniform(low, high))}: {found.finding}"
+        chosen = LogUniform(low, high)
+        return chosen, f"lr is searched over {describe(chosen)}: {found.finding}"
     little = "has next to nothing in common with it" if within else "is too narrow to search"
     return asked, f"{kept} the range that the test found, {describe(useful)}, {little}"
 
@@ -56,11 +57,3 @@ def compared(asked: tuple[float, float], found: LogUniform) -> str:
     high_end = f"too high at its high end (above {text(found.high)} the loss rises again)"
     faults = [low_end] * (low < found.low) + [high_end] * (high > found.high)
     return f"{said} is {' and '.join(faults)}"
-
-
-def _ends(value: LogUniform) -> tuple[float, float]:
-    return value.low, value.high
-
-
-def _two_digits(number: float) -> float:
-    return float(f"{number:.1e}")

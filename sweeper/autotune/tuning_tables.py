@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from sweeper.autotune.estimate.memory_model import predict
 from sweeper.autotune.estimate.workload import sampled_workload
 from sweeper.autotune.lookup import known_tunings, shapes_of, tuned
-from sweeper.autotune.tuning import ProbeRecord, Tuning
+from sweeper.autotune.tuning import Tuning
 from sweeper.data import LengthSample
 from sweeper.space import GROUPS, Space, split_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["batch_arithmetic", "system_rows", "tuning_tables"]
+__all__ = ["system_rows", "tuning_tables"]
 
 _MOST_LINES = 8
 
@@ -33,13 +33,24 @@ def tuning_tables(space: Space, tunings: tuple[Tuning, ...]) -> Iterator[Rendera
             title=title, title_justify="left",
         )  # fmt: skip
         for one in tuning.probes:
-            table.add_row(*_cells(one), style="bold" if one.levers == tuning.levers else "")
+            levers, tokens_per_s = one.levers, one.tokens_per_s
+            table.add_row(
+                str(levers.per_device_batch_size),
+                str(levers.zero_stage),
+                "yes" if levers.gradient_checkpointing else "no",
+                levers.offload,
+                "does not fit" if tokens_per_s is None else f"{tokens_per_s:,.0f}",
+                "" if tokens_per_s is None else f"{one.spread:.0%}",
+                "" if one.measured_gib is None else f"{one.measured_gib:.2f}",
+                "" if one.predicted_gib is None else f"{one.predicted_gib:.2f}",
+                style="bold" if levers == tuning.levers else "",
+            )
         yield table
         yield Text("\n".join(_to_write(tuning)))
-    yield Text("\n".join(batch_arithmetic(space, tunings)))
+    yield Text("\n".join(_batch_arithmetic(space, tunings)))
 
 
-def batch_arithmetic(space: Space, tunings: tuple[Tuning, ...]) -> list[str]:
+def _batch_arithmetic(space: Space, tunings: tuple[Tuning, ...]) -> list[str]:
     """One line for each global batch that trials have: asked, and how it is computed."""
     of_dp = {json.loads(one.shape)["parallel"]["dp"]: one for one in tunings}
     lines = []
@@ -54,8 +65,9 @@ def batch_arithmetic(space: Space, tunings: tuple[Tuning, ...]) -> list[str]:
             f"x accumulation {passes} x dp {config.parallel.dp}"
         )
     each = list(dict.fromkeys(lines))
-    more = len(each) - _MOST_LINES
-    return each[:_MOST_LINES] + ([f"... and {more} more"] if more > 0 else [])
+    if len(each) <= _MOST_LINES:
+        return each
+    return [*each[:_MOST_LINES], f"... and {len(each) - _MOST_LINES} more"]
 
 
 def system_rows(space: Space, sample: LengthSample | None) -> list[tuple[str, str]]:
@@ -65,7 +77,7 @@ def system_rows(space: Space, sample: LengthSample | None) -> list[tuple[str, st
     if not space.measured:
         return rows
     known = "as measured before" if tunings else "until it is measured: `run` does, before its first trial"
-    return [*rows, ("batches", "\n".join([*batch_arithmetic(space, tunings), f"({known})"]))]
+    return [*rows, ("batches", "\n".join([*_batch_arithmetic(space, tunings), f"({known})"]))]
 
 
 def _memory(space: Space, sample: LengthSample | None, tunings: tuple[Tuning, ...]) -> str:
@@ -76,20 +88,6 @@ def _memory(space: Space, sample: LengthSample | None, tunings: tuple[Tuning, ..
     calibration = tunings[0].calibration if tunings else None
     memory = predict(config, sizes, sampled_workload(config, sample), calibration)
     return f"about {memory} (a rank of the default trial, over its idle process)"
-
-
-def _cells(one: ProbeRecord) -> tuple[str, ...]:
-    levers = one.levers
-    return (
-        str(levers.per_device_batch_size),
-        str(levers.zero_stage),
-        "yes" if levers.gradient_checkpointing else "no",
-        levers.offload,
-        "does not fit" if one.tokens_per_s is None else f"{one.tokens_per_s:,.0f}",
-        "" if one.tokens_per_s is None else f"{one.spread:.0%}",
-        "" if one.measured_gib is None else f"{one.measured_gib:.2f}",
-        "" if one.predicted_gib is None else f"{one.predicted_gib:.2f}",
-    )
 
 
 def _to_write(tuning: Tuning) -> list[str]:

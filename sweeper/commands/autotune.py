@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from sweeper.autotune import (
     Tuner,
     Tuning,
     hardware_text,
+    in_words,
     left_to_measuring,
     reusable,
     shape_text,
@@ -22,7 +24,7 @@ from sweeper.autotune import (
 from sweeper.data import TokenizedData, gather_facts, prepared_folder, tokenized
 from sweeper.errors import SweepInterruptedError, TrialFailedError, TrialOutOfMemoryError
 from sweeper.ray_tune.cluster import ray_for, ray_request
-from sweeper.ray_tune.probing import limit_gib, new_group, probe_job
+from sweeper.ray_tune.probing import limit_gib, new_group
 from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.log_redirect import quiet
 from sweeper.screen.screen import Say, Verbosity
@@ -30,19 +32,21 @@ from sweeper.space import (
     Config,
     Space,
     SweepFolder,
-    SystemConfig,
     load_space,
     require_hardware,
     secrets_of,
     system_config_of,
 )
 from sweeper.sweep.lock import locked, usable
-from sweeper.train import Probed, reap
+from sweeper.train import Job, Probed, reap
 
 if TYPE_CHECKING:
     from sweeper.train.ranks.group import WorkerGroup
 
-__all__ = ["Bench", "autotune_file", "settle"]
+__all__ = ["ProbeWorkers", "autotune_file", "settle"]
+
+_HELD_OUT_ROWS = 32
+"""Enough to time an evaluation."""
 
 
 def autotune_file(
@@ -64,24 +68,20 @@ def autotune_file(
     secrets = secrets_of(space.settings).values()
     with locked(scratch), quiet(scratch.driver_log, *secrets, verbosity=verbosity) as screen:
         reap(scratch.processes_dir)
-        measured, (config, places) = left_to_measuring(space), ray_request(space)
-
+        config, places = ray_request(space)
         try:
             with Interrupts() as interrupts, ray_for(config, places=places, say=screen.say):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
-                tunings = settle(space, measured, scratch, screen.say, fresh=fresh)
+                tunings = settle(space, scratch, screen.say, fresh=fresh)
         except KeyboardInterrupt as interrupt:
             raise SweepInterruptedError("interrupted; give the same command again") from interrupt
     return space, tunings
 
 
-def settle(
-    space: Space, measured: frozenset[str], folder: SweepFolder, say: Say, *, fresh: bool = False
-) -> tuple[Tuning, ...]:
+def settle(space: Space, folder: SweepFolder, say: Say, *, fresh: bool = False) -> tuple[Tuning, ...]:
     """One tuning for each shape of the space; Ray is running.
 
     Args:
-        measured: paths of the fields that may change.
         folder: where tokenized rows, logs and the marks of processes lie.
         fresh: measure again what is known.
 
@@ -89,41 +89,33 @@ def settle(
         UserError: nothing fits, or something of data or model is to be mended.
         TrialFailedError: the processes were lost, and not for want of memory.
     """
-    return tuple(_one(space, config, measured, folder, say, fresh) for config in shapes_of(space))
+    return tuple(_settled(space, config, folder, say, fresh) for config in shapes_of(space))
 
 
-def _one(
-    space: Space, config: Config, measured: frozenset[str], folder: SweepFolder, say: Say, fresh: bool
-) -> Tuning:
+def _settled(space: Space, config: Config, folder: SweepFolder, say: Say, fresh: bool) -> Tuning:
     data = tokenized(config, prepared_folder(config, folder.cache_dir.absolute()))
-    known, why = (None, "") if fresh else reusable(config, measured, space.facts.sizes, data)
+    known, why = (None, "") if fresh else reusable(config, left_to_measuring(space), space.facts.sizes, data)
     if known is not None:
         say(f"autotune: known, {_answer(known, config)}")
         return known
     say(f"autotune: {why}: measuring" if why else "autotune: measuring, once for this shape")
-    bench = Bench(config, folder, say)
-    try:
-        tuning = _measured(space, config, measured, data, bench, say)
-    finally:
-        bench.close()
+    with closing(ProbeWorkers(config, folder, say)) as workers:
+        tuning = _measured(space, config, data, workers, say)
     file = write_tuning(tuning)
     say(f"autotune: {_answer(tuning, config)} ({len(tuning.probes)} probes, {tuning.seconds:.0f} s, {file})")
     return tuning
 
 
-def _measured(
-    space: Space, config: Config, measured: frozenset[str], data: TokenizedData, bench: Bench, say: Say
-) -> Tuning:
-    began = time.monotonic()
-    idle_gib, room_gib = bench.room()
+def _measured(space: Space, config: Config, data: TokenizedData, workers: ProbeWorkers, say: Say) -> Tuning:
+    began, measured = time.monotonic(), left_to_measuring(space)
     tuner = Tuner(
         config=config,
         measured=measured,
         sizes=space.facts.sizes,
         data=data,
-        room_gib=room_gib,
-        idle_gib=idle_gib,
-        probe=bench.probe,
+        room_gib=workers.room_gib,
+        idle_gib=workers.idle_gib,
+        probe=workers.probe,
         start=None if space.measured else system_config_of(config),
         say=lambda text: say(f"autotune: {text}"),
     )
@@ -141,36 +133,43 @@ def _measured(
             tokens_per_s=best.tokens_per_s,
             spread=best.spread,
             evaluated_tokens_per_s=max(one.evaluated_tokens_per_s for one in tuner.probed),
-            cold_start_s=bench.started_s + first.startup_s,
+            cold_start_s=workers.started_s + first.startup_s,
             warm_start_s=last.startup_s,
         ),
         probes=tuple(tuner.records),
         calibration=tuner.calibration,
-        idle_gib=idle_gib,
-        room_gib=room_gib,
-        seconds=bench.started_s + time.monotonic() - began,
+        idle_gib=workers.idle_gib,
+        room_gib=workers.room_gib,
+        seconds=workers.started_s + time.monotonic() - began,
         made_s=time.time(),
     )
 
 
-class Bench:
+class ProbeWorkers:
     """The warm processes that probes run in; new ones where one did not fit."""
 
     def __init__(self, config: Config, folder: SweepFolder, say: Say) -> None:
-        self._config, self._folder, self._say = config, folder, say
-        self._data_dir = prepared_folder(config, folder.cache_dir.absolute())
+        self._config, self._say = config, say
         began = time.monotonic()
         self._group: WorkerGroup | None = new_group(config, say)
         self.started_s = time.monotonic() - began
         """What it took to have the processes."""
-        idle, free = self._group.room()
-        places = config.resources.max_concurrent
-        self._idle_gib = idle
-        self._limit_gib = max(limit_gib(config, places=places, idle_gib=idle, free_gib=free), idle)
-
-    def room(self) -> tuple[float, float]:
-        """GiB of an idle rank, and what a rank may take on top of it while all places are at work."""
-        return self._idle_gib, self._limit_gib - self._idle_gib
+        self.idle_gib, free_gib = self._group.room()
+        """Of a rank's process without a model."""
+        limit = limit_gib(config, idle_gib=self.idle_gib, free_gib=free_gib)
+        self.room_gib = max(limit - self.idle_gib, 0.0)
+        """What a rank may take on top of that while as many trials as are asked for run side by side."""
+        # A probe that takes more than its limit is told so by the allocator, before the kernel would end
+        # something.
+        limited = config.resources.model_copy(update={"memory_limit_gib": self.idle_gib + self.room_gib})
+        self._job = Job(
+            config=config.model_copy(update={"resources": limited}),
+            cache_dir=folder.cache_dir.absolute(),
+            data_dir=prepared_folder(config, folder.cache_dir.absolute()),
+            log_file=(folder.logs_dir / "autotune.log").absolute(),
+            processes=folder.processes_dir.absolute(),
+            held_out_rows=_HELD_OUT_ROWS,
+        )
 
     def probe(self, config: Config, *, steps: int | None = None) -> Probed:
         """Raises what WorkerGroup does; after that the next probe has new processes. What does not fit into
@@ -179,8 +178,8 @@ class Bench:
         Args:
             steps: train so many at most, the first of which is not measured. None: as there is time for.
         """
-        job = probe_job(config, self._folder, self._data_dir, log="autotune.log", limit_gib=self._limit_gib)
-        job = dataclasses.replace(job, steps=steps)
+        limited = config.model_copy(update={"resources": self._job.config.resources})
+        job = dataclasses.replace(self._job, config=limited, steps=steps)
         while True:
             group = self._warm()
             try:
@@ -205,11 +204,6 @@ class Bench:
 def _answer(tuning: Tuning, config: Config) -> str:
     speed = tuning.speed
     return (
-        f"{_words(tuning.levers)}: {speed.tokens_per_s:,.0f} tokens/s (spread {speed.spread:.0%}), "
+        f"{in_words(tuning.levers)}: {speed.tokens_per_s:,.0f} tokens/s (spread {speed.spread:.0%}), "
         f"global batch {config.training.global_batch_size} kept"
     )
-
-
-def _words(levers: SystemConfig) -> str:
-    each = dataclasses.asdict(levers)
-    return ", ".join(f"{name} {str(value).lower()}" for name, value in each.items())

@@ -106,7 +106,7 @@ class Session:
         """Write the answer and close MLflow's runs; returns warnings."""
         write_results(self._space, self._ledger.trials(), self._folder)
         if self._ledger.best() is not None:
-            write_answer(self._space, self._ledger, self._folder, versions(), self._fingerprints)
+            write_answer(self._space, self._ledger.trials(), self._folder, versions(), self._fingerprints)
         self._mirror.conclude("finished")
         return self._mirror.close(_TRACKING_PATIENCE_S)
 
@@ -116,7 +116,7 @@ class Session:
             return ()
         if noted := self._ledger.sweep_attributes().get(_TUNINGS):
             return tuple(map(Tuning.from_dict, noted))
-        tunings = settle(self._space, self._space.measured, self._folder, self._view.say)
+        tunings = settle(self._space, self._folder, self._view.say)
         self._ledger.note_sweep(**{_TUNINGS: [one.to_dict() for one in tunings]})
         return tunings
 

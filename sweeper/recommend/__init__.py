@@ -17,12 +17,10 @@ from sweeper.recommend.table import (
     summary_line,
     write_results,
 )
-from sweeper.space import SweepFolder
 
 __all__ = [
     "EXPORT_FORMATS",
     "ResultRow",
-    "SweepFolder",
     "best_record",
     "compact",
     "default_record",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
 from sweeper.recommend.ranking import best_record, decisive_epoch, default_record, tokens_seen
@@ -27,15 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["write_answer"]
 
 
-class _Trials(Protocol):
-    """What is needed of the ledger."""
-
-    def trials(self) -> list[TrialRecord]: ...
-
-
 def write_answer(
     space: Space,
-    ledger: _Trials,
+    trials: Sequence[TrialRecord],
     folder: SweepFolder,
     versions: Mapping[str, str],
     fingerprints: Mapping[str, str],
@@ -51,13 +45,11 @@ def write_answer(
     Raises:
         SweeperError: no trial was trained to its end, so that there is no answer.
     """
-    trials = ledger.trials()
     best = best_record(space, trials)
     if best is None:
         raise SweeperError(_no_answer(trials))
     provenance = _provenance(space, trials, best)
-    provenance["versions"] = dict(versions)
-    provenance["fingerprints"] = dict(fingerprints)
+    provenance |= {"versions": dict(versions), "fingerprints": dict(fingerprints)}
     config = _without_password(_as_trained(space, best))
     write_whole(folder.best_config, dump_config(config.model_copy(update={"provenance": provenance})))
     return folder.best_config
@@ -71,7 +63,7 @@ def _as_trained(space: Space, record: TrialRecord) -> Config:
     return with_system_config(config, **asdict(system_config_of(read_config(ran))))
 
 
-def _provenance(space: Space, trials: list[TrialRecord], best: TrialRecord) -> dict[str, Any]:
+def _provenance(space: Space, trials: Sequence[TrialRecord], best: TrialRecord) -> dict[str, Any]:
     default = default_record(trials)
     reached = default is not None and default.state is TrialState.COMPLETE
     judged: dict[str, Any] = {}
@@ -91,7 +83,7 @@ def _provenance(space: Space, trials: list[TrialRecord], best: TrialRecord) -> d
     }
 
 
-def _no_answer(trials: list[TrialRecord]) -> str:
+def _no_answer(trials: Sequence[TrialRecord]) -> str:
     if not trials:
         return "there is no best configuration: no trial was started"
     said = f"there is no best configuration: none of {len(trials)} trials was trained to its end"

@@ -20,20 +20,6 @@ class Peak:
     idle_gib: float
     """What the process held before it had a model: no prediction is owed for that."""
 
-    @property
-    def off_gib(self) -> float | None:
-        """Predicted - measured."""
-        if self.predicted_gib is None or self.measured_gib is None:
-            return None
-        return self.predicted_gib - self.measured_gib
-
-    @property
-    def error(self) -> float | None:
-        """(predicted - measured) / measured, of what the trial took over the idle process."""
-        if self.off_gib is None or self.measured_gib is None or self.measured_gib <= self.idle_gib:
-            return None
-        return self.off_gib / (self.measured_gib - self.idle_gib)
-
 
 def peak_of(record: TrialRecord) -> Peak:
     """What the ledger has of a trial."""
@@ -47,14 +33,19 @@ def peak_of(record: TrialRecord) -> Peak:
 
 def memory_line(trials: Sequence[TrialRecord]) -> str | None:
     """One sentence on how well the peaks were predicted; None where there is nothing to compare."""
-    peaks = [peak for record in trials if (peak := peak_of(record)).error is not None]
-    if not peaks:
+    compared = [
+        (peak.measured_gib, abs(peak.predicted_gib - peak.measured_gib), peak.measured_gib - peak.idle_gib)
+        for peak in map(peak_of, trials)
+        if peak.predicted_gib is not None
+        and peak.measured_gib is not None
+        and peak.measured_gib > peak.idle_gib
+    ]
+    if not compared:
         return None
-    highest = max(peak.measured_gib or 0.0 for peak in peaks)
-    shares = [abs(peak.error or 0.0) for peak in peaks]
-    off_gib = max(abs(peak.off_gib or 0.0) for peak in peaks)
+    highest, off_gib, _ = (max(column) for column in zip(*compared, strict=True))
+    errors = [off_gib / added_gib for _, off_gib, added_gib in compared]
     return (
         f"memory of a rank: {highest:.2f} GiB at most; predicted within {off_gib:.2f} GiB, which is "
-        f"{max(shares):.1%} of what a trial adds ({sum(shares) / len(shares):.1%} on average over "
-        f"{len(peaks)} trials)"
+        f"{max(errors):.1%} of what a trial adds ({sum(errors) / len(errors):.1%} on average over "
+        f"{len(errors)} trials)"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sweeper.search import TrialRecord, TrialState, best_of
+from sweeper.search.records import finite_or_none
 
 if TYPE_CHECKING:
     from sweeper.space import Scalar, Space
@@ -48,7 +49,7 @@ class ResultRow:
     value_epoch: float | None
     """Passes over the training rows until then, by tokens; None where the trial's length is not known."""
     improvement: float | None
-    """By which share of the default's objective this one is better; negative is worse."""
+    """By which fraction of the default's objective this one is better; negative is worse."""
     values: Mapping[str, Scalar]
     tokens: int
     """Training tokens seen."""
@@ -70,11 +71,9 @@ def default_record(trials: Sequence[TrialRecord]) -> TrialRecord | None:
 def improvement(space: Space, value: float | None, default: float | None) -> float | None:
     """(default - value) / |default| where less is better, the negative of it where more is.
 
-    None where either is missing or not finite, or the default is zero and a share means nothing.
+    None where either is missing or not finite, or the default is zero and a ratio means nothing.
     """
-    if value is None or default is None or not math.isfinite(value) or not math.isfinite(default):
-        return None
-    if default == 0:
+    if value is None or not default or not math.isfinite(value) or not math.isfinite(default):
         return None
     sign = 1.0 if space.settings.objective.mode == "min" else -1.0
     return sign * (default - value) / abs(default)
@@ -87,25 +86,23 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
     ordered = sorted(
         trials, key=lambda one: (_ORDER.index(one.state), _badness(space, one.value), one.number)
     )
-    rows = []
-    for place, one in enumerate(ordered, start=1):
-        rows.append(
-            ResultRow(
-                rank=None if one.final_value is None else place,
-                trial=one.number,
-                state=one.state,
-                is_default=one.is_default,
-                value=one.value if one.value is not None and math.isfinite(one.value) else None,
-                value_tokens=None if one.decisive is None else one.decisive.tokens,
-                value_epoch=decisive_epoch(one),
-                improvement=improvement(space, one.final_value, base),
-                values=one.values,
-                tokens=tokens_seen(one),
-                seconds=one.seconds,
-                reason=one.reason,
-            )
+    return [
+        ResultRow(
+            rank=None if one.final_value is None else rank,
+            trial=one.number,
+            state=one.state,
+            is_default=one.is_default,
+            value=finite_or_none(one.value),
+            value_tokens=None if one.decisive is None else one.decisive.tokens,
+            value_epoch=decisive_epoch(one),
+            improvement=improvement(space, one.final_value, base),
+            values=one.values,
+            tokens=tokens_seen(one),
+            seconds=one.seconds,
+            reason=one.reason,
         )
-    return rows
+        for rank, one in enumerate(ordered, start=1)
+    ]
 
 
 def decisive_epoch(record: TrialRecord) -> float | None:

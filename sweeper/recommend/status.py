@@ -41,8 +41,8 @@ def running_lines(trials: Sequence[TrialRecord], folder: SweepFolder) -> list[st
         moved = read_moved(folder.trial_progress(record.number))
         total = record.attributes.get("total_tokens")
         if record.state is TrialState.RUNNING and moved is not None and total:
-            share = moved.tokens / total
-            lines.append(f"trial {record.number} at {share:.0%}, {moved.tokens_per_s:,.0f} tokens/s")
+            fraction = moved.tokens / total
+            lines.append(f"trial {record.number} at {fraction:.0%}, {moved.tokens_per_s:,.0f} tokens/s")
     return lines
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -44,17 +45,14 @@ _STYLES = {
     TrialState.WAITING: "dim",
     TrialState.FAIL: "red",
 }
-
-
 _KEY_COLUMNS = range(5)
 """Rank, trial, state, objective, against the default."""
-
 _OWN_COLUMNS = ("rank", "trial", "state", "best at", "tokens", "time")
 
 
 def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, Scalar | None]]:
     """One plain mapping per trial with full precision, the best first; all have the same keys."""
-    names, peaks = _names(space), {record.number: peak_of(record) for record in trials}
+    peaks = {record.number: peak_of(record) for record in trials}
     return [
         {
             "rank": row.rank,
@@ -65,8 +63,12 @@ def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, 
             "better_than_default_percent": None
             if row.improvement is None
             else round(100 * row.improvement, 3),
-            **(_judged_at(row) if space.settings.objective.at == "best" else {}),
-            **{name: row.values.get(name) for name in names},
+            **(
+                {"value_tokens": row.value_tokens, "value_epoch": row.value_epoch}
+                if space.settings.objective.at == "best"
+                else {}
+            ),
+            **{dimension.name: row.values.get(dimension.name) for dimension in space.dimensions},
             "tokens": row.tokens,
             "seconds": None if row.seconds is None else round(row.seconds, 3),
             "peak_memory_gib": peaks[row.trial].measured_gib,
@@ -75,10 +77,6 @@ def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, 
         }
         for row in result_rows(space, trials)
     ]
-
-
-def _judged_at(row: ResultRow) -> dict[str, Scalar | None]:
-    return {"value_tokens": row.value_tokens, "value_epoch": row.value_epoch}
 
 
 def results_csv(space: Space, trials: Sequence[TrialRecord]) -> str:
@@ -94,9 +92,10 @@ def results_csv(space: Space, trials: Sequence[TrialRecord]) -> str:
 
 def results_markdown(space: Space, trials: Sequence[TrialRecord]) -> str:
     """The table of the screen as Markdown, under the sentence that sums it up."""
-    header = _header(space)
-    lines = [summary_line(space, trials), "", _markdown_row(header), "|" + " --- |" * len(header)]
-    lines += [_markdown_row(_cells(space, row)) for row in result_rows(space, trials)]
+    columns = _columns(space)
+    header = _markdown_row([title for title, _ in columns])
+    lines = [summary_line(space, trials), "", header, "|" + " --- |" * len(columns)]
+    lines += [_markdown_row([cell(row) for _, cell in columns]) for row in result_rows(space, trials)]
     memory = memory_line(trials)
     return "\n".join([*lines, *(["", memory] if memory else [])]) + "\n"
 
@@ -107,17 +106,17 @@ def results_table(space: Space, trials: Sequence[TrialRecord]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{space.name}: {len(trials)} trials"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
-    rows = [_cells(space, row) for row in result_rows(space, trials)]
-    for index, name in enumerate(_header(space)):
+    heading = f"{space.name}: {len(trials)} trials"
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    rows, columns = result_rows(space, trials), _columns(space)
+    for index, (title, cell) in enumerate(columns):
         # On a narrow terminal parameters are cut short; what makes the point stays whole.
-        whole = max(len(name), *(len(row[index]) for row in rows), 0) if index in _KEY_COLUMNS else 4
+        whole = max(len(title), *(len(cell(row)) for row in rows), 0) if index in _KEY_COLUMNS else 4
         justify: Literal["left", "right"] = "left" if index == 2 else "right"
-        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis", min_width=whole)
-    for row, cells in zip(result_rows(space, trials), rows, strict=True):
+        table.add_column(title, justify=justify, no_wrap=True, overflow="ellipsis", min_width=whole)
+    for row in rows:
         style = "bold green" if row.rank == 1 else _STYLES[row.state]
-        table.add_row(*(Text(cell) for cell in cells), style=style)
+        table.add_row(*(Text(cell(row)) for _, cell in columns), style=style)
     return table
 
 
@@ -165,11 +164,11 @@ def _than_default(space: Space, value: float, default: TrialRecord | None) -> st
         return "; the default configuration was not tried"
     if default.state is not TrialState.COMPLETE or default.value is None:
         return f"; the default configuration was not trained to its end ({default.state.value})"
-    share = improvement(space, value, default.value)
+    better = improvement(space, value, default.value)
     side = "below" if space.settings.objective.mode == "min" else "above"
-    if share == 0:
+    if better == 0:
         return ", the same as the default configuration"
-    percent = "" if share is None else f"{100 * share:.1f}% "
+    percent = "" if better is None else f"{100 * better:.1f}% "
     return f", {percent}{side} the default configuration's {default.value:.4g}"
 
 
@@ -191,36 +190,27 @@ def _thousands(value: int) -> str:
     return str(value)
 
 
-def _names(space: Space) -> list[str]:
-    return [dimension.name for dimension in space.dimensions]
-
-
-def _header(space: Space) -> list[str]:
+def _columns(space: Space) -> list[tuple[str, Callable[[ResultRow], str]]]:
+    """Title of each column, and its cell of a row."""
+    objective = space.settings.objective
     return [
-        "rank",
-        "trial",
-        "state",
-        space.settings.objective.metric,
-        "vs default",
-        *(short_label(space, name, taken=_OWN_COLUMNS) for name in _names(space)),
-        *(["best at"] if space.settings.objective.at == "best" else []),
-        "tokens",
-        "time",
+        ("rank", lambda row: "-" if row.rank is None else str(row.rank)),
+        ("trial", lambda row: str(row.trial)),
+        ("state", lambda row: row.state.value.lower()),
+        (objective.metric, lambda row: "-" if row.value is None else f"{row.value:.4f}"),
+        ("vs default", _against_default),
+        *(
+            (short_label(space, dimension.name, taken=_OWN_COLUMNS), partial(_parameter, dimension.name))
+            for dimension in space.dimensions
+        ),
+        *([("best at", _best_at)] if objective.at == "best" else []),
+        ("tokens", lambda row: compact(row.tokens)),
+        ("time", lambda row: "-" if row.seconds is None else f"{row.seconds:.1f} s"),
     ]
 
 
-def _cells(space: Space, row: ResultRow) -> list[str]:
-    return [
-        "-" if row.rank is None else str(row.rank),
-        str(row.trial),
-        row.state.value.lower(),
-        "-" if row.value is None else f"{row.value:.4f}",
-        _against_default(row),
-        *(compact(row.values.get(name)) for name in _names(space)),
-        *([_best_at(row)] if space.settings.objective.at == "best" else []),
-        compact(row.tokens),
-        "-" if row.seconds is None else f"{row.seconds:.1f} s",
-    ]
+def _parameter(name: str, row: ResultRow) -> str:
+    return compact(row.values.get(name))
 
 
 def _best_at(row: ResultRow) -> str:

@@ -1,1 +1,1 @@
-"""What a person sees and says while a command runs: messages, progress, redirected logs, interrupts."""
+"""What users see and say while a command runs: messages, progress, redirected logs, interrupts."""

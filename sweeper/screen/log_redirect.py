@@ -1,4 +1,4 @@
-"""Keeps third-party chatter off the screen: it goes to a log, ours goes to the person and to the log."""
+"""Keeps third-party chatter off the screen: it goes to a log, ours goes to the terminal and to the log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def quiet(log_file: Path, *uris: str, verbosity: Verbosity = Verbosity.NORMAL) -
     Secrets of the environment are struck out of it, and the passwords of ``uris``. An exception that comes
     through here is told in the log as well, since nobody may be there to see it on the screen.
 
-    Yields what still reaches the person. Where standard output is not the process's own (a notebook, a
+    Yields what still reaches the terminal. Where standard output is not the process's own (a notebook, a
     test), Python's stream object still is, and is written to as it stands.
     """
     _flush()

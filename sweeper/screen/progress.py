@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -38,18 +40,18 @@ _COLOURS = {
 }
 
 
+@dataclass
 class _Running:
     """What the view knows of one running trial."""
 
-    def __init__(self, values: str) -> None:
-        self.values = values
-        self.total_tokens = 0
-        self.tokens = 0
-        self.objective: float | None = None
-        self.tokens_per_s = 0.0
+    values: str
+    total_tokens: int = 0
+    tokens: int = 0
+    objective: float | None = None
+    tokens_per_s: float = 0.0
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         return self.tokens / self.total_tokens if self.total_tokens else 0.0
 
 
@@ -65,8 +67,8 @@ class ProgressView:
         self._ended_now = 0
         self._running: dict[int, _Running] = {}
         self._note = "starting Ray and the workers"
-        self._data_notes: tuple[str, ...] = ()
-        self._model_notes: tuple[str, ...] = ()
+        self._notes: dict[str, tuple[str, ...]] = {}
+        """Of the data and of the model."""
         self._warnings: tuple[str, ...] = ()
         self._began = self._last_line = time.monotonic()
         self._lock = threading.Lock()
@@ -108,16 +110,14 @@ class ProgressView:
         self._line(f"trial {number} starts{default}: {_values(record)}")
 
     def trial_prepared(self, number: int, prepared: Prepared) -> None:
+        notes = {"data": prepared.data_notes, "model": prepared.model_notes}
         with self._lock:
             self._running[number].total_tokens = prepared.total_tokens
-            told, self._data_notes = self._data_notes, prepared.data_notes
-            known, self._model_notes = self._model_notes, prepared.model_notes
-        if told != prepared.data_notes:
-            for note in prepared.data_notes:
-                self._line(f"data: {note}")
-        if known != prepared.model_notes:
-            for note in prepared.model_notes:
-                self._line(f"model: {note}")
+            told, self._notes = self._notes, notes
+        for subject, lines in notes.items():
+            if lines != told.get(subject):
+                for line in lines:
+                    self._line(f"{subject}: {line}")
 
     def moved(self, number: int, moved: Moved) -> None:
         with self._lock:
@@ -179,7 +179,7 @@ class ProgressView:
             best = best_of(self._finished.values(), self._mode)
             if best is not None:
                 parts.append(Text(f"best so far: trial {best.number}, {self._scored(best)}", style="green"))
-            parts += [Text(note, style="dim") for note in (*self._data_notes, *self._model_notes)]
+            parts += [Text(line, style="dim") for lines in self._notes.values() for line in lines]
             parts += [Text(warning, style="yellow") for warning in self._warnings]
             if self._note:
                 parts.append(Text(f"{self._note} ...", style="dim"))
@@ -191,7 +191,7 @@ class ProgressView:
 
     def _running_line(self) -> str:
         said = [
-            f"trial {number} at {running.share:.0%}, {running.tokens_per_s:,.0f} tokens/s"
+            f"trial {number} at {running.fraction:.0%}, {running.tokens_per_s:,.0f} tokens/s"
             + ("" if running.objective is None else f", {self._metric} {compact(running.objective)}")
             for number, running in sorted(self._running.items())
         ]
@@ -203,14 +203,13 @@ class ProgressView:
         for column in ("trial", "progress", "", self._metric, "tokens/s", "values"):
             table.add_column(column)
         for number, running in sorted(self._running.items()):
-            filled = round(running.share * 20)
-            bar = Text("━" * filled, style="cyan") + Text("━" * (20 - filled), style="grey30")
+            bar = ProgressBar(total=1.0, completed=running.fraction, width=20, complete_style="cyan")
             value = "" if running.objective is None else compact(running.objective)
             speed = f"{running.tokens_per_s:,.0f}" if running.tokens_per_s else ""
             table.add_row(
                 str(number),
                 bar,
-                f"{running.share:.0%}",
+                f"{running.fraction:.0%}",
                 value,
                 speed,
                 Text(running.values, overflow="ellipsis"),
@@ -237,10 +236,10 @@ class ProgressView:
 
     def _seconds_left(self, elapsed_s: float) -> float | None:
         """From the pace so far; None until a trial has ended."""
-        pace = self._ended_now + sum(running.share for running in self._running.values())
         if not self._ended_now:
             return None
-        return max(self._wanted - len(self._finished) - pace + self._ended_now, 0.0) * elapsed_s / pace
+        begun = sum(running.fraction for running in self._running.values())
+        return max(self._wanted - len(self._finished) - begun, 0.0) * elapsed_s / (self._ended_now + begun)
 
 
 def _values(record: TrialRecord) -> str:

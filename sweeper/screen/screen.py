@@ -1,12 +1,12 @@
-"""What a person is told: on the screen for as long as there is one, and in the driver's log in any case."""
+"""What users are told: on the screen for as long as there is one, and in the driver's log in any case."""
 
 from __future__ import annotations
 
 import io
 import os
+import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
@@ -17,15 +17,15 @@ from rich.console import Console
 
 __all__ = ["LastingStream", "LogFollower", "Say", "Screen", "Verbosity"]
 
-_BACKLOG_BYTES = 2**18
-"""So much waits for a reader that has stopped reading; what comes after that is left out."""
+_BACKLOG_LINES = 2**13
+"""So many wait for a reader that has stopped reading; what comes after them is left out."""
 _LAST_WORDS_S = 3.0
 """How long the end waits for such a reader."""
 _LOOK_EVERY_S = 0.2
 
 
 class Verbosity(Enum):
-    """What of the log a person sees."""
+    """What of the log the user sees."""
 
     QUIET = "quiet"
     """Warnings."""
@@ -36,15 +36,15 @@ class Verbosity(Enum):
 
 
 class Say(Protocol):
-    """Tells a person a line."""
+    """Tells the user a line."""
 
     def __call__(self, text: str, *, warning: bool = False) -> None: ...
 
 
 class Screen:
-    """Lines for a person. Each goes into the log as well, with its time.
+    """Lines for the user. Each goes into the log as well, with its time.
 
-    Neither ever stops a sweep: a log without room on its disk loses lines, and so does a screen that is gone.
+    Neither ever stops a sweep: a log whose disk is full loses lines, and so does a screen that is gone.
     """
 
     def __init__(
@@ -114,10 +114,9 @@ class LastingStream(io.TextIOBase):
         """Owns the descriptor from now on. ``lost`` is called by the thread, when it takes nothing more."""
         self._descriptor, self._encoding, self._lost = descriptor, encoding, lost
         self._is_terminal = os.isatty(descriptor)
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = self._left_out = 0
-        self._is_gone = self._is_closing = False
-        self._changed = threading.Condition()
+        self._waiting: queue.Queue[bytes | None] = queue.Queue(_BACKLOG_LINES)
+        self._left_out = 0
+        self._is_gone = False
         self._writer = threading.Thread(target=self._write_all, name="screen", daemon=True)
         self._writer.start()
 
@@ -135,19 +134,16 @@ class LastingStream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
+        if self._is_gone:
+            return len(text)
         data = text.encode(self._encoding, "backslashreplace")
-        with self._changed:
-            if self._is_gone:
-                return len(text)
-            if self._waiting_bytes + len(data) > _BACKLOG_BYTES:
-                self._left_out += 1
-                return len(text)
-            if self._left_out:
-                data = f"[{self._left_out} lines stand in the log alone]\n".encode("ascii") + data
-                self._left_out = 0
-            self._waiting.append(data)
-            self._waiting_bytes += len(data)
-            self._changed.notify_all()
+        if self._left_out:
+            data = f"[{self._left_out} lines stand in the log alone]\n".encode("ascii") + data
+        try:
+            self._waiting.put_nowait(data)
+            self._left_out = 0
+        except queue.Full:
+            self._left_out += 1
         return len(text)
 
     def close(self) -> None:
@@ -155,9 +151,9 @@ class LastingStream(io.TextIOBase):
         open."""
         if self.closed:
             return
-        with self._changed:
-            self._is_closing = True
-            self._changed.notify_all()
+        if not self._is_gone:
+            with suppress(queue.Full):
+                self._waiting.put(None, timeout=_LAST_WORDS_S)
         self._writer.join(_LAST_WORDS_S)
         if not self._writer.is_alive():
             os.close(self._descriptor)
@@ -165,20 +161,9 @@ class LastingStream(io.TextIOBase):
 
     def _write_all(self) -> None:
         try:
-            while (data := self._next()) is not None:
+            while (data := self._waiting.get()) is not None:
                 while data:
                     data = data[os.write(self._descriptor, data) :]
         except OSError as error:
-            with self._changed:
-                self._is_gone = True
-                self._waiting.clear()
+            self._is_gone = True
             self._lost(error)
-
-    def _next(self) -> bytes | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._is_closing)
-            if not self._waiting:
-                return None
-            data = self._waiting.popleft()
-            self._waiting_bytes -= len(data)
-            return data

@@ -8,10 +8,10 @@ axis can MLflow's charts compare them; the optimizer step is there as the metric
 
 from sweeper.track.boards import BoardWriter, boards_of, check_boards
 from sweeper.track.names import run_name
-from sweeper.track.params import chart_params
 from sweeper.track.points import MetricPoint, evaluation_points, judged_by, training_points
 from sweeper.track.reader import TrackedTrial, read_trials
 from sweeper.track.run_writer import Content
+from sweeper.track.text import chart_params
 from sweeper.track.tracker import Tracker
 from sweeper.track.ui import comparison_url, serve_ui
 from sweeper.track.uri import masked, tracking_uri

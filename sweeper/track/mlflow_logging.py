@@ -19,13 +19,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""Read by MLflow 3 when it is imported or called; a person's own setting wins."""
-
-_OWN_ENVIRONMENT = {
-    # A request that is sent again because its answer was lost makes a run twice. The writer repeats
-    # calls itself, and looks first what has arrived.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-}
+"""Read by MLflow 3 when it is imported or called; a user's own setting wins."""
 
 _LOGGERS = ("mlflow", "alembic", "sqlalchemy", "huey", "sweeper.track")
 
@@ -34,7 +28,9 @@ def set_environment() -> None:
     """Must come before the first import of mlflow."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    os.environ.update(_OWN_ENVIRONMENT)
+    # A request that is sent again because its answer was lost makes a run twice. The writer repeats
+    # calls itself, and looks first what has arrived.
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     for module in ("mlflow", "alembic", "sqlalchemy"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
 
@@ -49,7 +45,7 @@ class _RedactingFormatter(logging.Formatter):
         return self._redact(super().format(record))
 
 
-def open_log(path: Path, redact: Redactor) -> logging.Handler:
+def open_log(path: Path, redact: Redactor) -> None:
     """Sends everything that MLflow and its database layers log to ``path``, and nothing to the screen."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
@@ -63,4 +59,3 @@ def open_log(path: Path, redact: Redactor) -> logging.Handler:
         logger.propagate = False
         # The migrations of a new store are a hundred lines at INFO.
         logger.setLevel(logging.INFO if name in ("mlflow", "sweeper.track") else logging.WARNING)
-    return handler

@@ -20,7 +20,7 @@ _MOST_DIGITS = 17
 
 
 def run_name(space: Space, number: int, values: Mapping[str, Scalar]) -> str:
-    """``2 · lr 2.4e-3 · linear · 3 ep · accum 1``: at most 80 characters, what found no room is counted."""
+    """``2 · lr 2.4e-3 · linear · 3 ep · accum 1``: at most 80 characters, what does not fit is counted."""
     parts = [_part(space, name, value) for name, value in values.items()]
     shown = len(parts)
     while len(name := _joined(number, parts, shown)) > _CHARACTERS and shown:
@@ -53,10 +53,10 @@ def _value(open_value: OpenValue, value: Scalar) -> str:
     if not isinstance(open_value, Choice):
         return _number(value, 2 if isinstance(open_value, LogUniform) else 3)
     numbers = [one for one in open_value.options if isinstance(one, (int, float))]
-    digits = 2
-    while digits < _MOST_DIGITS and len({_number(float(one), digits) for one in numbers}) < len(numbers):
-        digits += 1
-    return _number(value, digits)
+    for digits in range(2, _MOST_DIGITS):
+        if len({_number(float(one), digits) for one in numbers}) == len(numbers):
+            return _number(value, digits)
+    return _number(value, _MOST_DIGITS)
 
 
 def _number(value: float, digits: int) -> str:

@@ -33,7 +33,7 @@ def judge(error: BaseException) -> Verdict:
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """What a person wants to know of a long story of wrapped errors: ``Connection refused``."""
+    """What users want to know of a long story of wrapped errors: ``Connection refused``."""
     return list(_chain(error))[-1]
 
 

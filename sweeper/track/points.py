@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sweeper.search import Evaluation
     from sweeper.space import Objective
 
-__all__ = ["MetricPoint", "evaluation_points", "judged_by", "training_points"]
+__all__ = ["MetricPoint", "Points", "evaluation_points", "judged_by", "training_points"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,10 @@ class MetricPoint:
     """Training tokens seen: the common axis of all trials."""
     time_s: float
     """Seconds since the epoch."""
+
+
+Points = Sequence[MetricPoint] | Callable[[], Sequence[MetricPoint]]
+"""Points, or what reads them if they are needed."""
 
 
 def judged_by(objective: Objective) -> str:
@@ -41,13 +45,8 @@ def evaluation_points(evaluation: Evaluation, *, trial_started_s: float) -> list
 
     ``trial_started_s``, in seconds since the epoch, places an evaluation whose own moment was not kept.
     """
-    moment_s = trial_started_s + evaluation.seconds
-    return training_points(
-        evaluation.metrics,
-        step=evaluation.step,
-        tokens=evaluation.tokens,
-        time_s=moment_s if evaluation.time_s is None else evaluation.time_s,
-    )
+    time_s = trial_started_s + evaluation.seconds if evaluation.time_s is None else evaluation.time_s
+    return training_points(evaluation.metrics, step=evaluation.step, tokens=evaluation.tokens, time_s=time_s)
 
 
 def training_points(

@@ -10,7 +10,7 @@ from sweeper.track.mlflow_logging import set_environment
 from sweeper.track.run_writer import PARENT_TAG, SWEEP_ID_TAG, TRIAL_TAG
 from sweeper.track.uri import masked
 
-__all__ = ["TrackedTrial", "experiment_id", "read_trials"]
+__all__ = ["TrackedTrial", "read_trials"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,6 @@ class TrackedTrial:
     tags: dict[str, str]
     history: dict[str, list[tuple[int, float]]]
     """Metric -> (training tokens seen, value), by tokens."""
-
-
-def experiment_id(uri: str, experiment: str) -> str | None:
-    """MLflow's number of an experiment, None where there is no such experiment. Imports mlflow: seconds."""
-    set_environment()
-    from mlflow import MlflowClient
-
-    found = MlflowClient(tracking_uri=uri).get_experiment_by_name(experiment)
-    return None if found is None else str(found.experiment_id)
 
 
 def read_trials(uri: str, experiment: str, *, sweep_id: str | None = None) -> list[TrackedTrial]:

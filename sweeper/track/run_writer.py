@@ -5,22 +5,18 @@ Each event may be written again after it failed half way: what is there already 
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweeper.track.names import old_run_name
-from sweeper.track.points import MetricPoint
+from sweeper.track.points import MetricPoint, Points
 from sweeper.track.text import cut, flatten, key, quoted
 from sweeper.track.uri import Redactor
 
-__all__ = ["Content", "Points", "Recorder"]
-
-Points = Sequence[MetricPoint] | Callable[[], Sequence[MetricPoint]]
-"""Points, or what reads them if they are needed."""
+__all__ = ["Content", "Recorder"]
 
 SWEEP_ID_TAG = "sweeper.sweep_id"
 POINTS_TAG = "sweeper.points"
@@ -63,7 +59,7 @@ class _Run:
 
     run_id: str
     name: str
-    """As MLflow has it: a person's own is left alone."""
+    """As MLflow has it: a user's own is left alone."""
     closed: bool = False
     """Finished with nothing missing: nothing is added."""
     known: dict[str, set[int]] = field(default_factory=dict)
@@ -71,22 +67,22 @@ class _Run:
     waiting: list[MetricPoint] = field(default_factory=list)
     refused: bool = False
     """Whether points of it were not taken."""
-    points: int = 0
-    """Of a closed run."""
+    closed_points: int = 0
+    """How many a closed run has."""
 
-    def count(self) -> int:
+    def points(self) -> int:
         written = sum(len(steps) for steps in self.known.values()) - len(self.waiting)
-        return self.points if self.closed else written
+        return self.closed_points if self.closed else written
 
     def close(self) -> None:
-        self.points, self.closed = self.count(), True
+        self.closed_points, self.closed = self.points(), True
         self.known, self.waiting = {}, []
 
 
 class Recorder:
     """The runs of one sweep in one experiment. Not thread-safe.
 
-    ``at_s`` is when an event happened, in seconds since the epoch: it is written later than that.
+    ``at_s`` is when an event happened, in seconds since the epoch; None is when it is written.
     Every call raises what MLflow raises. It can be made again then, after ``look_again``.
     """
 
@@ -110,9 +106,8 @@ class Recorder:
 
     def content(self) -> Content:
         """As far as it was written or looked at here."""
-        runs = self._trials.values()
-        points = sum(run.count() for run in runs)
-        return Content(trials=len(runs), points=points, added_points=self._added)
+        points = sum(run.points() for run in self._trials.values())
+        return Content(trials=len(self._trials), points=points, added_points=self._added)
 
     def look_again(self) -> None:
         """Sees what has arrived although its answer was lost, so that nothing is written twice."""
@@ -133,8 +128,19 @@ class Recorder:
         return True
 
     def sweep_started(
-        self, *, name: str, params: Mapping[str, Any], tags: Mapping[str, str], space_file: Path, at_s: float
+        self,
+        *,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        space_file: Path,
+        at_s: float | None = None,
     ) -> None:
+        """Opens the parent run, or finds it again.
+
+        The tag ``sweeper.sweep_id``, unique for one sweep, says which parent run is this sweep's;
+        without it each call makes a new parent. Nested ``params`` are flattened to dotted names.
+        """
         self._sweep_id = tags.get(SWEEP_ID_TAG)
         self._parent = self._parent or self._find_parent()
         if self._parent is None:
@@ -151,12 +157,16 @@ class Recorder:
         number: int,
         *,
         name: str,
-        params: Mapping[str, Any],
-        searched: Sequence[str],
+        searched: Mapping[str, Any],
+        fixed: Mapping[str, Any],
         config_yaml: str,
         tags: Mapping[str, str],
-        at_s: float,
+        at_s: float | None = None,
     ) -> None:
+        """Opens a trial's child run, or finds it again, to rename it where an earlier version made it.
+
+        A parameter in both mappings is taken from ``searched``.
+        """
         run = self._trials.get(number)
         if run is not None and run.name == old_run_name(number) != name:
             self._client.update_run(run.run_id, name=name)
@@ -171,11 +181,15 @@ class Recorder:
         else:
             self._client.update_run(run.run_id, status="RUNNING")
             self._log_tags(run.run_id, labels)
-        self._log_params(run.run_id, params)
+        self._log_params(run.run_id, {**fixed, **searched})
         self._client.log_text(run.run_id, self._redact(config_yaml), "config.yaml")
 
     def metrics(self, number: int, points: Points) -> None:
-        """Keeps the points for the next flush. Those of a trial that never started are dropped."""
+        """Keeps points of a trial's histories for the next flush; their step is the training tokens seen.
+
+        A function that reads them is called unless MLflow has the whole trial. Those of a trial that never
+        started are dropped.
+        """
         run = self._trials.get(number)
         if run is None or run.closed:
             return
@@ -192,15 +206,22 @@ class Recorder:
             self._flush_run(run)
 
     def trial_finished(
-        self, number: int, *, state: str, reason: str | None, metrics: Mapping[str, float], at_s: float
+        self,
+        number: int,
+        *,
+        state: str,
+        reason: str | None,
+        metrics: Mapping[str, float],
+        at_s: float | None = None,
     ) -> None:
+        """Closes a child run: COMPLETE -> FINISHED, PRUNED -> KILLED, FAIL -> FAILED."""
         run = self._trials.get(number)
         if run is None or run.closed:
             return
         self.metrics(number, _final_points(run, metrics, at_s))
         self._flush_run(run)
         labels = {"state": state} | ({"reason": reason} if reason else {})
-        self._log_tags(run.run_id, labels | ({} if run.refused else {POINTS_TAG: str(run.count())}))
+        self._log_tags(run.run_id, labels | ({} if run.refused else {POINTS_TAG: str(run.points())}))
         self._terminate(run.run_id, state, at_s)
         run.close()
 
@@ -211,8 +232,9 @@ class Recorder:
         artifacts: Sequence[Path],
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
-        at_s: float,
+        at_s: float | None = None,
     ) -> None:
+        """Closes the parent run, with files that must still be there when the writer comes to them."""
         self.flush()
         if self._looked_again:
             # A request that took longer than its sender had patience may have been carried out since.
@@ -221,19 +243,19 @@ class Recorder:
         if self._parent is None:
             return
         there = self._client.get_run(self._parent).data.metrics
-        fresh = {name: value for name, value in metrics.items() if there.get(key(name)) != value}
         # At step 0 MLflow draws a bar; what a sweep that got more trials has made of it comes after that.
-        steps = {name: len(self._trials) if key(name) in there else 0 for name in fresh}
-        self._write_points(
-            self._parent,
-            [MetricPoint(name=n, value=v, step=steps[n], time_s=at_s) for n, v in fresh.items()],
-        )
+        fresh = [
+            _point(name, value, len(self._trials) if key(name) in there else 0, at_s)
+            for name, value in metrics.items()
+            if there.get(key(name)) != value
+        ]
+        self._write_points(self._parent, fresh)
         self._log_tags(self._parent, {**tags, "state": state})
         for path in artifacts:
             self._log_file(self._parent, path)
         self._terminate(self._parent, state, at_s)
 
-    def _close_trials(self, at_s: float) -> None:
+    def _close_trials(self, at_s: float | None) -> None:
         """No trial outlives its sweep; a resumed one opens again what ends here."""
         for run in self._trials.values():
             if not run.closed:
@@ -268,15 +290,15 @@ class Recorder:
         ]
         self._client.log_batch(run_id, metrics=metrics)
 
-    def _terminate(self, run_id: str, state: str, at_s: float) -> None:
+    def _terminate(self, run_id: str, state: str, at_s: float | None) -> None:
         status = _STATUS.get(state.upper(), "FAILED")
-        self._client.set_terminated(run_id, status=status, end_time=int(at_s * 1000))
+        self._client.set_terminated(run_id, status=status, end_time=_milliseconds(at_s))
 
-    def _create(self, run_name: str, tags: Mapping[str, str], at_s: float) -> str:
+    def _create(self, run_name: str, tags: Mapping[str, str], at_s: float | None) -> str:
         labels = {key(name): self._redact(str(value))[:_TAG_LIMIT] for name, value in tags.items()}
         labels |= {"mlflow.source.name": "sweeper", "mlflow.source.type": "LOCAL"}
         run = self._client.create_run(
-            self._experiment_id, start_time=int(at_s * 1000), tags=labels, run_name=run_name
+            self._experiment_id, start_time=_milliseconds(at_s), tags=labels, run_name=run_name
         )
         return str(run.info.run_id)
 
@@ -284,26 +306,22 @@ class Recorder:
         from mlflow.entities import Param
 
         entries = [Param(key(k), cut(self._redact(v), _PARAM_LIMIT)) for k, v in flatten(params)]
-        for chunk in _chunks(entries, _PARAMS_PER_BATCH):
-            self._client.log_batch(run_id, params=chunk)
+        for start in range(0, len(entries), _PARAMS_PER_BATCH):
+            self._client.log_batch(run_id, params=entries[start : start + _PARAMS_PER_BATCH])
 
     def _log_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
         entries = [RunTag(key(k), cut(self._redact(str(v)), _TAG_LIMIT)) for k, v in tags.items()]
-        for chunk in _chunks(entries, _PARAMS_PER_BATCH):
-            self._client.log_batch(run_id, tags=chunk)
+        self._client.log_batch(run_id, tags=entries)
 
     def _log_file(self, run_id: str, path: Path) -> None:
-        """Stores a file; where it quotes the store's password, a copy without it."""
-        if not self._redact.has_secret:
+        """Stores a file, without the secrets that it quotes."""
+        if self._redact.has_secret:
+            text = path.read_bytes().decode("utf-8", errors="replace")
+            self._client.log_text(run_id, self._redact(text), path.name)
+        else:
             self._client.log_artifact(run_id, str(path))
-            return
-        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / path.name
-            copy.write_bytes(self._redact(text).encode("utf-8", errors="surrogateescape"))
-            self._client.log_artifact(run_id, str(copy))
 
     def _find_parent(self) -> str | None:
         """The sweep's run, None without one; of two the one that is known, or the first."""
@@ -337,7 +355,7 @@ class Recorder:
         goes_on = found.info.status in ("RUNNING", "SCHEDULED") or tags.get("state") == INTERRUPTED
         if not goes_on and tags.get(POINTS_TAG, "").isdigit():
             run.close()
-            run.points = int(tags[POINTS_TAG])
+            run.closed_points = int(tags[POINTS_TAG])
         if run.closed:
             return
         for name in found.data.metrics:
@@ -360,19 +378,22 @@ class Recorder:
                 return runs
 
 
-def _final_points(run: _Run, metrics: Mapping[str, float], at_s: float) -> list[MetricPoint]:
+def _final_points(run: _Run, metrics: Mapping[str, float], at_s: float | None) -> list[MetricPoint]:
     """A metric without a history stands at step 0, of which MLflow draws bars instead of lonely dots."""
     last_step = max((max(steps) for steps in run.known.values() if steps), default=0)
-    steps = {name: last_step if any(run.known.get(key(name), ())) else 0 for name in metrics}
     return [
-        MetricPoint(name=name, value=value, step=steps[name], time_s=at_s) for name, value in metrics.items()
+        _point(name, value, last_step if any(run.known.get(key(name), ())) else 0, at_s)
+        for name, value in metrics.items()
     ]
+
+
+def _point(name: str, value: float, step: int, at_s: float | None) -> MetricPoint:
+    return MetricPoint(name=name, value=value, step=step, time_s=time.time() if at_s is None else at_s)
+
+
+def _milliseconds(at_s: float | None) -> int:
+    return int((time.time() if at_s is None else at_s) * 1000)
 
 
 def _by_age(runs: Sequence[Any]) -> list[Any]:
     return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

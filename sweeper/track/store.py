@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -62,14 +61,13 @@ def _create_database(file: Path) -> None:
 
 def _publish(new: Path, file: Path) -> None:
     """A hard link fails where the name is taken already, so that another sweep's store is never replaced."""
-    with contextlib.suppress(FileExistsError):
-        try:
-            file.hardlink_to(new)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            if not file.exists():
-                new.replace(file)
+    try:
+        file.hardlink_to(new)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        if not file.exists():
+            new.replace(file)
 
 
 def _experiment_id(client: Any, uri: str, name: str) -> str:

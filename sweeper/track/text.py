@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["cut", "flatten", "key", "quoted"]
+from sweeper.space import LogUniform
+
+if TYPE_CHECKING:
+    from sweeper.space import Scalar, Space
+
+__all__ = ["chart_params", "cut", "flatten", "key", "quoted"]
 
 _KEY_LIMIT = 250
 """MLflow's, in mlflow.utils.validation and the same on its servers."""
+
+
+def chart_params(space: Space, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The values, and beside each value of a log range its decimal logarithm as ``<name>_log10``.
+
+    MLflow's parallel coordinates have linear axes only, on which learning rates lie on top of each other.
+    """
+    logs = {
+        f"{one.name}_log10": round(math.log10(float(values[one.name])), 4)
+        for one in space.dimensions
+        if isinstance(one.open_value, LogUniform) and one.name in values
+    }
+    return {**values, **logs}
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

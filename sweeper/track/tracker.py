@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Concatenate, ParamSpec
 
 from sweeper.track.mlflow_logging import open_log, set_environment
 from sweeper.track.outage import Verdict, first_cause, judge
-from sweeper.track.run_writer import Content, Points, Recorder
+from sweeper.track.run_writer import Content, Recorder
 from sweeper.track.store import open_store
 from sweeper.track.uri import Redactor, masked
 
 __all__ = ["Tracker"]
 
+P = ParamSpec("P")
 _Event = Callable[[Recorder], None]
 
 _FLUSH_S = 2.0
@@ -39,13 +41,23 @@ class _StoreAway(Exception):
     """Nobody waits for the store any longer."""
 
 
+def _later(method: Callable[Concatenate[Recorder, P], None]) -> Callable[Concatenate[Tracker, P], None]:
+    """The recorder's method, called by the writer thread."""
+
+    @functools.wraps(method)
+    def put(tracker: Tracker, /, *args: P.args, **keywords: P.kwargs) -> None:
+        tracker._put(lambda recorder: method(recorder, *args, **keywords))
+
+    return put
+
+
 class Tracker:
     """Writes a sweep's events to MLflow in the background.
 
     No method but :meth:`close` waits, and none raises or prints. Methods may be called from any
-    thread; events are written in the order of the calls. While the store cannot be reached they are
-    kept, and written once it is back. What MLflow refuses becomes a line in the log and one of the
-    warnings that :meth:`close` returns.
+    thread; events are written in the order of the calls, and what they are given must not change
+    until then. While the store cannot be reached they are kept, and written once it is back. What
+    MLflow refuses becomes a line in the log and one of the warnings that :meth:`close` returns.
 
     The ledger stays the only record that counts: a process that dies loses what was still queued, and
     a later one may hand over everything again, since trials that are already finished in MLflow are
@@ -77,91 +89,11 @@ class Tracker:
         self._thread = threading.Thread(target=self._write, name="mlflow-writer", daemon=True)
         self._thread.start()
 
-    def sweep_started(
-        self,
-        *,
-        name: str,
-        params: dict[str, Any],
-        tags: dict[str, str],
-        space_file: Path,
-        at_s: float | None = None,
-    ) -> None:
-        """Opens the parent run, or finds it again.
-
-        ``at_s`` is when it happened, in seconds since the epoch, here and below: None is now.
-
-        The tag ``sweeper.sweep_id``, unique for one sweep, says which parent run is this sweep's;
-        without it each call makes a new parent. Nested ``params`` are flattened to dotted names.
-        """
-        copy, labels, at = dict(params), dict(tags), _moment(at_s)
-        self._put(
-            lambda r: r.sweep_started(name=name, params=copy, tags=labels, space_file=space_file, at_s=at)
-        )
-
-    def trial_started(
-        self,
-        number: int,
-        *,
-        name: str,
-        searched: dict[str, Any],
-        fixed: dict[str, Any],
-        config_yaml: str,
-        tags: dict[str, str],
-        at_s: float | None = None,
-    ) -> None:
-        """Opens a trial's child run, or finds it again, to rename it where an earlier version made it.
-
-        A parameter in both mappings is taken from ``searched``.
-        """
-        params = searched | {key: value for key, value in fixed.items() if key not in searched}
-        names, labels, at = list(searched), dict(tags), _moment(at_s)
-        self._put(
-            lambda r: r.trial_started(
-                number,
-                name=name,
-                params=params,
-                searched=names,
-                config_yaml=config_yaml,
-                tags=labels,
-                at_s=at,
-            )
-        )
-
-    def metrics(self, number: int, points: Points) -> None:
-        """Adds points to a trial's histories; their step is the number of training tokens seen.
-
-        A function that reads them is called by the writer thread, unless MLflow has the whole trial.
-        """
-        copy = points if callable(points) else tuple(points)
-        self._put(lambda r: r.metrics(number, copy))
-
-    def trial_finished(
-        self,
-        number: int,
-        *,
-        state: str,
-        reason: str | None,
-        metrics: dict[str, float],
-        at_s: float | None = None,
-    ) -> None:
-        """Closes a child run: COMPLETE -> FINISHED, PRUNED -> KILLED, FAIL -> FAILED."""
-        copy, at = dict(metrics), _moment(at_s)
-        self._put(lambda r: r.trial_finished(number, state=state, reason=reason, metrics=copy, at_s=at))
-
-    def sweep_finished(
-        self,
-        *,
-        state: str,
-        artifacts: Sequence[Path],
-        tags: dict[str, str],
-        metrics: dict[str, float],
-        at_s: float | None = None,
-    ) -> None:
-        """Closes the parent run, with files that must still be there when the writer comes to them."""
-        files, labels, copy, at = tuple(artifacts), dict(tags), dict(metrics), _moment(at_s)
-        self._put(
-            lambda r: r.sweep_finished(state=state, artifacts=files, tags=labels, metrics=copy, at_s=at)
-        )
+    sweep_started = _later(Recorder.sweep_started)
+    trial_started = _later(Recorder.trial_started)
+    metrics = _later(Recorder.metrics)
+    trial_finished = _later(Recorder.trial_finished)
+    sweep_finished = _later(Recorder.sweep_finished)
 
     def close(self, timeout_s: float) -> list[str]:
         """Waits until everything is written; returns what went wrong, in sentences.
@@ -175,8 +107,6 @@ class Tracker:
             self._closing.set()
         waited_s = self._join(timeout_s)
         left = self._put_events - self._written_events
-        if not left and not self._thread.is_alive():
-            return list(self._warnings)
         if self._away is not None:
             problem = f"cannot be reached ({self._away})"
         elif self._thread.is_alive():
@@ -223,14 +153,14 @@ class Tracker:
     def _write_all(self) -> None:
         set_environment()
         open_log(self._log_path, self._redact)
-        self._deliver(self._open, lambda: None)
+        self._deliver(self._open)
         recorder = self._recorder
         if recorder is None:
             return
         while (event := self._next(recorder)) is not None:
-            self._deliver(lambda event=event: event(recorder), recorder.look_again)  # type: ignore[misc]
+            self._deliver(functools.partial(event, recorder))
             self._written_events += 1
-        self._deliver(recorder.flush, recorder.look_again)
+        self._deliver(recorder.flush)
 
     def _open(self) -> None:
         self._recorder = open_store(self._uri, self._experiment, self._redact)
@@ -240,13 +170,13 @@ class Tracker:
             try:
                 event = self._events.get(timeout=_FLUSH_S)
             except queue.Empty:
-                self._deliver(recorder.flush, recorder.look_again)
+                self._deliver(recorder.flush)
                 continue
             if recorder.oldest_s > _FLUSH_S:
-                self._deliver(recorder.flush, recorder.look_again)
+                self._deliver(recorder.flush)
             return event
 
-    def _deliver(self, action: Callable[[], None], look_again: Callable[[], None]) -> None:
+    def _deliver(self, action: Callable[[], None]) -> None:
         """Does it until it is done or refused, however long the store is away.
 
         Raises _StoreAway when it is away and somebody waits in :meth:`close`.
@@ -255,9 +185,9 @@ class Tracker:
         while True:
             began = time.monotonic()
             try:
-                if not looked:
-                    look_again()
-                    looked = True
+                if not looked and self._recorder is not None:
+                    self._recorder.look_again()
+                looked = True
                 action()
             except Exception as error:
                 verdict = judge(error)
@@ -300,7 +230,3 @@ class Tracker:
 
     def _place(self) -> str:
         return f"MLflow at {masked(self._uri)}"
-
-
-def _moment(at_s: float | None) -> float:
-    return time.time() if at_s is None else at_s

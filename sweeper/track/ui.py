@@ -8,11 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
-from types import FrameType
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from sweeper.errors import UserError
-from sweeper.track.reader import experiment_id
+from sweeper.track.mlflow_logging import set_environment
 from sweeper.track.run_writer import TRIAL_TAG
 from sweeper.track.uri import artifact_root, masked, sqlite_file
 
@@ -28,9 +27,12 @@ def comparison_url(uri: str, port: int, experiment: str, *, metric: str, mode: s
     MLflow folds child runs away as long as runs are sorted by time; sorted by a metric they are all
     there, with their curves. Looks the experiment up in the store; the UI's front page where it is absent.
     """
-    number = experiment_id(uri, experiment)
+    set_environment()
+    from mlflow import MlflowClient
+
+    found = MlflowClient(tracking_uri=uri).get_experiment_by_name(experiment)
     front = f"http://127.0.0.1:{port}/"
-    if number is None:
+    if found is None:
         return front
     query = {
         "workflowType": "machine_learning",
@@ -39,8 +41,7 @@ def comparison_url(uri: str, port: int, experiment: str, *, metric: str, mode: s
         "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": str(mode == "min").lower(),
     }
-    pairs = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
-    return f"{front}#/experiments/{number}/runs?{pairs}"
+    return f"{front}#/experiments/{found.experiment_id}/runs?{urlencode(query, quote_via=quote)}"
 
 
 def serve_ui(uri: str, port: int) -> int:
@@ -57,9 +58,9 @@ def serve_ui(uri: str, port: int) -> int:
     command += ["--workers", "1", "--uvicorn-opts", "--log-level info --no-access-log"]
     root = artifact_root(uri)
     if root is not None:
-        # For experiments that a person makes in the UI: not ./mlartifacts of wherever this was started.
+        # For experiments that users make in the UI: not ./mlartifacts of wherever this was started.
         command += ["--artifacts-destination", str(root)]
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A session of its own, so that the server's own children can be ended with it.
     server = subprocess.Popen(command, env=_environment(uri), start_new_session=True)
     try:
@@ -69,10 +70,6 @@ def serve_ui(uri: str, port: int) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
         _end(server)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

@@ -17,7 +17,7 @@ from sweeper.autotune import (
     shape_text,
     tuned,
 )
-from sweeper.autotune.tuning_cache import cache_file, read_tuning, write_tuning
+from sweeper.autotune.tuning import cache_file, read_tuning, write_tuning
 from sweeper.data import prepare
 from sweeper.data.model.sizes import model_sizes
 from sweeper.space import SYSTEM, system_config_of

@@ -27,7 +27,7 @@ from memory_model import draw_peaks, summary
 from sweeper.autotune import Tuner, few_passes, predict, trained_rate
 from sweeper.autotune.candidates import Candidate
 from sweeper.autotune.estimate.workload import probed_workload
-from sweeper.commands.autotune import Bench
+from sweeper.commands.autotune import ProbeWorkers
 from sweeper.data import gather_facts, prepared_folder, tokenized
 from sweeper.data.model.sizes import model_sizes
 from sweeper.errors import TrialOutOfMemoryError
@@ -149,9 +149,9 @@ def measure(shape: Shape, model: Path, scratch: Path) -> None:
     config, folder = space.close({}), SweepFolder(scratch / shape.name.replace(" ", "-"))
     data = tokenized(config, prepared_folder(config, folder.cache_dir))
     with ray_for(config, places=1, say=print):
-        bench = Bench(config, folder, print)
+        bench = ProbeWorkers(config, folder, print)
         try:
-            room = bench.room()[1]
+            room = bench.room_gib
             began = time.monotonic()
             tuner = Tuner(
                 config=config, measured=SYSTEM, sizes=model_sizes(config.model_path), data=data,
@@ -212,7 +212,9 @@ def _with(config: Config, **changes: Any) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update=changes)})
 
 
-def _rates(bench: Bench, candidate: Candidate, tuner: Tuner, *, steps: int | None = None) -> Rates | None:
+def _rates(
+    bench: ProbeWorkers, candidate: Candidate, tuner: Tuner, *, steps: int | None = None
+) -> Rates | None:
     """None where it does not fit."""
     config = few_passes(candidate.config)
     try:

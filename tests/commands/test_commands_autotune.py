@@ -111,7 +111,7 @@ def test_what_does_not_fit_into_processes_that_probed_before_has_one_more_try_in
     made: list[_Group] = []
     monkeypatch.setattr(tuning, "new_group", lambda config, say: made.append(_Group(config)) or made[-1])
     config = quick_config()
-    bench = tuning.Bench(config, SweepFolder(tmp_path), print)
+    bench = tuning.ProbeWorkers(config, SweepFolder(tmp_path), print)
     assert bench.probe(config) == f"probed in {made[0]}"
     assert bench.probe(config) == f"probed in {made[1]}"
     assert made[0].ended and len(made) == 2

@@ -10,26 +10,16 @@ from recommend_helpers import SPACE, gather, make_space, trial
 from ruamel.yaml import YAML
 
 from sweeper.errors import SweeperError, SweepFolderError, UserError
-from sweeper.recommend import SweepFolder, export, write_answer
+from sweeper.recommend import export, write_answer
 from sweeper.search import Evaluation, Ledger, TrialRecord, TrialState
-from sweeper.space import Space, load_space, require_closed
+from sweeper.space import Space, SweepFolder, load_space, require_closed
 
 VERSIONS = {"torch": "2.13.0"}
 FINGERPRINTS = {"data": "abc", "model": "def"}
 
 
-class Trials:
-    """Trials that need no database."""
-
-    def __init__(self, *records: TrialRecord) -> None:
-        self._records = list(records)
-
-    def trials(self) -> list[TrialRecord]:
-        return self._records
-
-
 def answer(space: Space, folder: SweepFolder, *records: TrialRecord) -> dict:
-    path = write_answer(space, Trials(*records), folder, VERSIONS, FINGERPRINTS)
+    path = write_answer(space, records, folder, VERSIONS, FINGERPRINTS)
     return dict(YAML(typ="safe").load(path.read_text()))
 
 
@@ -109,7 +99,7 @@ def test_the_answer_is_taken_from_a_real_ledger(space: Space, tmp_path: Path) ->
         metrics = {"eval/loss": loss}
         ledger.report(record.number, Evaluation(tokens=500, step=5, seconds=1.0, metrics=metrics))
         ledger.finish(record.number, TrialState.COMPLETE)
-    tree = YAML(typ="safe").load(write_answer(space, ledger, folder, {}, {}).read_text())
+    tree = YAML(typ="safe").load(write_answer(space, ledger.trials(), folder, {}, {}).read_text())
     assert (tree["provenance"]["trial"], tree["provenance"]["default_value"]) == (1, 1.0)
     assert tree["provenance"]["tokens"] == 1500
 

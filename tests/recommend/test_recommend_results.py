@@ -14,7 +14,6 @@ from recommend_helpers import SPACE, make_space, trial
 from rich.console import Console
 
 from sweeper.recommend import (
-    SweepFolder,
     best_record,
     compact,
     improvement,
@@ -29,7 +28,7 @@ from sweeper.recommend import (
     write_results,
 )
 from sweeper.search import Evaluation, TrialRecord, TrialState
-from sweeper.space import Space
+from sweeper.space import Space, SweepFolder
 from sweeper.train import Moved
 from sweeper.train.moved import MovedFile
 

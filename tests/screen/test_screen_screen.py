@@ -60,7 +60,7 @@ def test_a_reader_that_stops_reading_is_not_waited_for_and_reads_on_later(ends):
     for _ in range(20_000):  # more than the system and the stream keep
         stream.write(LINE)
     read = os.read(reader, 2**16)
-    assert eventually(lambda: not stream._waiting or os.read(reader, 2**16) == b"")
+    assert eventually(lambda: stream._waiting.empty() or os.read(reader, 2**16) == b"")
     stream.write("news\n")
     while b"news" not in read:
         read = read[-1000:] + os.read(reader, 2**16)

@@ -93,7 +93,7 @@ def train(recorder, *, evaluate_untrained: bool = False, end: bool = True) -> No
 
 def finish(space, folder, ledger) -> None:
     write_results(space, ledger.trials(), folder)
-    write_answer(space, ledger, folder, {}, {})
+    write_answer(space, ledger.trials(), folder, {}, {})
     ledger.note_sweep(state="finished")
 
 

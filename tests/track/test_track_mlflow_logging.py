@@ -110,8 +110,8 @@ def test_a_password_reaches_neither_parameters_nor_files(uri: str, tmp_path: Pat
     recorder.trial_started(
         0,
         name="0",
-        params={"uri": secret},
-        searched=[],
+        searched={},
+        fixed={"uri": secret},
         config_yaml=f"uri: {secret}",
         tags={"u": secret},
         at_s=1.0,

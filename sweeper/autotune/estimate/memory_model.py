@@ -2,7 +2,7 @@
 
 Model states are those of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054, section 3); what travels between
 ranks, and when it is copied, is read from DeepSpeed 0.19 (the files are named where they are used, below
-``deepspeed/runtime``). What a forward pass keeps is in ``sweeper.autotune.estimate.activations``.
+``deepspeed/runtime``). What a forward pass keeps is in ``sweeper.autotune.estimate.rank``.
 
 The peak is that of the highest of several moments of a trial. A moment is a name and its parts.
 """
@@ -14,19 +14,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sweeper.autotune.estimate.activations import (
+from sweeper.autotune.estimate.rank import (
+    FP32,
+    GIB,
+    Rank,
     keeps_scores,
     kept_bytes,
     layer_bytes,
     score_bytes,
+    trainable_parameters,
     working_bytes,
 )
-from sweeper.autotune.estimate.share import GIB, Share, trainable_parameters
 from sweeper.space import Config, ModelSizes
 
 __all__ = ["Calibration", "Memory", "Pass", "Workload", "calibrated", "predict", "trainable_parameters"]
 
-_FP32 = 4
 _ADAM_BYTES = 8
 """Two moments in fp32 (Kingma and Ba 2015, arXiv:1412.6980)."""
 _SUB_GROUP = 1_000_000_000
@@ -52,33 +54,28 @@ last 200 of which added a tenth (measured)."""
 _CUDA_GIB = 0.25
 """cuBLAS workspaces and small buffers on a GPU (an allowance, not measured)."""
 _FRAGMENTATION = {"cpu": 0.02, "cuda": 0.05}
-"""Share of what passes that is lost between tensors. On a CPU large ones have pages of their own (measured);
-for torch's CUDA allocator it is an allowance."""
+"""Fraction of what passes that is lost between tensors. On a CPU large ones have pages of their own
+(measured); for torch's CUDA allocator it is an allowance."""
 _STATES_DEVIATION, _PASSING_DEVIATION, _LIBRARIES_DEVIATION_GIB = 0.005, 0.05, 0.03
 """How far off the arithmetic is expected to be: what passes is known less well than the states, and the
 libraries have buffers that are other ones on each processor (measured on two: 0.02 to 0.06 GiB apart)."""
 _MEASURING_DEVIATION = 0.003
-"""How far off a measured peak is expected to be, as a share; what a heap keeps is in one trial and not in the
-next, so that it is another deviation, of its own size."""
+"""How far off a measured peak is expected to be, relative to it; what a heap keeps is in one trial and not
+in the next, so that it is another deviation, of its own size."""
 _CALIBRATION_RANGE, _LIBRARIES_RANGE_GIB = (0.5, 2.0), (-0.5, 0.5)
 
-_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED = (
+_STAYING = {
     "untrained copy",
     "parameters",
     "fp32 weights",
     "optimizer states",
     "libraries",
-)
-_KERNELS, _HEAP = "generated code", "heap"
-_STAYING = (_UNTRAINED, _PARAMETERS, _MASTER, _ADAM, _FIXED, _KERNELS, _HEAP)
-_GRADIENTS, _GATHERED, _BUFFERS, _ACTIVATIONS, _LOGITS, _LOST = (
-    "gradients",
-    "gathered parameters",
-    "communication buffers",
-    "activations",
-    "logits",
-    "fragmentation",
-)
+    "generated code",
+    "heap",
+}
+"""The parts that stay from step to step."""
+_GRADIENTS, _GATHERED, _BUFFERS = "gradients", "gathered parameters", "communication buffers"
+_ACTIVATIONS, _LOGITS = "activations", "logits"
 
 Parts = dict[str, float]
 """Bytes by name."""
@@ -157,12 +154,12 @@ def predict(
     config: Config, sizes: ModelSizes, work: Workload, calibration: Calibration | None = None
 ) -> Memory:
     """The peak of one rank, at the moment of a trial when it is highest."""
-    share, by = Share(config, sizes), calibration or Calibration()
-    states = _states(share) | {_KERNELS: _kernels(share, work)}
-    lost = _FRAGMENTATION["cuda" if share.on_gpu else "cpu"]
+    rank, by = Rank(config, sizes), calibration or Calibration()
+    states = _states(rank, work)
+    lost = _FRAGMENTATION["cuda" if rank.on_gpu else "cpu"]
     moments = [
-        _scaled(states | parts | {_LOST: lost * sum(parts.values())}, moment, by)
-        for moment, parts in _moments(share, work)
+        _scaled(states | parts | {"fragmentation": lost * sum(parts.values())}, moment, by)
+        for moment, parts in _moments(rank, work)
     ]
     return max(moments, key=lambda one: one.total_gib)
 
@@ -177,7 +174,7 @@ def calibrated(points: Iterable[tuple[Memory, float]]) -> Calibration:
     drawn = np.diag([1 / _STATES_DEVIATION, 1 / _PASSING_DEVIATION, 1 / _LIBRARIES_DEVIATION_GIB])
     rows, rests = [*drawn], [0.0] * len(drawn)
     for memory, measured_gib in points:
-        scale = 1 / np.hypot(memory.total_gib * _MEASURING_DEVIATION, memory.parts.get(_HEAP, 0.0))
+        scale = 1 / np.hypot(memory.total_gib * _MEASURING_DEVIATION, memory.parts.get("heap", 0.0))
         rows.append(scale * np.array([memory.states_gib, memory.passing_gib, 1.0]))
         rests.append(scale * (measured_gib - memory.total_gib))
     states, passing, libraries_gib = np.linalg.lstsq(np.array(rows), np.array(rests), rcond=None)[0]
@@ -190,68 +187,69 @@ def calibrated(points: Iterable[tuple[Memory, float]]) -> Calibration:
 
 def _scaled(parts: Parts, moment: str, by: Calibration) -> Memory:
     gib = {name: size / GIB * (by.states if name in _STAYING else by.passing) for name, size in parts.items()}
-    gib[_FIXED] += by.libraries_gib
+    gib["libraries"] += by.libraries_gib
     return Memory(parts={name: size for name, size in gib.items() if size > 0}, moment=moment)
 
 
-def _states(share: Share) -> Parts:
+def _states(rank: Rank, work: Workload) -> Parts:
     """What stays from step to step, bytes.
 
     Each process keeps the untrained model in the host's memory. Half precision has fp32 weights beside its
     own, and so has ZeRO in fp32, which steps on a flat copy (zero/stage_1_and_2.py, zero/stage3.py,
     fp16/unfused_optimizer.py).
     """
-    has_master = share.stage >= 1 or share.half
-    states = 0.0 if share.offloads("optimizer") else share.owned
+    has_master = rank.stage >= 1 or rank.half
+    states = 0.0 if rank.offloads("optimizer") else rank.owned
     return {
-        _UNTRAINED: 0.0 if share.on_gpu else share.sizes.parameters * share.width,
-        _PARAMETERS: 0.0 if share.offloads("all") else share.partitioned * share.width,
-        _MASTER: states * _FP32 * has_master,
-        _ADAM: states * _ADAM_BYTES,
-        _FIXED: _fixed_gib(share) * GIB,
-        _HEAP: 0.0 if share.on_gpu else _HEAP_GIB * GIB,
+        "untrained copy": 0.0 if rank.on_gpu else rank.sizes.parameters * rank.width,
+        "parameters": 0.0 if rank.offloads("all") else rank.partitioned * rank.width,
+        "fp32 weights": states * FP32 * has_master,
+        "optimizer states": states * _ADAM_BYTES,
+        "libraries": _libraries_gib(rank) * GIB,
+        "heap": 0.0 if rank.on_gpu else _HEAP_GIB * GIB,
+        "generated code": _kernels(rank, work),
     }
 
 
-def _fixed_gib(share: Share) -> float:
-    if share.on_gpu:
+def _libraries_gib(rank: Rank) -> float:
+    if rank.on_gpu:
         return _CUDA_GIB
-    return _FIRST_TRIAL_GIB + _ZERO_GIB * (share.stage >= 1) + _PEFT_GIB * share.has_adapters
+    return _FIRST_TRIAL_GIB + _ZERO_GIB * (rank.stage >= 1) + _PEFT_GIB * rank.has_adapters
 
 
-def _kernels(share: Share, work: Workload) -> float:
+def _kernels(rank: Rank, work: Workload) -> float:
     """Bytes of code that a CPU has for matrix products in half precision. Attention that keeps scores
     computes in fp32."""
-    if share.on_gpu or not share.half:
+    if rank.on_gpu or not rank.half:
         return 0.0
-    rows = 0.0 if keeps_scores(share) else work.row_lengths
+    rows = 0.0 if keeps_scores(rank) else work.row_lengths
     each = _PASS_KERNELS_GIB * work.pass_lengths + _ROW_KERNELS_GIB * rows
     return min(each, _MOST_KERNELS_GIB) * GIB
 
 
-def _moments(share: Share, work: Workload) -> Iterator[tuple[str, Parts]]:
+def _moments(rank: Rank, work: Workload) -> Iterator[tuple[str, Parts]]:
     """Every moment that may be the highest, and what it has on top of the states, bytes."""
-    kept = _kept_gradients(share)
-    yield from _pass("the first pass of a step", share, work.first, kept if share.stage == 3 else 0.0)
+    kept = _kept_gradients(rank)
+    yield from _pass("the first pass of a step", rank, work.first, kept if rank.stage == 3 else 0.0)
     if work.later is not None:
-        yield from _pass("a later pass of a step", share, work.later, kept)
-    yield "the optimizer's step", _step(share)
-    yield "an evaluation", _evaluation(share, work.held_out)
+        yield from _pass("a later pass of a step", rank, work.later, kept)
+    yield "the optimizer's step", _step(rank)
+    yield "an evaluation", _evaluation(rank, work.held_out)
 
 
-def _kept_gradients(share: Share) -> float:
+def _kept_gradients(rank: Rank) -> float:
     """Bytes of gradients between the passes of one step.
 
     They have the model's own precision (engine.py: grad_accum_dtype). Stages 0 and 1 keep all of them until
     the last pass; stage 2 its partition; stage 3 a buffer of that size at all times. With offload, stages 2
     and 3 keep theirs in the host's memory.
     """
-    if share.offloads("optimizer") and share.stage >= 2:
+    if rank.offloads("optimizer") and rank.stage >= 2:
         return 0.0
-    return (share.owned if share.stage >= 2 else share.trained) * share.width
+    return (rank.owned if rank.stage >= 2 else rank.trained) * rank.width
 
 
-def _pass(name: str, share: Share, one: Pass, gradients: float) -> Iterator[tuple[str, Parts]]:
+def _pass(name: str, rank: Rank, one: Pass, gradients: float) -> Iterator[tuple[str, Parts]]:
     """The heights of one forward and backward pass that finds so many bytes of gradients.
 
     1. The loss: every layer has saved what it saves, and cross-entropy has the log-probabilities, their
@@ -262,63 +260,63 @@ def _pass(name: str, share: Share, one: Pass, gradients: float) -> Iterator[tupl
        when no module will use them again (zero/partitioned_param_coordinator.py: __params_to_release).
     5. The end: all gradients, and how they travel.
     """
-    always = _always(share)
-    saved = one.tokens * kept_bytes(share) * share.layers_in_flight
-    saved += score_bytes(share, _squared(share, one)) * share.layers_in_flight * (not share.recomputes)
-    matrix = share.output_matrix * share.width
-    bucket = share.bucket * share.width if share.stage in (1, 2) and share.on_gpu else 0.0
-    logits = one.completion_tokens * share.sizes.vocab_size
-    in_layer = one.tokens * working_bytes(share)
-    if share.recomputes:
-        in_layer += one.tokens * layer_bytes(share) + score_bytes(share, _squared(share, one))
+    always = _always(rank)
+    saved = one.tokens * kept_bytes(rank) * rank.layers_in_flight
+    saved += score_bytes(rank, _squared(rank, one)) * rank.layers_in_flight * (not rank.recomputes)
+    matrix = rank.output_matrix * rank.width
+    bucket = rank.bucket * rank.width if rank.stage in (1, 2) and rank.on_gpu else 0.0
+    logits = one.completion_tokens * rank.sizes.vocab_size
+    in_layer = one.tokens * working_bytes(rank)
+    if rank.recomputes:
+        in_layer += one.tokens * layer_bytes(rank) + score_bytes(rank, _squared(rank, one))
     begun = always | {_GRADIENTS: gradients + matrix, _BUFFERS: always[_BUFFERS] + bucket}
     yield (
         f"{name}, at its loss",
-        always | {_GRADIENTS: gradients, _ACTIVATIONS: saved, _LOGITS: 3.0 * logits * _FP32},
+        always | {_GRADIENTS: gradients, _ACTIVATIONS: saved, _LOGITS: 3.0 * logits * FP32},
     )
     yield (
         f"{name}, at its output matrix",
-        begun | {_ACTIVATIONS: saved, _LOGITS: float(logits * share.width)},
+        begun | {_ACTIVATIONS: saved, _LOGITS: float(logits * rank.width)},
     )
     yield f"{name}, at its last layer", begun | {_ACTIVATIONS: saved + in_layer}
-    last = always | {_GATHERED: min(always[_GATHERED], float(share.embedding * share.width))}
-    yield f"{name}, at its embedding", last | _embedding(share, gradients)
-    yield f"{name}, at its end", last | _end(share, gradients)
+    last = always | {_GATHERED: min(always[_GATHERED], float(rank.embedding * rank.width))}
+    yield f"{name}, at its embedding", last | _embedding(rank, gradients)
+    yield f"{name}, at its end", last | _end(rank, gradients)
 
 
-def _squared(share: Share, one: Pass) -> int:
-    longest = min(share.config.training.max_seq_len, one.tokens)
+def _squared(rank: Rank, one: Pass) -> int:
+    longest = min(rank.config.training.max_seq_len, one.tokens)
     return one.tokens * longest if one.squared_tokens is None else one.squared_tokens
 
 
-def _always(share: Share) -> Parts:
+def _always(rank: Rank) -> Parts:
     """What stage 3 has around a pass: gathered parameters, and a bucket that it never frees
     (zero/stage3.py: contiguous_gradients). A CPU has only those pages of it that were written to."""
-    if share.stage < 3:
+    if rank.stage < 3:
         return {_GATHERED: 0.0, _BUFFERS: 0.0}
-    prefetched = share.prefetched * share.width
+    prefetched = rank.prefetched * rank.width
     return {
-        _GATHERED: share.gathered * share.width,
-        _BUFFERS: share.bucket * share.width + (prefetched if share.on_gpu else 0.0),
+        _GATHERED: rank.gathered * rank.width,
+        _BUFFERS: rank.bucket * rank.width + (prefetched if rank.on_gpu else 0.0),
     }
 
 
-def _embedding(share: Share, gradients: float) -> Parts:
+def _embedding(rank: Rank, gradients: float) -> Parts:
     """The embedding's gradient is as large as the embedding (embedding_dense_backward). Where the output
     matrix is the same, that matrix's gradient has waited, and autograd adds both into a third. Stages 2 and
     3 have all others in their bucket."""
-    matrix, trained = share.output_matrix * share.width, share.trained * share.width
-    at_once = matrix * (3 if share.sizes.tied else 1)
-    bucket = share.bucket * share.width
-    if share.stage < 2:
+    matrix, trained = rank.output_matrix * rank.width, rank.trained * rank.width
+    at_once = matrix * (3 if rank.sizes.tied else 1)
+    bucket = rank.bucket * rank.width
+    if rank.stage < 2:
         others = 0.0 if gradients else trained - matrix
-        used = bucket if share.stage == 1 and share.on_gpu else 0.0
+        used = bucket if rank.stage == 1 and rank.on_gpu else 0.0
         return {_GRADIENTS: gradients + others + at_once, _BUFFERS: used}
-    used = bucket if share.stage == 3 or share.on_gpu else max(bucket - matrix, 0.0)
+    used = bucket if rank.stage == 3 or rank.on_gpu else max(bucket - matrix, 0.0)
     return {_GRADIENTS: gradients + at_once, _BUFFERS: used}
 
 
-def _end(share: Share, gradients: float) -> Parts:
+def _end(rank: Rank, gradients: float) -> Parts:
     """The end of a backward pass: how gradients travel.
 
     Stages 1 and 2 move them into a bucket, of which stage 2 sends a flat copy
@@ -326,39 +324,39 @@ def _end(share: Share, gradients: float) -> Parts:
     (comm/coalesced_collectives.py), which gloo, a CPU's backend, copies once more (torch's
     ProcessGroupGloo::reduce_scatter_tensor_coalesced); without ZeRO, ranks send a flat copy.
     """
-    width = share.width
-    trained, bucket = share.trained * width, share.bucket * width
-    copy = min(trained, share.bucket_limit * width)
-    if share.stage == 0:
-        return {_GRADIENTS: trained, _BUFFERS: copy if share.dp > 1 else 0.0}
-    if share.stage == 1:  # a flat copy is made once gradients are nowhere but in the bucket
+    width = rank.width
+    trained, bucket = rank.trained * width, rank.bucket * width
+    copy = min(trained, rank.bucket_limit * width)
+    if rank.stage == 0:
+        return {_GRADIENTS: trained, _BUFFERS: copy if rank.dp > 1 else 0.0}
+    if rank.stage == 1:  # a flat copy is made once gradients are nowhere but in the bucket
         return {_GRADIENTS: trained, _BUFFERS: bucket}
-    copies = 2 if share.stage == 3 and not share.on_gpu else 1
+    copies = 2 if rank.stage == 3 and not rank.on_gpu else 1
     return {_GRADIENTS: gradients, _BUFFERS: bucket + copies * copy}
 
 
-def _step(share: Share) -> Parts:
+def _step(rank: Rank) -> Parts:
     """The optimizer's step. Without ZeRO in half precision there are fp32 gradients beside the others
     (fp16/unfused_optimizer.py: step); with ZeRO the partition's gradients are flattened, and converted
     before that copy is freed (zero/stage_1_and_2.py: step). Offload does all this on the host."""
-    always = {_BUFFERS: _always(share)[_BUFFERS]}
-    if share.offloads("optimizer"):
+    always = {_BUFFERS: _always(rank)[_BUFFERS]}
+    if rank.offloads("optimizer"):
         return always
-    converted = _FP32 * share.half
-    if share.stage == 0:
-        return {_GRADIENTS: share.trained * (share.width + converted)}
-    at_once = min(share.owned, _SUB_GROUP) if share.stage == 3 else share.owned
+    converted = FP32 * rank.half
+    if rank.stage == 0:
+        return {_GRADIENTS: rank.trained * (rank.width + converted)}
+    at_once = min(rank.owned, _SUB_GROUP) if rank.stage == 3 else rank.owned
     return {
-        _GRADIENTS: share.owned * share.width + at_once * converted,
-        _BUFFERS: always[_BUFFERS] + at_once * share.width,
+        _GRADIENTS: rank.owned * rank.width + at_once * converted,
+        _BUFFERS: always[_BUFFERS] + at_once * rank.width,
     }
 
 
-def _evaluation(share: Share, one: Pass) -> Parts:
+def _evaluation(rank: Rank, one: Pass) -> Parts:
     """Nothing is saved: one layer at work, and the logits and log-probabilities in fp32."""
-    logits = one.completion_tokens * share.sizes.vocab_size
-    return _always(share) | {
-        _GRADIENTS: _kept_gradients(share) if share.stage == 3 else 0.0,
-        _ACTIVATIONS: one.tokens * working_bytes(share),
-        _LOGITS: 2.0 * logits * _FP32 + (logits * share.width if share.half else 0.0),
+    logits = one.completion_tokens * rank.sizes.vocab_size
+    return _always(rank) | {
+        _GRADIENTS: _kept_gradients(rank) if rank.stage == 3 else 0.0,
+        _ACTIVATIONS: one.tokens * working_bytes(rank),
+        _LOGITS: 2.0 * logits * FP32 + (logits * rank.width if rank.half else 0.0),
     }

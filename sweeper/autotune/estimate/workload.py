@@ -73,17 +73,21 @@ def sampled_workload(config: Config, sample: LengthSample) -> Workload:
     """
     training, dp = config.training, config.parallel.dp
     shape = (training.gradient_accumulation_steps, dp, training.per_device_batch_size)
-    mean, share = sample.max_seq_len, float(sample.completion_tokens.sum() / sample.lengths.sum())
+    completion_ratio = float(sample.completion_tokens.sum() / sample.lengths.sum())
+
+    def pass_of(tokens: int) -> Pass:
+        return Pass(tokens=tokens, completion_tokens=round(tokens * completion_ratio))
+
     held_out = min(sample.max_seq_len, max(1, round(sample.eval_tokens)))
-    of_evaluation = Pass(tokens=held_out, completion_tokens=round(held_out * share))
     if training.packing:
-        full = Pass(tokens=mean * shape[2], completion_tokens=round(mean * shape[2] * share))
-        return Workload(first=full, later=full if shape[0] > 1 else None, held_out=of_evaluation)
+        full = pass_of(sample.max_seq_len * training.per_device_batch_size)
+        later = full if training.gradient_accumulation_steps > 1 else None
+        return Workload(first=full, later=later, held_out=pass_of(held_out))
     rows = math.prod(shape)
     drawn = np.random.RandomState(0).randint(len(sample.lengths), size=(_SAMPLED_STEPS, rows))
     dealt = arrange(drawn.reshape(_SAMPLED_STEPS, *shape), sample.lengths, alike=False)
     tokens, completions = sample.lengths[dealt].sum(axis=3), sample.completion_tokens[dealt].sum(axis=3)
-    return _workload((tokens, completions), of_evaluation, [held_out], len(np.unique(sample.lengths)))
+    return _workload((tokens, completions), pass_of(held_out), [held_out], len(np.unique(sample.lengths)))
 
 
 def probed_workload(probed: Probed, data: TokenizedData) -> Workload:

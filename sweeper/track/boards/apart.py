@@ -3,7 +3,7 @@
 wandb's exit waits for its uploads: with a server that is away a command that had ended stayed for a minute
 and a half. It also hooks the interpreter's exit and errors, and takes two seconds to import.
 
-Calls go to the process as lines of JSON, each answered by one; whatever its library prints goes to this
+Each call is pickled and answered by what went wrong, or None; whatever the library prints goes to this
 process's standard error, which is the driver's log.
 """
 
@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
-from sweeper.track.boards.writer import Board, BoardTrial
+from sweeper.track.boards.writer import BoardTrial
 
 __all__ = ["ApartBoard", "serve"]
 
@@ -28,7 +28,7 @@ _END_S = 90.0
 
 
 class ApartBoard:
-    """The near side."""
+    """The driver's end."""
 
     def __init__(self, module: str, settings: Mapping[str, Any]) -> None:
         """``module`` calls ``serve`` when it is run; its board is made from ``settings``."""
@@ -40,18 +40,18 @@ class ApartBoard:
         )
 
     def trial_started(self, trial: BoardTrial) -> None:
-        self._call("trial_started", trial=asdict(trial))
+        self._call("trial_started", trial)
 
     def log(self, number: int, tokens: int, values: Mapping[str, float], time_s: float) -> None:
-        self._call("log", number=number, tokens=tokens, values=dict(values), time_s=time_s)
+        self._call("log", number, tokens, values, time_s)
 
     def trial_finished(
         self, number: int, state: str, reason: str | None, metrics: Mapping[str, float]
     ) -> None:
-        self._call("trial_finished", number=number, state=state, reason=reason, metrics=dict(metrics))
+        self._call("trial_finished", number, state, reason, metrics)
 
     def flush(self) -> None:
-        self._call("flush")
+        """The process has it, and outlives this one."""
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -66,44 +66,32 @@ class ApartBoard:
         self._process.kill()
         threading.Thread(target=self._process.wait, daemon=True).start()
 
-    def _call(self, method: str, **arguments: Any) -> None:
+    def _call(self, method: str, *arguments: Any) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
-            self._process.stdin.write(json.dumps([method, arguments]).encode() + b"\n")
+            pickle.dump((method, arguments), self._process.stdin)
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except OSError:
-            answer = b""
-        said = json.loads(answer) if answer else "its process has ended"
-        if said is not None:
-            raise RuntimeError(said)
+            problem = pickle.load(self._process.stdout)
+        except (OSError, EOFError):
+            problem = "its process has ended"
+        if problem is not None:
+            raise RuntimeError(problem)
 
 
-def serve(make: Callable[..., Board]) -> None:
-    """The far side: makes the board and answers until nobody asks any more."""
+def serve(make: Callable[..., Any]) -> None:
+    """The process: makes the board and answers until nobody asks any more."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    board: Board | None = None
-    for line in sys.stdin.buffer:
-        method, arguments = json.loads(line)
-        said = None
-        try:
-            board = board or make(**json.loads(sys.argv[1]))
-            _carry_out(board, method, arguments)
-        except BaseException as error:  # a SystemExit of a library, too, is an answer
-            said = " ".join(str(error).split()) or type(error).__name__
-        answers.write(json.dumps(said).encode() + b"\n")
+    board: Any = None
+    with suppress(EOFError):
+        while True:
+            method, arguments = pickle.load(sys.stdin.buffer)
+            problem = None
+            try:
+                board = board or make(**json.loads(sys.argv[1]))
+                getattr(board, method)(*arguments)
+            except BaseException as error:  # a SystemExit of a library, too, is an answer
+                problem = " ".join(str(error).split()) or type(error).__name__
+            pickle.dump(problem, answers)
     if board is not None:
         board.close()
-
-
-def _carry_out(board: Board, method: str, arguments: dict[str, Any]) -> None:
-    match method:
-        case "trial_started":
-            board.trial_started(BoardTrial(**arguments["trial"]))
-        case "log":
-            board.log(**arguments)
-        case "trial_finished":
-            board.trial_finished(**arguments)
-        case "flush":
-            board.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["boards_of", "check_boards"]
 
-_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 _NOTES = ".written.json"
 """In a board's folder: who removes it gets everything written anew."""
 
@@ -24,13 +24,13 @@ def check_boards(space: Space) -> None:
 
     Raises MissingDependencyError with what to install.
     """
-    missing = [name for name in space.settings.tracking.also if find_spec(_PACKAGES[name]) is None]
+    missing = [name for name in space.settings.tracking.also if find_spec(name) is None]
     if missing:
         raise MissingDependencyError(
             Problem(
                 where=space.places.get("tracking.also", str(space.source)),
                 value=name,
-                rule=f"the package {_PACKAGES[name]} is not installed",
+                rule=f"the package {name} is not installed",
                 remedy=f"pip install 'sweeper[{name}]', or take it out of tracking.also",
             )
             for name in missing
@@ -44,7 +44,7 @@ def boards_of(
     return [
         BoardWriter(
             name,
-            _makers(space, folder, sweep_id)[name],
+            partial(_make, name, space, folder, sweep_id),
             folder.board_dir(name) / _NOTES,
             remedy=f"sweeper sync {folder.root}",
             warn=warn,
@@ -53,17 +53,11 @@ def boards_of(
     ]
 
 
-def _makers(space: Space, folder: SweepFolder, sweep_id: str) -> dict[str, Callable[[], Board]]:
-    def tensorboard() -> Board:
+def _make(name: str, space: Space, folder: SweepFolder, sweep_id: str) -> Board:
+    if name == "tensorboard":
         from sweeper.track.boards.event_files import TensorBoard
 
-        return TensorBoard(folder.board_dir("tensorboard"))
+        return TensorBoard(folder.board_dir(name))
+    from sweeper.track.boards.wandb_runs import wandb_apart
 
-    def wandb() -> Board:
-        from sweeper.track.boards.wandb_runs import wandb_apart
-
-        return wandb_apart(
-            folder.board_dir("wandb"), project=space.experiment, group=space.name, sweep_id=sweep_id
-        )
-
-    return {"tensorboard": tensorboard, "wandb": wandb}
+    return wandb_apart(folder.board_dir(name), project=space.experiment, group=space.name, sweep_id=sweep_id)

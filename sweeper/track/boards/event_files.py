@@ -27,27 +27,25 @@ class TensorBoard:
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
         name = re.sub(r"[^\w.+-]+", "-", trial.name)
-        writer = self._writers[trial.number] = self._make(str(self._folder / name))
+        self._writers[trial.number] = self._make(str(self._folder / name))
         if trial.from_tokens >= 0:
-            self._begin_again(writer, trial.from_tokens + 1)
+            # TensorBoard forgets what a killed driver may have written from there on.
+            self._add(trial.number, step=trial.from_tokens + 1, session_log={"status": "START"})
             return
-        searched = {key: _plain(value) for key, value in trial.searched.items()}
-        self._add(trial.number, hparams_pb(searched, start_time_secs=trial.at_s))
-        self._add(trial.number, _text("config", f"```yaml\n{trial.config_yaml}\n```"))
+        self._add(trial.number, summary=hparams_pb(dict(trial.searched), start_time_secs=trial.at_s))
+        self._add(trial.number, summary=_text("config", f"```yaml\n{trial.config_yaml}\n```"))
 
     def log(self, number: int, tokens: int, values: Mapping[str, float], time_s: float) -> None:
-        from tensorboard.compat.proto import summary_pb2
-
-        scalars = [summary_pb2.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        self._add(number, summary_pb2.Summary(value=scalars), step=tokens, time_s=time_s)
+        scalars = [{"tag": tag, "simple_value": value} for tag, value in values.items()]
+        self._add(number, step=tokens, time_s=time_s, summary={"value": scalars})
 
     def trial_finished(
         self, number: int, state: str, reason: str | None, metrics: Mapping[str, float]
     ) -> None:
         if metrics:
             self.log(number, 0, metrics, time.time())
-        self._add(number, _text("state", f"{state}: {reason}" if reason else state))
-        self._add(number, _session_end(is_good=state in ("COMPLETE", "PRUNED")))
+        self._add(number, summary=_text("state", f"{state}: {reason}" if reason else state))
+        self._add(number, summary=_session_end(is_good=state in ("COMPLETE", "PRUNED")))
         self._writers.pop(number).close()
 
     def flush(self) -> None:
@@ -61,22 +59,11 @@ class TensorBoard:
     def abandon(self) -> None:
         """What is not on the disk by now is lost."""
 
-    def _add(self, number: int, summary: Any, *, step: int = 0, time_s: float | None = None) -> None:
+    def _add(self, number: int, *, step: int = 0, time_s: float | None = None, **content: Any) -> None:
         from tensorboard.compat.proto import event_pb2
 
         moment_s = time.time() if time_s is None else time_s
-        self._writers[number].add_event(event_pb2.Event(wall_time=moment_s, step=step, summary=summary))
-
-    def _begin_again(self, writer: Any, step: int) -> None:
-        """Has TensorBoard forget what a killed driver may have written from there on."""
-        from tensorboard.compat.proto import event_pb2
-
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, session_log=start))
-
-
-def _plain(value: Any) -> bool | int | float | str:
-    return value if isinstance(value, (bool, int, float, str)) else str(value)
+        self._writers[number].add_event(event_pb2.Event(wall_time=moment_s, step=step, **content))
 
 
 def _session_end(*, is_good: bool) -> Any:
@@ -96,13 +83,8 @@ def _session_end(*, is_good: bool) -> Any:
 
 def _text(tag: str, text: str) -> Any:
     """As the text dashboard reads it."""
-    from tensorboard.compat.proto import summary_pb2
-    from tensorboard.plugins.text import metadata
-    from tensorboard.util.tensor_util import make_tensor_proto
+    from tensorboard.plugins.text.summary_v2 import text_pb
 
-    value = summary_pb2.Summary.Value(
-        tag=f"{tag}/text_summary",
-        metadata=metadata.create_summary_metadata(display_name=tag, description=""),
-        tensor=make_tensor_proto([text.encode("utf-8")]),
-    )
-    return summary_pb2.Summary(value=[value])
+    summary = text_pb(f"{tag}/text_summary", [text])
+    summary.value[0].metadata.display_name = tag
+    return summary

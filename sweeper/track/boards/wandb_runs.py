@@ -28,7 +28,7 @@ class WeightsAndBiases:
         import wandb
 
         self._wandb, self._folder = wandb, Path(folder)
-        self._project = os.environ.get("WANDB_PROJECT") or _project(project)
+        self._project = os.environ.get("WANDB_PROJECT") or project
         self._group, self._sweep_id = group, sweep_id
         self._runs: dict[int, Any] = {}
 
@@ -44,7 +44,19 @@ class WeightsAndBiases:
             dir=str(self._folder),
             resume="allow",
             reinit="create_new",  # trials run side by side
-            settings=self._settings(),
+            # Says nothing, and looks at nothing but what it is told.
+            settings=self._wandb.Settings(
+                silent=True,
+                console="off",
+                disable_git=True,
+                disable_code=True,
+                disable_job_creation=True,
+                x_disable_stats=True,
+                x_disable_meta=True,
+                init_timeout=_INIT_S,
+                finish_timeout=_FINISH_S,
+                finish_timeout_raises=True,
+            ),
         )
 
     def log(self, number: int, tokens: int, values: Mapping[str, float], time_s: float) -> None:
@@ -57,42 +69,17 @@ class WeightsAndBiases:
         run.summary.update({"state": state, **({"reason": reason} if reason else {}), **metrics})
         run.finish(exit_code=0 if state in _ENDED_WELL else 1)
 
-    def flush(self) -> None:
-        """wandb's own process has it, which outlives this one."""
-
     def close(self) -> None:
         """Runs of a driver that was killed: a resumed sweep opens them again."""
         for run in self._runs.values():
             run.finish(exit_code=1)
 
-    def abandon(self) -> None:
-        """Its process is killed."""
-
-    def _settings(self) -> Any:
-        """Says nothing, and looks at nothing but what it is told."""
-        return self._wandb.Settings(
-            silent=True,
-            console="off",
-            disable_git=True,
-            disable_code=True,
-            disable_job_creation=True,
-            x_disable_stats=True,
-            x_disable_meta=True,
-            init_timeout=_INIT_S,
-            finish_timeout=_FINISH_S,
-            finish_timeout_raises=True,
-        )
-
 
 def wandb_apart(folder: Path, *, project: str, group: str, sweep_id: str) -> Board:
     """The same in a process of its own."""
+    project = re.sub(r"[/\\#?%:]", "-", project)[:_PROJECT_CHARACTERS]  # wandb refuses these characters
     settings = {"folder": str(folder.absolute()), "project": project, "group": group, "sweep_id": sweep_id}
     return ApartBoard(__name__, settings)
-
-
-def _project(experiment: str) -> str:
-    """Without the characters that wandb refuses in a project's name."""
-    return re.sub(r"[/\\#?%:]", "-", experiment)[:_PROJECT_CHARACTERS]
 
 
 if __name__ == "__main__":

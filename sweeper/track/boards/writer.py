@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sweeper.space import write_whole
-from sweeper.track.points import MetricPoint
-from sweeper.track.run_writer import INTERRUPTED, Points
+from sweeper.track.points import MetricPoint, Points
+from sweeper.track.run_writer import INTERRUPTED
 
 __all__ = ["Board", "BoardTrial", "BoardWriter"]
 
@@ -41,7 +41,7 @@ class BoardTrial:
 
 
 class Board(Protocol):
-    """Implemented for each place. All calls come from one thread, and may raise anything."""
+    """Implemented for each kind of board. All calls come from one thread, and may raise anything."""
 
     def trial_started(self, trial: BoardTrial) -> None:
         """Begin a run, or go on with it."""
