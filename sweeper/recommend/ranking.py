@@ -26,6 +26,7 @@ __all__ = [
 _ORDER = (
     TrialState.COMPLETE,
     TrialState.PRUNED,
+    TrialState.PAUSED,
     TrialState.RUNNING,
     TrialState.WAITING,
     TrialState.FAIL,

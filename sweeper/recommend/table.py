@@ -41,6 +41,7 @@ __all__ = [
 _STYLES = {
     TrialState.COMPLETE: "",
     TrialState.PRUNED: "yellow",
+    TrialState.PAUSED: "yellow",
     TrialState.RUNNING: "cyan",
     TrialState.WAITING: "dim",
     TrialState.FAIL: "red",

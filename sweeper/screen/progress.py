@@ -31,11 +31,17 @@ _SILENCE_S = 60.0
 """Where there is no panel, so much time passes before a line says how far the running trials are."""
 _MOST_TRIALS = 4
 """So many are in such a line."""
-_WORDS = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
+_WORDS = {
+    TrialState.COMPLETE: "done",
+    TrialState.PRUNED: "stopped",
+    TrialState.PAUSED: "paused",
+    TrialState.FAIL: "failed",
+}
 _COLOURS = {
     TrialState.COMPLETE: "green",
     TrialState.RUNNING: "cyan",
     TrialState.PRUNED: "yellow",
+    TrialState.PAUSED: "yellow",
     TrialState.FAIL: "red",
 }
 
@@ -152,6 +158,12 @@ class ProgressView:
         with self._lock:
             self._warnings = (*self._warnings, text)[-3:]
         self._line(text, warning=True)
+
+    def trial_paused(self, record: TrialRecord) -> None:
+        with self._lock:
+            self._running.pop(record.number, None)
+            self._note = ""
+        self._line(f"trial {record.number} paused: {record.reason}")
 
     def trial_finished(self, record: TrialRecord) -> None:
         with self._lock:

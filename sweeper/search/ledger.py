@@ -28,7 +28,15 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
 from sweeper.search.database import open_database
-from sweeper.search.records import Evaluation, TrialRecord, TrialState, best_of, decisive_of
+from sweeper.search.records import (
+    EVALUATION,
+    Evaluation,
+    TrialRecord,
+    TrialState,
+    best_of,
+    decisive_of,
+    evaluations_of,
+)
 from sweeper.search.samplers import SamplerName, check_sampler, direction, distribution, propose
 
 if TYPE_CHECKING:
@@ -40,7 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Ledger"]
 
-_EVALUATION = "evaluation/"
 _LATE_NOTE = "trial/"
 _UNTRAINED = "untrained"
 _DIMENSIONS = "dimensions"
@@ -152,7 +159,7 @@ class Ledger:
             "time_s": evaluation.time_s,
             "metrics": {name: _encode(value) for name, value in evaluation.metrics.items()},
         }
-        self._storage.set_trial_user_attr(trial_id, f"{_EVALUATION}{evaluation.tokens}", content)
+        self._storage.set_trial_user_attr(trial_id, f"{EVALUATION}{evaluation.tokens}", content)
         if evaluation.tokens == 0:
             return
         objective = float(evaluation.metrics.get(self._metric, math.nan))
@@ -232,7 +239,8 @@ class Ledger:
 
     @property
     def pauses(self) -> bool:
-        """Whether ``stopper: auto`` pauses trials: in sweeps that began when it stopped the hopeless, it does not."""
+        """Whether ``stopper: auto`` pauses trials: in sweeps that began when it stopped the hopeless, it
+        does not."""
         return _AUTO in self._study.user_attrs
 
     @property
@@ -307,7 +315,7 @@ class Ledger:
 
     def _record(self, trial: FrozenTrial, late: Mapping[str, Any]) -> TrialRecord:
         attributes = {**trial.user_attrs, **late}
-        measured = _evaluations(attributes)
+        measured = evaluations_of(attributes)
         evaluations = tuple(one for one in measured if one.tokens)
         decisive = decisive_of(evaluations, self._objective)
         paused = attributes.get("paused") or {}
@@ -330,7 +338,7 @@ class Ledger:
             attributes={
                 name: value
                 for name, value in attributes.items()
-                if name not in _OWN_OF_TRIAL and not name.startswith(_EVALUATION)
+                if name not in _OWN_OF_TRIAL and not name.startswith(EVALUATION)
             },
         )
 
@@ -370,7 +378,7 @@ def _names(storage: BaseStorage) -> list[str]:
 
 
 def _check_name(name: str, own: Iterable[str]) -> None:
-    if name in own or name.startswith((_EVALUATION, _LATE_NOTE)):
+    if name in own or name.startswith((EVALUATION, _LATE_NOTE)):
         raise ValueError(f"{name} is kept by the ledger itself")
 
 
@@ -378,22 +386,6 @@ def _encode(value: float) -> float | str:
     """A number for strict JSON: ``nan``, ``inf`` and ``-inf`` as words, which ``float`` reads back."""
     number = float(value)
     return number if math.isfinite(number) else str(number)
-
-
-def _evaluations(attributes: Mapping[str, Any]) -> tuple[Evaluation, ...]:
-    """The evaluations among a trial's attributes, in the order of tokens."""
-    found = (
-        Evaluation(
-            tokens=int(key.removeprefix(_EVALUATION)),
-            step=content["step"],
-            seconds=content["seconds"],
-            time_s=content.get("time_s"),
-            metrics={name: float(value) for name, value in content["metrics"].items()},
-        )
-        for key, content in attributes.items()
-        if key.startswith(_EVALUATION)
-    )
-    return tuple(sorted(found, key=lambda evaluation: evaluation.tokens))
 
 
 def _seconds(trial: FrozenTrial, evaluations: tuple[Evaluation, ...]) -> float | None:

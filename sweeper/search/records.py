@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from sweeper.space import Objective, Values
 
-__all__ = ["Evaluation", "TrialRecord", "TrialState", "best_of", "decisive_of", "is_diverged"]
+__all__ = [
+    "EVALUATION",
+    "Evaluation",
+    "TrialRecord",
+    "TrialState",
+    "best_of",
+    "decisive_of",
+    "evaluations_of",
+    "is_diverged",
+]
+
+
+EVALUATION = "evaluation/"
+"""How the name of an attribute begins that holds an evaluation; the tokens follow."""
 
 
 class TrialState(str, Enum):
@@ -162,3 +175,19 @@ def is_diverged(record: TrialRecord, metric: str) -> bool:
         return False
     values = (e.metrics[metric] for e in record.evaluations if metric in e.metrics)
     return bool(record.attributes.get("diverged")) or any(not math.isfinite(value) for value in values)
+
+
+def evaluations_of(attributes: Mapping[str, Any]) -> tuple[Evaluation, ...]:
+    """The evaluations among a trial's attributes, in the order of tokens."""
+    found = (
+        Evaluation(
+            tokens=int(key.removeprefix(EVALUATION)),
+            step=content["step"],
+            seconds=content["seconds"],
+            time_s=content.get("time_s"),
+            metrics={name: float(value) for name, value in content["metrics"].items()},
+        )
+        for key, content in attributes.items()
+        if key.startswith(EVALUATION)
+    )
+    return tuple(sorted(found, key=lambda evaluation: evaluation.tokens))

@@ -33,6 +33,7 @@ __all__ = [
     "make_stopper",
 ]
 
+
 @dataclass(frozen=True, kw_only=True)
 class Pause:
     """The trial gives up its place and keeps its state: it may go on later."""
@@ -60,9 +61,9 @@ class Stopper(Protocol):
     def goes_on(self, trials: Sequence[TrialRecord], *, space_is_exhausted: bool | None) -> int | None:
         """The paused trial that goes on now.
 
-        ``space_is_exhausted`` is None while new trials may be begun; then only a trial whose chance has risen is
-        given. Else nothing runs and no new trial will be begun, because there were enough (False), or because
-        each configuration was asked (True).
+        ``space_is_exhausted`` is None while new trials may be begun; then only a trial whose chance has
+        risen is given. Else nothing runs and no new trial will be begun, because there were enough (False),
+        or because each configuration was asked (True).
         """
         ...
 
@@ -70,8 +71,8 @@ class Stopper(Protocol):
 def make_stopper(space: Space, *, pauses: bool = True) -> Stopper:
     """The stopper that ``search.stopper`` names, for the sweep's objective.
 
-    Without states of trials (``checkpoints.keep_last: 0``), or ``pauses``, ``auto`` stops what is hopeless instead
-    of pausing what is not promising.
+    Without states of trials (``checkpoints.keep_last: 0``), or ``pauses``, ``auto`` stops what is hopeless
+    instead of pausing what is not promising.
     """
     objective = space.settings.objective
     curves = Curves(metric=objective.metric, mode=objective.mode)
@@ -144,16 +145,18 @@ class _Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class PausingStopper:
-    """Pauses a trial whose chance to beat the best is below a risk, and thaws it when it has risen. The default.
+    """Pauses a trial whose chance to beat the best is below a risk, and thaws it when it has risen. The
+    default.
 
-    See ``sweeper.search.auto.standing``. When nothing else is left, the leader is trained to its end, and, where the
-    space has no other configuration, the other paused trials after it.
+    See ``sweeper.search.auto.standing``. When nothing else is left, the leader is trained to its end, and,
+    where the space has no other configuration, the other paused trials after it.
     """
 
     space: Space
 
     def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
-        """A pause, or None. A trial that has reached its total, or was thawed as the last one, is never paused."""
+        """A pause, or None. A trial that has reached its total, or was thawed as the last one, is never
+        paused."""
         record = _find(number, trials)
         total = _total_tokens(record)
         if record.to_end or total is None or not record.evaluations or record.evaluations[-1].tokens >= total:
@@ -165,10 +168,11 @@ class PausingStopper:
             return None
         objective = self.space.settings.objective
         value = record.evaluations[-1].metrics.get(objective.metric, math.nan)
+        seen_of = f"{record.evaluations[-1].tokens:,} of {total:,} tokens"
         return Pause(
             chance=chance,
-            reason=f"{objective.metric} is {_figure(value)} after {record.evaluations[-1].tokens:,} of {total:,} "
-            f"tokens: its chance to beat the best is {chance:.1%}, below {standing.bar:.1%}",
+            reason=f"{objective.metric} is {_figure(value)} after {seen_of}: its chance to beat the best is "
+            f"{chance:.1%}, below {standing.bar:.1%}",
         )
 
     def goes_on(self, trials: Sequence[TrialRecord], *, space_is_exhausted: bool | None) -> int | None:

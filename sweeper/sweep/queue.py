@@ -26,9 +26,10 @@ class TrialQueue:
     def next(self, records: Mapping[int, TrialRecord]) -> TrialRecord | Pause | None:
         """The trial that starts or goes on; None where there is none for now.
 
-        An unfinished trial first, then a paused one whose chance has risen, then a new one; when there is no new one
-        and nothing runs, what the stopper still wants trained. A ``Pause`` says that the first of the unfinished
-        trials is to pause instead: its driver ended before it could say so. Ask again then.
+        An unfinished trial first, then a paused one whose chance has risen, then a new one; when there is
+        no new one and nothing runs, what the stopper still wants trained. A ``Pause`` says that the first
+        of the unfinished trials is to pause instead: its driver ended before it could say so. Ask again
+        then.
 
         Raises what ``Ledger.ask`` raises.
         """

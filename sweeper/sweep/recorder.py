@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from sweeper.autotune import PeakForecast, Speed, Tuning, tuned
 from sweeper.data import LengthSample
 from sweeper.search import Evaluation, Ledger, Pause, StopDecision, Stopper, TrialRecord, TrialState, best_of
 from sweeper.space import Config, Space, SweepFolder, TooLarge, dump_config, fitted, write_whole
 from sweeper.sweep.budget import SPENT, Budget, Forecast
+from sweeper.sweep.listener import Listener
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.queue import TrialQueue
 from sweeper.sweep.recovery import TrialRestart
@@ -29,35 +29,11 @@ from sweeper.train import (
     read_moved,
 )
 
-__all__ = ["Listener", "Recorder"]
+__all__ = ["Recorder"]
 
 _TOO_LARGE = "too_large"
 """What the ledger keeps of the sweep: what did not fit into memory."""
 _COUNT_EVERY_S, _LOOK_EVERY_S = 30.0, 1.0
-
-
-class Listener(Protocol):
-    """Told of what the ledger has already taken. Must neither block nor raise."""
-
-    def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
-        """It has got its place. ``config`` is what was asked; what it trains with may be lighter, and may
-        become so."""
-
-    def trial_prepared(self, number: int, prepared: Prepared) -> None: ...
-
-    def moved(self, number: int, moved: Moved) -> None:
-        """Between evaluations, now and then; the ledger knows nothing of it."""
-
-    def progressed(self, number: int, progress: Progress) -> None: ...
-
-    def trial_set_back(self, number: int, setback: TrialRestart) -> None: ...
-
-    def warned(self, number: int, warning: str) -> None: ...
-
-    def trial_paused(self, record: TrialRecord) -> None:
-        """It has given up its place; ``trial_started`` comes again when it goes on."""
-
-    def trial_finished(self, record: TrialRecord) -> None: ...
 
 
 class Recorder:
@@ -170,7 +146,9 @@ class Recorder:
     def conclude(self) -> None:
         """Commit what was spent in all, and why there is no further trial."""
         self._commit_time()
-        self._ledger.note_sweep(ended=self._budget.ending(self._queue.begun(self._records), self._space.settings.search.trials))
+        self._ledger.note_sweep(
+            ended=self._budget.ending(self._queue.begun(self._records), self._space.settings.search.trials)
+        )
 
     def _look_at_trials(self) -> None:
         self._looked = self._clock()
@@ -339,8 +317,8 @@ class Recorder:
         return True if reason is None else self._finish(number, TrialState.PRUNED, reason)
 
     def _ask_to_pause(self, number: int, pause: Pause) -> bool:
-        """The trial goes on for as long as it takes to write its state; where it cannot be told, until its next
-        evaluation."""
+        """The trial goes on for as long as it takes to write its state; where it cannot be told, until its
+        next evaluation."""
         self._pausing[number] = pause
         with suppress(OSError):
             self._folder.trial_pause(number).touch()

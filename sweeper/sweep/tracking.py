@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeper.search import TrialRecord
+from sweeper.search import TrialRecord, TrialState
 from sweeper.space import Config, Space, dump_config
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.sweep.steps import read_steps
@@ -75,6 +75,10 @@ class TrackingListener:
     def warned(self, number: int, warning: str) -> None:
         """A matter between the sweep and the person."""
 
+    def trial_paused(self, record: TrialRecord) -> None:
+        for tracker in self._trackers:
+            tracker.trial_paused(record.number, reason=record.reason)
+
     def trial_finished(self, record: TrialRecord) -> None:
         startup_s, objective = record.attributes.get("startup_s"), self._space.settings.objective
         metrics = {} if startup_s is None else {STARTUP: float(startup_s)}
@@ -96,6 +100,8 @@ class TrackingListener:
             tracker.metrics(record.number, lambda: _stored_points(record, steps_file))
         if record.state.is_finished:
             self.trial_finished(record)
+        elif record.state is TrialState.PAUSED:
+            self.trial_paused(record)
 
 
 def _setbacks(record: TrialRecord) -> str | None:

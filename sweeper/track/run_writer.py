@@ -25,6 +25,8 @@ TRIAL_TAG = "trial"
 PARENT_TAG = "mlflow.parentRunId"
 INTERRUPTED = "INTERRUPTED"
 """State of a trial that a resumed sweep goes on with, under the same number."""
+PAUSED = "PAUSED"
+"""State of a trial that gave up its place and may go on."""
 
 _PARAM_LIMIT = 6000
 _TAG_LIMIT = 8000
@@ -60,6 +62,7 @@ class _Run:
     run_id: str
     name: str
     """As MLflow has it: a user's own is left alone."""
+    paused: bool = False
     closed: bool = False
     """Finished with nothing missing: nothing is added."""
     known: dict[str, set[int]] = field(default_factory=dict)
@@ -173,6 +176,8 @@ class Recorder:
             run.name = name
         if run is not None and run.closed:
             return
+        if run is not None:
+            run.paused = False
         labels = {**tags, TRIAL_TAG: str(number), "searched": ", ".join(searched), "state": "RUNNING"}
         if run is None:
             parent = {} if self._parent is None else {PARENT_TAG: self._parent}
@@ -204,6 +209,16 @@ class Recorder:
             self._waiting_since = time.monotonic()
         if len(run.waiting) >= _METRICS_PER_BATCH:
             self._flush_run(run)
+
+    def trial_paused(self, number: int, *, reason: str | None) -> None:
+        """Says so in the tags of a child run, which stays open: ``trial_started`` comes again when it goes
+        on."""
+        run = self._trials.get(number)
+        if run is None or run.closed:
+            return
+        run.paused = True
+        self._flush_run(run)
+        self._log_tags(run.run_id, {"state": PAUSED} | ({"reason": reason} if reason else {}))
 
     def trial_finished(
         self,
@@ -259,7 +274,7 @@ class Recorder:
         """No trial outlives its sweep; a resumed one opens again what ends here."""
         for run in self._trials.values():
             if not run.closed:
-                self._log_tags(run.run_id, {"state": INTERRUPTED})
+                self._log_tags(run.run_id, {"state": PAUSED if run.paused else INTERRUPTED})
                 self._terminate(run.run_id, INTERRUPTED, at_s)
                 run.close()
 
@@ -352,7 +367,7 @@ class Recorder:
 
     def _take_up(self, run: _Run, found: Any) -> None:
         tags = found.data.tags
-        goes_on = found.info.status in ("RUNNING", "SCHEDULED") or tags.get("state") == INTERRUPTED
+        goes_on = found.info.status in ("RUNNING", "SCHEDULED") or tags.get("state") in (INTERRUPTED, PAUSED)
         if not goes_on and tags.get(POINTS_TAG, "").isdigit():
             run.close()
             run.closed_points = int(tags[POINTS_TAG])

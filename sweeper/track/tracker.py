@@ -92,6 +92,7 @@ class Tracker:
     sweep_started = _later(Recorder.sweep_started)
     trial_started = _later(Recorder.trial_started)
     metrics = _later(Recorder.metrics)
+    trial_paused = _later(Recorder.trial_paused)
     trial_finished = _later(Recorder.trial_finished)
     sweep_finished = _later(Recorder.sweep_finished)
 

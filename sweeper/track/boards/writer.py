@@ -172,6 +172,9 @@ class BoardWriter:
 
         self._events.put(finish)
 
+    def trial_paused(self, number: int, *, reason: str | None) -> None:
+        """Its run stays open."""
+
     def close(self, timeout_s: float) -> list[str]:
         """Waits until everything is written, ``timeout_s`` at most; returns what went wrong, in sentences."""
         self._events.put(None)
