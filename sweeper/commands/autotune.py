@@ -163,7 +163,7 @@ class Bench:
         self._group: WorkerGroup | None = new_group(config, say)
         self.started_s = time.monotonic() - began
         """What it took to have the processes."""
-        idle, free = self._group.room()
+        idle, free = self._group.memory_gib()
         places = config.resources.max_concurrent
         self._idle_gib = idle
         self._limit_gib = max(limit_gib(config, places=places, idle_gib=idle, free_gib=free), idle)

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,17 +28,12 @@ from safetensors import SafetensorError
 from sweeper.data import Rows, TokenizedData, difference, made_beside
 from sweeper.errors import CheckpointError, TrialFailedError, UserError
 from sweeper.space import Config, lasting_tree, read_record
-from sweeper.train.parallel.executor import Executor
+from sweeper.train.memory import is_cpu
 
-__all__ = [
-    "SafeCheckpoints",
-    "TrainingPosition",
-    "restore",
-    "run_hash",
-    "safe_checkpoints",
-    "save",
-    "together",
-]
+if TYPE_CHECKING:
+    from sweeper.train.parallel.executor import Executor
+
+__all__ = ["SafeCheckpoints", "TrainingPosition", "restore", "run_hash", "save", "together"]
 
 _PROGRESS = "progress.json"
 _WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
@@ -117,13 +112,6 @@ class SafeCheckpoints(TorchCheckpointEngine):  # type: ignore[misc]  # deepspeed
         return settled
 
 
-def safe_checkpoints(engine: Any) -> SafeCheckpoints:
-    """Make a DeepSpeed engine read and write through SafeCheckpoints, and leave no scripts beside a state."""
-    checkpoints = engine.checkpoint_engine = SafeCheckpoints()
-    engine._copy_recovery_script = lambda _: None
-    return checkpoints
-
-
 def save(executor: Executor, folder: Path, place: TrainingPosition) -> None:
     """Write a new folder. All ranks call it and share the file system that it lies on.
 
@@ -172,10 +160,8 @@ def together(place: Path, action: Callable[[], None]) -> None:
         action()
     except _WRITE_ERRORS as error:
         problem = str(error) or type(error).__name__
-    problems = [problem]
-    if dist.get_world_size() > 1:
-        problems = [""] * dist.get_world_size()
-        dist.all_gather_object(problems, problem)
+    problems = [""] * dist.get_world_size()
+    dist.all_gather_object(problems, problem)
     said = "; ".join(dict.fromkeys(filter(None, problems)))
     if said:
         raise CheckpointError(f"could not be written to {place.parent}: {said}")
@@ -240,7 +226,7 @@ def _random_state() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
         "torch": torch.get_rng_state(),
-        "device": get_accelerator().get_rng_state() if _has_device() else None,
+        "device": None if is_cpu() else get_accelerator().get_rng_state(),
     }
 
 
@@ -252,10 +238,6 @@ def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["device"] is not None:
         get_accelerator().set_rng_state(state["device"])
-
-
-def _has_device() -> bool:
-    return bool(get_accelerator().device_name() != "cpu")
 
 
 def _harmless_types() -> list[Any]:

@@ -20,10 +20,11 @@ import torch.distributed as dist
 
 from sweeper.data import TokenizedData, load_tokenizer
 from sweeper.space import Config
+from sweeper.train.feed import data_rank
 from sweeper.train.generate.scores import Answers, Scorer, on_every_rank
 from sweeper.train.model.attention import own_attention, takes_no_cache
 
-__all__ = ["GENERATION", "Batch", "Generation", "last_turn", "share"]
+__all__ = ["GENERATION", "Batch", "Generation", "batches_of", "last_turn"]
 
 GENERATION = "perf/generation_s"
 """Seconds that one evaluation took to generate answers and to score them."""
@@ -57,7 +58,7 @@ class Batch:
     """Whether the answers are this rank's to report."""
 
 
-def share(lengths: list[int], *, data_rank: int, dp: int, in_step: bool) -> list[Batch]:
+def batches_of(lengths: list[int], *, data_rank: int, dp: int, in_step: bool) -> list[Batch]:
     """The batches of one rank, for prompts of these numbers of tokens.
 
     Every rank gets as many, and one without its own repeats the last of all. What a batch holds does not
@@ -82,13 +83,13 @@ def share(lengths: list[int], *, data_rank: int, dp: int, in_step: bool) -> list
 class Generation:
     """The first held-out rows as prompts: the same for every trial, so they are read once and kept."""
 
-    def __init__(self, config: Config, data: TokenizedData, *, data_rank: int, modules_dir: Path) -> None:
+    def __init__(self, config: Config, data: TokenizedData, rank: int, modules_dir: Path) -> None:
         """Raises UserError for a metric of the user's own that cannot be found."""
         evaluation = config.evaluation
         self._max_new_tokens = evaluation.max_new_tokens
         self._pad_id = data.pad_id
         self._tokenizer = load_tokenizer(config.model_path, trust_remote_code=config.trust_remote_code)
-        self._scorers = [Scorer.of(entry, modules_dir) for entry in config.generated_metrics]
+        self._scorers = [Scorer(entry, modules_dir) for entry in config.generated_metrics]
         rows = range(min(evaluation.rows, data.eval.rows))
         turns = [last_turn(*data.eval.row(row)) for row in rows]
         self._prompts = [prompt for prompt, _ in turns]
@@ -98,7 +99,9 @@ class Generation:
         # ZeRO-3 gathers weights in step, so every rank has to generate as long as any other does.
         self._in_step = config.deepspeed.zero_stage == 3
         lengths = [len(prompt) for prompt in self._prompts]
-        self._batches = share(lengths, data_rank=data_rank, dp=config.parallel.dp, in_step=self._in_step)
+        self._batches = batches_of(
+            lengths, data_rank=data_rank(config, rank), dp=config.parallel.dp, in_step=self._in_step
+        )
 
     def measure(self, model: Any, device: torch.device | str) -> dict[str, float]:
         """``eval/...`` of each metric and ``perf/generation_s``, the same on every rank but for the seconds.
@@ -166,11 +169,10 @@ class Generation:
 
         A chat template often ends a turn with a token that the model it is used on knows no end by.
         """
-        own = self._tokenizer.eos_token_id
         known = self._tokenizer.added_tokens_decoder
         last = {int(reference[-1]) for reference in references}
         special = {one for one in last if one in known and known[one].special}
-        return frozenset(special | ({own} if own is not None else set()))
+        return frozenset(special | ({self._tokenizer.eos_token_id} - {None}))
 
 
 @contextmanager
@@ -183,28 +185,20 @@ def _ready_to_generate(model: Any) -> Iterator[tuple[Any, frozenset[int]]]:
     from transformers import GenerationConfig
 
     writer = model.get_base_model() if hasattr(model, "get_base_model") else model
-    was_training, attention, settings = (
-        model.training,
-        writer.config._attn_implementation,
-        writer.generation_config,
-    )
+    was_training, settings = model.training, writer.generation_config
+    attention = writer.config._attn_implementation
     model.eval()
     writer.generation_config = GenerationConfig()
     if takes_no_cache(attention):
         writer.set_attn_implementation(own_attention(writer))
     try:
-        yield writer, _as_set(settings.eos_token_id)
+        ends = settings.eos_token_id  # None, one token, or several
+        yield writer, frozenset(ends if isinstance(ends, list) else {ends} - {None})
     finally:
         if takes_no_cache(attention):
             writer.set_attn_implementation(attention)
         writer.generation_config = settings
         model.train(was_training)
-
-
-def _as_set(tokens: int | list[int] | None) -> frozenset[int]:
-    if tokens is None:
-        return frozenset()
-    return frozenset([tokens] if isinstance(tokens, int) else tokens)
 
 
 def _left_padded(prompts: list[Tokens], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -220,9 +214,9 @@ def _left_padded(prompts: list[Tokens], pad_id: int) -> tuple[torch.Tensor, torc
 
 def _gathered(said: dict[int, str]) -> list[str]:
     """The answers of all ranks, in the order of the rows."""
-    shares: list[dict[int, str]] = [{} for _ in range(dist.get_world_size())]
-    dist.all_gather_object(shares, said)
-    everything = {row: text for share in shares for row, text in share.items()}
+    of_ranks: list[dict[int, str]] = [{} for _ in range(dist.get_world_size())]
+    dist.all_gather_object(of_ranks, said)
+    everything = {row: text for one in of_ranks for row, text in one.items()}
     return [everything[row] for row in sorted(everything)]
 
 

@@ -30,9 +30,9 @@ __all__ = [
     "implementation_for",
     "layout_named",
     "layout_of",
-    "moved",
     "own_attention",
     "takes_no_cache",
+    "to_device",
 ]
 
 Layout = Literal["row_wise", "varlen", "padded"]
@@ -79,7 +79,7 @@ def attention_arguments(lengths: Sequence[int], layout: Layout, device: torch.de
         return {}
     if layout == "row_wise":
         return {"row_lengths": tuple(lengths)}
-    ends = moved(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), device)
+    ends = to_device(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), device)
     return {
         "cu_seq_lens_q": ends,
         "cu_seq_lens_k": ends,
@@ -88,7 +88,7 @@ def attention_arguments(lengths: Sequence[int], layout: Layout, device: torch.de
     }
 
 
-def moved(array: np.ndarray[Any, Any], device: torch.device | str) -> torch.Tensor:
+def to_device(array: np.ndarray[Any, Any], device: torch.device | str) -> torch.Tensor:
     """The array as a tensor on the device, without waiting for it."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if torch.device(device).type == "cuda":

@@ -17,9 +17,15 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sweeper.errors import TrialFailedError, TrialLostError
 from sweeper.space import Config
-from sweeper.train.engine import Job, Prepared, Progress
-from sweeper.train.ranks.failures import Failure, last_lines, log_size, ran_out_of_memory, root_cause
-from sweeper.train.ranks.probed import Probed
+from sweeper.train.engine import Job, Prepared, Probed, Progress
+from sweeper.train.ranks.failures import (
+    Failure,
+    last_lines,
+    log_size,
+    ran_out_of_memory,
+    root_cause,
+    translated_errors,
+)
 from sweeper.train.ranks.processes import die_with_parent, kill, out_of_memory_kills
 
 __all__ = ["HUNG_AFTER_S", "WorkerGroup", "rank_bundles"]
@@ -90,21 +96,8 @@ class _Rank:
         self._worker.want_pause()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        calls: dict[str, Callable[..., Any]] = {
-            "prepare": self._worker.prepare,
-            "advance": self._worker.advance,
-            "checkpoint": self._worker.checkpoint,
-            "restore": self._worker.restore,
-            "save_model": self._worker.save_model,
-            "probe": self._worker.probe,
-            "room": self._worker.room,
-            "stop": self._worker.stop,
-            "should_recycle": self._worker.should_recycle,
-        }
-        from sweeper.train.ranks.failures import translated_errors
-
         with self._worker.limited(), translated_errors(method):
-            return calls[method](*arguments)
+            return getattr(self._worker, method)(*arguments)
 
 
 class WorkerGroup:
@@ -171,9 +164,9 @@ class WorkerGroup:
         self._begin(job)
         return cast(Prepared, self._all("prepare", job))
 
-    def room(self) -> tuple[float, float]:
-        """GiB of an idle rank, the most of all; and for all on a rank's device, the least."""
-        idle, capacity = zip(*self._each("call", "room"), strict=True)
+    def memory_gib(self) -> tuple[float, float]:
+        """Of an idle rank, the most of all; and what there is for all on a rank's device, the least."""
+        idle, capacity = zip(*self._each("call", "memory_gib"), strict=True)
         return max(idle), min(capacity)
 
     def probe(self, job: Job) -> Probed:
@@ -225,14 +218,14 @@ class WorkerGroup:
         """Call a method of every rank; what each returned. Raises what the docstring of the class says."""
         references = [getattr(actor, method).remote(*arguments) for actor in self._actors]
         ranks = {reference: rank for rank, reference in enumerate(references)}
-        waiting, pulses = list(references), _Pulses(self._actors if watched else [])
+        waiting, heartbeats = list(references), _Heartbeats(self._actors if watched else [])
         while waiting:
             if watched and self._pause_wanted():
-                pulses.want_pause()
+                heartbeats.want_pause()
             ready, waiting = ray.wait(waiting, num_returns=1, timeout=_LOOK_EVERY_S)
             if any(self._failure(ranks[one], one) for one in ready):
                 raise self._cause(ranks, waiting, ready)
-            if not ready and (rank := pulses.silent(ranks[one] for one in waiting)) is not None:
+            if not ready and (rank := heartbeats.silent(ranks[one] for one in waiting)) is not None:
                 raise TrialLostError(self._lost(rank, f"has not answered for {HUNG_AFTER_S:g} s"))
         return cast(list[Any], ray.get(references))
 
@@ -274,7 +267,7 @@ class WorkerGroup:
         return f"rank {rank}{process} {how}" + (f"; its log ends with: {said}" if said else "")
 
 
-class _Pulses:
+class _Heartbeats:
     """Asks ranks for a sign of life, again and again."""
 
     def __init__(self, actors: list[Any]) -> None:
