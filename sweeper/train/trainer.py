@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from sweeper.space import PEAK_MEMORY, Config
 from sweeper.train.best import BestEvaluation, BestSoFar
-from sweeper.train.checkpoint import TrainingPosition, restore, run_hash, save, together
+from sweeper.train.checkpoint import TrainingPosition, on_all_ranks, restore, run_hash, save
 from sweeper.train.divergence import Divergence
 from sweeper.train.engine import Probed, Progress, StepMetrics
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
@@ -58,7 +58,9 @@ class Trainer:
         self.first_step_began: float | None = None
         self._started = started
         self._divergence = Divergence(self._lr, loss_is_scaled=config.deepspeed.precision == "fp16")
-        self._pause_wanted, self._pausing, self._has_begun = pause_wanted, False, False
+        self._pause_wanted = pause_wanted
+        self._pausing: bool | None = None
+        """Whether a rank wants it; None before the first step."""
         self._check_every, self._step_s, self._checked = 1, 0.0, 0.0
         self._evaluated_step: int | None = None
         self._on_moved, self._interval = on_moved, (0, 0.0)
@@ -79,8 +81,8 @@ class Trainer:
         """
         began, first = time.perf_counter(), self.step
         self._checked, self._interval = began, (first, began)
-        if not self._has_begun:
-            self._has_begun, self._pausing = True, self._is_pause_wanted()
+        if self._pausing is None:
+            self._pausing = self._is_pause_wanted()
         while self.step < self._pauses[0] and not self._pausing:
             self._optimizer_step()
             if len(self._pending) >= self._check_every:
@@ -130,8 +132,7 @@ class Trainer:
     def _is_pause_wanted(self) -> bool:
         """By any rank."""
         wanted = torch.tensor([float(self._pause_wanted())], device=self._feed.device)
-        if dist.get_world_size() > 1:
-            dist.all_reduce(wanted)
+        dist.all_reduce(wanted)
         return wanted.item() > 0
 
     def _collect(self) -> None:
@@ -141,8 +142,7 @@ class Trainer:
         losses = torch.stack([loss for loss, _, _ in self._pending]).double()
         ours = torch.tensor([self._pause_wanted(), self._step_s], dtype=torch.double, device=losses.device)
         told = torch.cat([losses, ours])
-        if dist.get_world_size() > 1:
-            dist.all_reduce(told)
+        dist.all_reduce(told)
         *summed, pauses, step_s = told.tolist()
         steps = [
             StepMetrics(
@@ -206,7 +206,7 @@ class Trainer:
             objective=self._objective if self.step == self._evaluated_step else None,
             ranks=dist.get_world_size(),
             run=run_hash(self.config, self._feed.data.content),
-            best=self._best.to_dict(),
+            best=self._best.evaluation,
         )
         save(self._executor, folder, place)
 
@@ -215,7 +215,7 @@ class Trainer:
         place = restore(self._executor, folder, self.config, self._feed.data)
         self.step, self._divergence.first_loss = place.step, place.first_loss
         self._divergence.recent.extend(place.recent_losses)
-        self._best.restore(place.best)
+        self._best.evaluation = place.best
         self._started -= place.elapsed_s
         self._pauses = [pause for pause in self._pauses if pause > place.step]
 
@@ -223,7 +223,7 @@ class Trainer:
         """Every rank takes part; rank 0 writes. ``merge_into`` is an untrained copy that adapters are
         merged into. Raises CheckpointError, on every rank, where it cannot be written."""
         state = self._executor.state_dict()
-        together(folder, lambda: None if state is None else self._write_model(folder, state, merge_into))
+        on_all_ranks(folder, lambda: None if state is None else self._write_model(folder, state, merge_into))
 
     def _write_model(self, folder: Path, state: dict[str, torch.Tensor], merge_into: Any) -> None:
         save_model_folder(

@@ -141,7 +141,7 @@ class Generation:
         settings = GenerationConfig(
             do_sample=False,
             num_beams=1,
-            max_new_tokens=self._room(writer, batch.longest),
+            max_new_tokens=self._answer_limit(writer, batch.longest),
             eos_token_id=sorted(ends) or None,
             pad_token_id=self._pad_id,
             use_cache=True,
@@ -155,7 +155,7 @@ class Generation:
         answers: list[list[int]] = output[:, ids.shape[1] :].tolist()
         return answers
 
-    def _room(self, writer: Any, longest: int) -> int:
+    def _answer_limit(self, writer: Any, longest: int) -> int:
         """Tokens that fit behind the prompts: some models fail beyond their last position."""
         limit = getattr(writer.config.get_text_config(), "max_position_embeddings", None)
         return self._max_new_tokens if limit is None else max(1, min(self._max_new_tokens, limit - longest))

@@ -30,7 +30,7 @@ class Answers:
 
 
 def exact_match(prompts: list[str], generations: list[str], references: list[str]) -> float:
-    """Share of the generations that are equal to their references."""
+    """Fraction of the generations that are equal to their references."""
     return sum(map(str.__eq__, generations, references)) / len(references)
 
 

@@ -9,16 +9,22 @@ from typing import Any
 
 import deepspeed
 import torch
+import torch.distributed as dist
 from deepspeed.runtime.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
+from sweeper.data import NO_LOSS
 from sweeper.space import Config
 from sweeper.train.checkpoint import SafeCheckpoints
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
+from sweeper.train.model.loss import completion_nll
 from sweeper.train.parallel.ds_config import deepspeed_config
 from sweeper.train.parallel.optimizer import adamw, schedule_of
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "held_out_metrics", "tally"]
+
+_LARGEST_EXPONENT = 700.0
+"""exp() of more overflows a double."""
 
 
 class Executor(ABC):
@@ -101,3 +107,33 @@ class Executor(ABC):
         """Free the model, the optimizer and DeepSpeed's buffers."""
         self.engine.destroy()
         del self.engine, self._optimizer
+
+
+def tally(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """float64 [3], on the device: summed nll in nats, tokens predicted right, tokens with loss.
+
+    Args:
+        logits: [B, K, vocabulary]
+        targets: int64 [B, K], NO_LOSS where nothing is predicted.
+    """
+    nll = completion_nll(logits, targets)
+    right = (logits.argmax(dim=-1) == targets).sum()
+    return torch.stack([part.double() for part in (nll, right, (targets != NO_LOSS).sum())])
+
+
+def held_out_metrics(sums: torch.Tensor) -> dict[str, float]:
+    """``eval/loss`` (nats per completion token), ``eval/perplexity``, ``eval/token_accuracy``, the same
+    on every rank.
+
+    Args:
+        sums: this rank's tallies, added; they cross to the host once. All are ratios, so that it does
+            not matter where several ranks tally the same rows, as tensor neighbours do.
+    """
+    dist.all_reduce(sums)
+    nll, right, tokens = sums.tolist()
+    loss = nll / tokens
+    return {
+        "eval/loss": loss,
+        "eval/perplexity": math.exp(min(loss, _LARGEST_EXPONENT)) if math.isfinite(loss) else math.nan,
+        "eval/token_accuracy": right / tokens,
+    }

@@ -9,10 +9,9 @@ import torch.distributed as dist
 from deepspeed.pipe import PipelineModule
 
 from sweeper.space import Config
-from sweeper.train.evaluation import held_out_metrics, tally
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.model.loss import DeviceBatch, completion_nll
-from sweeper.train.parallel.executor import Executor
+from sweeper.train.parallel.executor import Executor, held_out_metrics, tally
 from sweeper.train.parallel.stages import Decoder, stage_layers
 
 __all__ = ["Pipeline"]

@@ -1,4 +1,4 @@
-"""Every rank has the whole model, or its share of each matrix: data and tensor parallelism."""
+"""Every rank has the whole model, or its part of each matrix: data and tensor parallelism."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from deepspeed.utils import groups
 
 from sweeper.errors import ModelError
 from sweeper.space import Config
-from sweeper.train.evaluation import evaluate
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.model.loss import completion_logits, completion_nll
-from sweeper.train.parallel.executor import Executor
+from sweeper.train.parallel.executor import Executor, held_out_metrics, tally
 
 __all__ = ["Replicas"]
 
@@ -29,7 +28,7 @@ class Replicas(Executor):
 
     def __init__(self, config: Config, model: Any, feed: TrainingFeed) -> None:
         if config.parallel.tp > 1:
-            _require_shares(model.config, config)
+            _require_divisible(model.config, config)
         super().__init__(config, model, feed, mpu=_tensor_groups(config.parallel.tp))
         if config.deepspeed.zero_stage == 0:
             # In half precision without ZeRO, DeepSpeed has taken a step with gradients of zero by now, after
@@ -49,8 +48,16 @@ class Replicas(Executor):
         first_of_neighbours = dist.get_rank() % self._config.parallel.tp == 0
         return summed * first_of_neighbours, self._gradient_norm()
 
+    @torch.no_grad()
     def evaluate(self, feed: EvaluationFeed) -> dict[str, float]:
-        return evaluate(self.engine, feed, self.engine.device)
+        self.engine.eval()
+        sums = torch.zeros(3, dtype=torch.float64, device=self.engine.device)
+        for batch, counts in feed.batches:
+            logits = completion_logits(self.engine, batch)
+            if counts:
+                sums += tally(logits, batch.targets)
+        self.engine.train()
+        return held_out_metrics(sums)
 
     def state_dict(self) -> dict[str, torch.Tensor] | None:
         if self._config.deepspeed.zero_stage == 3 or self._config.parallel.tp > 1:
@@ -80,7 +87,7 @@ def _forget_partitions() -> None:
     F.linear = getattr(InsertPostInitMethodToModuleSubClasses, "linear_bk", F.linear)
 
 
-def _require_shares(model: Any, config: Config) -> None:
+def _require_divisible(model: Any, config: Config) -> None:
     """A rank has whole attention heads, and DeepSpeed knows which matrices to cut from a plan that
     transformers has for each architecture; without one it would guess."""
     tp = config.parallel.tp
