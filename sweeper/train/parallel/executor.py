@@ -64,7 +64,7 @@ class Executor(ABC):
         norm: float | torch.Tensor | None = self.engine.get_global_grad_norm()
         return norm
 
-    def _loss_scale(self, step: int) -> float:
+    def _loss_factor(self, step: int) -> float:
         """The factor of each micro-batch's summed loss.
 
         DeepSpeed averages gradients over micro-batches and ranks. By this factor the average is the mean over

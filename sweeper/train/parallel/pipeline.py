@@ -43,9 +43,9 @@ class Pipeline(Executor):
 
     def optimizer_step(self, step: int) -> tuple[torch.Tensor, float | torch.Tensor | None]:
         """The last stages add the loss."""
-        scale = self._loss_scale(step)
+        factor = self._loss_factor(step)
         self._loss.start(self.engine.device)
-        self.engine.train_batch(_micro(batch, scale) for batch in self._feed.micro_batches(step))
+        self.engine.train_batch(_micro(batch, factor) for batch in self._feed.micro_batches(step))
         return self._loss.sums[0], self._gradient_norm()
 
     def evaluate(self, feed: EvaluationFeed) -> dict[str, float]:

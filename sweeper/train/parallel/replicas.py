@@ -37,13 +37,13 @@ class Replicas(Executor):
 
     def optimizer_step(self, step: int) -> tuple[torch.Tensor, float | torch.Tensor | None]:
         """Tensor neighbours have the same loss; the first of them adds it."""
-        scale = self._loss_scale(step)
+        factor = self._loss_factor(step)
         summed = torch.zeros((), device=self.engine.device)
         for batch in self._feed.micro_batches(step):
             nll = completion_nll(completion_logits(self.engine, batch), batch.targets)
             _require_gradient(nll, self._config)
             summed += nll.detach()
-            self.engine.backward(nll * scale)
+            self.engine.backward(nll * factor)
             self.engine.step()
         first_of_neighbours = dist.get_rank() % self._config.parallel.tp == 0
         return summed * first_of_neighbours, self._gradient_norm()

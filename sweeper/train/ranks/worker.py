@@ -24,7 +24,6 @@ from transformers import set_seed
 from sweeper.data import TokenizedData, tokenized
 from sweeper.errors import TrialFailedError
 from sweeper.redact import LogRedirect
-from sweeper.space import Config
 from sweeper.train.engine import STARTUP, Job, Prepared, Probed, Progress
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.generate.generation import Generation
@@ -154,8 +153,8 @@ class RankWorker:
             model,
             executor,
             feed,
-            self._evaluation(config, data, layout, device, job.held_out_rows, rows_apart),
-            self._generation(config, data, job.working_dir),
+            self._evaluation(job, data, layout, device, rows_apart=rows_apart),
+            self._generation(job, data),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
             pause_wanted=self._pause_wanted.is_set,
@@ -242,14 +241,9 @@ class RankWorker:
         return self._trainer
 
     def _evaluation(
-        self,
-        config: Config,
-        data: TokenizedData,
-        layout: Layout,
-        device: str,
-        most_rows: int | None,
-        rows_apart: bool,
+        self, job: Job, data: TokenizedData, layout: Layout, device: str, *, rows_apart: bool
     ) -> EvaluationFeed:
+        config, most_rows = job.config, job.held_out_rows
         seq_len = config.training.max_seq_len
         key = (data.fingerprint, seq_len, layout, config.parallel, most_rows, rows_apart)
         if key not in self._evaluations:
@@ -258,13 +252,14 @@ class RankWorker:
             )
         return self._evaluations[key]
 
-    def _generation(self, config: Config, data: TokenizedData, modules_dir: Path) -> Generation | None:
-        if not config.generated_metrics:
+    def _generation(self, job: Job, data: TokenizedData) -> Generation | None:
+        config, metrics = job.config, job.config.generated_metrics
+        if not metrics:
             return None
-        model, metrics, stage = config.model_path, config.generated_metrics, config.deepspeed.zero_stage
-        key = (data.fingerprint, model, metrics, config.evaluation, config.parallel, stage == 3)
+        stage = config.deepspeed.zero_stage
+        key = (data.fingerprint, config.model_path, metrics, config.evaluation, config.parallel, stage == 3)
         if key not in self._generations:
-            self._generations[key] = Generation(config, data, self.rank, modules_dir)
+            self._generations[key] = Generation(config, data, self.rank, job.working_dir)
         return self._generations[key]
 
 
