@@ -105,7 +105,7 @@ class SafeCheckpoints(TorchCheckpointEngine):  # type: ignore[misc]  # deepspeed
         try:
             super().save(state_dict, path)
         except _WRITE_ERRORS as error:
-            self._problem = self._problem or str(error).splitlines()[0]
+            self._problem = self._problem or str(error).partition("\n")[0] or type(error).__name__
 
     def load(self, path: str, map_location: Any = None) -> Any:
         with torch.serialization.safe_globals(_HARMLESS):

@@ -37,14 +37,10 @@ def is_cpu() -> bool:
 def return_freed_memory(*, tight: bool = False) -> None:
     """Have each tensor of 2 MiB and more in pages of its own on a CPU, which go back when it is freed.
 
-    glibc raises that size up to 32 MiB as it goes, and keeps smaller tensors in a heap that later ones fit
-    into badly: a step then needs what its tensors need and a fifth more. A size below 2 MiB costs up to two
-    fifths of the speed where the kernel hands out pages slowly, and so does a heap whose top goes back at
-    once: it goes back from 64 MiB on, which is what glibc comes to by itself (docs/decisions/0024).
-
-    ``tight``, for a rank with a limit of memory, does without that speed: 256 KiB, and the top goes back at
-    once. What does not fit is then refused to a tensor, which can be told, and not to native code in the
-    middle of something, which crashes. Elsewhere than on a CPU it does nothing.
+    glibc by itself keeps tensors of up to 32 MiB in a heap that later ones fit into badly: a step then needs
+    a fifth more. Smaller sizes than these cost up to two fifths of the speed (docs/decisions/0024).
+    ``tight``, for a rank with a limit of memory, does without that speed: what does not fit is then refused
+    to a tensor, which can be told, and not to native code in the middle of something, which crashes.
     """
     if is_cpu():
         own_pages, kept = _TIGHT_BYTES if tight else _FAST_BYTES
@@ -73,9 +69,8 @@ def reset_peak_memory() -> None:
 def limit_memory(limit_gib: float | None) -> None:
     """Let this rank have so much memory and no more; None takes an earlier limit back.
 
-    On a GPU it is the fraction of the device that torch's allocator takes. On a CPU the kernel refuses what
-    would bring the process's own memory over the limit (RLIMIT_DATA of setrlimit(2), which counts what
-    was reserved as well: so much more as is reserved and not used now is allowed).
+    On a GPU it is the fraction of the device that torch's allocator takes; on a CPU RLIMIT_DATA of
+    setrlimit(2), which counts what was reserved as well: what is reserved and not used now comes on top.
     """
     if not is_cpu():
         fraction = 1.0 if limit_gib is None else min(1.0, limit_gib / capacity_gib())

@@ -24,10 +24,8 @@ from sweeper.train.feed import data_rank
 from sweeper.train.generate.scores import Answers, Scorer, on_every_rank
 from sweeper.train.model.attention import own_attention, takes_no_cache
 
-__all__ = ["GENERATION", "Batch", "Generation", "batches_of", "last_turn"]
+__all__ = ["Batch", "Generation", "batches_of", "last_turn"]
 
-GENERATION = "perf/generation_s"
-"""Seconds that one evaluation took to generate answers and to score them."""
 _BATCH_ROWS = 16
 """Prompts answered at once: enough to use a GPU, few enough for their keys and values beside training."""
 
@@ -104,9 +102,8 @@ class Generation:
         )
 
     def measure(self, model: Any, device: torch.device | str) -> dict[str, float]:
-        """``eval/...`` of each metric and ``perf/generation_s``, the same on every rank but for the seconds.
-
-        The model is left as it was, and so are the random generators.
+        """``eval/...`` of each metric, the same on every rank, and ``perf/generation_s``: the seconds that it
+        took to generate answers and to score them. The model and the random generators are left as they were.
 
         Raises:
             UserError: a metric of the user's own raised an exception, or returned no number.
@@ -120,7 +117,7 @@ class Generation:
                 prompts=self._questions, generations=_gathered(said), references=self._references
             )
             scores = on_every_rank(lambda: {one.name: one.score(answers) for one in self._scorers})
-        return {**scores, GENERATION: time.perf_counter() - began}
+        return {**scores, "perf/generation_s": time.perf_counter() - began}
 
     def _answer_all(self, writer: Any, ends: frozenset[int], device: torch.device | str) -> dict[int, str]:
         """Row -> what the model says, of this rank's rows."""
@@ -165,10 +162,8 @@ class Generation:
         return text.strip()
 
     def _end_tokens(self, references: list[Tokens]) -> frozenset[int]:
-        """What ends an answer by the tokenizer, and by the rows themselves.
-
-        A chat template often ends a turn with a token that the model it is used on knows no end by.
-        """
+        """What ends an answer by the tokenizer, and by the rows themselves: a chat template often ends a turn
+        with a token that the model it is used on knows no end by."""
         known = self._tokenizer.added_tokens_decoder
         last = {int(reference[-1]) for reference in references}
         special = {one for one in last if one in known and known[one].special}
@@ -179,8 +174,7 @@ class Generation:
 def _ready_to_generate(model: Any) -> Iterator[tuple[Any, frozenset[int]]]:
     """The model that generates, adapters included, and the tokens that end its text by its own settings.
 
-    Its training attention takes no keys and values of earlier tokens; its own generation settings may
-    sample. Both are put back afterwards.
+    While it lasts, its attention takes keys and values of earlier tokens, and it has no settings of its own.
     """
     from transformers import GenerationConfig
 

@@ -48,7 +48,6 @@ from sweeper.train.trainer import Trainer
 
 __all__ = ["RankWorker"]
 
-
 _LOOPBACK = "127.0.0.1"
 _GROWTH_GIB, _GROWTH_FRACTION = 1.0, 0.25
 """So much more than after the first trial, the larger of the two, is too much."""
@@ -79,19 +78,14 @@ class RankWorker:
         self._limit_gib: float | None = None
 
     def listen(self, address: str) -> int:
-        """Where the ranks will meet, at this address and no other; returns the port.
-
-        The socket is kept until then: a port that was only looked for may be another's by the time.
-        """
+        """Where the ranks will meet, at this address and no other; returns the port, whose socket is kept
+        until then: another process might take it."""
         self._listener = socket.create_server((address, 0))
         return int(self._listener.getsockname()[1])
 
     def join(self, address: str, port: int) -> None:
-        """Meet the other ranks where rank 0 listens; nccl on CUDA, gloo on a CPU, as DeepSpeed's
-        accelerator says.
-
-        It is called from the thread that will train: the number of threads is a setting of each thread.
-        """
+        """Meet the other ranks where rank 0 listens; nccl on CUDA, gloo on a CPU. Called from the thread that
+        will train: the number of threads is a setting of each thread."""
         torch.set_num_threads(self._threads)
         os.environ |= {
             "MASTER_ADDR": address,
@@ -227,10 +221,8 @@ class RankWorker:
             self._after_first_gib = self._after_first_gib or held_memory_gib()
 
     def should_recycle(self) -> bool:
-        """Whether a new process would serve the next trial better than this one: where it holds much more
-        memory between trials than after its first one. Whatever leaks in a library costs a new process then,
-        and no memory.
-        """
+        """Whether a new process would serve the next trial better: this one holds much more memory between
+        trials than after its first one, because something leaks in a library."""
         self.stop()
         first = self._after_first_gib
         return first is not None and held_memory_gib() > first + max(_GROWTH_GIB, _GROWTH_FRACTION * first)
