@@ -18,8 +18,8 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.utils import set_random_seed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch documents it all the same
-from transformers import set_seed
 
 from sweeper.data import TokenizedData, tokenized
 from sweeper.errors import TrialFailedError
@@ -132,7 +132,7 @@ class RankWorker:
         self._limit_gib = config.resources.memory_limit_gib
         return_freed_memory(tight=self._limit_gib is not None)
         limit_memory(self._limit_gib)
-        set_seed(config.training.seed)  # for adapters and dropout; the order of rows has its own generator
+        set_random_seed(config.training.seed)  # for adapters and dropout; the order of rows has its own
         data = tokenized(config, job.data_dir)
         self._models = self._models or ModelStore(job.cache_dir)
         model, row_check = self._models.fresh(config), self._models.row_check(config)
