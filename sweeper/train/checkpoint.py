@@ -166,8 +166,10 @@ def on_all_ranks(place: Path, action: Callable[[], None]) -> None:
         action()
     except _WRITE_ERRORS as error:
         problem = str(error) or type(error).__name__
-    problems = [""] * dist.get_world_size()
-    dist.all_gather_object(problems, problem)
+    problems = [problem]
+    if dist.get_world_size() > 1:
+        problems = [""] * dist.get_world_size()
+        dist.all_gather_object(problems, problem)
     said = "; ".join(dict.fromkeys(filter(None, problems)))
     if said:
         raise CheckpointError(f"could not be written to {place.parent}: {said}")

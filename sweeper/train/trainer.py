@@ -132,7 +132,8 @@ class Trainer:
     def _is_pause_wanted(self) -> bool:
         """By any rank."""
         wanted = torch.tensor([float(self._pause_wanted())], device=self._feed.device)
-        dist.all_reduce(wanted)
+        if dist.get_world_size() > 1:
+            dist.all_reduce(wanted)
         return wanted.item() > 0
 
     def _collect(self) -> None:
@@ -142,7 +143,8 @@ class Trainer:
         losses = torch.stack([loss for loss, _, _ in self._pending]).double()
         ours = torch.tensor([self._pause_wanted(), self._step_s], dtype=torch.double, device=losses.device)
         told = torch.cat([losses, ours])
-        dist.all_reduce(told)
+        if dist.get_world_size() > 1:
+            dist.all_reduce(told)
         *summed, pauses, step_s = told.tolist()
         steps = [
             StepMetrics(

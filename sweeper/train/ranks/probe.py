@@ -75,6 +75,8 @@ def _timed(executor: Executor, feed: TrainingFeed, step: int) -> StepTime:
 
 def _highest(value: float) -> float:
     """Of all ranks."""
+    if dist.get_world_size() == 1:
+        return value
     told = torch.tensor([value], dtype=torch.double, device=get_accelerator().current_device_name())
     dist.all_reduce(told, op=dist.ReduceOp.MAX)
     return float(told.item())
