@@ -6,7 +6,7 @@ Every error here survives pickling, because a trial's error crosses processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -89,16 +89,8 @@ class UserError(SweeperError):
 
     def redacted(self, redact: Callable[[str], str]) -> Self:
         """The same with every text passed through ``redact``."""
-        return type(self)(
-            replace(
-                problem,
-                where=redact(problem.where),
-                value=redact(problem.value),
-                rule=redact(problem.rule),
-                remedy=redact(problem.remedy),
-            )
-            for problem in self.problems
-        )
+        texts = map(asdict, self.problems)
+        return type(self)(Problem(**{name: redact(said) for name, said in one.items()}) for one in texts)
 
 
 class SpaceFileError(UserError, ValueError):
