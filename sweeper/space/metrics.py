@@ -91,7 +91,7 @@ def require_metrics(space: Space) -> None:
     Raises:
         SpaceFileError: with what cannot.
     """
-    place = space.places.get("evaluation.metrics", str(space.source))
+    place = space.where("evaluation.metrics")
     problems: list[Problem] = []
     for entry in space.settings.evaluation.metrics:
         if entry == EXACT_MATCH:

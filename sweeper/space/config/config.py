@@ -6,6 +6,7 @@ a value for it (``AUTO``); the space file and its JSON Schema are derived from t
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,20 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from sweeper.space.config.name import NAME_WORDS, Name
 
 
-class _Mark:
+class Mark(Enum):
     """A property of a field that the space file's loader looks for."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    SEARCHABLE = auto()
+    """The field may be open: a list or a range instead of a value."""
+    AUTO = auto()
+    """The field may be ``auto``; where it has no default it is when absent, and the rules of thumb close
+    it."""
 
-    def __repr__(self) -> str:
-        return self.name
 
-
-SEARCHABLE = _Mark("SEARCHABLE")
-"""The field may be open: a list or a range instead of a value."""
-AUTO = _Mark("AUTO")
-"""The field may be ``auto``; where it has no default it is when absent, and the rules of thumb close it."""
+SEARCHABLE, AUTO = Mark.SEARCHABLE, Mark.AUTO
 
 
 class Words:
@@ -37,9 +35,9 @@ class Words:
 
 
 class Section(BaseModel):
-    """Frozen, strict about unknown keys."""
+    """Frozen, strict about unknown keys; what stands beneath a field describes it in the JSON Schema."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 NonEmptyStr = Annotated[str, Field(min_length=1)]
@@ -292,13 +290,19 @@ class DataSource(Section):
     completion}``. None: common pairs of names are recognised by themselves."""
 
 
+_SOURCES = f"a text that is not empty or a mapping of {', '.join(DataSource.model_fields)} or a list of these"
+
+
 class Settings(Section):
     """What a sweep holds fixed: never open, the same for every trial."""
 
     name: Annotated[Name, Words(NAME_WORDS)]
     model_path: NonEmptyStr
     """Hub id, local folder, ``.gguf`` file, or ``builtin:quickstart``."""
-    data_path: NonEmptyStr | DataSource | Annotated[tuple[NonEmptyStr | DataSource, ...], Field(min_length=1)]
+    data_path: Annotated[
+        NonEmptyStr | DataSource | Annotated[tuple[NonEmptyStr | DataSource, ...], Field(min_length=1)],
+        Words(_SOURCES),
+    ]
     """File(s), glob, folder, hub id, or ``builtin:quickstart``; ``{path, weight, format}`` to mix several."""
     data_format: DataFormat = "auto"
     """How the rows say what is asked and answered; ``auto`` tells it from their fields."""

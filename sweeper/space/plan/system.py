@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeper.space.config.config import Config
-from sweeper.space.versions import lasting_tree, read_record
+from sweeper.space.versions import lasting_tree
 
 __all__ = [
     "SYSTEM",
@@ -21,7 +21,6 @@ __all__ = [
     "TooLarge",
     "fitted",
     "next_memory_fallback",
-    "shape_of",
     "split_of",
     "system_config_of",
     "with_system",
@@ -73,14 +72,6 @@ class TooLarge:
     def of(cls, config: Config) -> TooLarge:
         return cls(shape=shape_of(config), levers=system_config_of(config))
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"shape": self.shape, "levers": asdict(self.levers)}
-
-    @classmethod
-    def from_dict(cls, tree: dict[str, Any]) -> TooLarge:
-        """Raises ValueError for what no version wrote."""
-        return read_record(cls, tree)
-
 
 def shape_of(config: Config) -> str:
     """Everything that memory depends on apart from the levers, as a text to compare."""
@@ -123,7 +114,7 @@ def with_system_config(config: Config, **changes: Any) -> Config:
 
 
 def split_of(config: Config, most_rows: int) -> tuple[int, int]:
-    """Micro-batch and accumulation of the same global batch: the most rows that divide a rank's share of it
+    """Micro-batch and accumulation of the same global batch: the most rows that divide a rank's part of it
     and are no more than ``most_rows``."""
     of_a_rank = config.training.global_batch_size // config.parallel.dp
     rows = max(n for n in range(1, min(most_rows, of_a_rank) + 1) if of_a_rank % n == 0)
@@ -165,13 +156,12 @@ def fitted(config: Config, known: Sequence[TooLarge]) -> Config:
 
 
 def _fewer_rows(config: Config) -> dict[str, Any]:
-    """Half of the rows; of an odd number the largest share that divides the rows of a rank."""
+    """Half of the rows, or the most below that which divide the rows of a rank."""
     rows = config.training.per_device_batch_size
-    of_a_rank = rows * config.training.gradient_accumulation_steps
-    fewer = next((n for n in range(rows // 2, 0, -1) if of_a_rank % n == 0), None)
-    if fewer is None:
+    if rows == 1:
         return {}
-    return {"per_device_batch_size": fewer, "gradient_accumulation_steps": of_a_rank // fewer}
+    fewer, accumulation = split_of(config, rows // 2)
+    return {"per_device_batch_size": fewer, "gradient_accumulation_steps": accumulation}
 
 
 def _checkpointed(config: Config) -> dict[str, Any]:
