@@ -1,4 +1,4 @@
-"""Errors a person can act on: what was found, the rule it breaks, and what to do about it.
+"""Errors that a user can act on: what was found, the rule it breaks, and what to do about it.
 
 Every error here survives pickling, because a trial's error crosses processes.
 """
@@ -43,7 +43,7 @@ class Problem:
     where: str
     """The place: ``space.yaml:12:7``, ``train.jsonl:14``, a folder or an option."""
     value: str
-    """What was found there, as the person wrote it."""
+    """What was found there, as it was written."""
     rule: str
     """The rule that it breaks, as a sentence without a full stop."""
     remedy: str

@@ -1,6 +1,6 @@
 """The commands: parse, call one function, print.
 
-Each command imports its room when it is called, so that ``--help`` and ``validate`` start fast.
+Each command imports its package when it is called, so that ``--help`` and ``validate`` start fast.
 """
 
 from __future__ import annotations

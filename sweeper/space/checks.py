@@ -209,9 +209,9 @@ def _rows(flat: Mapping[str, Any], facts: Facts) -> Iterator[Contradiction]:
 def _nothing_left(flat: Mapping[str, Any], facts: Facts) -> Contradiction:
     kind, length = "held-out" if facts.train_rows else "training", flat["training.max_seq_len"]
     whole = flat["training.overlong"] == "drop"
-    share = facts.rows_too_long / (facts.rows_too_long + facts.train_rows + facts.eval_rows)
+    lost = facts.rows_too_long / (facts.rows_too_long + facts.train_rows + facts.eval_rows)
     rule = f"no {kind} row {'is so short' if whole else f'has an answer within {length} tokens'}"
-    rule += f", and {share:.0%} of all rows are left out for that"
+    rule += f", and {lost:.0%} of all rows are left out for that"
     remedy = "raise max_seq_len"
     if facts.enough_tokens:
         most, nearly_all = facts.enough_tokens

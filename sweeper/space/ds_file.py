@@ -98,12 +98,7 @@ _DECIDED = (
 
 
 def read_ds_file(name: str, where: str) -> tuple[dict[str, Any] | None, Problem | None]:
-    """The content of a DeepSpeed JSON file, or what is wrong with it.
-
-    Args:
-        name: path of the file, from the current folder.
-        where: the place in the space file that names it.
-    """
+    """The content of a DeepSpeed JSON file, or what is wrong with it; ``where`` the space file names it."""
     try:
         path = Path(name).expanduser()
         if path.exists() and not path.is_file():  # a device may never end, a pipe never begin

@@ -57,7 +57,7 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
         UserError: whatever ``gather`` raises for a file without problems.
     """
     root, problems = apply_overrides(read_document(path), overrides)
-    draft = draft_of(root, str(path))
+    draft = draft_of(root)
     draft.problems.extend(problems)
     _settle_mode(draft)
     _read_ds_config(draft)
@@ -259,7 +259,7 @@ def _is_of_another_group(path: str, group: frozenset[str]) -> bool:
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
-    """By line and column, so that a person mends the file from top to bottom; each once."""
+    """By line and column, so that a user mends the file from top to bottom; each once."""
 
     def place(problem: Problem) -> tuple[str, int, int]:
         file, _, position = problem.where.rpartition(":")

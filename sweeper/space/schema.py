@@ -88,7 +88,7 @@ def _closed(leaf: Leaf) -> dict[str, Any]:
 
 
 def _open_forms(leaf: Leaf, closed: dict[str, Any]) -> list[dict[str, Any]]:
-    if leaf.takes_list:  # where a list is a value, an option is a text
+    if leaf.takes(tuple):  # where a list is a value, an option is a text
         texts = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
         return [_form("choice", {**texts, "uniqueItems": True})]
     value = {key: part for key, part in closed.items() if key != "default"}

@@ -237,7 +237,7 @@ class Space:
             form = as_tree(one.open_value)
             if isinstance(form, list):
                 form = [leaves()[one.path].written(option) for option in form]
-            if isinstance(form, list) and (one.when or leaves()[one.path].takes_list):
+            if isinstance(form, list) and (one.when or leaves()[one.path].takes(tuple)):
                 form = {"choice": form}
             if one.when:
                 assert isinstance(form, dict)
@@ -294,11 +294,7 @@ def _ends(options: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
 
 
 def require_open(space: Space) -> None:
-    """A sweep needs something to search.
-
-    Raises:
-        SpaceFileError: nothing is open.
-    """
+    """A sweep needs something to search: raises SpaceFileError where nothing is open."""
     if not space.dimensions:
         rule = "nothing is open, so there is nothing to search"
         remedy = (
@@ -308,11 +304,7 @@ def require_open(space: Space) -> None:
 
 
 def require_closed(space: Space) -> None:
-    """Training needs every value.
-
-    Raises:
-        SpaceFileError: with one problem for each open value.
-    """
+    """Training needs every value: raises SpaceFileError with one problem for each open one."""
     if space.dimensions:
         raise SpaceFileError(_still_open(space, one) for one in space.dimensions)
 
@@ -349,11 +341,7 @@ def hardware_problems(space: Space) -> list[Problem]:
 
 
 def require_hardware(space: Space) -> None:
-    """Training needs a machine that can hold one trial.
-
-    Raises:
-        SpaceFileError: with what is missing.
-    """
+    """Training needs a machine that can hold one trial: raises SpaceFileError with what is missing."""
     problems = hardware_problems(space)
     if problems:
         raise SpaceFileError(problems)

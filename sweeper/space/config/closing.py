@@ -54,13 +54,8 @@ def with_defaults(known: Mapping[str, Any], opened: Collection[str] = ()) -> dic
 
 
 def follows_per_trial(path: str, opened: frozenset[str], autos: frozenset[str]) -> bool:
-    """Whether an ``auto`` field's value differs from trial to trial, because it follows from an open one.
-
-    Args:
-        path: the field, neither written nor open.
-        opened: paths of the open fields.
-        autos: paths of all fields that are neither written nor open.
-    """
+    """Whether a field's value differs from trial to trial, because it follows from an open one; ``autos`` are
+    the fields, this one among them, that are neither written nor open."""
     if path == "training.final_lr_ratio":
         return "training.scheduler" in opened
     if path == "deepspeed.zero_stage":

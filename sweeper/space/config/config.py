@@ -6,6 +6,7 @@ a value for it (``AUTO``); the space file and its JSON Schema are derived from t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Annotated, Any, Literal, get_args
 
@@ -27,11 +28,11 @@ class Mark(Enum):
 SEARCHABLE, AUTO = Mark.SEARCHABLE, Mark.AUTO
 
 
+@dataclass(frozen=True)
 class Words:
     """What a value must be, for messages, where the field's type does not say it well."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    text: str
 
 
 class Section(BaseModel):
@@ -182,7 +183,6 @@ class Search(Section):
 
 
 RayAddress = Annotated[str, Field(pattern=r"^(auto|local|\S+:\d+)$")]
-_RAY_ADDRESS = "auto, local, or host:port of the cluster's head"
 
 
 class Resources(Section):
@@ -206,12 +206,9 @@ class Resources(Section):
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
     """How often a trial begins again from its last state when one of its processes has died or hangs. What
     does not fit into memory is made smaller instead, and is not counted here."""
-    ray_address: Annotated[RayAddress | None, Words(_RAY_ADDRESS)] = None
+    ray_address: Annotated[RayAddress | None, Words("auto, local, or host:port of the cluster's head")] = None
     """An existing Ray cluster, by host:port of its head or ``auto``; none: the one that the environment's
     ``RAY_ADDRESS`` names. Without either, and with ``local``, Ray is started on this machine."""
-
-
-_BOARDS = "a list, each of it tensorboard or wandb"
 
 
 class Tracking(Section):
@@ -221,7 +218,9 @@ class Tracking(Section):
     """None: ``MLFLOW_TRACKING_URI``, else one SQLite file beside the sweep's folder."""
     experiment: str | None = None
     """MLflow experiment; none: the sweep's name."""
-    also: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Words(_BOARDS)] = ()
+    also: Annotated[
+        tuple[Literal["tensorboard", "wandb"], ...], Words("a list, each of it tensorboard or wandb")
+    ] = ()
     """Where each trial's metrics go beside MLflow, which stays the record: event files for TensorBoard in the
     sweep's folder, a run of Weights & Biases."""
 

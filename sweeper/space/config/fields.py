@@ -42,7 +42,7 @@ _NOUNS = {
 Kind = Literal["number", "whole", "switch", "word", "other"]
 _KINDS: dict[Any, Kind] = {float: "number", int: "whole", bool: "switch"}
 
-_FILE_KEYS = {"search.time_budget_s": "time_budget"}
+_FILE_KEYS = {"search.time_budget_s": "search.time_budget"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class Leaf:
         if self.path in _FILE_KEYS and value is not None:
             return duration_text(float(value))
         if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-            return int(value)  # epochs: 3, as a person writes it
+            return int(value)  # epochs: 3, as a user writes it
         if isinstance(value, Section):
             own = {name: getattr(value, name) for name in type(value).model_fields}
             defaults = {name: info.default for name, info in type(value).model_fields.items()}
@@ -150,24 +150,14 @@ class Leaf:
                 return "write the number without quotes"
         if self.path in _FILE_KEYS and is_number(value):
             return f"add the unit: {text(value)}s, {text(value)}m or {text(value)}h"
-        if self.expects_text and is_number(value):
+        expects_text = self.kind == "other" and not self.expects.startswith("a number")
+        if expects_text and is_number(value):
             return f'put it in quotes: "{text(value)}"'
         return f"write {self.expects}" + (", or auto" if self.auto else "")
 
-    @cached_property
-    def takes_mapping(self) -> bool:
-        """Whether a value may be a mapping, kept as it is."""
-        return any(get_origin(member) is dict for member in get_args(self.info.annotation))
-
-    @cached_property
-    def takes_list(self) -> bool:
-        """Whether a list is a value, and no choice."""
-        return any(get_origin(member) is tuple for member in get_args(self.info.annotation))
-
-    @property
-    def expects_text(self) -> bool:
-        """Whether a value is a text and never a number."""
-        return self.kind == "other" and not self.expects.startswith("a number")
+    def takes(self, kind: type) -> bool:
+        """Whether a value may be a ``dict``, kept as it is, or a ``tuple``: a list that is no choice."""
+        return any(get_origin(member) is kind for member in get_args(self.info.annotation))
 
     @cached_property
     def options(self) -> tuple[Any, ...]:
@@ -192,9 +182,7 @@ def leaves() -> Mapping[str, Leaf]:
 
 def file_key(path: str) -> str:
     """The dotted path as it stands in a file."""
-    if path not in _FILE_KEYS:
-        return path
-    return path.rpartition(".")[0] + "." + _FILE_KEYS[path]
+    return _FILE_KEYS.get(path, path)
 
 
 def short_name(path: str) -> str:

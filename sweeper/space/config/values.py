@@ -65,7 +65,7 @@ OpenValue = Choice | Uniform | LogUniform | IntRange
 
 
 def text(value: object) -> str:
-    """A value as a person would write it in the file: ``true``, ``none``, ``1e-05``, ``3``."""
+    """A value as it would be written in the file: ``true``, ``none``, ``1e-05``, ``3``."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:

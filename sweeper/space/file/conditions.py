@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from sweeper.space.config.fields import TRIAL_SECTIONS, Leaf, closest, leaves, short_name
@@ -17,21 +18,17 @@ Conditions = dict[str, tuple[tuple[str, Scalar], ...]]
 
 
 def read_conditions(draft: Draft, closed: Mapping[str, Any]) -> Conditions:
-    """The conditions of every open field, problems going to the draft.
-
-    Args:
-        draft: what the file says.
-        closed: path -> value of the fields that are the same for all trials.
-    """
+    """The conditions of every open field, problems going to the draft; ``closed`` are the fields that are the
+    same for all trials."""
     conditions: Conditions = {}
     for path, opening in draft.opened.items():
         pairs = [_condition(draft, closed, path, key, node) for key, node in opening.when.items()]
         conditions[path] = tuple(pair for pair in pairs if pair is not None)
-    for path in sorted(_in_a_circle(conditions)):
-        node = next(iter(draft.opened[path].when.values()))
+    while (circular := _in_a_circle(conditions)) is not None:
+        node = next(iter(draft.opened[circular].when.values()))
         rule = "conditions depend on each other in a circle"
-        draft.complain(node.key(short_name(path)), rule, "remove one of them")
-        conditions[path] = ()
+        draft.complain(node.key(short_name(circular)), rule, "remove one of them")
+        conditions[circular] = ()
     return conditions
 
 
@@ -100,20 +97,11 @@ def _value(draft: Draft, leaf: Leaf, node: Located) -> Scalar | None:
     return value
 
 
-def _in_a_circle(conditions: Conditions) -> set[str]:
-    """One open field of every circle of conditions."""
-    found: set[str] = set()
-    done: set[str] = set()
-
-    def visit(path: str, above: tuple[str, ...]) -> None:
-        if path in above:
-            found.add(path)
-        elif path not in done:
-            for parent, _ in conditions[path]:
-                if parent in conditions:
-                    visit(parent, (*above, path))
-            done.add(path)
-
-    for path in conditions:
-        visit(path, ())
-    return found
+def _in_a_circle(conditions: Conditions) -> str | None:
+    """An open field of a circle of conditions, if there is one."""
+    try:
+        TopologicalSorter({path: dict(pairs) for path, pairs in conditions.items()}).prepare()
+    except CycleError as error:
+        first: str = error.args[1][0]
+        return first
+    return None

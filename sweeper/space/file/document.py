@@ -103,12 +103,8 @@ def read_document(path: Path) -> Located:
 
 
 def parse_yaml(source: str, place: str, *, positions: bool = True) -> Located | None:
-    """The tree of one YAML document, None for an empty one.
-
-    Args:
-        source: the YAML text.
-        place: name of the text in messages.
-        positions: whether line and column are appended to the place.
+    """The tree of one YAML document, None for an empty one. Messages name it by ``place``, followed by line
+    and column where ``positions`` are wanted.
 
     Raises:
         SpaceFileError: with all keys given twice, or the first fault of the syntax.

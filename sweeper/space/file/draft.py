@@ -32,8 +32,6 @@ _SUGGESTIONS = 100
 class Draft:
     """What a file says, field by field, before any rule of thumb is applied."""
 
-    source: str
-    """Name of the file in messages."""
     closed: dict[str, Any] = field(default_factory=dict)
     """Path -> validated value; defaults of the models are not in it. ``training.lora`` is False or absent."""
     opened: dict[str, Opening] = field(default_factory=dict)
@@ -62,12 +60,12 @@ class Draft:
         """Where a field's value stands, or the nearest section around it."""
         while path and path not in self.places:
             path = path.rpartition(".")[0]
-        return self.places.get(path, f"{self.source}:1:1")
+        return self.places[path]
 
 
-def draft_of(root: Located, source: str) -> Draft:
+def draft_of(root: Located) -> Draft:
     """Walks the whole tree, collecting every problem."""
-    draft = Draft(source=source)
+    draft = Draft()
     _read_section(draft, root, branches()[""])
     return draft
 
@@ -108,7 +106,7 @@ def _read_field(draft: Draft, node: Located, leaf: Leaf) -> None:
     is_mapping, is_list = isinstance(node.value, dict), isinstance(node.value, list)
     if node.value == "auto" and leaf.auto:
         draft.autos.add(leaf.path)
-    elif leaf.searchable and looks_open(node) and not (leaf.takes_list and is_list):
+    elif leaf.searchable and looks_open(node) and not (is_list and leaf.takes(tuple)):
         _read_open(draft, node, leaf)
     elif is_mapping and looks_open(node):
         _refuse_open(draft, node, leaf)
@@ -116,7 +114,7 @@ def _read_field(draft: Draft, node: Located, leaf: Leaf) -> None:
         sources = read_sources(node, leaf, draft.complain)
         if sources is not None:
             draft.closed[leaf.path] = sources
-    elif is_mapping and not leaf.takes_mapping:
+    elif is_mapping and not leaf.takes(dict):
         remedy = f"write {leaf.expects}"
         remedy += ", or an open value such as [a, b] or {uniform: [lo, hi]}" if leaf.searchable else ""
         draft.complain(node, f"{leaf.key} holds one value", remedy)

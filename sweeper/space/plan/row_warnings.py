@@ -58,8 +58,8 @@ def _too_few_held_out(facts: Facts) -> list[str]:
 def _lost(space: Space) -> list[str]:
     facts = space.facts
     total = facts.train_rows + facts.eval_rows + facts.rows_too_long
-    share = facts.rows_too_long / max(total, 1)
-    if share <= _MOST_LOST or facts.enough_tokens is None:
+    lost = facts.rows_too_long / max(total, 1)
+    if lost <= _MOST_LOST or facts.enough_tokens is None:
         return []
     most, nearly_all = facts.enough_tokens
     length, whole = space.closed["training.max_seq_len"], space.closed["training.overlong"] == "drop"
@@ -67,6 +67,6 @@ def _lost(space: Space) -> list[str]:
     limit = facts.max_position_embeddings
     beyond = f" (the model has {limit:,} positions)" if limit and nearly_all > limit else ""
     return [
-        f"{share:.0%} of the rows {reason} {length:,} tokens and are left out: max_seq_len: {most} would "
+        f"{lost:.0%} of the rows {reason} {length:,} tokens and are left out: max_seq_len: {most} would "
         f"keep 95 % of them, {nearly_all} would keep 99 %{beyond}"
     ]

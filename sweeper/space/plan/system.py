@@ -1,8 +1,8 @@
 """What makes a trial need less memory and computes the same: the levers, in the order of their price.
 
 First half the micro-batch and twice the accumulation, down to one row: the global batch stays what was
-asked, to the row. Then gradient checkpointing, then a higher ZeRO stage where several replicas share
-it, then offload where there is a device to take from.
+asked, to the row. Then gradient checkpointing, then a higher ZeRO stage where there are several
+replicas, then offload where there is a device to take from.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class TooLarge:
 
 
 def shape_of(config: Config) -> str:
-    """Everything that memory depends on apart from the levers, as a text to compare."""
+    """Everything that memory depends on apart from these settings, as a text to compare."""
     training, lora = config.training, config.training.lora
     shape = {
         "model": config.model_path,
@@ -102,7 +102,7 @@ def system_config_of(config: Config) -> SystemConfig:
 
 
 def with_system_config(config: Config, **changes: Any) -> Config:
-    """The configuration with some of its levers changed."""
+    """The configuration with some of these settings changed."""
     training = {name: value for name, value in changes.items() if name in type(config.training).model_fields}
     memory = {name: value for name, value in changes.items() if name not in training}
     return config.model_copy(
@@ -136,9 +136,9 @@ def with_system(config: Config, levers: SystemConfig, measured: frozenset[str]) 
 
 
 def next_memory_fallback(config: Config) -> Config | None:
-    """The same training with the next lever pulled; None where all are."""
-    for pull in (_fewer_rows, _checkpointed, _higher_stage, _offloaded):
-        if changes := pull(config):
+    """The same training with the next of them changed; None where all are."""
+    for step in (_fewer_rows, _checkpointed, _higher_stage, _offloaded):
+        if changes := step(config):
             return with_system_config(config, **changes)
     return None
 
@@ -169,7 +169,7 @@ def _checkpointed(config: Config) -> dict[str, Any]:
 
 
 def _higher_stage(config: Config) -> dict[str, Any]:
-    """ZeRO shares out among replicas: one alone has nobody to share with."""
+    """ZeRO partitions among replicas: one alone has nothing to partition."""
     stage, highest = config.deepspeed.zero_stage, 1 if config.parallel.pp > 1 else 3
     return {"zero_stage": stage + 1} if config.parallel.dp > 1 and stage < highest else {}
 
