@@ -70,16 +70,12 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
             if not draft.problems and not _looked_through(draft, path, settings, facts)[1]:
                 raise
             draft.problems.extend(error.problems)
-    space, found = _looked_through(draft, path, settings or _ANY_SETTINGS, _within_length(draft, facts))
+    length = draft.closed.get("training.max_seq_len", rules.max_seq_len(facts.max_position_embeddings))
+    facts = facts.within(length, draft.closed.get("training.overlong", "truncate"))
+    space, found = _looked_through(draft, path, settings or _ANY_SETTINGS, facts)
     if found:
         raise SpaceFileError(_in_order(found))
     return space
-
-
-def _within_length(draft: Draft, facts: Facts) -> Facts:
-    """The facts with the rows that are left at the file's max_seq_len."""
-    length = draft.closed.get("training.max_seq_len", rules.max_seq_len(facts.max_position_embeddings))
-    return facts.within(length, draft.closed.get("training.overlong", "truncate"))
 
 
 def _settle_mode(draft: Draft) -> None:
@@ -239,23 +235,19 @@ def _combination_problems(space: Space) -> list[Problem]:
     """What contradicts what, whatever the sweep may choose; each kind of problem once."""
     problems: dict[tuple[str, str], Problem] = {}
     for group in GROUPS:
-        open_in_group = [one for one in space.dimensions if one.path in group]
+        others = frozenset().union(*(other for other in GROUPS if other is not group))
         for values in space.combinations(group):
             flat, found = space.attempt(values)
             for one in found:
                 kind = (one.path, "" if one.path == GLOBAL else one.remedy)
-                if kind in problems or _is_of_another_group(one.path, group):
+                if kind in problems or one.path in others:
                     continue
                 problem = space.contradiction(one, flat)
-                if open_in_group and values and one.path.startswith(TRIAL_SECTIONS):
+                if values and one.path.startswith(TRIAL_SECTIONS):
                     chosen = ", ".join(f"{name}: {text(value)}" for name, value in values.items())
                     problem = replace(problem, rule=f"{problem.rule} (with {chosen})")
                 problems[kind] = problem
     return list(problems.values())
-
-
-def _is_of_another_group(path: str, group: frozenset[str]) -> bool:
-    return path not in group and any(path in other for other in GROUPS)
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:

@@ -305,14 +305,12 @@ def require_open(space: Space) -> None:
 
 def require_closed(space: Space) -> None:
     """Training needs every value: raises SpaceFileError with one problem for each open one."""
-    if space.dimensions:
-        raise SpaceFileError(_still_open(space, one) for one in space.dimensions)
-
-
-def _still_open(space: Space, one: Dimension) -> Problem:
-    closed = f"{one.name.rpartition('.')[2]}: {text(one.default)}"
-    remedy = f"write {closed}, or search with `sweeper run`"
-    return space.problem(one.path, one.name, "is open, and training needs one value", remedy)
+    problems = []
+    for one in space.dimensions:
+        remedy = f"write {one.name.rpartition('.')[2]}: {text(one.default)}, or search with `sweeper run`"
+        problems.append(space.problem(one.path, one.name, "is open, and training needs one value", remedy))
+    if problems:
+        raise SpaceFileError(problems)
 
 
 def hardware_problems(space: Space) -> list[Problem]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sweeper.space.config import rules
 
-__all__ = ["Batch", "BatchContradiction", "complete_batch", "optimizer_steps"]
+__all__ = ["BatchContradiction", "BatchSizes", "complete_batch", "optimizer_steps"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
+class BatchSizes(NamedTuple):
     """Three numbers that agree with dp."""
 
     global_batch: int
@@ -32,7 +31,7 @@ class BatchContradiction(ValueError):
 
 def complete_batch(
     *, global_batch: int | None, per_device: int | None, accumulation: int | None, dp: int, usual: int
-) -> Batch:
+) -> BatchSizes:
     """Lets what is None follow from what is given, and from the usual global batch where that is free.
 
     Raises:
@@ -52,7 +51,7 @@ def complete_batch(
         if per_device is None:
             per_device = _largest_per_device(global_batch, dp)
         accumulation = _divide(global_batch, per_device, dp, "per_device_batch_size")
-    return Batch(global_batch=global_batch, per_device=per_device, accumulation=accumulation)
+    return BatchSizes(global_batch=global_batch, per_device=per_device, accumulation=accumulation)
 
 
 def optimizer_steps(*, rows: int, epochs: float, global_batch: int) -> int:

@@ -77,15 +77,13 @@ def _close_training(flat: dict[str, Any], facts: Facts) -> None:
 
 
 def _close_batch(flat: dict[str, Any], facts: Facts) -> None:
-    batch = complete_batch(
+    flat[GLOBAL], flat[PER_DEVICE], flat[ACCUMULATION] = complete_batch(
         global_batch=flat.get(GLOBAL),
         per_device=flat.get(PER_DEVICE),
         accumulation=flat.get(ACCUMULATION),
         dp=flat[DP],
         usual=rules.global_batch_size(facts.train_rows),
     )
-    flat[GLOBAL], flat[PER_DEVICE] = batch.global_batch, batch.per_device
-    flat[ACCUMULATION] = batch.accumulation
 
 
 def _close_resources(flat: dict[str, Any], facts: Facts) -> None:
