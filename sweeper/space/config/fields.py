@@ -123,9 +123,8 @@ class Leaf:
         if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
             return int(value)  # epochs: 3, as a user writes it
         if isinstance(value, Section):
-            own = {name: getattr(value, name) for name in type(value).model_fields}
-            defaults = {name: info.default for name, info in type(value).model_fields.items()}
-            return {name: self.written(one) for name, one in own.items() if one != defaults[name]}
+            own = value.model_dump(exclude_defaults=True)
+            return {name: self.written(one) for name, one in own.items()}
         return [self.written(item) for item in value] if isinstance(value, tuple) else value
 
     @cached_property
@@ -138,12 +137,11 @@ class Leaf:
 
     def mend(self, value: Any, quoted: bool) -> str:
         """What to do about a value that is none of the field's."""
-        options = self.options
         if isinstance(value, str):
             lowered = value.strip().lower()
             if self.kind == "switch" and lowered in ("yes", "on", "no", "off"):
                 return f"write {'true' if lowered in ('yes', 'on') else 'false'}"
-            near = closest(lowered, [text(option) for option in options])
+            near = closest(lowered, map(text, self.options))
             if near:
                 return f"write {near}"
             if quoted and self.kind in ("number", "whole"):
