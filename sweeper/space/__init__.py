@@ -10,6 +10,7 @@ from sweeper.space.config.address import ClusterAddress, cluster_address
 from sweeper.space.config.config import (
     Checkpoints,
     Config,
+    DataFormat,
     DataSource,
     Deepspeed,
     Evaluation,
@@ -77,6 +78,7 @@ __all__ = [
     "Choice",
     "ClusterAddress",
     "Config",
+    "DataFormat",
     "DataSource",
     "Deepspeed",
     "Dimension",
