@@ -1,4 +1,4 @@
-"""Errors a person can act on: what was found, the rule it breaks, and what to do about it.
+"""Errors that a user can act on: what was found, the rule it breaks, and what to do about it.
 
 Every error here survives pickling, because a trial's error crosses processes.
 """
@@ -6,7 +6,7 @@ Every error here survives pickling, because a trial's error crosses processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Problem:
     where: str
     """The place: ``space.yaml:12:7``, ``train.jsonl:14``, a folder or an option."""
     value: str
-    """What was found there, as the person wrote it."""
+    """What was found there, as it was written."""
     rule: str
     """The rule that it breaks, as a sentence without a full stop."""
     remedy: str
@@ -89,16 +89,8 @@ class UserError(SweeperError):
 
     def redacted(self, redact: Callable[[str], str]) -> Self:
         """The same with every text passed through ``redact``."""
-        return type(self)(
-            replace(
-                problem,
-                where=redact(problem.where),
-                value=redact(problem.value),
-                rule=redact(problem.rule),
-                remedy=redact(problem.remedy),
-            )
-            for problem in self.problems
-        )
+        texts = map(asdict, self.problems)
+        return type(self)(Problem(**{name: redact(said) for name, said in one.items()}) for one in texts)
 
 
 class SpaceFileError(UserError, ValueError):

@@ -60,7 +60,8 @@ class RayCluster:
             environment[forked_workers.SOCKET] = socket = str(self.folder / "fork")
             node["setup_worker_path"] = forked_workers.__file__
             self._workers = self._start(forked_workers.__file__, "serve", socket, environment=environment)
-            assert self._workers.stdout.readline(), "nothing to fork workers from"
+            told = iter(self._workers.stdout.readline, "")  # libraries print lines of their own before
+            assert "ready\n" in told, "nothing to fork workers from"
         self._process = self._start(
             "-c", _SCRIPT, json.dumps(self._nodes), json.dumps(node), environment=environment
         )

@@ -1,6 +1,6 @@
 """The commands: parse, call one function, print.
 
-Each command imports its room when it is called, so that ``--help`` and ``validate`` start fast.
+Each command imports its package when it is called, so that ``--help`` and ``validate`` start fast.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -54,11 +53,6 @@ Loud = Annotated[bool, typer.Option("--verbose", "-v", help="Show the whole log,
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and the result only.")]
 
 
-class Format(str, Enum):
-    yaml = "yaml"
-    deepspeed = "deepspeed"
-
-
 @app.callback()
 def sweeper(
     version: Annotated[
@@ -98,16 +92,11 @@ def _print_plan(file: Path, overrides: Sequence[str]) -> None:
     console().print(render(make_plan(space), more))
 
 
-class Split(str, Enum):
-    train = "train"
-    eval = "eval"
-
-
 @app.command()
 def data(
     file: SpaceFile,
     rows: Annotated[int, typer.Option(min=0, help="So many of the first rows.")] = 3,
-    split: Annotated[Split, typer.Option(help="Rows trained on, or held out.")] = Split.train,
+    split: Annotated[Literal["train", "eval"], typer.Option(help="Rows trained on, or held out.")] = "train",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     overrides: Overrides = None,
 ) -> None:
@@ -122,7 +111,7 @@ def data(
         overrides=overrides or (),
         gather=lambda settings: gather_facts(settings, lambda examples, _: read.append(examples)),
     )
-    shown = show_rows(space, read[0], split.value, rows)
+    shown = show_rows(space, read[0], split, rows)
     if as_json:
         typer.echo(json.dumps(shown.to_dict(), indent=2, ensure_ascii=False))
         return
@@ -253,13 +242,13 @@ def sync(directory: SweepDir) -> None:
 @app.command()
 def best(
     directory: SweepDir,
-    format: Annotated[Format, typer.Option(help="What to print it as.")] = Format.yaml,
+    format: Annotated[Literal["yaml", "deepspeed"], typer.Option(help="What to print it as.")] = "yaml",
 ) -> None:
     """Print the best configuration of a sweep."""
     from sweeper.recommend import export
     from sweeper.space import SweepFolder
 
-    typer.echo(export(SweepFolder(directory), format.value), nl=False)
+    typer.echo(export(SweepFolder(directory), format), nl=False)
 
 
 @app.command()

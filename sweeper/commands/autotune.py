@@ -154,7 +154,7 @@ class ProbeWorkers:
         self._group: WorkerGroup | None = new_group(config, say)
         self.started_s = time.monotonic() - began
         """What it took to have the processes."""
-        self.idle_gib, free_gib = self._group.room()
+        self.idle_gib, free_gib = self._group.memory_gib()
         """Of a rank's process without a model."""
         limit = limit_gib(config, idle_gib=self.idle_gib, free_gib=free_gib)
         self.room_gib = max(limit - self.idle_gib, 0.0)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sweeper.quickstart import DATA_FILE, words
 from sweeper.quickstart.words import capitalised, counted, number_in_words, plural, with_article
+from sweeper.space import write_whole
 
 __all__ = ["FAMILIES", "Row", "instruction_rows", "write_instructions"]
 
@@ -38,14 +39,12 @@ Task = Callable[[random.Random], tuple[str, str]]
 def _add(rng: random.Random) -> tuple[str, str]:
     one, two = rng.randint(1, 20), rng.randint(1, 20)
     first, second, total = (number_in_words(number) for number in (one, two, one + two))
-    prompt = rng.choice(
-        (
-            f"What is {first} plus {second}?",
-            f"How much are {first} and {second}?",
-            f"{capitalised(first)} plus {second} is what?",
-        )
+    prompts = (
+        f"What is {first} plus {second}?",
+        f"How much are {first} and {second}?",
+        f"{capitalised(first)} plus {second} is what?",
     )
-    return prompt, f"The sum of {first} and {second} is {total}."
+    return rng.choice(prompts), f"The sum of {first} and {second} is {total}."
 
 
 def _take_away(rng: random.Random) -> tuple[str, str]:
@@ -61,14 +60,12 @@ def _convert(rng: random.Random) -> tuple[str, str]:
     pair = rng.choice(words.UNITS)
     count = rng.randint(2, 20)
     large, small = counted(count, pair.large), counted(count * pair.factor, pair.small)
-    prompt = rng.choice(
-        (
-            f"How many {plural(pair.small)} are {large}?",
-            f"Write {large} in {plural(pair.small)}.",
-            f"{large}: how many {plural(pair.small)} is that?",
-        )
+    prompts = (
+        f"How many {plural(pair.small)} are {large}?",
+        f"Write {large} in {plural(pair.small)}.",
+        f"{large}: how many {plural(pair.small)} is that?",
     )
-    return prompt, f"{large} = {small}"
+    return rng.choice(prompts), f"{large} = {small}"
 
 
 def _sort_words(rng: random.Random) -> tuple[str, str]:
@@ -89,28 +86,24 @@ def _weekday(rng: random.Random) -> tuple[str, str]:
     start, ahead = rng.randrange(7), rng.randint(2, 9)
     day, later = words.WEEKDAYS[start], words.WEEKDAYS[(start + ahead) % 7]
     spoken = number_in_words(ahead)
-    prompt = rng.choice(
-        (
-            f"Today is {day}. Which day is it after {spoken} days?",
-            f"Which day is {spoken} days after {day}?",
-            f"It is {day} now. What day comes {spoken} days after it?",
-        )
+    prompts = (
+        f"Today is {day}. Which day is it after {spoken} days?",
+        f"Which day is {spoken} days after {day}?",
+        f"It is {day} now. What day comes {spoken} days after it?",
     )
-    return prompt, f"It is {later}, {spoken} days after {day}."
+    return rng.choice(prompts), f"It is {later}, {spoken} days after {day}."
 
 
 def _month(rng: random.Random) -> tuple[str, str]:
     start, ahead = rng.randrange(12), rng.randint(2, 8)
     month, later = words.MONTHS[start], words.MONTHS[(start + ahead) % 12]
     spoken = number_in_words(ahead)
-    prompt = rng.choice(
-        (
-            f"Which month comes {spoken} months after {month}?",
-            f"It is {month} now. What month is it after {spoken} months?",
-            f"What month is {spoken} months after {month}?",
-        )
+    prompts = (
+        f"Which month comes {spoken} months after {month}?",
+        f"It is {month} now. What month is it after {spoken} months?",
+        f"What month is {spoken} months after {month}?",
     )
-    return prompt, f"{later} comes {spoken} months after {month}."
+    return rng.choice(prompts), f"{later} comes {spoken} months after {month}."
 
 
 def _reverse_list(rng: random.Random) -> tuple[str, str]:
@@ -183,14 +176,12 @@ def _read(rng: random.Random) -> tuple[str, str]:
 def _opposite(rng: random.Random) -> tuple[str, str]:
     one, two = rng.sample(rng.choice(words.OPPOSITES), 2)
     name = rng.choice(words.NAMES)
-    prompt = rng.choice(
-        (
-            f"What is the opposite of {one}?",
-            f"{name} does not say {one}. What may {name} say?",
-            f"{name} asks: which word means not {one}?",
-        )
+    prompts = (
+        f"What is the opposite of {one}?",
+        f"{name} does not say {one}. What may {name} say?",
+        f"{name} asks: which word means not {one}?",
     )
-    return prompt, f"The opposite of {one} is {two}."
+    return rng.choice(prompts), f"The opposite of {one} is {two}."
 
 
 def _dealt(things: tuple[str, ...], seed: int) -> dict[str, str]:
@@ -206,51 +197,48 @@ TOYS = _dealt(words.VEHICLES + words.THINGS, seed=3)
 def _person(rng: random.Random) -> tuple[str, str]:
     name = rng.choice(words.NAMES)
     home, pet, toy = HOMES[name], with_article(PETS[name]), with_article(TOYS[name])
-    return rng.choice(
-        (
-            (f"Where is the home of {name}?", f"{name} lives near the {home}."),
-            (f"{name} goes home. Where is that?", f"{name} lives near the {home}."),
-            (f"Which animal has {name}?", f"{name} has {pet}."),
-            (f"What is the animal of {name}?", f"{name} has {pet}."),
-            (f"What does {name} keep?", f"{name} keeps {toy}."),
-            (f"{name} has lost it. What was it?", f"{name} keeps {toy}."),
-        )
+    tasks = (
+        (f"Where is the home of {name}?", f"{name} lives near the {home}."),
+        (f"{name} goes home. Where is that?", f"{name} lives near the {home}."),
+        (f"Which animal has {name}?", f"{name} has {pet}."),
+        (f"What is the animal of {name}?", f"{name} has {pet}."),
+        (f"What does {name} keep?", f"{name} keeps {toy}."),
+        (f"{name} has lost it. What was it?", f"{name} keeps {toy}."),
     )
+    return rng.choice(tasks)
 
 
 def _who(rng: random.Random) -> tuple[str, str]:
     name = rng.choice(words.NAMES)
     home, pet, toy = HOMES[name], with_article(PETS[name]), with_article(TOYS[name])
-    return rng.choice(
-        (
-            (f"Who lives near the {home}?", f"It is {name} who lives near the {home}."),
-            (f"The {home}: who has a home near it?", f"It is {name} who lives near the {home}."),
-            (f"Who has {pet}?", f"It is {name} who has {pet}."),
-            (f"The {PETS[name]} is lost. Who has lost it?", f"It is {name} who has {pet}."),
-            (f"Who keeps {toy}?", f"It is {name} who keeps {toy}."),
-            (f"The {TOYS[name]} is lost. Who has lost it?", f"It is {name} who keeps {toy}."),
-        )
+    tasks = (
+        (f"Who lives near the {home}?", f"It is {name} who lives near the {home}."),
+        (f"The {home}: who has a home near it?", f"It is {name} who lives near the {home}."),
+        (f"Who has {pet}?", f"It is {name} who has {pet}."),
+        (f"The {PETS[name]} is lost. Who has lost it?", f"It is {name} who has {pet}."),
+        (f"Who keeps {toy}?", f"It is {name} who keeps {toy}."),
+        (f"The {TOYS[name]} is lost. Who has lost it?", f"It is {name} who keeps {toy}."),
     )
+    return rng.choice(tasks)
 
 
 def _two_people(rng: random.Random) -> tuple[str, str]:
     one, two = rng.sample(words.NAMES, 2)
-    return rng.choice(
+    tasks = (
         (
-            (
-                f"Where are the homes of {one} and {two}?",
-                f"{one} lives near the {HOMES[one]}, {two} near the {HOMES[two]}.",
-            ),
-            (
-                f"Which animals have {one} and {two}?",
-                f"{one} has {with_article(PETS[one])}, {two} {with_article(PETS[two])}.",
-            ),
-            (
-                f"What do {one} and {two} keep?",
-                f"{one} keeps {with_article(TOYS[one])}, {two} {with_article(TOYS[two])}.",
-            ),
-        )
+            f"Where are the homes of {one} and {two}?",
+            f"{one} lives near the {HOMES[one]}, {two} near the {HOMES[two]}.",
+        ),
+        (
+            f"Which animals have {one} and {two}?",
+            f"{one} has {with_article(PETS[one])}, {two} {with_article(PETS[two])}.",
+        ),
+        (
+            f"What do {one} and {two} keep?",
+            f"{one} keeps {with_article(TOYS[one])}, {two} {with_article(TOYS[two])}.",
+        ),
     )
+    return rng.choice(tasks)
 
 
 FAMILIES: dict[str, Task] = {
@@ -295,11 +283,8 @@ def instruction_rows(seed: int = SEED) -> list[Row]:
 
 def write_instructions(path: Path) -> None:
     """Writes the rows as JSON lines, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
     lines = [json.dumps(row._asdict(), ensure_ascii=False) for row in instruction_rows()]
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-    partial.replace(path)
+    write_whole(path, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ to the last bit only on the same machine with the same torch.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
 import shutil
@@ -44,7 +43,6 @@ class Recipe:
     warmup_steps: int = 60
     weight_decay: float = 0.05
     tokenizer_documents: int = 20_000
-    threads: int = 1
 
 
 def build_model(tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
@@ -91,18 +89,16 @@ def _lr_factor(step: int, recipe: Recipe) -> float:
 
 
 def _optimizer(model: LlamaForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [one for one in model.parameters() if one.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [one for one in model.parameters() if one.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=recipe.peak_lr, betas=(0.9, 0.95), fused=True)
 
 
 def pretrain(recipe: Recipe) -> tuple[Tokenizer, LlamaForCausalLM]:
     """Trains tokenizer and model from nothing; logs the loss every 50 steps."""
-    torch.set_num_threads(recipe.threads)
+    torch.set_num_threads(1)
     tokenizer = train_tokenizer(documents(seed=recipe.seed, count=recipe.tokenizer_documents, capitals=False))
     model = build_model(tokenizer, recipe.seed).train()
     tokens = recipe.steps * recipe.batch_sequences * recipe.sequence_tokens
@@ -137,25 +133,10 @@ def save(tokenizer: Tokenizer, model: LlamaForCausalLM, folder: Path) -> None:
     for weights in partial.glob("*.safetensors"):
         weights.chmod(0o644)  # they are written for their owner alone, and this folder is packaged
     save_tokenizer(tokenizer, partial, max_tokens=CONTEXT_TOKENS)
-    retired = folder.with_name(f"{folder.name}.retired")
-    shutil.rmtree(retired, ignore_errors=True)
-    if folder.exists():
-        folder.replace(retired)
+    shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def main() -> None:
-    """Pretrains and writes the model folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output-dir", type=Path, default=MODEL_DIR)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments.output_dir.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer, model = pretrain(Recipe(steps=arguments.steps))
-    save(tokenizer, model, arguments.output_dir)
 
 
 if __name__ == "__main__":
-    main()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    save(*pretrain(Recipe()), MODEL_DIR)

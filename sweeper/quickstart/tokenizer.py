@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-__all__ = ["END", "PAD", "save_tokenizer", "train_tokenizer", "wrap_tokenizer"]
+__all__ = ["END", "PAD", "save_tokenizer", "train_tokenizer"]
 
 VOCABULARY = 1536
 PAD = "<|pad|>"
@@ -44,9 +44,9 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def wrap_tokenizer(tokenizer: Tokenizer, *, max_tokens: int) -> PreTrainedTokenizerFast:
-    """The tokenizer as transformers saves and loads it, with its chat template."""
-    return PreTrainedTokenizerFast(
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, *, max_tokens: int) -> None:
+    """Writes ``tokenizer.json``, ``tokenizer_config.json`` and the chat template into ``folder``."""
+    wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,
         pad_token=PAD,
@@ -56,8 +56,4 @@ def wrap_tokenizer(tokenizer: Tokenizer, *, max_tokens: int) -> PreTrainedTokeni
         clean_up_tokenization_spaces=False,
         padding_side="right",
     )
-
-
-def save_tokenizer(tokenizer: Tokenizer, folder: Path, *, max_tokens: int) -> None:
-    """Writes ``tokenizer.json``, ``tokenizer_config.json`` and the chat template into ``folder``."""
-    wrap_tokenizer(tokenizer, max_tokens=max_tokens).save_pretrained(folder)
+    wrapped.save_pretrained(folder)

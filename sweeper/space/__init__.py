@@ -20,7 +20,6 @@ from sweeper.space.config.config import (
     Resources,
     RowField,
     Scheduler,
-    Search,
     Settings,
     TemplateName,
     Tracking,
@@ -43,8 +42,7 @@ from sweeper.space.metrics import (
     metric_name,
     require_metrics,
 )
-from sweeper.space.plan.concurrency import with_concurrency
-from sweeper.space.plan.plan import TRUSTED, Plan, count_trials, make_plan, render
+from sweeper.space.plan.plan import TRUSTED, count_trials, make_plan, render
 from sweeper.space.plan.row_warnings import row_warnings
 from sweeper.space.plan.system import (
     SYSTEM,
@@ -67,7 +65,6 @@ from sweeper.space.versions import (
     mark_format,
     read_config,
     read_record,
-    require_format,
 )
 
 __all__ = [
@@ -95,14 +92,12 @@ __all__ = [
     "Objective",
     "OpenValue",
     "Parallel",
-    "Plan",
     "RangeTest",
     "Resources",
     "RowField",
     "SampledRows",
     "Scalar",
     "Scheduler",
-    "Search",
     "Settings",
     "Space",
     "SweepFolder",
@@ -133,7 +128,6 @@ __all__ = [
     "read_secrets",
     "render",
     "require_closed",
-    "require_format",
     "require_hardware",
     "require_metrics",
     "require_open",
@@ -145,7 +139,6 @@ __all__ = [
     "split_of",
     "system_config_of",
     "trial_sizes",
-    "with_concurrency",
     "with_system",
     "with_system_config",
     "write_secrets",

@@ -6,12 +6,12 @@ where it agrees, or is ``auto`` as Hugging Face's Trainer writes it; every other
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweeper.errors import Problem
 from sweeper.space.checks import GROUPS
@@ -41,26 +41,22 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Decided:
+class _Decided(NamedTuple):
     """A key of DeepSpeed's whose value follows from the space file, or never changes."""
 
     key: str
     """Dotted."""
     path: str | None
     """The field that it follows from; None for what is always the same."""
-    value: Callable[[Mapping[str, Any]], Any]
-    """Path -> value of every field, to the value of the key."""
-    is_field: bool = False
-    """Whether the key's value is the field's own."""
+    rule: Callable[[Mapping[str, Any]], Any] | None = None
+    """Path -> value of every field, to the value of the key; None where that is the field's own."""
 
-
-def _field(key: str, path: str) -> _Decided:
-    return _Decided(key=key, path=path, value=lambda flat: flat[path], is_field=True)
+    def value(self, flat: Mapping[str, Any]) -> Any:
+        return self.rule(flat) if self.rule else flat[self.path or ""]
 
 
 def _always(key: str, value: Any) -> _Decided:
-    return _Decided(key=key, path=None, value=lambda flat: value)
+    return _Decided(key, None, lambda flat: value)
 
 
 def _device(*moved: str) -> Callable[[Mapping[str, Any]], str]:
@@ -71,45 +67,38 @@ def _enabled(precision: str) -> Callable[[Mapping[str, Any]], bool]:
     return lambda flat: flat[_PRECISION] == precision
 
 
+def _betas(flat: Mapping[str, Any]) -> list[float]:
+    return [flat["training.adam_beta1"], flat["training.adam_beta2"]]
+
+
 _DECIDED = (
-    _field("train_batch_size", "training.global_batch_size"),
-    _field("train_micro_batch_size_per_gpu", "training.per_device_batch_size"),
-    _field("gradient_accumulation_steps", "training.gradient_accumulation_steps"),
-    _field("gradient_clipping", "training.max_grad_norm"),
-    _field("zero_optimization.stage", "deepspeed.zero_stage"),
-    _Decided(
-        key="zero_optimization.offload_optimizer.device", path=_OFFLOAD, value=_device("optimizer", "all")
-    ),
-    _Decided(key="zero_optimization.offload_param.device", path=_OFFLOAD, value=_device("all")),
+    _Decided("train_batch_size", "training.global_batch_size"),
+    _Decided("train_micro_batch_size_per_gpu", "training.per_device_batch_size"),
+    _Decided("gradient_accumulation_steps", "training.gradient_accumulation_steps"),
+    _Decided("gradient_clipping", "training.max_grad_norm"),
+    _Decided("zero_optimization.stage", "deepspeed.zero_stage"),
+    _Decided("zero_optimization.offload_optimizer.device", _OFFLOAD, _device("optimizer", "all")),
+    _Decided("zero_optimization.offload_param.device", _OFFLOAD, _device("all")),
     _always("zero_optimization.stage3_gather_16bit_weights_on_model_save", True),
     _always("zero_allow_untested_optimizer", True),
     _always("zero_force_ds_cpu_optimizer", False),
-    _Decided(key="bf16.enabled", path=_PRECISION, value=_enabled("bf16")),
-    _Decided(key="bfloat16.enabled", path=_PRECISION, value=_enabled("bf16")),
-    _Decided(key="fp16.enabled", path=_PRECISION, value=_enabled("fp16")),
+    _Decided("bf16.enabled", _PRECISION, _enabled("bf16")),
+    _Decided("bfloat16.enabled", _PRECISION, _enabled("bf16")),
+    _Decided("fp16.enabled", _PRECISION, _enabled("fp16")),
     _always("amp.enabled", False),
-    _field("tensor_parallel.autotp_size", "parallel.tp"),
+    _Decided("tensor_parallel.autotp_size", "parallel.tp"),
     _always("optimizer.type", "AdamW"),
-    _field("optimizer.params.lr", "training.lr"),
-    _field("optimizer.params.weight_decay", "training.weight_decay"),
-    _field("optimizer.params.eps", "training.adam_epsilon"),
-    _Decided(
-        key="optimizer.params.betas",
-        path="training.adam_beta1",
-        value=lambda flat: [flat["training.adam_beta1"], flat["training.adam_beta2"]],
-    ),
+    _Decided("optimizer.params.lr", "training.lr"),
+    _Decided("optimizer.params.weight_decay", "training.weight_decay"),
+    _Decided("optimizer.params.eps", "training.adam_epsilon"),
+    _Decided("optimizer.params.betas", "training.adam_beta1", _betas),
     _always("optimizer.params.adam_w_mode", True),
-    _Decided(key="scheduler.type", path=_SCHEDULER, value=lambda flat: _SAME_SCHEDULES.get(flat[_SCHEDULER])),
+    _Decided("scheduler.type", _SCHEDULER, lambda flat: _SAME_SCHEDULES.get(flat[_SCHEDULER])),
 )
 
 
 def read_ds_file(name: str, where: str) -> tuple[dict[str, Any] | None, Problem | None]:
-    """The content of a DeepSpeed JSON file, or what is wrong with it.
-
-    Args:
-        name: path of the file, from the current folder.
-        where: the place in the space file that names it.
-    """
+    """The content of a DeepSpeed JSON file, or what is wrong with it; ``where`` the space file names it."""
     try:
         path = Path(name).expanduser()
         if path.exists() and not path.is_file():  # a device may never end, a pipe never begin
@@ -220,7 +209,7 @@ def _together(path: str | None) -> frozenset[str]:
 
 def _no_sections(space: Space, content: Mapping[str, Any]) -> Iterator[Problem]:
     """Values where DeepSpeed and sweeper both look for a section."""
-    sections = {key.rpartition(".")[0] for key in (one.key for one in _DECIDED)} - {""}
+    sections = {one.key.rpartition(".")[0] for one in _DECIDED} - {""}
     for key in sections:
         value = _at(content, key)
         if _is_said(value) and not isinstance(value, dict):
@@ -251,19 +240,14 @@ def _conflict(space: Space, one: _Decided, said: Any, flat: Mapping[str, Any]) -
     value = describe(dimension.open_value) if dimension else text(flat[one.path])
     place = f" ({space.places[one.path]})" if one.path in space.places else ""
     who = "the space file says" if place else "where the space file says nothing, sweeper takes"
-    mended = f"write {short_name(one.path)}: {text(said)} in the space file" if _fits(one, said) else ""
-    remedy = f"remove the key, or {mended or f'change {one.path} in the space file so that both agree'}"
+    mended = f"change {one.path} in the space file so that both agree"
+    if one.rule is None:
+        with contextlib.suppress(ValueError):
+            leaves()[one.path].validate(said)
+            mended = f"write {short_name(one.path)}: {text(said)} in the space file"
+    remedy = f"remove the key, or {mended}"
     return _problem(space, one.key, said, f"{who} {one.path}: {value}{place}", remedy)
 
 
-def _fits(one: _Decided, said: Any) -> bool:
-    try:
-        leaves()[one.path or ""].validate(said)
-    except (KeyError, ValueError):
-        return False
-    return one.is_field
-
-
 def _problem(space: Space, key: str, said: Any, rule: str, remedy: str) -> Problem:
-    where = space.places.get(DS_CONFIG, str(space.source))
-    return Problem(where=where, value=f"{key}: {text(said)}", rule=rule, remedy=remedy)
+    return space.problem(DS_CONFIG, f"{key}: {text(said)}", rule, remedy)

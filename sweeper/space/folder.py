@@ -9,39 +9,64 @@ __all__ = ["SweepFolder"]
 
 
 @dataclass(frozen=True)
+class _Entry:
+    """A path of fixed name beneath the folder's root."""
+
+    name: str
+
+    def __get__(self, folder: SweepFolder, owner: type[SweepFolder]) -> Path:
+        return folder.root / self.name
+
+
+@dataclass(frozen=True)
 class SweepFolder:
     """The paths of one sweep's folder; nothing is created or read here."""
 
     root: Path
 
-    @property
-    def space_file(self) -> Path:
-        """What was asked, with defaults resolved."""
-        return self.root / "space.yaml"
-
-    @property
-    def format_file(self) -> Path:
-        """Which version of this package the folder is one of."""
-        return self.root / "format.json"
-
-    @property
-    def secrets_file(self) -> Path:
-        """The addresses with passwords that resuming needs; there only where some have one. Mode 0600."""
-        return self.root / "secrets.json"
-
-    @property
-    def study_file(self) -> Path:
-        """The ledger's database, where it is not on a server."""
-        return self.root / "study.db"
+    space_file = _Entry("space.yaml")
+    """What was asked, with defaults resolved."""
+    format_file = _Entry("format.json")
+    """Which version of this package the folder is one of."""
+    secrets_file = _Entry("secrets.json")
+    """The addresses with passwords that resuming needs; there only where some have one. Mode 0600."""
+    study_file = _Entry("study.db")
+    """The ledger's database, where it is not on a server."""
+    best_config = _Entry("best-config.yaml")
+    """The answer: a space file with nothing open."""
+    results_csv = _Entry("results.csv")
+    """All trials with their values and objectives, for programs."""
+    results_markdown = _Entry("results.md")
+    """The final table, for people."""
+    report = _Entry("report.html")
+    facts_file = _Entry("facts.json")
+    """What was known of data, model and machine when the sweep began."""
+    lr_range_file = _Entry("lr-range.json")
+    """What the LR range test measured and found, as JSON."""
+    lr_range_picture = _Entry("lr-range.png")
+    """The same, drawn."""
+    cache_dir = _Entry("cache")
+    """Tokenized data, shared by all trials."""
+    lock_file = _Entry(".lock")
+    """Held by the driver that is at work."""
+    stop_file = _Entry(".stop")
+    """While it is there, running trials write their states and pause."""
+    logs_dir = _Entry("logs")
+    """Logs of the driver and of third parties."""
+    driver_log = _Entry("logs/driver.log")
+    """What the command said and what libraries printed, one driver after the other."""
+    processes_dir = _Entry("logs/processes")
+    """The ranks that are or were at work, by host and process."""
+    trials_dir = _Entry("trials")
 
     @property
     def study_url(self) -> str:
         """The ledger's database as SQLAlchemy names it, where ``search.storage`` names no other."""
         return f"sqlite:///{self.study_file.absolute()}"
 
-    @property
-    def trials_dir(self) -> Path:
-        return self.root / "trials"
+    def board_dir(self, name: str) -> Path:
+        """What is written for ``tensorboard`` or ``wandb``."""
+        return self.root / name
 
     def trial_dir(self, number: int) -> Path:
         """Everything of one trial."""
@@ -78,71 +103,3 @@ class SweepFolder:
     def trial_model(self, number: int) -> Path:
         """The trained model, where it was kept."""
         return self.trial_dir(number) / "model"
-
-    @property
-    def best_config(self) -> Path:
-        """The answer: a space file with nothing open."""
-        return self.root / "best-config.yaml"
-
-    @property
-    def results_csv(self) -> Path:
-        """All trials with their values and objectives, for programs."""
-        return self.root / "results.csv"
-
-    @property
-    def results_markdown(self) -> Path:
-        """The final table, for people."""
-        return self.root / "results.md"
-
-    @property
-    def facts_file(self) -> Path:
-        """What was known of data, model and machine when the sweep began."""
-        return self.root / "facts.json"
-
-    @property
-    def lr_range_file(self) -> Path:
-        """What the LR range test measured and found, as JSON."""
-        return self.root / "lr-range.json"
-
-    @property
-    def lr_range_picture(self) -> Path:
-        """The same, drawn."""
-        return self.root / "lr-range.png"
-
-    def board_dir(self, name: str) -> Path:
-        """What is written for ``tensorboard`` or ``wandb``."""
-        return self.root / name
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"
-
-    @property
-    def cache_dir(self) -> Path:
-        """Tokenized data, shared by all trials."""
-        return self.root / "cache"
-
-    @property
-    def lock_file(self) -> Path:
-        """Held by the driver that is at work."""
-        return self.root / ".lock"
-
-    @property
-    def stop_file(self) -> Path:
-        """While it is there, running trials write their states and pause."""
-        return self.root / ".stop"
-
-    @property
-    def processes_dir(self) -> Path:
-        """The ranks that are or were at work, by host and process."""
-        return self.logs_dir / "processes"
-
-    @property
-    def logs_dir(self) -> Path:
-        """Logs of the driver and of third parties."""
-        return self.root / "logs"
-
-    @property
-    def driver_log(self) -> Path:
-        """What the command said and what libraries printed, one driver after the other."""
-        return self.logs_dir / "driver.log"

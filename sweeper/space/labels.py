@@ -1,4 +1,4 @@
-"""Short names of dimensions, for tables and lists that have little room."""
+"""Short names of dimensions, for narrow tables and lists."""
 
 from __future__ import annotations
 

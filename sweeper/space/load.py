@@ -12,11 +12,19 @@ from sweeper.errors import Problem, SpaceFileError, UserError
 from sweeper.space.checks import GROUPS
 from sweeper.space.config import rules
 from sweeper.space.config.batch import BatchContradiction
-from sweeper.space.config.closing import ACCUMULATION, BATCH, DP, GLOBAL, complete, follows_per_trial
+from sweeper.space.config.closing import (
+    ACCUMULATION,
+    BATCH,
+    DP,
+    GLOBAL,
+    complete,
+    follows_per_trial,
+    with_defaults,
+)
 from sweeper.space.config.config import Settings
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, nested, short_name
-from sweeper.space.config.values import nearest, points, text
+from sweeper.space.config.values import Scalar, nearest, points, text
 from sweeper.space.ds_file import DS_CONFIG, ds_config_problems, read_ds_file
 from sweeper.space.file.conditions import read_conditions, sorted_by_dependency
 from sweeper.space.file.document import read_document
@@ -49,7 +57,7 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
         UserError: whatever ``gather`` raises for a file without problems.
     """
     root, problems = apply_overrides(read_document(path), overrides)
-    draft = draft_of(root, str(path))
+    draft = draft_of(root)
     draft.problems.extend(problems)
     _settle_mode(draft)
     _read_ds_config(draft)
@@ -62,16 +70,12 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
             if not draft.problems and not _looked_through(draft, path, settings, facts)[1]:
                 raise
             draft.problems.extend(error.problems)
-    space, found = _looked_through(draft, path, settings or _ANY_SETTINGS, _within_length(draft, facts))
+    length = draft.closed.get("training.max_seq_len", rules.max_seq_len(facts.max_position_embeddings))
+    facts = facts.within(length, draft.closed.get("training.overlong", "truncate"))
+    space, found = _looked_through(draft, path, settings or _ANY_SETTINGS, facts)
     if found:
         raise SpaceFileError(_in_order(found))
     return space
-
-
-def _within_length(draft: Draft, facts: Facts) -> Facts:
-    """The facts with the rows that are left at the file's max_seq_len."""
-    length = draft.closed.get("training.max_seq_len", rules.max_seq_len(facts.max_position_embeddings))
-    return facts.within(length, draft.closed.get("training.overlong", "truncate"))
 
 
 def _settle_mode(draft: Draft) -> None:
@@ -82,13 +86,8 @@ def _settle_mode(draft: Draft) -> None:
     if better(metric) is not None:
         draft.closed["objective.mode"] = better(metric)
     elif metric in metric_names(draft.closed.get("evaluation.metrics", ())):
-        problem = Problem(
-            where=draft.where("objective.metric"),
-            value=f"metric: {draft.shown['objective.metric']}",
-            rule="whether more or less of it is better is not known of a function of your own",
-            remedy="write mode: max beside it, or mode: min",
-        )
-        draft.problems.append(problem)
+        rule = "whether more or less of it is better is not known of a function of your own"
+        draft.complain_of("objective.metric", rule, "write mode: max beside it, or mode: min")
 
 
 def _read_ds_config(draft: Draft) -> None:
@@ -124,14 +123,21 @@ def _looked_through(
     )
     _open_the_lr(draft, facts)
     _check_batch_is_not_overdetermined(draft)
-    written = _with_defaults(draft)
+    lora = {} if draft.has_lora else {"training.lora": False}
+    written = with_defaults({**draft.closed, **lora}, draft.opened)
     closed = _closed(draft, written, _usual(draft, written, facts), facts)
     usual = complete({**closed, **_least_dp(draft)}, facts)
     conditions = read_conditions(draft, closed)
-    dimensions = []
-    for one in sorted_by_dependency(conditions):
-        pairs = conditions[one]
-        dimensions.append(_dimension(one, draft.opened[one], pairs, closed, usual, facts))
+    dimensions = (
+        Dimension(
+            path=one,
+            name=short_name(one),
+            open_value=draft.opened[one].open_value,
+            when=tuple((short_name(other), value) for other, value in conditions[one]),
+            rule_of_thumb=_rule_of_thumb(one, dict(conditions[one]), closed, usual, facts),
+        )
+        for one in sorted_by_dependency(conditions)
+    )
     space = Space(
         settings=settings,
         dimensions=tuple(dimensions),
@@ -168,27 +174,9 @@ def _check_batch_is_not_overdetermined(draft: Draft) -> None:
     else:
         return
     free = ACCUMULATION if GLOBAL in opened or ACCUMULATION not in opened else GLOBAL
-    problem = Problem(
-        where=draft.where(free),
-        value=f"{short_name(free)}: {draft.shown.get(free, '')}",
-        rule=rule,
-        remedy=f"leave {short_name(free)} out, or write auto",
-    )
-    draft.problems.append(problem)
+    draft.complain_of(free, rule, f"leave {short_name(free)} out, or write auto")
     draft.closed.pop(free, None)
     draft.opened.pop(free, None)
-
-
-def _with_defaults(draft: Draft) -> dict[str, Any]:
-    """The written values and the models' defaults; fields that the rules close are absent."""
-    written = dict(draft.closed)
-    if not draft.has_lora:
-        written["training.lora"] = False
-    for path, leaf in leaves().items():
-        off = path.startswith("training.lora.") and not draft.has_lora
-        if not (path in written or path in draft.opened or leaf.ruled or leaf.required or off):
-            written[path] = leaf.default
-    return written
 
 
 def _usual(draft: Draft, written: dict[str, Any], facts: Facts) -> dict[str, Any]:
@@ -201,13 +189,7 @@ def _usual(draft: Draft, written: dict[str, Any], facts: Facts) -> dict[str, Any
         return complete({**written, **dp}, facts)
     except BatchContradiction as error:
         place = GLOBAL if GLOBAL in draft.closed else ACCUMULATION
-        problem = Problem(
-            where=draft.where(place),
-            value=f"{short_name(place)}: {draft.shown.get(place, '')}",
-            rule=error.rule,
-            remedy=error.remedy,
-        )
-        draft.problems.append(problem)
+        draft.complain_of(place, error.rule, error.remedy)
         for path in BATCH:
             written.pop(path, None)
             draft.closed.pop(path, None)
@@ -224,70 +206,52 @@ def _closed(
 ) -> dict[str, Any]:
     """Every field that is the same for all trials."""
     opened = frozenset(draft.opened)
-    most_ranks = usual
+    autos = frozenset(path for path, leaf in leaves().items() if leaf.ruled and path not in written) - opened
     if DP in opened:
         largest = max(points(draft.opened[DP].open_value))
-        try:
-            most_ranks = complete({**written, DP: largest}, facts)
-        except BatchContradiction:
-            most_ranks = usual  # reported with the combinations of open values
-    closed = {path: value for path, value in written.items() if path not in opened}
-    autos = frozenset(path for path, leaf in leaves().items() if leaf.ruled and path not in written) - opened
-    for path in leaves():
-        if path in autos and not follows_per_trial(path, opened, autos):
-            closed[path] = most_ranks[path]
-    return closed
+        with contextlib.suppress(BatchContradiction):  # reported with the combinations of open values
+            usual = complete({**written, DP: largest}, facts)
+    same = (path for path in leaves() if path in autos and not follows_per_trial(path, opened, autos))
+    return {**written, **{path: usual[path] for path in same}}
 
 
-def _dimension(
+def _rule_of_thumb(
     path: str,
-    opening: Opening,
-    conditions: tuple[tuple[str, Any], ...],
+    conditions: Mapping[str, Any],
     closed: Mapping[str, Any],
     usual: Mapping[str, Any],
     facts: Facts,
-) -> Dimension:
-    rule = usual[path] if leaves()[path].ruled else leaves()[path].default
-    if conditions and leaves()[path].ruled:
+) -> Scalar:
+    """What an open field would be if it were left out."""
+    leaf = leaves()[path]
+    if conditions and leaf.ruled:
         with contextlib.suppress(BatchContradiction):  # reported with the combinations of open values
-            rule = complete({**closed, **dict(conditions)}, facts)[path]
-    default = nearest(opening.open_value, rule)
-    return Dimension(
-        path=path,
-        name=short_name(path),
-        open_value=opening.open_value,
-        when=tuple((short_name(other), value) for other, value in conditions),
-        default=default,
-        default_clipped=default != rule,
-        rule_of_thumb=rule,
-    )
+            usual = complete({**closed, **conditions}, facts)
+    value: Scalar = usual[path] if leaf.ruled else leaf.default
+    return value
 
 
 def _combination_problems(space: Space) -> list[Problem]:
     """What contradicts what, whatever the sweep may choose; each kind of problem once."""
     problems: dict[tuple[str, str], Problem] = {}
     for group in GROUPS:
-        open_in_group = [one for one in space.dimensions if one.path in group]
+        others = frozenset().union(*(other for other in GROUPS if other is not group))
         for values in space.combinations(group):
             flat, found = space.attempt(values)
             for one in found:
                 kind = (one.path, "" if one.path == GLOBAL else one.remedy)
-                if kind in problems or _is_of_another_group(one.path, group):
+                if kind in problems or one.path in others:
                     continue
-                problem = space.problem(one, flat)
-                if open_in_group and values and one.path.startswith(TRIAL_SECTIONS):
+                problem = space.contradiction(one, flat)
+                if values and one.path.startswith(TRIAL_SECTIONS):
                     chosen = ", ".join(f"{name}: {text(value)}" for name, value in values.items())
                     problem = replace(problem, rule=f"{problem.rule} (with {chosen})")
                 problems[kind] = problem
     return list(problems.values())
 
 
-def _is_of_another_group(path: str, group: frozenset[str]) -> bool:
-    return path not in group and any(path in other for other in GROUPS)
-
-
 def _in_order(problems: list[Problem]) -> list[Problem]:
-    """By line and column, so that a person mends the file from top to bottom; each once."""
+    """By line and column, so that a user mends the file from top to bottom; each once."""
 
     def place(problem: Problem) -> tuple[str, int, int]:
         file, _, position = problem.where.rpartition(":")

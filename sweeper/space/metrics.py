@@ -86,12 +86,8 @@ def load_metric(entry: str, modules_dir: Path) -> MetricFunction:
 
 
 def require_metrics(space: Space) -> None:
-    """Metrics of the user's own can be found from here, before anything is trained.
-
-    Raises:
-        SpaceFileError: with what cannot.
-    """
-    place = space.places.get("evaluation.metrics", str(space.source))
+    """Finds the user's own metrics before anything is trained: raises SpaceFileError with those it cannot."""
+    place = space.where("evaluation.metrics")
     problems: list[Problem] = []
     for entry in space.settings.evaluation.metrics:
         if entry == EXACT_MATCH:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-from functools import cache
 from typing import Any
 
-from sweeper.space.config import config
+from sweeper.space.config.config import DataSource
 from sweeper.space.config.duration import PATTERN
 from sweeper.space.config.fields import Branch, Leaf, branches, leaves
 from sweeper.space.file.opening import LR, RANGE_TEST
@@ -29,7 +27,7 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sweeper space file",
         **root,
-        "$defs": {"when": _WHEN},
+        "$defs": {"when": _WHEN, "DataSource": DataSource.model_json_schema()},
     }
 
 
@@ -52,7 +50,7 @@ def _section(branch: Branch) -> dict[str, Any]:
         elif path in leaves():
             leaf = leaves()[path]
             key = leaf.key.removeprefix(prefix)
-            properties[key] = _described(_field(leaf), branch, name)
+            properties[key] = _field(leaf)
             required += [key] if leaf.required else []
     schema: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": properties}
     description = inspect.getdoc(branch.model)
@@ -68,12 +66,6 @@ def _nested_section(branch: Branch) -> dict[str, Any]:
     return {**section, "type": ["object", "null"]}  # a section with all its keys commented out
 
 
-def _described(schema: dict[str, Any], branch: Branch, name: str) -> dict[str, Any]:
-    models = (model.__name__ for model in branch.model.__mro__)  # a field may be inherited
-    text = next((docs for model in models if (docs := _field_docs().get((model, name)))), None)
-    return {**schema, "description": text} if text else schema
-
-
 def _field(leaf: Leaf) -> dict[str, Any]:
     closed = _closed(leaf)
     forms = [closed]
@@ -81,42 +73,22 @@ def _field(leaf: Leaf) -> dict[str, Any]:
         forms.append({"const": "auto", "description": "Decided by a rule of thumb, or measured."})
     if leaf.searchable:
         forms += _open_forms(leaf, closed)
-    return forms[0] if len(forms) == 1 else {"anyOf": forms}
+    schema = forms[0] if len(forms) == 1 else {"anyOf": forms}
+    return {**schema, "description": leaf.info.description} if leaf.info.description else schema
 
 
 def _closed(leaf: Leaf) -> dict[str, Any]:
     if leaf.path == "search.time_budget_s":
         return {"type": ["string", "null"], "pattern": PATTERN, "description": "Such as 90s, 45m, 2h, 1h30m."}
     schema = leaf.adapter.json_schema()
-    if leaf.path == "data_path":
-        schema = _inlined(schema, schema.pop("$defs"))
+    schema.pop("$defs", None)  # at the root, where its references look for it
     if not leaf.ruled and not leaf.required and leaf.default is not None:
         schema["default"] = leaf.default
     return schema
 
 
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """The schema with its own definitions put in place, and their fields described."""
-    if isinstance(schema, list):
-        return [_inlined(item, definitions) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
-        return _with_field_docs(definitions[name], name)
-    return {key: _inlined(value, definitions) for key, value in schema.items()}
-
-
-def _with_field_docs(schema: dict[str, Any], model: str) -> dict[str, Any]:
-    properties = {
-        name: {**field, "description": _field_docs()[model, name]}
-        for name, field in schema["properties"].items()
-    }
-    return {**schema, "properties": properties}
-
-
 def _open_forms(leaf: Leaf, closed: dict[str, Any]) -> list[dict[str, Any]]:
-    if leaf.takes_list:  # where a list is a value, an option is a text
+    if leaf.takes(tuple):  # where a list is a value, an option is a text
         texts = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
         return [_form("choice", {**texts, "uniqueItems": True})]
     value = {key: part for key, part in closed.items() if key != "default"}
@@ -154,18 +126,3 @@ def _range_test(log_range: dict[str, Any]) -> dict[str, Any]:
         "required": [RANGE_TEST],
         "properties": {RANGE_TEST: {"const": True}, "log_uniform": log_range},
     }
-
-
-@cache
-def _field_docs() -> dict[tuple[str, str], str]:
-    """(model, field) -> the text written beneath the field, read from the models' source."""
-    docs: dict[tuple[str, str], str] = {}
-    for model in ast.parse(inspect.getsource(config)).body:
-        if not isinstance(model, ast.ClassDef):
-            continue
-        for field, after in zip(model.body, model.body[1:], strict=False):
-            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
-                continue
-            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                docs[model.name, field.target.id] = inspect.cleandoc(str(after.value.value))
-    return docs

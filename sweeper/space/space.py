@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sweeper.errors import Problem, SpaceFileError
 from sweeper.space.checks import Contradiction, contradictions
+from sweeper.space.config import rules
 from sweeper.space.config.address import cluster_address
 from sweeper.space.config.batch import BatchContradiction
-from sweeper.space.config.closing import BATCH, GLOBAL, complete
+from sweeper.space.config.closing import BATCH, DP, GLOBAL, complete
 from sweeper.space.config.config import Config, Settings
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import closest, leaves, nested, short_name
-from sweeper.space.config.values import LogUniform, OpenValue, Scalar, Values, as_tree, nearest, points, text
+from sweeper.space.config.values import (
+    LogUniform,
+    OpenValue,
+    Scalar,
+    Values,
+    as_tree,
+    is_number,
+    nearest,
+    points,
+    text,
+)
 from sweeper.space.file.dump import file_tree
 from sweeper.space.file.opening import LR, RANGE_TEST, RangeTest
 from sweeper.space.secrets import struck_out
@@ -40,18 +52,18 @@ class Dimension:
     when: tuple[tuple[str, Scalar], ...] = ()
     """Field names and the values that they must all have, else the dimension is inactive and its
     field takes the default that it has when it is left out."""
-    default: Scalar
-    """The rule of thumb, moved into the open value: the nearest option, or clipped into the range."""
-    default_clipped: bool
-    """Whether the rule of thumb itself lies outside of what the file allows."""
     rule_of_thumb: Scalar
     """What the field would be if it were left out."""
 
-    def over(self, open_value: OpenValue) -> Dimension:
-        """The same dimension with other values."""
-        default = nearest(open_value, self.rule_of_thumb)
-        clipped = default != self.rule_of_thumb
-        return replace(self, open_value=open_value, default=default, default_clipped=clipped)
+    @cached_property
+    def default(self) -> Scalar:
+        """The rule of thumb, moved into the open value: the nearest option, or clipped into the range."""
+        return nearest(self.open_value, self.rule_of_thumb)
+
+    @property
+    def default_clipped(self) -> bool:
+        """Whether the rule of thumb itself lies outside of what the file allows."""
+        return self.default != self.rule_of_thumb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +123,7 @@ class Space:
 
     def default_values(self) -> Values:
         """The rules of thumb, for every dimension that is active under them."""
-        defaults: Values = {one.name: one.default for one in self.dimensions}
-        return self.active_values(defaults)
+        return self.active_values({})
 
     def active_values(self, values: Mapping[str, Scalar]) -> Values:
         """One value for every active dimension: the given one, else the default."""
@@ -139,7 +150,7 @@ class Space:
             raise SpaceFileError(problems)
         flat, found = self.attempt(values)
         if found:
-            raise SpaceFileError(self.problem(one, flat) for one in found)
+            raise SpaceFileError(self.contradiction(one, flat) for one in found)
         if not self.dimensions and self.provenance is not None:
             flat["provenance"] = dict(self.provenance)
         return Config.model_validate(nested(struck_out(flat)))
@@ -156,24 +167,42 @@ class Space:
         except BatchContradiction as error:
             flat = complete({path: known[path] for path in known if path not in BATCH}, self.facts)
             flat.update((path, known[path]) for path in BATCH if path in known)
-            batch = Contradiction(path=GLOBAL, rule=error.rule, remedy=error.remedy)
+            batch = Contradiction(GLOBAL, error.rule, error.remedy)
             return flat, [batch, *(one for one in contradictions(flat, self.facts) if one.path != GLOBAL)]
         return flat, contradictions(flat, self.facts)
 
-    def problem(self, contradiction: Contradiction, flat: Mapping[str, Any]) -> Problem:
-        """A contradiction with its place in the file."""
-        path = contradiction.path
-        value = f"{short_name(path)}: {text(flat[path])}" if path in flat else ""
-        where = self.places.get(path) or self.places.get(path.partition(".")[0]) or str(self.source)
-        return Problem(where=where, value=value, rule=contradiction.rule, remedy=contradiction.remedy)
+    def where(self, path: str) -> str:
+        """The place in the file of a field's value, else of its section, else the file itself."""
+        return self.places.get(path) or self.places.get(path.partition(".")[0]) or str(self.source)
+
+    def problem(self, path: str, value: str, rule: str, remedy: str) -> Problem:
+        """Something wrong with a field."""
+        return Problem(where=self.where(path), value=value, rule=rule, remedy=remedy)
+
+    def contradiction(self, one: Contradiction, flat: Mapping[str, Any]) -> Problem:
+        """A contradiction among these values, with its place in the file."""
+        value = f"{short_name(one.path)}: {text(flat[one.path])}" if one.path in flat else ""
+        return self.problem(one.path, value, one.rule, one.remedy)
 
     def with_lr_range(self, found: LogUniform) -> Space:
         """The same, searching lr over the range that a test has found: none is to be done any more."""
         return replace(
             self,
-            dimensions=tuple(one.over(found) if one.path == LR else one for one in self.dimensions),
+            dimensions=tuple(
+                replace(one, open_value=found) if one.path == LR else one for one in self.dimensions
+            ),
             range_test=None,
         )
+
+    def with_concurrency(self, trials: int) -> Space:
+        """The same with so many trials side by side; the cores are divided among them unless the file says
+        how many a rank has."""
+        closed = {**self.closed, "resources.max_concurrent": trials}
+        cores = "resources.cpus_per_rank"
+        if cores in self.decided:
+            ranks, cpus = self.most_ranks, self.facts.cpus
+            closed[cores] = rules.cpus_per_rank(cpus=cpus, ranks=ranks, concurrent=trials)
+        return replace(self, closed=closed)
 
     def combinations(self, paths: Collection[str]) -> Iterator[Values]:
         """Every combination of the open values of these fields, and of what they depend on.
@@ -208,7 +237,7 @@ class Space:
             form = as_tree(one.open_value)
             if isinstance(form, list):
                 form = [leaves()[one.path].written(option) for option in form]
-            if isinstance(form, list) and (one.when or leaves()[one.path].takes_list):
+            if isinstance(form, list) and (one.when or leaves()[one.path].takes(tuple)):
                 form = {"choice": form}
             if one.when:
                 assert isinstance(form, dict)
@@ -226,136 +255,91 @@ class Space:
 
     def following(self) -> tuple[str, ...]:
         """Paths of the fields that a rule decides anew for every trial."""
-        opened = {one.path for one in self.dimensions}
-        return tuple(
-            path
-            for path, leaf in leaves().items()
-            if leaf.ruled and path not in self.closed and path not in opened
-        )
+        known = self.closed.keys() | {one.path for one in self.dimensions}
+        return tuple(path for path, leaf in leaves().items() if leaf.ruled and path not in known)
+
+    @property
+    def most_ranks(self) -> int:
+        """Ranks of the largest trial."""
+        dp = self.dimension(DP)
+        replicas = self.closed[DP] if dp is None else max(map(int, points(dp.open_value)))
+        return int(replicas * self.closed["parallel.pp"] * self.closed["parallel.tp"])
 
     def _with_parents(self, names: set[str]) -> set[str]:
-        found: set[str] = set()
-        while names - found:
-            found |= names
-            names = names | {
-                name
-                for one in self.dimensions
-                if one.name in names
-                for name, _ in one.when
-                if self.dimension(name)
-            }
-        return found
+        conditions = [one.when for one in self.dimensions if one.name in names]
+        parents = {name for when in conditions for name, _ in when if self.dimension(name)}
+        return names if parents <= names else self._with_parents(names | parents)
 
-    def _misfits(self, values: Mapping[str, Scalar]) -> Iterable[Problem]:
-        known = {one.name: one for one in self.dimensions}
+    def _misfits(self, values: Mapping[str, Scalar]) -> Iterator[Problem]:
+        known = {one.name: one.path for one in self.dimensions}
         for name, value in values.items():
             if name not in known:
                 near = closest(name, known)
                 remedy = f"did you mean {near}?" if near else f"open are: {', '.join(known) or 'none'}"
-                yield Problem(
-                    where=str(self.source),
-                    value=name,
-                    rule="is not an open value of the space",
-                    remedy=remedy,
-                )
+                rule = "is not an open value of the space"
+                yield Problem(where=str(self.source), value=name, rule=rule, remedy=remedy)
                 continue
-            leaf = leaves()[known[name].path]
+            leaf = leaves()[known[name]]
             try:
                 leaf.validate(value)
             except ValueError:
-                where = self.places.get(leaf.path, str(self.source))
                 rule = f"{name} must be {leaf.expects}"
-                yield Problem(where=where, value=text(value), rule=rule, remedy=f"write {leaf.expects}")
+                yield self.problem(leaf.path, text(value), rule, f"write {leaf.expects}")
 
 
 def _ends(options: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
     """The smallest and the largest of many numbers; words and switches as they are."""
-    numbers = [one for one in options if isinstance(one, (int, float)) and not isinstance(one, bool)]
+    numbers = [one for one in options if is_number(one)]
     return (min(numbers), max(numbers)) if len(numbers) == len(options) > 2 else options
 
 
 def require_open(space: Space) -> None:
-    """A sweep needs something to search.
-
-    Raises:
-        SpaceFileError: nothing is open.
-    """
+    """A sweep needs something to search: raises SpaceFileError where nothing is open."""
     if not space.dimensions:
-        raise SpaceFileError.of(
-            where=space.places.get("training.lr") or space.places.get("training") or str(space.source),
-            value="",
-            rule="nothing is open, so there is nothing to search",
-            remedy="open a value, such as `lr: auto` or `epochs: [1, 2, 3]`; "
-            "to train it as it is: `sweeper train`",
+        rule = "nothing is open, so there is nothing to search"
+        remedy = (
+            "open a value, such as `lr: auto` or `epochs: [1, 2, 3]`; to train it as it is: `sweeper train`"
         )
+        raise SpaceFileError([space.problem(LR, "", rule, remedy)])
 
 
 def require_closed(space: Space) -> None:
-    """Training needs every value.
-
-    Raises:
-        SpaceFileError: with one problem for each open value.
-    """
-    if space.dimensions:
-        raise SpaceFileError(_still_open(space, one) for one in space.dimensions)
-
-
-def _still_open(space: Space, one: Dimension) -> Problem:
-    closed = f"{one.name.rpartition('.')[2]}: {text(one.default)}"
-    return Problem(
-        where=space.places.get(one.path, str(space.source)),
-        value=one.name,
-        rule="is open, and training needs one value",
-        remedy=f"write {closed}, or search with `sweeper run`",
-    )
+    """Training needs every value: raises SpaceFileError with one problem for each open one."""
+    problems = []
+    for one in space.dimensions:
+        remedy = f"write {one.name.rpartition('.')[2]}: {text(one.default)}, or search with `sweeper run`"
+        problems.append(space.problem(one.path, one.name, "is open, and training needs one value", remedy))
+    if problems:
+        raise SpaceFileError(problems)
 
 
 def hardware_problems(space: Space) -> list[Problem]:
     """What a trial asks for and this machine has not. A cluster is not looked at from here."""
-    facts, closed, problems = space.facts, space.closed, []
-    cluster = cluster_address(space.closed.get("resources.ray_address"))
-    if cluster is not None and space.closed["resources.min_free_gib"] is not None:
-        problems.append(
-            Problem(
-                where=space.places.get("resources.min_free_gib", str(space.source)),
-                value=f"min_free_gib: {text(space.closed['resources.min_free_gib'])}",
-                rule=f"on a cluster ({cluster.where}) Ray chooses the GPUs, and sees its own processes only",
-                remedy="leave it out, and start a node's Ray with CUDA_VISIBLE_DEVICES for what it may use",
-            )
-        )
+    facts, closed = space.facts, space.closed
+    cluster, free = cluster_address(closed["resources.ray_address"]), closed["resources.min_free_gib"]
     if cluster is not None:
-        return problems
-    most_dp = max(space.close(values).parallel.ranks for values in space.combinations({"parallel.dp"}))
-    gpus = most_dp * closed["resources.gpus_per_rank"]
+        if free is None:
+            return []
+        rule = f"on a cluster ({cluster.where}) Ray chooses the GPUs, and sees its own processes only"
+        remedy = "leave it out, and start a node's Ray with CUDA_VISIBLE_DEVICES for what it may use"
+        return [space.problem("resources.min_free_gib", f"min_free_gib: {text(free)}", rule, remedy)]
+    problems = []
+    gpus = space.most_ranks * closed["resources.gpus_per_rank"]
     here = facts.devices if facts.accelerator == "cuda" else 0
     if gpus > here:
-        have = f"{here} are here" if here else "this machine has none"
-        problems.append(
-            Problem(
-                where=space.places.get("parallel.dp") or space.places.get("parallel") or str(space.source),
-                value="",
-                rule=f"a trial asks for {gpus:g} GPUs, and {have}",
-                remedy="lower parallel.dp or resources.gpus_per_rank, or name a cluster in ray_address",
-            )
+        rule = (
+            f"a trial asks for {gpus:g} GPUs, and {f'{here} are here' if here else 'this machine has none'}"
         )
+        remedy = "lower parallel.dp or resources.gpus_per_rank, or name a cluster in ray_address"
+        problems.append(space.problem(DP, "", rule, remedy))
     if facts.accelerator == "cpu" and closed["deepspeed.precision"] == "fp16":
-        problems.append(
-            Problem(
-                where=space.places.get("deepspeed.precision", str(space.source)),
-                value="fp16",
-                rule="fp16 is for GPUs",
-                remedy="write bf16 or fp32 on this machine",
-            )
-        )
+        remedy = "write bf16 or fp32 on this machine"
+        problems.append(space.problem("deepspeed.precision", "fp16", "fp16 is for GPUs", remedy))
     return problems
 
 
 def require_hardware(space: Space) -> None:
-    """Training needs a machine that can hold one trial.
-
-    Raises:
-        SpaceFileError: with what is missing.
-    """
+    """Training needs a machine that can hold one trial: raises SpaceFileError with what is missing."""
     problems = hardware_problems(space)
     if problems:
         raise SpaceFileError(problems)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, get_args
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -21,7 +21,6 @@ __all__ = [
     "mark_format",
     "read_config",
     "read_record",
-    "require_format",
 ]
 
 FORMAT_VERSION = 2
@@ -47,27 +46,11 @@ _FIRST_FIELDS = {
 R = TypeVar("R")
 
 
-def require_format(folder: SweepFolder) -> None:
-    """Raises SweepFolderError where a newer version has written the folder."""
-    found = _stored_format(folder)
-    number = found.get("format_version", 1)
-    if isinstance(number, int) and number <= FORMAT_VERSION:
-        return
-    writer = found.get("sweeper", "newer than this one")
-    raise SweepFolderError.of(
-        where=str(folder.format_file),
-        value=f"format_version: {number}",
-        rule=f"sweeper {_own_version()} reads folders up to format_version {FORMAT_VERSION}",
-        remedy=f"go on with the version that wrote it (sweeper {writer}), or begin anew in another folder",
-    )
-
-
 def begun_format(folder: SweepFolder) -> int:
     """The format that the folder's sweep began with: what it left unsaid means what it meant then.
 
-    Raises what ``require_format`` does.
+    Raises SweepFolderError where a newer version has written the folder.
     """
-    require_format(folder)
     found = _stored_format(folder)
     if not found:
         return 1 if folder.space_file.exists() else FORMAT_VERSION
@@ -75,7 +58,7 @@ def begun_format(folder: SweepFolder) -> int:
 
 
 def mark_format(folder: SweepFolder) -> None:
-    """From now on the folder is one of this version. Raises what ``require_format`` does."""
+    """From now on the folder is one of this version. Raises what ``begun_format`` does."""
     content = {
         "format_version": FORMAT_VERSION,
         "begun_with": begun_format(folder),
@@ -96,7 +79,7 @@ def read_record(kind: type[R], tree: Any) -> R:
 
 def read_config(tree: Mapping[str, Any]) -> Config:
     """A closed configuration from what ``model_dump`` made of it, as ``read_record``."""
-    return Config.model_validate(_known(Config, tree))
+    return Config.model_validate(tree, extra="ignore")
 
 
 def lasting_tree(section: Section, path: str) -> dict[str, Any]:
@@ -117,27 +100,8 @@ def lasting_tree(section: Section, path: str) -> dict[str, Any]:
     return tree
 
 
-def _known(model: type[Section], tree: Mapping[str, Any]) -> dict[str, Any]:
-    fields = model.model_fields
-    return {name: _known_value(fields[name].annotation, tree[name]) for name in fields if name in tree}
-
-
-def _known_value(annotation: Any, value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_known_value(annotation, one) for one in value]
-    sections = set(_sections(annotation))
-    return _known(sections.pop(), value) if isinstance(value, Mapping) and len(sections) == 1 else value
-
-
-def _sections(annotation: Any) -> Iterator[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
-    for member in get_args(annotation):
-        yield from _sections(member)
-
-
 def _stored_format(folder: SweepFolder) -> dict[str, Any]:
-    """Raises SweepFolderError where the file is there and says nothing."""
+    """Raises SweepFolderError where the file is there and says nothing, or is a newer version's."""
     try:
         found = json.loads(folder.format_file.read_bytes())
     except FileNotFoundError:
@@ -146,7 +110,16 @@ def _stored_format(folder: SweepFolder) -> dict[str, Any]:
         raise _unreadable(folder, str(error)) from error
     if not isinstance(found, dict):
         raise _unreadable(folder, "it is no JSON object")
-    return found
+    number = found.get("format_version", 1)
+    if isinstance(number, int) and number <= FORMAT_VERSION:
+        return found
+    writer = found.get("sweeper", "newer than this one")
+    raise SweepFolderError.of(
+        where=str(folder.format_file),
+        value=f"format_version: {number}",
+        rule=f"sweeper {_own_version()} reads folders up to format_version {FORMAT_VERSION}",
+        remedy=f"go on with the version that wrote it (sweeper {writer}), or begin anew in another folder",
+    )
 
 
 def _unreadable(folder: SweepFolder, reason: str) -> SweepFolderError:

@@ -6,12 +6,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from sweeper.autotune import PeakForecast, Speed, Tuning, tuned
 from sweeper.data import LengthSample
 from sweeper.search import Evaluation, Ledger, Pause, StopDecision, Stopper, TrialRecord, TrialState, best_of
-from sweeper.space import Config, Space, SweepFolder, TooLarge, dump_config, fitted, write_whole
+from sweeper.space import Config, Space, SweepFolder, TooLarge, dump_config, fitted, read_record, write_whole
 from sweeper.sweep.budget import SPENT, Budget, Forecast
 from sweeper.sweep.listener import Listener
 from sweeper.sweep.outcome import Outcome
@@ -62,7 +63,7 @@ class Recorder:
         self._records = {record.number: record for record in ledger.trials()}
         attributes = ledger.sweep_attributes()
         self._spent_before_s = float(attributes.get(SPENT, 0.0))
-        self._too_large = [TooLarge.from_dict(one) for one in attributes.get(_TOO_LARGE, [])]
+        self._too_large = [read_record(TooLarge, one) for one in attributes.get(_TOO_LARGE, [])]
         self._began = clock() if began_s is None else began_s
         self._counted = self._looked = clock()
         self._moved: dict[int, Moved | None] = {}
@@ -260,7 +261,7 @@ class Recorder:
     def _take_setback(self, number: int, setback: TrialRestart) -> bool:
         if setback.out_of_memory:
             self._too_large.append(TooLarge.of(self._configs[number]))
-            self._ledger.note_sweep(**{_TOO_LARGE: [one.to_dict() for one in self._too_large]})
+            self._ledger.note_sweep(**{_TOO_LARGE: [asdict(one) for one in self._too_large]})
         earlier = self._records[number].attributes.get("setbacks", [])
         now = {"reason": setback.reason, "out_of_memory": setback.out_of_memory}
         self._ledger.note(number, setbacks=[*earlier, now])

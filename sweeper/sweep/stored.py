@@ -23,7 +23,6 @@ from sweeper.space import (
     mark_format,
     read_record,
     read_secrets,
-    with_concurrency,
     write_secrets,
     write_whole,
 )
@@ -167,4 +166,4 @@ def with_noted_concurrency(space: Space, ledger: Ledger) -> Space:
         return space
     speeds = {one["places"]: one["tokens_per_s"] or 0.0 for one in noted["tried"]}
     best = max(speeds.values())
-    return with_concurrency(space, min(count for count, speed in speeds.items() if speed >= 0.98 * best))
+    return space.with_concurrency(min(count for count, speed in speeds.items() if speed >= 0.98 * best))

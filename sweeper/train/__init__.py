@@ -3,17 +3,15 @@
 This door imports neither torch nor ray; the trainer lives in rank processes.
 """
 
-from sweeper.train.engine import STARTUP, Engine, Job, Prepared, Progress, StepMetrics
+from sweeper.train.engine import STARTUP, Job, Prepared, Probed, Progress, StepMetrics, StepTime
 from sweeper.train.moved import Moved, read_moved
-from sweeper.train.ranks.probed import Probed, StepTime
 from sweeper.train.ranks.processes import reap
 from sweeper.train.retention import CheckpointRetention, discard, newest_checkpoint
-from sweeper.train.schedules import lr_multiplier, warmup_steps
+from sweeper.train.schedules import lr_multiplier
 
 __all__ = [
     "STARTUP",
     "CheckpointRetention",
-    "Engine",
     "Job",
     "Moved",
     "Prepared",
@@ -26,5 +24,4 @@ __all__ = [
     "newest_checkpoint",
     "read_moved",
     "reap",
-    "warmup_steps",
 ]

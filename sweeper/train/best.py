@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from sweeper.space import Objective, read_record
+from sweeper.space import Objective
 
 __all__ = ["BestEvaluation", "BestSoFar"]
 
@@ -34,14 +33,6 @@ class BestSoFar:
         """The next evaluation, by tokens; that of the untrained model is none of the run's."""
         if self._badness(evaluation) < self._badness(self.evaluation):
             self.evaluation = evaluation
-
-    def to_dict(self) -> dict[str, Any] | None:
-        """For a checkpoint: a run that goes on from it knows what was best before."""
-        return None if self.evaluation is None else asdict(self.evaluation)
-
-    def restore(self, tree: Mapping[str, Any] | None) -> None:
-        """What ``to_dict`` gave; None where the checkpoint holds none, or is older than this."""
-        self.evaluation = None if tree is None else read_record(BestEvaluation, tree)
 
     def _badness(self, evaluation: BestEvaluation | None) -> float:
         value = math.nan if evaluation is None else evaluation.metrics.get(self._metric, math.nan)

@@ -16,33 +16,34 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
 from safetensors import SafetensorError
 
 from sweeper.data import Rows, TokenizedData, difference, made_beside
 from sweeper.errors import CheckpointError, TrialFailedError, UserError
 from sweeper.space import Config, lasting_tree, read_record
-from sweeper.train.parallel.executor import Executor
+from sweeper.train.best import BestEvaluation
+from sweeper.train.memory import is_cpu
 
-__all__ = [
-    "SafeCheckpoints",
-    "TrainingPosition",
-    "restore",
-    "run_hash",
-    "safe_checkpoints",
-    "save",
-    "together",
-]
+if TYPE_CHECKING:
+    from sweeper.train.parallel.executor import Executor
+
+__all__ = ["SafeCheckpoints", "TrainingPosition", "on_all_ranks", "restore", "run_hash", "save"]
 
 _PROGRESS = "progress.json"
 _WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What a full or failing disk comes up as: torch and safetensors have their own words for it."""
+_HARMLESS = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
+"""What DeepSpeed puts beside tensors: its own settings and loss scalers, which only hold numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,8 @@ class TrainingPosition:
     ranks: int
     run: str
     """Which run it is: a hash of everything that its steps follow from."""
-    best: dict[str, Any] | None = None
-    """The best evaluation up to here, as ``BestSoFar.to_dict`` gives it."""
+    best: BestEvaluation | None = None
+    """Up to here; None also of a checkpoint that is older than this field."""
 
 
 _HASHED = ("training", "deepspeed", "parallel")
@@ -104,10 +105,10 @@ class SafeCheckpoints(TorchCheckpointEngine):  # type: ignore[misc]  # deepspeed
         try:
             super().save(state_dict, path)
         except _WRITE_ERRORS as error:
-            self._problem = self._problem or str(error).splitlines()[0]
+            self._problem = self._problem or str(error).partition("\n")[0] or type(error).__name__
 
     def load(self, path: str, map_location: Any = None) -> Any:
-        with torch.serialization.safe_globals(_harmless_types()):
+        with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location=map_location, weights_only=True)
 
     def settle(self) -> tuple[int, str]:
@@ -115,13 +116,6 @@ class SafeCheckpoints(TorchCheckpointEngine):  # type: ignore[misc]  # deepspeed
         settled = self._needed_bytes, self._problem
         self._needed_bytes, self._problem = 0, ""
         return settled
-
-
-def safe_checkpoints(engine: Any) -> SafeCheckpoints:
-    """Make a DeepSpeed engine read and write through SafeCheckpoints, and leave no scripts beside a state."""
-    checkpoints = engine.checkpoint_engine = SafeCheckpoints()
-    engine._copy_recovery_script = lambda _: None
-    return checkpoints
 
 
 def save(executor: Executor, folder: Path, place: TrainingPosition) -> None:
@@ -134,11 +128,11 @@ def save(executor: Executor, folder: Path, place: TrainingPosition) -> None:
     if folder.exists():
         raise FileExistsError(folder)
     try:
-        together(folder, lambda: _begin(draft))
+        on_all_ranks(folder, lambda: _begin(draft))
         free_bytes = shutil.disk_usage(draft).free
         needed_bytes, problem = executor.save_checkpoint(draft)
-        together(folder, lambda: _finish_rank(draft, problem, needed_bytes, free_bytes))
-        together(folder, lambda: _publish(draft, folder, place))
+        on_all_ranks(folder, lambda: _finish_rank(draft, problem, needed_bytes, free_bytes))
+        on_all_ranks(folder, lambda: _publish(draft, folder, place))
     finally:
         if dist.get_rank() == 0:
             shutil.rmtree(draft, ignore_errors=True)
@@ -165,7 +159,7 @@ def _publish(draft: Path, folder: Path, place: TrainingPosition) -> None:
         draft.replace(folder)
 
 
-def together(place: Path, action: Callable[[], None]) -> None:
+def on_all_ranks(place: Path, action: Callable[[], None]) -> None:
     """Write something on every rank. Where it fails on one, all raise CheckpointError."""
     problem = ""
     try:
@@ -183,7 +177,7 @@ def together(place: Path, action: Callable[[], None]) -> None:
 
 def _tensor_bytes(tree: Any) -> int:
     if isinstance(tree, torch.Tensor):
-        return tree.numel() * tree.element_size()
+        return tree.nbytes
     values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ()
     return sum(map(_tensor_bytes, values))
 
@@ -240,7 +234,7 @@ def _random_state() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
         "torch": torch.get_rng_state(),
-        "device": get_accelerator().get_rng_state() if _has_device() else None,
+        "device": None if is_cpu() else get_accelerator().get_rng_state(),
     }
 
 
@@ -252,19 +246,6 @@ def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["device"] is not None:
         get_accelerator().set_rng_state(state["device"])
-
-
-def _has_device() -> bool:
-    return bool(get_accelerator().device_name() != "cpu")
-
-
-def _harmless_types() -> list[Any]:
-    """What DeepSpeed puts beside tensors: its own settings and loss scalers, which only hold numbers."""
-    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    return [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
 
 
 def _flush(folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from sweeper.space import Config
 from sweeper.train.best import BestEvaluation
 
-__all__ = ["STARTUP", "Engine", "Job", "Prepared", "Progress", "StepMetrics"]
+__all__ = ["STARTUP", "Engine", "Job", "Prepared", "Probed", "Progress", "StepMetrics", "StepTime"]
 
 STARTUP = "perf/startup_s"
 """From the end of the last trial in a process, or its start, to the first optimizer step of this one."""
@@ -109,7 +109,7 @@ class Progress:
     """Since the trial began, evaluation included."""
     metrics: dict[str, float]
     """``eval/...`` and ``perf/...``; nothing where it paused."""
-    steps: tuple[StepMetrics, ...] = field(default=())
+    steps: tuple[StepMetrics, ...] = ()
     paused: bool = False
     """Somebody asked for it: no evaluation was reached."""
     done: bool = False
@@ -117,6 +117,39 @@ class Progress:
     """The best evaluation so far, this one included, by ``objective``; None before one that is a number."""
     time_s: float = field(default_factory=time.time)
     """When this was said, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """One optimizer step, on the rank that answers."""
+
+    tokens: int
+    """Real tokens of all ranks."""
+    seconds: float
+    """Until all ranks had moved their weights."""
+    passes_s: tuple[float, ...]
+    """Each forward and backward pass; the last one with the optimizer's work. In a pipeline, where
+    passes overlap, only their sum means something."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """A few optimizer steps of one configuration."""
+
+    steps: tuple[StepTime, ...]
+    """Those after the warm-up."""
+    passes: tuple[tuple[tuple[int, int], ...], ...]
+    """[optimizer step, the warm-up included][pass]: tokens and completion tokens, of the rank with most."""
+    held_out: tuple[int, int]
+    """The same of the largest pass of an evaluation."""
+    evaluated_tokens_per_s: float
+    """Of all ranks, evaluating."""
+    startup_s: float
+    """From the call to the first optimizer step, in a process that was there."""
+    idle_gib: float
+    """What the process held before it had a model."""
+    peak_gib: float
+    """The highest of all ranks, the idle process included."""
 
 
 class Engine(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ _PADDED_EVALUATION_ROWS = 8
 
 
 def data_rank(config: Config, rank: int) -> int:
-    """Which share of the data a rank works on: ranks of one model replica share theirs.
+    """Which part of the data a rank works on: ranks of one model replica have the same.
 
     Ranks count tensor-parallel neighbours first, then data-parallel replicas, then pipeline stages,
     which is DeepSpeed's own order.
@@ -29,62 +28,46 @@ def data_rank(config: Config, rank: int) -> int:
     return rank // config.parallel.tp % config.parallel.dp
 
 
-@dataclass(frozen=True, kw_only=True)
 class TrainingFeed:
     """The training batches of one rank. Everything about them is known before the first step."""
 
-    data: TokenizedData
-    bins: list[np.ndarray[Any, Any]]
-    """Row indices that share a sequence."""
-    plan: np.ndarray[Any, Any]
-    """int64 [steps, accumulation, dp, per device]: indices into ``bins``."""
-    data_rank: int
-    layout: Layout
-    device: torch.device | str
-    tokens_after: np.ndarray[Any, Any]
-    """int64 [steps]: real tokens seen by all ranks after each step."""
-    completion_tokens: np.ndarray[Any, Any]
-    """int64 [steps]: tokens that carry loss in each global batch."""
     on_pass: Callable[[], None] | None = None
     """Called when a forward pass gets its rows."""
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         config: Config,
         data: TokenizedData,
-        data_rank: int,
+        rank: int,
         layout: Layout,
         device: torch.device | str,
         *,
         steps: int | None = None,
-        on_pass: Callable[[], None] | None = None,
-    ) -> TrainingFeed:
+    ) -> None:
         """``steps`` optimizer steps, or as many as the configuration's epochs have."""
-        training = config.training
-        bins = sequences(data.train, packing=training.packing, max_seq_len=training.max_seq_len)
-        lengths, completion_tokens = data.train.lengths, data.train.completion_tokens
-        tokens = np.array([lengths[rows].sum() for rows in bins], dtype=np.int64)
-        completions = np.array([completion_tokens[rows].sum() for rows in bins], dtype=np.int64)
+        training, split = config.training, data.train
+        self.data, self.layout, self.device = data, layout, device
+        self.data_rank = data_rank(config, rank)
+        self.bins = sequences(split, packing=training.packing, max_seq_len=training.max_seq_len)
+        """Row indices that share a sequence."""
+        self._tokens = np.array([split.lengths[rows].sum() for rows in self.bins], dtype=np.int64)
+        self._completions = np.array(
+            [split.completion_tokens[rows].sum() for rows in self.bins], dtype=np.int64
+        )
         plan = batch_plan(
-            sequences=len(bins),
-            epochs=training.epochs if steps is None else steps * training.global_batch_size / len(bins),
+            sequences=len(self.bins),
+            epochs=training.epochs if steps is None else steps * training.global_batch_size / len(self.bins),
             per_device_batch_size=training.per_device_batch_size,
             accumulation=training.gradient_accumulation_steps,
             dp=config.parallel.dp,
             seed=training.seed,
         )
-        return cls(
-            data=data,
-            bins=bins,
-            plan=arrange(plan, tokens, alike=layout == "padded"),
-            data_rank=data_rank,
-            layout=layout,
-            device=device,
-            tokens_after=np.cumsum(tokens[plan].sum(axis=(1, 2, 3))),
-            completion_tokens=completions[plan].sum(axis=(1, 2, 3)),
-            on_pass=on_pass,
-        )
+        self.plan = arrange(plan, self._tokens, alike=layout == "padded")
+        """int64 [steps, accumulation, dp, per device]: indices into ``bins``."""
+        self.tokens_after = np.cumsum(self._tokens[plan].sum(axis=(1, 2, 3)))
+        """int64 [steps]: real tokens seen by all ranks after each step."""
+        self.completion_tokens = self._completions[plan].sum(axis=(1, 2, 3))
+        """int64 [steps]: tokens that carry loss in each global batch."""
 
     @property
     def steps(self) -> int:
@@ -105,11 +88,8 @@ class TrainingFeed:
 
     def largest_passes(self, steps: int) -> tuple[tuple[tuple[int, int], ...], ...]:
         """Tokens and completion tokens of each pass of the first steps, on the rank that has most."""
-        split = self.data.train
-        lengths = np.array([split.lengths[rows].sum() for rows in self.bins])
-        completions = np.array([split.completion_tokens[rows].sum() for rows in self.bins])
         plan = self.plan[:steps]
-        each = (one[plan].sum(axis=3).max(axis=2) for one in (lengths, completions))
+        each = (one[plan].sum(axis=3).max(axis=2) for one in (self._tokens, self._completions))
         return tuple(
             tuple((int(t), int(c)) for t, c in zip(*step, strict=True)) for step in zip(*each, strict=True)
         )
@@ -125,27 +105,28 @@ class EvaluationFeed:
 
     def __init__(
         self,
+        config: Config,
         data: TokenizedData,
-        *,
-        max_seq_len: int,
-        data_rank: int,
-        dp: int,
+        rank: int,
         layout: Layout,
         device: torch.device | str,
+        *,
         most_rows: int | None = None,
         rows_apart: bool = False,
     ) -> None:
         """``rows_apart`` makes a batch of each row."""
         chosen = spread(data.eval.rows, most_rows)
-        groups = [chosen[group] for group in _held_out_groups(data.eval.lengths[chosen], max_seq_len, layout)]
+        lengths, dp = data.eval.lengths[chosen], config.parallel.dp
         if rows_apart:
-            groups = [chosen[row : row + 1] for row in range(len(chosen))]
-        self.tokens = int(data.eval.lengths[chosen].sum())
+            groups = list(chosen[:, None])
+        else:
+            groups = [chosen[one] for one in _held_out_groups(lengths, config.training.max_seq_len, layout)]
+        self.tokens = int(lengths.sum())
         """Of all ranks together."""
         rounds = -(-len(groups) // dp)
         self.batches: list[tuple[DeviceBatch, bool]] = []
         """Each batch and whether it counts."""
-        for index in (round_ * dp + data_rank for round_ in range(rounds)):
+        for index in range(data_rank(config, rank), rounds * dp, dp):
             rows = groups[min(index, len(groups) - 1)]
             batch = device_batch(data.eval, rows, layout=layout, pad_id=data.pad_id, device=device)
             self.batches.append((batch, index < len(groups)))

@@ -14,6 +14,7 @@ __all__ = [
     "capacity_gib",
     "held_memory_gib",
     "idle_memory_gib",
+    "is_cpu",
     "limit_memory",
     "peak_memory_gib",
     "reset_peak_memory",
@@ -28,19 +29,20 @@ _FAST_BYTES, _TIGHT_BYTES = (2**21, 2**26), (2**18, 2**17)
 """From which size tensors have pages of their own, and from which size the heap's free top goes back."""
 
 
+def is_cpu() -> bool:
+    """Whether DeepSpeed's device is a CPU."""
+    return bool(get_accelerator().device_name() == "cpu")
+
+
 def return_freed_memory(*, tight: bool = False) -> None:
     """Have each tensor of 2 MiB and more in pages of its own on a CPU, which go back when it is freed.
 
-    glibc raises that size up to 32 MiB as it goes, and keeps smaller tensors in a heap that later ones fit
-    into badly: a step then needs what its tensors need and a fifth more. A size below 2 MiB costs up to two
-    fifths of the speed where the kernel hands out pages slowly, and so does a heap whose top goes back at
-    once: it goes back from 64 MiB on, which is what glibc comes to by itself (docs/decisions/0024).
-
-    ``tight``, for a rank with a limit of memory, does without that speed: 256 KiB, and the top goes back at
-    once. What does not fit is then refused to a tensor, which can be told, and not to native code in the
-    middle of something, which crashes. Elsewhere than on a CPU it does nothing.
+    glibc by itself keeps tensors of up to 32 MiB in a heap that later ones fit into badly: a step then needs
+    a fifth more. Smaller sizes than these cost up to two fifths of the speed (docs/decisions/0024).
+    ``tight``, for a rank with a limit of memory, does without that speed: what does not fit is then refused
+    to a tensor, which can be told, and not to native code in the middle of something, which crashes.
     """
-    if get_accelerator().device_name() == "cpu":
+    if is_cpu():
         own_pages, kept = _TIGHT_BYTES if tight else _FAST_BYTES
         with suppress(AttributeError, OSError):  # another C library
             libc = ctypes.CDLL(None)
@@ -50,69 +52,60 @@ def return_freed_memory(*, tight: bool = False) -> None:
 
 def return_heap() -> None:
     """Give back what a CPU's heap keeps of tensors that are gone: a next trial may have larger ones."""
-    if get_accelerator().device_name() == "cpu":
+    if is_cpu():
         with suppress(AttributeError, OSError):
             ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_peak_memory() -> None:
     """Start a new peak: of the device's allocator, or of this process's resident memory on a CPU."""
-    accelerator = get_accelerator()
-    if accelerator.device_name() == "cpu":
+    if is_cpu():
         with suppress(OSError):
             _CLEAR.write_text("5")  # resets VmHWM, see proc(5)
     else:
-        accelerator.reset_peak_memory_stats()
+        get_accelerator().reset_peak_memory_stats()
 
 
 def limit_memory(limit_gib: float | None) -> None:
     """Let this rank have so much memory and no more; None takes an earlier limit back.
 
-    On a GPU it is the share of the device that torch's allocator takes. On a CPU the kernel refuses what
-    would bring the process's own memory over the limit (RLIMIT_DATA of setrlimit(2), which counts what
-    was reserved as well: so much more as is reserved and not used now is allowed).
+    On a GPU it is the fraction of the device that torch's allocator takes; on a CPU RLIMIT_DATA of
+    setrlimit(2), which counts what was reserved as well: what is reserved and not used now comes on top.
     """
-    accelerator = get_accelerator()
-    if accelerator.device_name() != "cpu":
-        total_gib = accelerator.total_memory() / 2**30
-        share = 1.0 if limit_gib is None else min(1.0, limit_gib / total_gib)
-        torch.cuda.set_per_process_memory_fraction(share)
+    if not is_cpu():
+        fraction = 1.0 if limit_gib is None else min(1.0, limit_gib / capacity_gib())
+        torch.cuda.set_per_process_memory_fraction(fraction)
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = resource.RLIM_INFINITY
     if limit_gib is not None:
-        unused_gib = _status_gib("VmData:") - _status_gib("RssAnon:")
-        soft = int((limit_gib + unused_gib - _status_gib("RssFile:")) * 2**30)
+        unused_gib = _gib("VmData:") - _gib("RssAnon:")
+        soft = int((limit_gib + unused_gib - _gib("RssFile:")) * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def held_memory_gib() -> float:
     """GiB that this process holds now: resident memory of the host, and the device's allocations."""
-    accelerator = get_accelerator()
-    device = 0.0 if accelerator.device_name() == "cpu" else float(accelerator.memory_allocated()) / 2**30
-    return _status_gib("VmRSS:") + device
+    device = 0.0 if is_cpu() else float(get_accelerator().memory_allocated()) / 2**30
+    return _gib("VmRSS:") + device
 
 
 def idle_memory_gib() -> float:
     """What ``peak_memory_gib`` would say of a process without a model: nothing, of a GPU."""
-    return _status_gib("VmRSS:") if get_accelerator().device_name() == "cpu" else 0.0
+    return _gib("VmRSS:") if is_cpu() else 0.0
+
+
+def peak_memory_gib() -> float:
+    """GiB since the last reset; on a CPU the whole process, torch included."""
+    return _gib("VmHWM:") if is_cpu() else float(get_accelerator().max_memory_allocated()) / 2**30
 
 
 def capacity_gib() -> float:
-    """GiB for all that lies on this process's device: what a GPU has, or what a CPU's host has left."""
-    accelerator = get_accelerator()
-    if accelerator.device_name() != "cpu":
-        return float(accelerator.total_memory()) / 2**30
-    return _available_gib()
-
-
-def _available_gib() -> float:
-    """Of the host, or of the control group (version 2) that the process is in, whichever has less."""
-    host = next(
-        int(line.split()[1]) / 2**20
-        for line in Path("/proc/meminfo").read_text().splitlines()
-        if line.startswith("MemAvailable:")
-    )
+    """GiB for all that lies on this process's device: what a GPU has; or what is left of a CPU's host, or of
+    the control group (version 2) that the process is in, whichever has less."""
+    if not is_cpu():
+        return float(get_accelerator().total_memory()) / 2**30
+    host = _gib("MemAvailable:", Path("/proc/meminfo"))
     with suppress(OSError, ValueError, StopIteration):
         group = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::")
         folder = Path("/sys/fs/cgroup") / group[3:].lstrip("/")
@@ -121,16 +114,9 @@ def _available_gib() -> float:
     return host
 
 
-def peak_memory_gib() -> float:
-    """GiB since the last reset; on a CPU the whole process, torch included."""
-    accelerator = get_accelerator()
-    if accelerator.device_name() != "cpu":
-        return float(accelerator.max_memory_allocated()) / 2**30
-    return _status_gib("VmHWM:")
-
-
-def _status_gib(name: str) -> float:
-    for line in _STATUS.read_text().splitlines():
+def _gib(name: str, file: Path = _STATUS) -> float:
+    """A line of proc(5), which has kB; 0 where there is none of the name."""
+    for line in file.read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) / 2**20
     return 0.0

@@ -31,14 +31,15 @@ class Moved:
 
 
 class MovedFile:
-    """Writes once a second at most. A disk without room costs the news, and no trial."""
+    """Writes once a second at most. A full disk costs the news, and no trial."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path | None) -> None:
+        """None, for the ranks that are not asked: they are all after the same step."""
         self._file, self._written_s = file, 0.0
 
     def write(self, moved: Moved) -> None:
         now_s = time.monotonic()
-        if now_s - self._written_s < _EVERY_S:
+        if self._file is None or now_s - self._written_s < _EVERY_S:
             return
         self._written_s = now_s
         with suppress(OSError):

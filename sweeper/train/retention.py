@@ -22,16 +22,17 @@ class CheckpointRetention:
         self._folder, self._model_folder = job.checkpoints, job.model_folder
         self._settings, self._objective = job.config.checkpoints, job.config.objective
         self._best_so_far = job.best_so_far
+        self._sign = 1.0 if self._objective.mode == "min" else -1.0
         self._sweep_dir = job.cache_dir.parent
 
     def keep_state(self, engine: Engine, progress: Progress) -> None:
         """Write the state after an evaluation, then remove those that it makes superfluous."""
         if self._folder is None or not self._settings.keep_last:
             return
-        target = self._state(progress.step)
-        if target is not None and not target.exists():
+        target = _state(self._folder, progress.step)
+        if not target.exists():
             engine.checkpoint(target)
-        for superfluous in self._superfluous():
+        for superfluous in self._superfluous(self._folder):
             discard(superfluous, inside=self._sweep_dir)
 
     def keep_model(self, engine: Engine, progress: Progress) -> None:
@@ -54,16 +55,13 @@ class CheckpointRetention:
         best = progress.best
         if self._objective.at == "end" or best is None or best.step == progress.step:
             return
-        state = self._state(best.step)
+        state = None if self._folder is None else _state(self._folder, best.step)
         if state is None or not state.is_dir():
             raise CheckpointError(
                 f"the model of the best evaluation, after step {best.step}, is lost: its state could not be "
                 "written; objective.at: end keeps the model at the end instead"
             )
         engine.restore(state)
-
-    def _state(self, step: int) -> Path | None:
-        return None if self._folder is None else self._folder / f"{_STEP}{step:08d}"
 
     def _value(self, progress: Progress) -> float:
         metric = self._objective.metric
@@ -72,13 +70,10 @@ class CheckpointRetention:
         return progress.metrics[metric]
 
     def _is_best(self, value: float) -> bool:
-        if self._best_so_far is None:
-            return True
-        return value < self._best_so_far if self._objective.mode == "min" else value > self._best_so_far
+        return self._best_so_far is None or self._sign * value < self._sign * self._best_so_far
 
-    def _superfluous(self) -> list[Path]:
-        assert self._folder is not None
-        states = _checkpoints(self._folder)
+    def _superfluous(self, folder: Path) -> list[Path]:
+        states = _checkpoints(folder)
         kept = set(states[-self._settings.keep_last :])
         if self._settings.keep_best:
             kept.add(min(states, key=self._badness))
@@ -86,9 +81,7 @@ class CheckpointRetention:
 
     def _badness(self, state: Path) -> float:
         value = json.loads((state / "progress.json").read_text(encoding="utf-8"))["objective"]
-        if value is None or not math.isfinite(value):
-            return math.inf
-        return float(value) if self._objective.mode == "min" else -float(value)
+        return math.inf if value is None or not math.isfinite(value) else self._sign * float(value)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -116,6 +109,10 @@ def _remove(folder: Path) -> None:
         folder.unlink()
     else:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _state(folder: Path, step: int) -> Path:
+    return folder / f"{_STEP}{step:08d}"
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -23,16 +23,16 @@ def lr_multiplier(
     decay_ratio: float,
     final_ratio: float,
 ) -> float:
-    """The learning rate of optimizer step ``step`` (from 0) as a share of the peak.
+    """The learning rate of optimizer step ``step`` (from 0) as a fraction of the peak.
 
     Warm-up rises linearly and its first step is not zero: (step + 1) / (warm-up steps + 1).
-    After it, with d the share of the remaining steps that is done and r the final ratio:
+    After it, with d the fraction of the remaining steps that is done and r the final ratio:
 
     - constant: 1
     - linear: r + (1 - r) (1 - d)
     - cosine: r + (1 - r) (1 + cos(pi d)) / 2   (Loshchilov and Hutter 2017, arXiv:1608.03983)
     - exponential: r ** d, so that it starts at 1 and ends at r, whatever the number of steps
-    - wsd: 1, and at the end r + (1 - r) (1 - sqrt(d)), where d is the share that is done of the last
+    - wsd: 1, and at the end r + (1 - r) (1 - sqrt(d)), where d is the fraction that is done of the last
       ``decay_ratio`` of all steps, or of those after warm-up if they are fewer   (Hu et al. 2024,
       arXiv:2404.06395; the form of the decay: Hägele et al. 2024, arXiv:2405.18392)
     """

@@ -12,9 +12,9 @@ import torch.distributed as dist
 
 from sweeper.space import PEAK_MEMORY, Config
 from sweeper.train.best import BestEvaluation, BestSoFar
-from sweeper.train.checkpoint import TrainingPosition, restore, run_hash, save, together
+from sweeper.train.checkpoint import TrainingPosition, on_all_ranks, restore, run_hash, save
 from sweeper.train.divergence import Divergence
-from sweeper.train.engine import Progress, StepMetrics
+from sweeper.train.engine import Probed, Progress, StepMetrics
 from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
 from sweeper.train.generate.generation import Generation
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
@@ -23,8 +23,7 @@ from sweeper.train.model.loading import save_model_folder
 from sweeper.train.moved import Moved
 from sweeper.train.parallel.executor import Executor
 from sweeper.train.parallel.optimizer import schedule_of
-from sweeper.train.ranks.probe import PassClock, Probe
-from sweeper.train.ranks.probed import Probed
+from sweeper.train.ranks.probe import measure
 
 __all__ = ["Trainer"]
 
@@ -47,8 +46,8 @@ class Trainer:
         *,
         evaluate_untrained: bool,
         started: float,
-        pause_wanted: Callable[[], bool] = lambda: False,
-        on_moved: Callable[[Moved], None] = lambda _: None,
+        pause_wanted: Callable[[], bool],
+        on_moved: Callable[[Moved], None],
     ) -> None:
         """``pause_wanted`` is asked now and then; one rank that wants it pauses all of them, after the same
         step. ``on_moved`` is told now and then how far it is."""
@@ -59,7 +58,9 @@ class Trainer:
         self.first_step_began: float | None = None
         self._started = started
         self._divergence = Divergence(self._lr, loss_is_scaled=config.deepspeed.precision == "fp16")
-        self._pause_wanted, self._pausing, self._has_begun = pause_wanted, False, False
+        self._pause_wanted = pause_wanted
+        self._pausing: bool | None = None
+        """Whether a rank wants it; None before the first step."""
         self._check_every, self._step_s, self._checked = 1, 0.0, 0.0
         self._evaluated_step: int | None = None
         self._on_moved, self._interval = on_moved, (0, 0.0)
@@ -80,8 +81,8 @@ class Trainer:
         """
         began, first = time.perf_counter(), self.step
         self._checked, self._interval = began, (first, began)
-        if not self._has_begun:
-            self._has_begun, self._pausing = True, self._is_pause_wanted()
+        if self._pausing is None:
+            self._pausing = self._is_pause_wanted()
         while self.step < self._pauses[0] and not self._pausing:
             self._optimizer_step()
             if len(self._pending) >= self._check_every:
@@ -92,7 +93,10 @@ class Trainer:
         metrics = {} if paused else self._evaluate() | performance
         if not paused:
             self._pauses.pop(0)
-            self._weigh(metrics)
+            if self.step:
+                self._best.take(
+                    BestEvaluation(step=self.step, tokens=self._tokens(self.step), metrics=dict(metrics))
+                )
         steps, self._reported = tuple(self._reported), []
         return Progress(
             step=self.step,
@@ -113,12 +117,6 @@ class Trainer:
         self._objective = metrics.get(self.config.objective.metric)
         self._evaluated_step = self.step
         return metrics
-
-    def _weigh(self, metrics: dict[str, float]) -> None:
-        if self.step:
-            self._best.take(
-                BestEvaluation(step=self.step, tokens=self._tokens(self.step), metrics=dict(metrics))
-            )
 
     def _optimizer_step(self) -> None:
         self.first_step_began = self.first_step_began or time.time()
@@ -196,12 +194,9 @@ class Trainer:
             PEAK_MEMORY: peak_memory_gib(),
         }
 
-    def probe(self, clock: PassClock, *, called_s: float, idle_gib: float) -> Probed:
-        """Measure a few steps instead of training; ``called_s``: when it was asked for (perf_counter)."""
-        probe = Probe(
-            self._executor, self._feed, self._evaluation, clock, called_s=called_s, idle_gib=idle_gib
-        )
-        return probe.measure()
+    def probe(self, *, startup_s: float, idle_gib: float) -> Probed:
+        """Measure a few steps instead of training."""
+        return measure(self._executor, self._feed, self._evaluation, startup_s=startup_s, idle_gib=idle_gib)
 
     def checkpoint(self, folder: Path) -> None:
         """Write the whole state into a new folder; every rank takes part."""
@@ -213,7 +208,7 @@ class Trainer:
             objective=self._objective if self.step == self._evaluated_step else None,
             ranks=dist.get_world_size(),
             run=run_hash(self.config, self._feed.data.content),
-            best=self._best.to_dict(),
+            best=self._best.evaluation,
         )
         save(self._executor, folder, place)
 
@@ -222,7 +217,7 @@ class Trainer:
         place = restore(self._executor, folder, self.config, self._feed.data)
         self.step, self._divergence.first_loss = place.step, place.first_loss
         self._divergence.recent.extend(place.recent_losses)
-        self._best.restore(place.best)
+        self._best.evaluation = place.best
         self._started -= place.elapsed_s
         self._pauses = [pause for pause in self._pauses if pause > place.step]
 
@@ -230,20 +225,14 @@ class Trainer:
         """Every rank takes part; rank 0 writes. ``merge_into`` is an untrained copy that adapters are
         merged into. Raises CheckpointError, on every rank, where it cannot be written."""
         state = self._executor.state_dict()
-        together(folder, lambda: self._write_model(folder, state, merge_into))
+        on_all_ranks(folder, lambda: None if state is None else self._write_model(folder, state, merge_into))
 
-    def _write_model(self, folder: Path, state: dict[str, torch.Tensor] | None, merge_into: Any) -> None:
-        if dist.get_rank() != 0:
-            return
-        assert state is not None
-        model = self._model
-        if merge_into is not None:
-            model, state = merged(merge_into, state), None
+    def _write_model(self, folder: Path, state: dict[str, torch.Tensor], merge_into: Any) -> None:
         save_model_folder(
-            model,
+            self._model if merge_into is None else merged(merge_into, state),
             folder,
             model_path=self.config.model_path,
-            state_dict=state,
+            state_dict=state if merge_into is None else None,
             chat_template=self.config.chat_template,
             trust_remote_code=self.config.trust_remote_code,
         )

@@ -223,7 +223,7 @@ def trl(
             times.append(time.time())
 
     # Unpacked, in the very order of our run; packing, it arranges rows by itself.
-    order = TrainingFeed.of(
+    order = TrainingFeed(
         config.model_copy(update={"training": config.training.model_copy(update={"packing": False})}),
         data,
         0,

@@ -82,7 +82,7 @@ def _answer_requests() -> int:
     from sweeper.train.ranks import worker
 
     transformers.logging.set_verbosity_error()
-    worker._append_output_to = lambda _: None
+    worker.LogRedirect = lambda _: None
     rank = worker.RankWorker(0, 1, 1, "cpu")
     rank.join("127.0.0.1", rank.listen("127.0.0.1"))
     with tempfile.TemporaryDirectory() as name:

@@ -190,10 +190,8 @@ def _workloads(config: Config, folder: Path) -> Iterator[Workload]:
 
     data = tokenized(config, prepared_folder(config, folder / "cache"))
     for rank in range(config.parallel.dp):
-        feed = TrainingFeed.of(config, data, rank, "row_wise", "cpu", steps=STEPS)
-        held_out = EvaluationFeed(
-            data, max_seq_len=512, data_rank=rank, dp=config.parallel.dp, layout="row_wise", device="cpu"
-        )
+        feed = TrainingFeed(config, data, rank, "row_wise", "cpu", steps=STEPS)
+        held_out = EvaluationFeed(config, data, rank, "row_wise", "cpu")
         micros = [
             np.concatenate([feed.bins[index] for index in micro])
             for micro in feed.plan[:, :, rank].reshape(-1, feed.plan.shape[-1])

@@ -89,7 +89,7 @@ class _Group:
     def has_run_before(self) -> bool:
         return self.jobs > 1
 
-    def room(self) -> tuple[float, float]:
+    def memory_gib(self) -> tuple[float, float]:
         return 0.5, 10.0
 
     def should_recycle(self) -> bool:

@@ -170,7 +170,7 @@ def test_the_recipe_writes_a_whole_model_folder(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "stale").touch()
     save(
-        *pretrain(Recipe(steps=2, batch_sequences=2, tokenizer_documents=400, warmup_steps=1, threads=1)),
+        *pretrain(Recipe(steps=2, batch_sequences=2, tokenizer_documents=400, warmup_steps=1)),
         folder,
     )
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

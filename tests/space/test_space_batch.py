@@ -30,7 +30,7 @@ def test_a_completed_batch_keeps_what_was_given_and_its_product_agrees(
         assert global_batch is not None
         assert global_batch != (per_device or 1) * (accumulation or 1) * dp
         return
-    assert batch.global_batch == batch.per_device * batch.accumulation * batch.dp
+    assert batch.global_batch == batch.per_device * batch.accumulation * dp
     assert global_batch in (None, batch.global_batch)
     assert per_device in (None, batch.per_device)
     assert accumulation in (None, batch.accumulation)

@@ -8,8 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from space_helpers import FACTS, GPU_FACTS, load_text
 
-from sweeper.space import with_concurrency
-
 AUTO = "training: {lr: auto}\nresources: {max_concurrent: auto%s}\n"
 
 
@@ -29,9 +27,9 @@ def test_on_gpus_as_many_trials_as_there_are_shares(tmp_path):
 
 
 def test_other_trials_side_by_side_have_other_cores_unless_the_file_gives_them(tmp_path):
-    assert at_once(with_concurrency(load_text(tmp_path, AUTO % ""), 2)) == (2, 4)
+    assert at_once(load_text(tmp_path, AUTO % "").with_concurrency(2)) == (2, 4)
     given_cores = load_text(tmp_path, AUTO % ", cpus_per_rank: 3")
-    assert at_once(with_concurrency(given_cores, 2)) == (2, 3)
+    assert at_once(given_cores.with_concurrency(2)) == (2, 3)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.space import TooLarge, fitted, next_memory_fallback, system_config_of, with_system_config
+from sweeper.space import (
+    TooLarge,
+    fitted,
+    next_memory_fallback,
+    read_record,
+    system_config_of,
+    with_system_config,
+)
 
 
 @pytest.fixture
@@ -88,5 +95,5 @@ def test_where_nothing_can_fit_the_lightest_is_left(quick_config):
 
 def test_what_was_learned_survives_the_ledger(quick_config):
     one = TooLarge.of(quick_config(zero_stage=2))
-    assert TooLarge.from_dict(one.to_dict()) == one
-    assert TooLarge.from_dict(one.to_dict()) != replace(one, shape="another")
+    assert read_record(TooLarge, asdict(one)) == one
+    assert read_record(TooLarge, asdict(one)) != replace(one, shape="another")

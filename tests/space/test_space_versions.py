@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 from pydantic import create_model
@@ -16,10 +17,11 @@ from sweeper.space import (
     SweepFolder,
     TooLarge,
     Training,
+    begun_format,
     lasting_tree,
     mark_format,
     read_config,
-    require_format,
+    read_record,
 )
 from sweeper.space.versions import _FIRST_FIELDS, FORMAT_VERSION
 
@@ -31,12 +33,12 @@ def folder(tmp_path):
 
 def test_a_record_is_read_with_keys_of_a_newer_version_and_without_those_it_came_before(quick_config):
     known = TooLarge.of(quick_config())
-    tree = known.to_dict()
+    tree = asdict(known)
     tree["seen_at_s"] = tree["levers"]["activation_offload"] = 1
-    assert TooLarge.from_dict(tree) == known
+    assert read_record(TooLarge, tree) == known
     del tree["levers"]["zero_stage"]
     with pytest.raises(ValueError, match="zero_stage"):
-        TooLarge.from_dict(tree)
+        read_record(TooLarge, tree)
 
 
 def test_a_configuration_is_read_with_keys_of_a_newer_version_in_every_section(quick_config):
@@ -82,7 +84,7 @@ def test_a_hash_does_not_see_a_newer_field_until_it_is_used(quick_config):
 
 
 def test_a_folder_without_a_number_is_of_the_first_format_and_is_marked(folder):
-    require_format(folder)
+    begun_format(folder)
     mark_format(folder)
     assert json.loads(folder.format_file.read_text())["format_version"] == FORMAT_VERSION
     before = folder.format_file.stat().st_mtime_ns
@@ -94,7 +96,7 @@ def test_a_folder_without_a_number_is_of_the_first_format_and_is_marked(folder):
 def test_a_folder_of_a_newer_version_is_refused_and_the_version_to_take_is_named(folder, number):
     mark_format(folder)
     folder.format_file.write_text(json.dumps({"format_version": number, "sweeper": "9.1"}))
-    for touch in (require_format, mark_format):
+    for touch in (begun_format, mark_format):
         with pytest.raises(SweepFolderError, match=rf"format_version: {number}[^$]*sweeper 9\.1"):
             touch(folder)
 
@@ -104,4 +106,4 @@ def test_a_number_that_cannot_be_read_is_told_as_such(folder, damaged):
     mark_format(folder)
     folder.format_file.write_text(damaged)
     with pytest.raises(SweepFolderError, match="format cannot be read"):
-        require_format(folder)
+        begun_format(folder)

@@ -104,7 +104,7 @@ def rank(tmp_path_factory: pytest.TempPathFactory):
     from sweeper.train.ranks import worker
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(worker, "_append_output_to", lambda _: None)
+    patch.setattr(worker, "LogRedirect", lambda _: None)
     rank = worker.RankWorker(0, 1, 1, "cpu")
     rank.join("127.0.0.1", rank.listen("127.0.0.1"))
     yield rank

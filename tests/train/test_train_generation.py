@@ -11,7 +11,7 @@ import pytest
 
 from sweeper.errors import TrialFailedError, UserError
 from sweeper.space import Evaluation
-from sweeper.train.generate.generation import last_turn, share
+from sweeper.train.generate.generation import batches_of, last_turn
 from sweeper.train.generate.scores import exact_match
 
 
@@ -54,8 +54,8 @@ def test_a_model_that_has_learned_its_rows_answers_them_all(rank, run_in, job_of
 
 def test_ranks_share_the_prompts_in_batches_that_do_not_depend_on_their_number():
     lengths = [7, 3, 9, 1] * 10
-    alone = share(lengths, data_rank=0, dp=1, in_step=True)
-    ranks = [share(lengths, data_rank=rank, dp=2, in_step=True) for rank in range(2)]
+    alone = batches_of(lengths, data_rank=0, dp=1, in_step=True)
+    ranks = [batches_of(lengths, data_rank=rank, dp=2, in_step=True) for rank in range(2)]
     assert [len(batches) for batches in ranks] == [2, 2]
     counted = [batch.rows for batches in ranks for batch in batches if batch.counts]
     assert sorted(counted) == sorted(batch.rows for batch in alone)

@@ -89,7 +89,7 @@ def test_a_rank_that_is_killed_ends_the_group_with_its_name_and_last_words(
     log = tmp_path / "log-rank-1.txt"
     log.write_text("RuntimeError: out of memory\n")  # of the processes before these
     group.prepare(long_job(job_of, config, tmp_path))
-    pids = [place.pid for place in group._places]
+    pids = [process.pid for process in group._processes]
     with log.open("a") as file:
         file.write("the last thing that it said\n")
     soon(lambda: os.kill(pids[1], signal.SIGKILL))
@@ -109,7 +109,7 @@ def test_a_rank_that_is_stopped_is_found_by_its_silence_and_ended(
     config = quick_config(dp=2, per_device_batch_size=4, epochs=200)
     group = groups(config)
     group.prepare(long_job(job_of, config, tmp_path))
-    pids = [place.pid for place in group._places]
+    pids = [process.pid for process in group._processes]
     soon(lambda: os.kill(pids[1], signal.SIGSTOP))
     with pytest.raises(TrialLostError, match=r"rank 1 .*has not answered for 4 s"):
         group.advance()
@@ -132,7 +132,7 @@ def test_a_limit_of_memory_holds_while_a_rank_works_and_not_while_ray_hands_on_i
     config = quick_config(per_device_batch_size=4)
     config = limited(config, gib=4.0)
     group = groups(config)
-    rank = psutil.Process(group._places[0].pid)
+    rank = psutil.Process(group._processes[0].pid)
     group.prepare(job_of(config))
     assert not group.has_run_before
     assert rank.rlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
@@ -149,7 +149,7 @@ def test_the_steps_of_a_probe_have_the_room_of_a_trials_in_a_new_process_too(gro
     config = quick_config(per_device_batch_size=4)
     config = limited(config, gib=4.0)
     group = groups(config)
-    with limits_of(psutil.Process(group._places[0].pid)) as met:
+    with limits_of(psutil.Process(group._processes[0].pid)) as met:
         group.probe(job_of(config))
     preparing, training = (limit for limit in met if limit != resource.RLIM_INFINITY)
     assert training > preparing, "stacks of threads that the model's loading started are reserved, not used"
@@ -210,9 +210,9 @@ def test_the_processes_of_a_driver_that_is_gone_are_found_and_ended(tmp_path):
 
 
 def test_a_neighbour_that_only_lost_its_connection_is_not_the_cause():
-    victim = Failure(0, TrialLostError("RuntimeError: Connection closed by peer"))
-    dead = Failure(1, RuntimeError("ray's own"), lost="rank 1 died")
-    out = Failure(2, TrialOutOfMemoryError("no memory"))
+    victim = Failure(TrialLostError("RuntimeError: Connection closed by peer"))
+    dead = Failure(TrialLostError("rank 1 died"), is_gone=True)
+    out = Failure(TrialOutOfMemoryError("no memory"))
     assert str(root_cause([victim, dead])) == "rank 1 died"
     assert root_cause([victim, dead, out]) is out.error
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sweeper.space.config import rules
 
-__all__ = ["Batch", "BatchContradiction", "complete_batch", "optimizer_steps"]
+__all__ = ["BatchContradiction", "BatchSizes", "complete_batch", "optimizer_steps"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Four numbers that agree."""
+class BatchSizes(NamedTuple):
+    """Three numbers that agree with dp."""
 
     global_batch: int
     """Rows for one optimizer step."""
@@ -19,7 +18,6 @@ class Batch:
     """Rows in one forward pass of one rank."""
     accumulation: int
     """Forward passes for one optimizer step."""
-    dp: int
 
 
 class BatchContradiction(ValueError):
@@ -33,27 +31,27 @@ class BatchContradiction(ValueError):
 
 def complete_batch(
     *, global_batch: int | None, per_device: int | None, accumulation: int | None, dp: int, usual: int
-) -> Batch:
+) -> BatchSizes:
     """Lets what is None follow from what is given, and from the usual global batch where that is free.
 
     Raises:
         BatchContradiction: the given numbers do not agree, or do not divide.
     """
     if global_batch is None:
-        return _free_global(per_device=per_device, accumulation=accumulation, dp=dp, usual=usual)
-    if per_device is None and accumulation is None:
-        return _free_split(global_batch, dp)
-    known = per_device if per_device is not None else accumulation
-    if known is None:
-        raise AssertionError("one of the two is given")
-    other = accumulation if per_device is not None else None
-    if other is not None:
-        _check_product(global_batch, known, other, dp)
-    names = ("per_device_batch_size", "gradient_accumulation_steps")
-    name = names[0] if per_device is not None else names[1]
-    follows = other if other is not None else _divide(global_batch, known, dp, name)
-    split = (known, follows) if per_device is not None else (follows, known)
-    return Batch(global_batch=global_batch, per_device=split[0], accumulation=split[1], dp=dp)
+        if per_device is None:
+            per_device = rules.per_device_batch_size(usual, dp=dp, accumulation_steps=accumulation or 1)
+        if accumulation is None:
+            accumulation = rules.accumulation(usual, dp=dp, per_device=per_device)
+        global_batch = per_device * accumulation * dp
+    elif per_device is not None and accumulation is not None:
+        _check_product(global_batch, per_device, accumulation, dp)
+    elif accumulation is not None:
+        per_device = _divide(global_batch, accumulation, dp, "gradient_accumulation_steps")
+    else:
+        if per_device is None:
+            per_device = _largest_per_device(global_batch, dp)
+        accumulation = _divide(global_batch, per_device, dp, "per_device_batch_size")
+    return BatchSizes(global_batch=global_batch, per_device=per_device, accumulation=accumulation)
 
 
 def optimizer_steps(*, rows: int, epochs: float, global_batch: int) -> int:
@@ -61,22 +59,11 @@ def optimizer_steps(*, rows: int, epochs: float, global_batch: int) -> int:
     return int(rows * epochs + 1e-6) // global_batch
 
 
-def _free_global(*, per_device: int | None, accumulation: int | None, dp: int, usual: int) -> Batch:
-    if per_device is None:
-        per_device = rules.per_device_batch_size(usual, dp=dp, accumulation_steps=accumulation or 1)
-    if accumulation is None:
-        accumulation = rules.accumulation(usual, dp=dp, per_device=per_device)
-    product = per_device * accumulation * dp
-    return Batch(global_batch=product, per_device=per_device, accumulation=accumulation, dp=dp)
-
-
-def _free_split(global_batch: int, dp: int) -> Batch:
+def _largest_per_device(global_batch: int, dp: int) -> int:
     if global_batch % dp:
         raise _indivisible(global_batch, dp, f"dp ({dp})")
     each = global_batch // dp
-    largest = rules.LARGEST_PER_DEVICE_BATCH
-    per_device = next(rows for rows in range(min(largest, each), 0, -1) if each % rows == 0)
-    return Batch(global_batch=global_batch, per_device=per_device, accumulation=each // per_device, dp=dp)
+    return next(rows for rows in range(min(rules.LARGEST_PER_DEVICE_BATCH, each), 0, -1) if each % rows == 0)
 
 
 def _divide(global_batch: int, known: int, dp: int, name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sweeper.space.config import rules
@@ -10,7 +10,7 @@ from sweeper.space.config.batch import complete_batch
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import leaves
 
-__all__ = ["BATCH", "complete", "follows_per_trial"]
+__all__ = ["BATCH", "complete", "follows_per_trial", "with_defaults"]
 
 PER_DEVICE = "training.per_device_batch_size"
 ACCUMULATION = "training.gradient_accumulation_steps"
@@ -31,11 +31,7 @@ def complete(known: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     Raises:
         BatchContradiction: the known batch sizes do not agree.
     """
-    flat = dict(known)
-    for path, leaf in leaves().items():
-        if path in flat or leaf.ruled or leaf.required or _is_off(path, known):
-            continue
-        flat[path] = leaf.default
+    flat = with_defaults(known)
     _close_training(flat, facts)
     _close_batch(flat, facts)
     stage = rules.zero_stage(flat["deepspeed.offload"], pp=flat["parallel.pp"])
@@ -45,14 +41,21 @@ def complete(known: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     return flat
 
 
-def follows_per_trial(path: str, opened: frozenset[str], autos: frozenset[str]) -> bool:
-    """Whether an ``auto`` field's value differs from trial to trial, because it follows from an open one.
+def with_defaults(known: Mapping[str, Any], opened: Collection[str] = ()) -> dict[str, Any]:
+    """The known values and the models' defaults of other fields, but of none in ``opened``: what the rules
+    close is absent."""
+    no_lora = known.get(_LORA) is False
+    defaults = {
+        path: leaf.default
+        for path, leaf in leaves().items()
+        if not (path in opened or leaf.ruled or leaf.required or (no_lora and path.startswith(f"{_LORA}.")))
+    }
+    return {**defaults, **known}
 
-    Args:
-        path: the field, neither written nor open.
-        opened: paths of the open fields.
-        autos: paths of all fields that are neither written nor open.
-    """
+
+def follows_per_trial(path: str, opened: frozenset[str], autos: frozenset[str]) -> bool:
+    """Whether a field's value differs from trial to trial, because it follows from an open one; ``autos`` are
+    the fields, this one among them, that are neither written nor open."""
     if path == "training.final_lr_ratio":
         return "training.scheduler" in opened
     if path == "deepspeed.zero_stage":
@@ -60,10 +63,6 @@ def follows_per_trial(path: str, opened: frozenset[str], autos: frozenset[str]) 
     if path == PER_DEVICE and GLOBAL in autos:
         return False  # memory sets it, not the trial: it stays the same while the others vary
     return path in BATCH and bool(opened & {*BATCH, DP})
-
-
-def _is_off(path: str, known: Mapping[str, Any]) -> bool:
-    return path.startswith(f"{_LORA}.") and known.get(_LORA) is False
 
 
 def _close_training(flat: dict[str, Any], facts: Facts) -> None:
@@ -78,17 +77,12 @@ def _close_training(flat: dict[str, Any], facts: Facts) -> None:
 
 
 def _close_batch(flat: dict[str, Any], facts: Facts) -> None:
-    batch = complete_batch(
+    flat[GLOBAL], flat[PER_DEVICE], flat[ACCUMULATION] = complete_batch(
         global_batch=flat.get(GLOBAL),
         per_device=flat.get(PER_DEVICE),
         accumulation=flat.get(ACCUMULATION),
         dp=flat[DP],
         usual=rules.global_batch_size(facts.train_rows),
-    )
-    flat[GLOBAL], flat[PER_DEVICE], flat[ACCUMULATION] = (
-        batch.global_batch,
-        batch.per_device,
-        batch.accumulation,
     )
 
 

@@ -6,6 +6,8 @@ a value for it (``AUTO``); the space file and its JSON Schema are derived from t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,33 +15,30 @@ from pydantic import BaseModel, ConfigDict, Field
 from sweeper.space.config.name import NAME_WORDS, Name
 
 
-class _Mark:
+class Mark(Enum):
     """A property of a field that the space file's loader looks for."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-SEARCHABLE = _Mark("SEARCHABLE")
-"""The field may be open: a list or a range instead of a value."""
-AUTO = _Mark("AUTO")
-"""The field may be ``auto``; where it has no default it is when absent, and the rules of thumb close it."""
+    SEARCHABLE = auto()
+    """The field may be open: a list or a range instead of a value."""
+    AUTO = auto()
+    """The field may be ``auto``; where it has no default it is when absent, and the rules of thumb close
+    it."""
 
 
+SEARCHABLE, AUTO = Mark.SEARCHABLE, Mark.AUTO
+
+
+@dataclass(frozen=True)
 class Words:
     """What a value must be, for messages, where the field's type does not say it well."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    text: str
 
 
 class Section(BaseModel):
-    """Frozen, strict about unknown keys."""
+    """Frozen, strict about unknown keys; what stands beneath a field describes it in the JSON Schema."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 NonEmptyStr = Annotated[str, Field(min_length=1)]
@@ -184,7 +183,6 @@ class Search(Section):
 
 
 RayAddress = Annotated[str, Field(pattern=r"^(auto|local|\S+:\d+)$")]
-_RAY_ADDRESS = "auto, local, or host:port of the cluster's head"
 
 
 class Resources(Section):
@@ -208,12 +206,9 @@ class Resources(Section):
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
     """How often a trial begins again from its last state when one of its processes has died or hangs. What
     does not fit into memory is made smaller instead, and is not counted here."""
-    ray_address: Annotated[RayAddress | None, Words(_RAY_ADDRESS)] = None
+    ray_address: Annotated[RayAddress | None, Words("auto, local, or host:port of the cluster's head")] = None
     """An existing Ray cluster, by host:port of its head or ``auto``; none: the one that the environment's
     ``RAY_ADDRESS`` names. Without either, and with ``local``, Ray is started on this machine."""
-
-
-_BOARDS = "a list, each of it tensorboard or wandb"
 
 
 class Tracking(Section):
@@ -223,7 +218,9 @@ class Tracking(Section):
     """None: ``MLFLOW_TRACKING_URI``, else one SQLite file beside the sweep's folder."""
     experiment: str | None = None
     """MLflow experiment; none: the sweep's name."""
-    also: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Words(_BOARDS)] = ()
+    also: Annotated[
+        tuple[Literal["tensorboard", "wandb"], ...], Words("a list, each of it tensorboard or wandb")
+    ] = ()
     """Where each trial's metrics go beside MLflow, which stays the record: event files for TensorBoard in the
     sweep's folder, a run of Weights & Biases."""
 
@@ -292,13 +289,19 @@ class DataSource(Section):
     completion}``. None: common pairs of names are recognised by themselves."""
 
 
+_SOURCES = f"a text that is not empty or a mapping of {', '.join(DataSource.model_fields)} or a list of these"
+
+
 class Settings(Section):
     """What a sweep holds fixed: never open, the same for every trial."""
 
     name: Annotated[Name, Words(NAME_WORDS)]
     model_path: NonEmptyStr
     """Hub id, local folder, ``.gguf`` file, or ``builtin:quickstart``."""
-    data_path: NonEmptyStr | DataSource | Annotated[tuple[NonEmptyStr | DataSource, ...], Field(min_length=1)]
+    data_path: Annotated[
+        NonEmptyStr | DataSource | Annotated[tuple[NonEmptyStr | DataSource, ...], Field(min_length=1)],
+        Words(_SOURCES),
+    ]
     """File(s), glob, folder, hub id, or ``builtin:quickstart``; ``{path, weight, format}`` to mix several."""
     data_format: DataFormat = "auto"
     """How the rows say what is asked and answered; ``auto`` tells it from their fields."""

@@ -60,17 +60,14 @@ class SampledRows:
 
     def cut(self, max_seq_len: int, overlong: str) -> int:
         """Rows that are kept and lose their end."""
-        fitting = (length <= max_seq_len for length in self.tokens)
-        whole = sum(
-            fits and first < max_seq_len for fits, first in zip(fitting, self.first_loss, strict=True)
-        )
+        whole = self._kept(max_seq_len, "drop")
         return round(self.rows * (self._kept(max_seq_len, overlong) - whole) / len(self.tokens))
 
-    def enough_for(self, share: float, overlong: str) -> int:
-        """The shortest max_seq_len that keeps this share of the rows: all of them to their end where
+    def enough_for(self, fraction: float, overlong: str) -> int:
+        """The shortest max_seq_len that keeps this fraction of the rows: all of them to their end where
         ``overlong`` drops longer ones, else to the first token with loss."""
         needed = self.tokens if overlong == "drop" else tuple(first + 1 for first in self.first_loss)
-        return sorted(needed)[max(math.ceil(share * len(needed)) - 1, 0)]
+        return sorted(needed)[max(math.ceil(fraction * len(needed)) - 1, 0)]
 
     def _kept(self, max_seq_len: int, overlong: str) -> int:
         most = self.tokens if overlong == "drop" else (0,) * len(self.tokens)
@@ -80,7 +77,7 @@ class SampledRows:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """The grounds of every rule of thumb; gathered from the files by the data room."""
+    """The grounds of every rule of thumb; gathered by ``sweeper.data``."""
 
     train_rows: int
     """Rows of one epoch, after the held-out rows were taken away; those seen twice count twice. Those without
@@ -129,18 +126,17 @@ class Facts:
         if train is None or held_out is None:
             return self
         kept = train.kept(max_seq_len, overlong), held_out.kept(max_seq_len, overlong)
-        shares = train.enough_for(0.95, overlong), train.enough_for(0.99, overlong)
-        share_kept = kept[1] / max(held_out.rows, 1)
+        enough = train.enough_for(0.95, overlong), train.enough_for(0.99, overlong)
+        kept_fraction = kept[1] / max(held_out.rows, 1)
+        loss_tokens = sum(held_out.loss_tokens) / len(held_out.tokens) * held_out.rows * kept_fraction
         return replace(
             self,
             train_rows=kept[0],
             eval_rows=kept[1],
             rows_too_long=train.rows + held_out.rows - sum(kept),
             rows_cut=train.cut(max_seq_len, overlong) + held_out.cut(max_seq_len, overlong),
-            enough_tokens=shares if kept[0] < train.rows else None,
-            eval_loss_tokens=round(
-                sum(held_out.loss_tokens) / len(held_out.tokens) * held_out.rows * share_kept
-            ),
+            enough_tokens=enough if kept[0] < train.rows else None,
+            eval_loss_tokens=round(loss_tokens),
             rows_estimated=not (train.exact and held_out.exact),
             train_sample=None,
             eval_sample=None,

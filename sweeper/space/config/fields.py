@@ -13,25 +13,36 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sweeper.space.config.config import AUTO, SEARCHABLE, Config, Section, Words
 from sweeper.space.config.duration import duration_text, parse_duration_s
-from sweeper.space.config.values import text
+from sweeper.space.config.values import is_number, text
 
 __all__ = ["Branch", "Leaf", "branches", "closest", "file_key", "leaves", "nested", "short_name"]
 
 TRIAL_SECTIONS = ("training", "deepspeed", "parallel")
 """The sections whose fields one trial may have differently from another."""
 
-_PATTERN_WORDS = {
-    r"\.jinja$": "a path that ends with .jinja",
+_PATTERN_WORDS = {r"\.jinja$": "a path that ends with .jinja"}
+_LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+_NOUNS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+    "string": "a text",
+    "array": "a list of texts",
+    "object": "a mapping",
 }
+"""What the types of JSON Schema are called in messages."""
 
-_FILE_KEYS = {"search.time_budget_s": "time_budget"}
+Kind = Literal["number", "whole", "switch", "word", "other"]
+_KINDS: dict[Any, Kind] = {float: "number", int: "whole", bool: "switch"}
+
+_FILE_KEYS = {"search.time_budget_s": "search.time_budget"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,26 +88,18 @@ class Leaf:
         return None if self.info.default is PydanticUndefined else self.info.default
 
     @cached_property
-    def kind(self) -> Literal["number", "whole", "switch", "word", "other"]:
+    def kind(self) -> Kind:
         """What a value of the field is, which decides what ranges it can have."""
-        if self.info.annotation is float:
-            return "number"
-        if self.info.annotation is int:
-            return "whole"
-        if self.info.annotation is bool:
-            return "switch"
-        return "word" if get_origin(self.info.annotation) is Literal else "other"
-
-    @property
-    def annotation(self) -> Any:
-        """The field's type with its bounds."""
-        if not self.info.metadata:
-            return self.info.annotation
-        return Annotated[(self.info.annotation, *self.info.metadata)]
+        if get_origin(self.info.annotation) is Literal:
+            return "word"
+        return _KINDS.get(self.info.annotation, "other")
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self.annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+        """Of the field's type with its bounds."""
+        bounds, kind = self.info.metadata, self.info.annotation
+        bounded: Any = Annotated[(kind, *bounds)] if bounds else kind
+        return TypeAdapter(bounded, config=ConfigDict(strict=True, allow_inf_nan=False))
 
     def validate(self, value: Any) -> Any:
         """The value in the field's own type: a whole number becomes a float where that is meant.
@@ -118,11 +121,10 @@ class Leaf:
         if self.path in _FILE_KEYS and value is not None:
             return duration_text(float(value))
         if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-            return int(value)  # epochs: 3, as a person writes it
+            return int(value)  # epochs: 3, as a user writes it
         if isinstance(value, Section):
-            own = {name: getattr(value, name) for name in type(value).model_fields}
-            defaults = {name: info.default for name, info in type(value).model_fields.items()}
-            return {name: self.written(one) for name, one in own.items() if one != defaults[name]}
+            own = value.model_dump(exclude_defaults=True)
+            return {name: self.written(one) for name, one in own.items()}
         return [self.written(item) for item in value] if isinstance(value, tuple) else value
 
     @cached_property
@@ -131,50 +133,37 @@ class Leaf:
         if self.path in _FILE_KEYS:
             return "a span of time such as 90s, 45m, 2h or 1h30m"
         said = [mark.text for mark in self.info.metadata if isinstance(mark, Words)]
-        return said[0] if said else _words(self.info.annotation, self.info.metadata)
+        return said[0] if said else _words(self.adapter.json_schema())
 
     def mend(self, value: Any, quoted: bool) -> str:
         """What to do about a value that is none of the field's."""
-        options = self.options
         if isinstance(value, str):
             lowered = value.strip().lower()
             if self.kind == "switch" and lowered in ("yes", "on", "no", "off"):
                 return f"write {'true' if lowered in ('yes', 'on') else 'false'}"
-            near = closest(lowered, [text(option) for option in options])
+            near = closest(lowered, map(text, self.options))
             if near:
                 return f"write {near}"
             if quoted and self.kind in ("number", "whole"):
                 return "write the number without quotes"
-        if self.path in _FILE_KEYS and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if self.path in _FILE_KEYS and is_number(value):
             return f"add the unit: {text(value)}s, {text(value)}m or {text(value)}h"
-        if self.expects_text and isinstance(value, (int, float)) and not isinstance(value, bool):
+        expects_text = self.kind == "other" and not self.expects.startswith("a number")
+        if expects_text and is_number(value):
             return f'put it in quotes: "{text(value)}"'
         return f"write {self.expects}" + (", or auto" if self.auto else "")
 
-    @cached_property
-    def takes_mapping(self) -> bool:
-        """Whether a value may be a mapping, kept as it is."""
-        return any(get_origin(member) is dict for member in get_args(self.info.annotation))
-
-    @cached_property
-    def takes_list(self) -> bool:
-        """Whether a list is a value, and no choice."""
-        return any(get_origin(member) is tuple for member in get_args(self.info.annotation))
-
-    @property
-    def expects_text(self) -> bool:
-        """Whether a value is a text and never a number."""
-        return self.kind == "other" and not self.expects.startswith("a number")
+    def takes(self, kind: type) -> bool:
+        """Whether a value may be a ``dict``, kept as it is, or a ``tuple``: a list that is no choice."""
+        return any(get_origin(member) is kind for member in get_args(self.info.annotation))
 
     @cached_property
     def options(self) -> tuple[Any, ...]:
         """The values that the field's type lists, if it lists any."""
         if self.kind == "switch":
             return (True, False)
-        members = (
-            get_args(self.info.annotation) if _is_union(self.info.annotation) else (self.info.annotation,)
-        )
-        return tuple(one for each in members if get_origin(each) is Literal for one in get_args(each))
+        schema = self.adapter.json_schema()
+        return tuple(one for part in schema.get("anyOf", [schema]) for one in part.get("enum", ()))
 
 
 @cache
@@ -191,9 +180,7 @@ def leaves() -> Mapping[str, Leaf]:
 
 def file_key(path: str) -> str:
     """The dotted path as it stands in a file."""
-    if path not in _FILE_KEYS:
-        return path
-    return path.rpartition(".")[0] + "." + _FILE_KEYS[path]
+    return _FILE_KEYS.get(path, path)
 
 
 def short_name(path: str) -> str:
@@ -208,15 +195,14 @@ def closest(word: str, known: Iterable[str]) -> str | None:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted paths -> a tree, in the order of the models."""
+    """Dotted paths -> a tree."""
     tree: dict[str, Any] = {}
-    order = {path: index for index, path in enumerate((*leaves(), "training.lora"))}
-    for path in sorted(flat, key=lambda path: order.get(path, len(order))):
+    for path, value in flat.items():
         *sections, last = path.split(".")
         place = tree
         for section in sections:
             place = place.setdefault(section, {})
-        place[last] = flat[path]
+        place[last] = value
     return tree
 
 
@@ -242,42 +228,14 @@ def _is_union(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, types.UnionType)
 
 
-def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    if get_origin(annotation) is Annotated:
-        base, *more = get_args(annotation)
-        infos = [info.metadata if isinstance(info, FieldInfo) else [info] for info in more]
-        return _words(base, [mark for marks in infos for mark in marks])
-    if _is_union(annotation):
-        return " or ".join(_words(member) for member in get_args(annotation))
-    if get_origin(annotation) is Literal:
-        options = [text(option) for option in get_args(annotation)]
-        return options[0] if len(options) == 1 else f"one of {', '.join(options)}"
-    if _is_section(annotation):
-        return "a mapping of " + ", ".join(annotation.model_fields)
-    if get_origin(annotation) is tuple:
-        return "a list of these" if _is_union(get_args(annotation)[0]) else "a list of texts"
-    if get_origin(annotation) is dict:
-        return "a mapping"
-    if annotation in (int, float):
-        noun = "a whole number" if annotation is int else "a number"
-        limits = [_limit(mark) for mark in metadata]
-        return " ".join([noun, " and ".join(limit for limit in limits if limit)]).strip()
-    names = {bool: "true or false", type(None): "null", str: "a text"}
-    if any(isinstance(mark, MinLen) for mark in metadata):
-        return "a text that is not empty"
-    patterns = [mark.pattern for mark in metadata if getattr(mark, "pattern", None)]
-    if patterns:
-        return _PATTERN_WORDS[patterns[0]]
-    return names[annotation]
-
-
-def _limit(mark: Any) -> str:
-    if isinstance(mark, Ge):
-        return f">= {text(mark.ge)}"
-    if isinstance(mark, Gt):
-        return f"> {text(mark.gt)}"
-    if isinstance(mark, Le):
-        return f"<= {text(mark.le)}"
-    if isinstance(mark, Lt):
-        return f"< {text(mark.lt)}"
-    return ""
+def _words(schema: Mapping[str, Any]) -> str:
+    """What a JSON Schema asks for."""
+    if "anyOf" in schema:
+        return " or ".join(map(_words, schema["anyOf"]))
+    if "enum" in schema:
+        return f"one of {', '.join(map(text, schema['enum']))}"
+    if "pattern" in schema:
+        return _PATTERN_WORDS[schema["pattern"]]
+    noun = "a text that is not empty" if "minLength" in schema else _NOUNS[schema["type"]]
+    limits = " and ".join(f"{sign} {text(schema[key])}" for key, sign in _LIMITS.items() if key in schema)
+    return f"{noun} {limits}".strip()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 __all__ = [
     "Choice",
@@ -18,6 +17,7 @@ __all__ = [
     "as_tree",
     "describe",
     "is_inside",
+    "is_number",
     "nearest",
     "points",
     "text",
@@ -65,7 +65,7 @@ OpenValue = Choice | Uniform | LogUniform | IntRange
 
 
 def text(value: object) -> str:
-    """A value as a person would write it in the file: ``true``, ``none``, ``1e-05``, ``3``."""
+    """A value as it would be written in the file: ``true``, ``none``, ``1e-05``, ``3``."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
@@ -141,15 +141,16 @@ def nearest(open_value: OpenValue, value: Scalar) -> Scalar:
     return float(clipped)
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number, and no switch."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _nearest_option(options: tuple[Scalar, ...], value: Scalar) -> Scalar:
-    numbers = list(_numbers((value, *options)))
+    numbers = [one for one in (value, *options) if is_number(one)]
     if len(numbers) <= len(options):
         return options[0]
     aim, *candidates = numbers
     if min(numbers) > 0:
         return min(candidates, key=lambda option: abs(math.log(option) - math.log(aim)))
     return min(candidates, key=lambda option: abs(option - aim))
-
-
-def _numbers(values: Iterable[Scalar]) -> Iterable[int | float]:
-    return (value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool))

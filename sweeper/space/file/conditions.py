@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from sweeper.space.config.fields import TRIAL_SECTIONS, Leaf, closest, leaves, short_name
@@ -17,50 +18,42 @@ Conditions = dict[str, tuple[tuple[str, Scalar], ...]]
 
 
 def read_conditions(draft: Draft, closed: Mapping[str, Any]) -> Conditions:
-    """The conditions of every open field, problems going to the draft.
-
-    Args:
-        draft: what the file says.
-        closed: path -> value of the fields that are the same for all trials.
-    """
+    """The conditions of every open field, problems going to the draft; ``closed`` are the fields that are the
+    same for all trials."""
     conditions: Conditions = {}
     for path, opening in draft.opened.items():
         pairs = [_condition(draft, closed, path, key, node) for key, node in opening.when.items()]
         conditions[path] = tuple(pair for pair in pairs if pair is not None)
-    for path in _in_a_circle(conditions):
-        node = next(iter(draft.opened[path].when.values()))
-        place = Located(value=short_name(path), where=node.key_where)
-        draft.complain(place, "conditions depend on each other in a circle", "remove one of them")
-        conditions[path] = ()
+    while (circular := _in_a_circle(conditions)) is not None:
+        node = next(iter(draft.opened[circular].when.values()))
+        rule = "conditions depend on each other in a circle"
+        draft.complain(node.key(short_name(circular)), rule, "remove one of them")
+        conditions[circular] = ()
     return conditions
 
 
 def sorted_by_dependency(conditions: Conditions) -> list[str]:
     """The open fields in the order of the models, each after those that its conditions name."""
-    order: list[str] = []
+    order: dict[str, None] = {}
 
     def place(path: str) -> None:
-        if path in order:
-            return
         for parent, _ in conditions[path]:
-            if parent in conditions:
+            if parent in conditions and parent not in order:
                 place(parent)
-        order.append(path)
+        order[path] = None
 
     for path in leaves():
-        if path in conditions:
+        if path in conditions and path not in order:
             place(path)
-    return order
+    return list(order)
 
 
 def _condition(
     draft: Draft, closed: Mapping[str, Any], path: str, key: str, node: Located
 ) -> tuple[str, Scalar] | None:
-    name = Located(value=key, where=node.key_where)
-    leaf = _leaf(key)
+    name, leaf = node.key(key), _leaf(key)
     if leaf is None:
-        known = [short_name(other) for other in leaves() if other.startswith(TRIAL_SECTIONS)]
-        near = closest(key, known)
+        near = closest(key, map(short_name, _trial_paths()))
         remedy = f"did you mean {near}?" if near else "name a field of training, deepspeed or parallel"
         draft.complain(name, "a condition names another field of a trial", remedy)
     elif leaf.path == path:
@@ -84,13 +77,12 @@ def _condition(
     return None
 
 
+def _trial_paths() -> list[str]:
+    return [path for path in leaves() if path.startswith(TRIAL_SECTIONS)]
+
+
 def _leaf(key: str) -> Leaf | None:
-    matches = [
-        leaf
-        for path, leaf in leaves().items()
-        if path.startswith(TRIAL_SECTIONS) and key in (path, short_name(path))
-    ]
-    return matches[0] if matches else None
+    return next((leaves()[path] for path in _trial_paths() if key in (path, short_name(path))), None)
 
 
 def _value(draft: Draft, leaf: Leaf, node: Located) -> Scalar | None:
@@ -105,20 +97,11 @@ def _value(draft: Draft, leaf: Leaf, node: Located) -> Scalar | None:
     return value
 
 
-def _in_a_circle(conditions: Conditions) -> list[str]:
-    """One open field of every circle of conditions."""
-    found: list[str] = []
-    done: set[str] = set()
-
-    def visit(path: str, above: tuple[str, ...]) -> None:
-        if path in above:
-            found.append(path)
-        elif path not in done:
-            for parent, _ in conditions[path]:
-                if parent in conditions:
-                    visit(parent, (*above, path))
-            done.add(path)
-
-    for path in conditions:
-        visit(path, ())
-    return sorted(set(found))
+def _in_a_circle(conditions: Conditions) -> str | None:
+    """An open field of a circle of conditions, if there is one."""
+    try:
+        TopologicalSorter({path: dict(pairs) for path, pairs in conditions.items()}).prepare()
+    except CycleError as error:
+        first: str = error.args[1][0]
+        return first
+    return None

@@ -7,7 +7,7 @@ up to a limit, so that a small file cannot become a huge tree.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,17 @@ from sweeper.errors import Problem, SpaceFileError
 from sweeper.redact import masked
 from sweeper.space.config.values import Scalar, text
 
-__all__ = ["Located", "parse_yaml", "read_document"]
+__all__ = ["Complain", "Located", "parse_yaml", "read_document"]
 
 MAX_BYTES = 120_000
 MAX_NODES = 10_000
 MAX_DEPTH = 32
 
 _CORE = "tag:yaml.org,2002:"
+
+
+Complain = Callable[["Located", str, str], None]
+"""Called with the faulty value, the rule and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +63,12 @@ class Located:
             return [child.plain() for child in self.value]
         return self.value
 
+    def key(self, name: str) -> Located:
+        """The key before it, as a value."""
+        return Located(value=name, where=self.key_where)
+
     def shown(self) -> str:
-        """The value as the person wrote it, shortened, and without the password of an address."""
+        """The value as it was written, shortened, and without the password of an address."""
         shown = masked(f'"{self.value}"' if self.quoted else self.written or text(self.plain()))
         return shown if len(shown) <= 80 else shown[:77] + "..."
 
@@ -95,12 +103,8 @@ def read_document(path: Path) -> Located:
 
 
 def parse_yaml(source: str, place: str, *, positions: bool = True) -> Located | None:
-    """The tree of one YAML document, None for an empty one.
-
-    Args:
-        source: the YAML text.
-        place: name of the text in messages.
-        positions: whether line and column are appended to the place.
+    """The tree of one YAML document, None for an empty one. Messages name it by ``place``, followed by line
+    and column where ``positions`` are wanted.
 
     Raises:
         SpaceFileError: with all keys given twice, or the first fault of the syntax.
@@ -111,7 +115,8 @@ def parse_yaml(source: str, place: str, *, positions: bool = True) -> Located | 
     except SpaceFileError:
         raise  # it is a ValueError, too
     except MarkedYAMLError as error:
-        raise SpaceFileError([_syntax_problem(error, place, positions)]) from None
+        where = builder.where(error.problem_mark or error.context_mark)
+        raise SpaceFileError([_syntax_problem(error, where)]) from None
     except YAMLError as error:
         reason = str(error).splitlines()[0]
         raise _error(place, "", f"is not YAML ({reason})", "save it as plain UTF-8 text") from None
@@ -257,7 +262,7 @@ class _Builder:
         self.problems.append(Problem(where=where, value=value, rule=rule, remedy=remedy))
 
     def where(self, mark: Any) -> str:
-        return _where(mark, self.place, self.positions)
+        return f"{self.place}:{mark.line + 1}:{mark.column + 1}" if mark and self.positions else self.place
 
 
 def _scalar(kind: str, value: str) -> Scalar | None:
@@ -295,9 +300,7 @@ def _decode(content: bytes, place: str) -> str:
         raise _error(f"{place}:{line}:{column}", value, "the file is not UTF-8", "save it as UTF-8") from None
 
 
-def _syntax_problem(error: MarkedYAMLError, place: str, positions: bool) -> Problem:
-    mark = error.problem_mark or error.context_mark
-    where = _where(mark, place, positions)
+def _syntax_problem(error: MarkedYAMLError, where: str) -> Problem:
     reason = str(error.problem or "").strip()
     if "'\\t'" in reason:
         return Problem(where=where, value="a tab", rule="YAML is indented by spaces", remedy="use spaces")
@@ -305,9 +308,5 @@ def _syntax_problem(error: MarkedYAMLError, place: str, positions: bool) -> Prob
     return Problem(where=where, value="", rule=f"is not YAML ({reason})", remedy=remedy)
 
 
-def _where(mark: Any, place: str, positions: bool) -> str:
-    return f"{place}:{mark.line + 1}:{mark.column + 1}" if mark and positions else place
-
-
 def _error(where: str, value: str, rule: str, remedy: str) -> SpaceFileError:
-    return SpaceFileError([Problem(where=where, value=value, rule=rule, remedy=remedy)])
+    return SpaceFileError.of(where=where, value=value, rule=rule, remedy=remedy)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sweeper.errors import Problem
-from sweeper.space.config.fields import Branch, Leaf, branches, closest, file_key, leaves
+from sweeper.space.config.fields import Branch, Leaf, branches, closest, file_key, leaves, short_name
 from sweeper.space.config.values import text
 from sweeper.space.file.document import Located
 from sweeper.space.file.opening import (
@@ -30,8 +32,6 @@ _SUGGESTIONS = 100
 class Draft:
     """What a file says, field by field, before any rule of thumb is applied."""
 
-    source: str
-    """Name of the file in messages."""
     closed: dict[str, Any] = field(default_factory=dict)
     """Path -> validated value; defaults of the models are not in it. ``training.lora`` is False or absent."""
     opened: dict[str, Opening] = field(default_factory=dict)
@@ -51,181 +51,153 @@ class Draft:
         """Adds a problem with a value."""
         self.problems.append(Problem(where=node.where, value=node.shown(), rule=rule, remedy=remedy))
 
+    def complain_of(self, path: str, rule: str, remedy: str) -> None:
+        """Adds a problem with a field, whether it is written or not."""
+        value = f"{short_name(path)}: {self.shown.get(path, '')}"
+        self.problems.append(Problem(where=self.where(path), value=value, rule=rule, remedy=remedy))
+
     def where(self, path: str) -> str:
         """Where a field's value stands, or the nearest section around it."""
         while path and path not in self.places:
             path = path.rpartition(".")[0]
-        return self.places.get(path, f"{self.source}:1:1")
+        return self.places[path]
 
 
-def draft_of(root: Located, source: str) -> Draft:
+def draft_of(root: Located) -> Draft:
     """Walks the whole tree, collecting every problem."""
-    draft = Draft(source=source)
-    _Walk(draft).section(root, branches()[""])
+    draft = Draft()
+    _read_section(draft, root, branches()[""])
     return draft
 
 
-class _Walk:
-    def __init__(self, draft: Draft) -> None:
-        self.draft = draft
-
-    def section(self, node: Located, branch: Branch) -> None:
-        draft = self.draft
-        draft.places[branch.path] = node.where
-        draft.shown[branch.path] = node.shown()
-        if node.value is False and branch.can_be_false:
-            draft.closed[branch.path] = False
-            return
+def _read_section(draft: Draft, node: Located, branch: Branch) -> None:
+    draft.places[branch.path], draft.shown[branch.path] = node.where, node.shown()
+    if node.value is False and branch.can_be_false:
+        draft.closed[branch.path] = False
+        return
+    if branch.can_be_false:
+        draft.has_lora = True
+    known = _known_keys(branch)
+    children = {} if node.value is None and not branch.can_be_false else node.value
+    if not isinstance(children, dict):
         if branch.can_be_false:
-            draft.has_lora = True
-        children = {} if node.value is None and not branch.can_be_false else node.value
-        if not isinstance(children, dict):
-            self._not_a_section(node, branch)
-            return
-        known = _known_keys(branch)
-        for key, child in children.items():
-            self.child(key, child, branch, known)
-        self.missing(node, branch, set(children))
-
-    def child(self, key: str, node: Located, branch: Branch, known: dict[str, str]) -> None:
+            rule, remedy = f"{branch.path} is false or a mapping", "write false, or {rank: 16, alpha: 32}"
+        else:
+            rule = f"{branch.path} is a section"
+            remedy = f"write its keys beneath it: {', '.join(list(known)[:3])}, ..."
+        draft.complain(node, rule, remedy)
+        return
+    for key, child in children.items():
         if key == "provenance" and branch.path == "":
-            self.provenance(node)
+            _read_provenance(draft, child)
         elif key not in known:
-            self.unknown_key(key, node, branch, known)
+            _refuse_key(draft, key, child, branch)
         elif known[key] in branches():
-            self.section(node, branches()[known[key]])
+            _read_section(draft, child, branches()[known[key]])
         else:
-            self.leaf(node, leaves()[known[key]])
+            _read_field(draft, child, leaves()[known[key]])
+    for key, path in known.items():
+        if path in leaves() and leaves()[path].required and key not in children:
+            draft.complain(Located(value=key, where=node.where), "the key is missing", f"add `{key}: ...`")
 
-    def leaf(self, node: Located, leaf: Leaf) -> None:
-        draft = self.draft
-        draft.places[leaf.path], draft.shown[leaf.path] = node.where, node.shown()
-        if node.value == "auto" and leaf.auto:
-            draft.autos.add(leaf.path)
-        elif leaf.searchable and isinstance(node.value, dict) and RANGE_TEST in node.value:
-            self.range_test(node, leaf)
-        elif leaf.searchable and looks_open(node) and not (leaf.takes_list and isinstance(node.value, list)):
-            opening = read_opening(leaf, node, draft.complain)
-            if opening:
-                draft.opened[leaf.path] = opening
-        elif leaf.path == "data_path":
-            self.sources(node, leaf)
-        elif isinstance(node.value, dict) and (looks_open(node) or not leaf.takes_mapping):
-            self._mapping_for_value(node, leaf)
-        else:
-            self.value(node, leaf)
 
-    def range_test(self, node: Located, leaf: Leaf) -> None:
-        draft = self.draft
-        draft.range_test = read_range_test(leaf, node, draft.complain)
-        if draft.range_test is None:
-            return
-        if draft.range_test.within is None:
-            draft.autos.add(leaf.path)
-        else:
-            draft.opened[leaf.path] = Opening(open_value=draft.range_test.within)
-
-    def sources(self, node: Located, leaf: Leaf) -> None:
-        if isinstance(node.value, dict) and looks_open(node):
-            self._not_searchable(node, leaf)
-            return
-        sources = read_sources(node, leaf, self.draft.complain)
+def _read_field(draft: Draft, node: Located, leaf: Leaf) -> None:
+    draft.places[leaf.path], draft.shown[leaf.path] = node.where, node.shown()
+    is_mapping, is_list = isinstance(node.value, dict), isinstance(node.value, list)
+    if node.value == "auto" and leaf.auto:
+        draft.autos.add(leaf.path)
+    elif leaf.searchable and looks_open(node) and not (is_list and leaf.takes(tuple)):
+        _read_open(draft, node, leaf)
+    elif is_mapping and looks_open(node):
+        _refuse_open(draft, node, leaf)
+    elif leaf.path == "data_path":
+        sources = read_sources(node, leaf, draft.complain)
         if sources is not None:
-            self.draft.closed[leaf.path] = sources
-
-    def value(self, node: Located, leaf: Leaf) -> None:
-        try:
-            self.draft.closed[leaf.path] = leaf.validate(node.plain())
-        except ValueError:
-            if isinstance(node.value, list) and leaf.kind != "other":
-                self._not_searchable(node, leaf)
-            elif node.value == "auto":
-                remedy = f"write {leaf.expects}, or leave it out for {_default_text(leaf)}"
-                self.draft.complain(node, f"{leaf.key} is never decided by a rule", remedy)
-            elif leaf.path == "name" and isinstance(node.value, str) and _has_separator(node.value):
-                rule = "a sweep's name is the name of a folder, so it has no path separators"
-                remedy = "write the folder as checkpoint_path, and a plain name here"
-                self.draft.complain(node, rule, remedy)
-            else:
-                rule = f"{leaf.key} must be {leaf.expects}"
-                self.draft.complain(node, rule, leaf.mend(node.value, node.quoted))
-
-    def provenance(self, node: Located) -> None:
-        value = node.plain()
-        if value is not None and not isinstance(value, dict):
-            self.draft.complain(node, "provenance is a mapping that a sweep wrote", "remove it")
-            return
-        self.draft.provenance = value
-
-    def unknown_key(self, key: str, node: Located, branch: Branch, known: dict[str, str]) -> None:
-        section = f"a key of {branch.path}" if branch.path else "a key of a space file"
-        many = len(self.draft.problems) > _SUGGESTIONS
-        remedy = "remove it" if many else _nearest_key(key, branch, known)
-        if key == "<<":
-            remedy = "write the keys out: YAML 1.2 has no merge keys"
-        place = Located(value=key, where=node.key_where)
-        self.draft.complain(place, f"is not {section}", remedy)
-
-    def missing(self, node: Located, branch: Branch, present: set[str]) -> None:
-        for key, path in _known_keys(branch).items():
-            if path in leaves() and leaves()[path].required and key not in present:
-                problem = Problem(
-                    where=node.where, value=key, rule="the key is missing", remedy=f"add `{key}: ...`"
-                )
-                self.draft.problems.append(problem)
-
-    def _mapping_for_value(self, node: Located, leaf: Leaf) -> None:
-        if looks_open(node):
-            self._not_searchable(node, leaf)
-            return
+            draft.closed[leaf.path] = sources
+    elif is_mapping and not leaf.takes(dict):
         remedy = f"write {leaf.expects}"
-        if leaf.searchable:
-            remedy += ", or an open value such as [a, b] or {uniform: [lo, hi]}"
-        self.draft.complain(node, f"{leaf.key} holds one value", remedy)
-
-    def _not_searchable(self, node: Located, leaf: Leaf) -> None:
-        remedy = f"write one value ({leaf.expects})"
-        self.draft.complain(node, f"{leaf.key} is the same for every trial and cannot be open", remedy)
-
-    def _not_a_section(self, node: Located, branch: Branch) -> None:
-        if branch.can_be_false:
-            rule = f"{branch.path} is false or a mapping"
-            self.draft.complain(node, rule, "write false, or {rank: 16, alpha: 32}")
-            return
-        keys = ", ".join(list(_known_keys(branch))[:3])
-        self.draft.complain(node, f"{branch.path} is a section", f"write its keys beneath it: {keys}, ...")
+        remedy += ", or an open value such as [a, b] or {uniform: [lo, hi]}" if leaf.searchable else ""
+        draft.complain(node, f"{leaf.key} holds one value", remedy)
+    else:
+        _read_value(draft, node, leaf)
 
 
-def _known_keys(branch: Branch) -> dict[str, str]:
-    """Key in the file -> path, for the fields and sections directly beneath a branch."""
+def _read_open(draft: Draft, node: Located, leaf: Leaf) -> None:
+    before = len(draft.problems)
+    test: RangeTest | None = None
+    if isinstance(node.value, dict) and RANGE_TEST in node.value:
+        test = read_range_test(leaf, node, draft.complain)
+        opening = Opening(open_value=test.within) if test and test.within else None
+    else:
+        opening = read_opening(leaf, node, draft.complain)
+    if len(draft.problems) > before:
+        return
+    draft.range_test = test or draft.range_test
+    if opening:
+        draft.opened[leaf.path] = opening
+    else:
+        draft.autos.add(leaf.path)
+
+
+def _read_value(draft: Draft, node: Located, leaf: Leaf) -> None:
+    try:
+        draft.closed[leaf.path] = leaf.validate(node.plain())
+    except ValueError:
+        if isinstance(node.value, list) and leaf.kind != "other":
+            _refuse_open(draft, node, leaf)
+        elif node.value == "auto":
+            default = "its default" if leaf.default is None else f"its default, {text(leaf.default)}"
+            remedy = f"write {leaf.expects}, or leave it out for {default}"
+            draft.complain(node, f"{leaf.key} is never decided by a rule", remedy)
+        elif leaf.path == "name" and isinstance(node.value, str) and {"/", "\\"} & set(node.value):
+            rule = "a sweep's name is the name of a folder, so it has no path separators"
+            draft.complain(node, rule, "write the folder as checkpoint_path, and a plain name here")
+        else:
+            rule = f"{leaf.key} must be {leaf.expects}"
+            draft.complain(node, rule, leaf.mend(node.value, node.quoted))
+
+
+def _read_provenance(draft: Draft, node: Located) -> None:
+    value = node.plain()
+    if value is not None and not isinstance(value, dict):
+        draft.complain(node, "provenance is a mapping that a sweep wrote", "remove it")
+        return
+    draft.provenance = value
+
+
+def _refuse_open(draft: Draft, node: Located, leaf: Leaf) -> None:
+    remedy = f"write one value ({leaf.expects})"
+    draft.complain(node, f"{leaf.key} is the same for every trial and cannot be open", remedy)
+
+
+def _refuse_key(draft: Draft, key: str, node: Located, branch: Branch) -> None:
+    section = f"a key of {branch.path}" if branch.path else "a key of a space file"
+    if key == "<<":
+        remedy = "write the keys out: YAML 1.2 has no merge keys"
+    else:
+        many = len(draft.problems) > _SUGGESTIONS
+        remedy = "remove it" if many else _nearest_key(key, branch)
+    draft.complain(node.key(key), f"is not {section}", remedy)
+
+
+@cache
+def _known_keys(branch: Branch) -> Mapping[str, str]:
+    """Key in the file -> path, for the fields and then the sections directly beneath a branch."""
     prefix = f"{branch.path}." if branch.path else ""
-    paths = [
-        path
-        for path in (*leaves(), *branches())
-        if path.startswith(prefix) and "." not in path.removeprefix(prefix) and path != branch.path
-    ]
-    return {file_key(path).removeprefix(prefix): path for path in paths if path}
+    paths = [prefix + name for name in branch.model.model_fields]
+    ordered = [path for known in (leaves(), branches()) for path in paths if path in known]
+    return {file_key(path).removeprefix(prefix): path for path in ordered}
 
 
-def _nearest_key(key: str, branch: Branch, known: dict[str, str]) -> str:
+def _nearest_key(key: str, branch: Branch) -> str:
+    known = _known_keys(branch)
     elsewhere = {path.rpartition(".")[2]: file_key(path) for path in leaves() if "." in path}
-    if key in elsewhere:
-        near = closest(key, known)
-        return f"move it to {elsewhere[key]}" + (f", or did you mean {near}?" if near else "")
-    if branch.path and key in {path for path in leaves() if "." not in path}:
-        return "move it to the top of the file, outside any section"
     near = closest(key, known)
+    if key in elsewhere:
+        return f"move it to {elsewhere[key]}" + (f", or did you mean {near}?" if near else "")
+    if branch.path and "." not in key and key in leaves():
+        return "move it to the top of the file, outside any section"
     if near:
         return f"did you mean {near}?"
     near = closest(key, elsewhere)
-    if near:
-        return f"did you mean {elsewhere[near]}?"
-    return f"remove it, or use one of: {', '.join(known)}"
-
-
-def _has_separator(name: str) -> bool:
-    return "/" in name or "\\" in name
-
-
-def _default_text(leaf: Leaf) -> str:
-    return "its default" if leaf.default is None else f"its default, {text(leaf.default)}"
+    return f"did you mean {elsewhere[near]}?" if near else f"remove it, or use one of: {', '.join(known)}"

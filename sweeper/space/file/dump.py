@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -11,9 +12,9 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarfloat import ScalarFloat
 
 from sweeper.space.config.config import Config
-from sweeper.space.config.fields import leaves
+from sweeper.space.config.fields import leaves, nested
 
-__all__ = ["dump_config", "file_tree", "flatten"]
+__all__ = ["dump_config", "file_tree"]
 
 
 _SECTIONS = (
@@ -43,41 +44,26 @@ def dump_config(config: Config | dict[str, Any]) -> str:
     return text.getvalue()
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """Path -> value of every field; ``training.lora`` is False without adapters."""
-    flat: dict[str, Any] = {}
-    for path in leaves():
-        place: Any = config
-        for name in path.split("."):
-            place = getattr(place, name) if place is not False else False
-        if place is False and path.startswith("training.lora."):
-            flat["training.lora"] = False
-        else:
-            flat[path] = place
-    return flat
-
-
 def file_tree(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Path -> written value, as the tree of a space file; what is None is left out."""
-    tree: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     for path, leaf in leaves().items():
         if path == "training.lora.rank" and flat.get("training.lora") is False:
-            tree["training"]["lora"] = False
-        if flat.get(path) is None:
-            continue
-        *sections, key = leaf.key.split(".")
-        place = tree
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[key] = flat[path]
+            written["training.lora"] = False
+        if flat.get(path) is not None:
+            written[leaf.key] = flat[path]
+    tree = nested(written)
     sections = [name for name in _SECTIONS if name in tree]
     return {key: tree[key] for key in [*(key for key in tree if key not in sections), *sections]}
 
 
 def _config_tree(config: Config) -> dict[str, Any]:
-    flat = flatten(config)
-    written = {path: leaf.written(flat[path]) for path, leaf in leaves().items() if path in flat}
-    tree = file_tree({**flat, **written})
+    lora = config.training.lora
+    flat: dict[str, Any] = {} if lora else {"training.lora": False}
+    for path, leaf in leaves().items():
+        if lora or not path.startswith("training.lora."):
+            flat[path] = leaf.written(attrgetter(path)(config))
+    tree = file_tree(flat)
     return {**tree, "provenance": config.provenance} if config.provenance is not None else tree
 
 

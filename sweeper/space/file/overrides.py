@@ -17,29 +17,30 @@ def apply_overrides(root: Located, overrides: Sequence[str]) -> tuple[Located, l
     """The tree with every override in place, and what is wrong with the others."""
     problems: list[Problem] = []
     for override in overrides:
-        key, equals, source = override.partition("=")
         place = f"--set {masked(override)}"
-        path = _path_of(key.strip(), place, problems) if equals else None
-        if not equals:
-            remedy = "write --set training.lr=1e-4"
-            problems.append(Problem(where=place, value="", rule="an override is key=value", remedy=remedy))
-        if path is None:
-            continue
         try:
-            value = parse_yaml(source, place, positions=False)
+            root = _overridden(root, override, place)
         except SpaceFileError as error:
             problems.extend(error.problems)
-            continue
-        root = _put(root, path.split("."), value or Located(value=None, where=place), place)
     return root, problems
 
 
-def _path_of(key: str, place: str, problems: list[Problem]) -> str | None:
+def _overridden(root: Located, override: str, place: str) -> Located:
+    key, equals, source = override.partition("=")
+    if not equals:
+        rule, remedy = "an override is key=value", "write --set training.lr=1e-4"
+        raise SpaceFileError.of(where=place, value="", rule=rule, remedy=remedy)
+    path = _path_of(key.strip(), place)
+    value = parse_yaml(source, place, positions=False) or Located(value=None, where=place)
+    return _put(root, path.split("."), value, place)
+
+
+def _path_of(key: str, place: str) -> str:
     """The dotted path in the file that a key names: in full, or short where that is unambiguous."""
-    full = [file_key(path) for path in leaves()] + [path for path in branches() if path == "training.lora"]
+    full = [*map(file_key, leaves()), "training.lora"]
+    matches = [path for path in full if key in (short_name(path), path.rpartition(".")[2])]
     if key in full:
         return key
-    matches = [path for path in full if key in (short_name(path), path.rpartition(".")[2])]
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -51,8 +52,7 @@ def _path_of(key: str, place: str, problems: list[Problem]) -> str | None:
         near = closest(key, [*full, *short])
         rule = "is not a field of a space file"
         remedy = f"did you mean {short.get(near, near)}?" if near else "see `sweeper schema` for the fields"
-    problems.append(Problem(where=place, value=key, rule=rule, remedy=remedy))
-    return None
+    raise SpaceFileError.of(where=place, value=key, rule=rule, remedy=remedy)
 
 
 def _put(node: Located, keys: list[str], value: Located, place: str) -> Located:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from sweeper.space.config.config import DataSource
 from sweeper.space.config.fields import Leaf, closest
-from sweeper.space.file.document import Located
+from sweeper.space.file.document import Complain, Located
 
 __all__ = ["read_sources"]
-
-Complain = Callable[[Located, str, str], None]
-"""Called with the faulty value, the rule and the remedy."""
 
 
 def read_sources(node: Located, leaf: Leaf, complain: Complain) -> Any:
@@ -42,7 +39,7 @@ def _mapping(node: Located, children: dict[str, Located], complain: Complain) ->
         if key not in _leaves():
             near = closest(key, _leaves())
             remedy = f"did you mean {near}?" if near else f"keep {', '.join(_leaves())}"
-            complain(Located(value=key, where=child.key_where), "is not a key of a data source", remedy)
+            complain(child.key(key), "is not a key of a data source", remedy)
             continue
         leaf = _leaves()[key]
         try:

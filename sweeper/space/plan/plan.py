@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.space.config import rules
 from sweeper.space.config.config import Objective
@@ -20,27 +20,30 @@ from sweeper.space.space import Dimension, Space, hardware_problems
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["TRUSTED", "FixedValue", "Plan", "Span", "count_trials", "make_plan", "render"]
+__all__ = ["TRUSTED", "Plan", "count_trials", "make_plan", "render"]
 
 TRUSTED = "Python code that comes with the model is run, with all your rights (trust_remote_code: true)"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Span:
+class Span(NamedTuple):
     """The smallest and the largest value that a number has among the trials."""
 
     low: int
     high: int
 
+    @classmethod
+    def of(cls, numbers: Iterable[int]) -> Span:
+        found = list(numbers)
+        return cls(min(found), max(found))
+
     def __str__(self) -> str:
         return f"{self.low:,}" if self.low == self.high else f"{self.low:,} to {self.high:,}"
 
     def times(self, count: int) -> Span:
-        return Span(low=self.low * count, high=self.high * count)
+        return Span(self.low * count, self.high * count)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FixedValue:
+class FixedValue(NamedTuple):
     """A field that is the same for every trial."""
 
     name: str
@@ -53,128 +56,71 @@ class FixedValue:
 class Plan:
     """Everything that ``sweeper validate`` shows."""
 
-    name: str
-    sweep_dir: str
-    dimensions: tuple[Dimension, ...]
+    space: Space
     fixed: tuple[FixedValue, ...]
-    train_rows: int
-    eval_rows: int
     global_batch: Span
     """Rows for one optimizer step."""
     steps: Span
     """Optimizer steps of one trial; with packing, at most."""
     rows_per_trial: Span
     """Rows trained on in one trial, repeats counted; with packing, at most."""
-    max_tokens_per_trial: int
-    """No trial trains on more tokens: rows x max_seq_len."""
     ranks: Span
     """Processes of one trial."""
     trials: int
-    evaluations: int
-    """Held-out evaluations of one trial."""
-    generated: tuple[str, ...]
-    """Metrics of generated answers, by their reported names."""
-    answers: int
-    """Answers that one evaluation generates."""
-    sampler: str
-    stopper: str
-    time_budget_s: float | None
-    max_concurrent: int
-    accelerator: str
-    devices: int
-    packing: bool
-    objective: str
     notes: tuple[str, ...]
     """What is allowed and still worth knowing."""
     warnings: tuple[str, ...]
     """What makes the sweep worth less than it seems."""
 
-    @property
-    def sweep_steps(self) -> Span:
-        """Optimizer steps of all trials, if none is stopped."""
-        return self.steps.times(self.trials)
-
-    @property
-    def sweep_rows(self) -> Span:
-        """Rows trained on in all trials, if none is stopped."""
-        return self.rows_per_trial.times(self.trials)
-
     def summary(self) -> list[tuple[str, str]]:
-        """Label and value of every quantity, in reading order."""
-        ranks = "rank" if self.ranks.high == 1 else "ranks"
-        most = "at most " if self.packing else ""
-        budget = f", {duration_text(self.time_budget_s)} at most" if self.time_budget_s else ""
+        """Label and value of every quantity, in reading order; those of the whole sweep if no trial is
+        stopped."""
+        space, facts, search = self.space, self.space.facts, self.space.settings.search
+        most = "at most " if space.closed["training.packing"] else ""
+        steps, rows = self.steps.times(self.trials), self.rows_per_trial.times(self.trials)
+        budget = f", {duration_text(search.time_budget_s)} at most" if search.time_budget_s else ""
+        at_once, ranks = space.closed["resources.max_concurrent"], "rank" if self.ranks.high == 1 else "ranks"
+        gpus = f"{facts.devices} GPU{'s' * (facts.devices != 1)}"
+        hardware = gpus if facts.accelerator == "cuda" else "the CPU"
         return [
-            ("sweep", f"{self.name} in {self.sweep_dir}"),
-            ("objective", self.objective),
-            ("rows", f"{self.train_rows:,} trained on, {self.eval_rows:,} held out"),
+            ("sweep", f"{space.name} in {space.sweep_dir}"),
+            ("objective", _objective(space.settings.objective)),
+            ("rows", f"{facts.train_rows:,} trained on, {facts.eval_rows:,} held out"),
             ("global batch", f"{self.global_batch} rows"),
             ("one trial", f"{most}{self.steps} optimizer steps, {self.rows_per_trial} rows"),
-            ("evaluations", f"{self.evaluations} per trial{self._generation()}"),
-            ("whole sweep", f"{most}{self.sweep_steps} optimizer steps, {self.sweep_rows} rows"),
-            ("search", f"{self.trials} trials, sampler {self.sampler}, stopper {self.stopper}{budget}"),
-            ("machine", f"{self.max_concurrent} at once, {self.ranks} {ranks} each, on {self._hardware()}"),
+            ("evaluations", f"{space.settings.objective.evaluations} per trial{_generation(space)}"),
+            ("whole sweep", f"{most}{steps} optimizer steps, {rows} rows"),
+            ("search", f"{self.trials} trials, sampler {search.sampler}, stopper {search.stopper}{budget}"),
+            ("machine", f"{at_once} at once, {self.ranks} {ranks} each, on {hardware}"),
         ]
-
-    def lines(self) -> list[str]:
-        """The plan as plain lines."""
-        out = [f"{label + ':':14}{value}" for label, value in self.summary()]
-        out.append("open:" if self.dimensions else "open:         nothing")
-        out += [
-            f"  {name}: {values}{extra}" for name, values, extra in map(_dimension_texts, self.dimensions)
-        ]
-        out.append("fixed:")
-        out += [f"  {one.name}: {one.value} ({one.origin})" for one in self.fixed if one.origin != "default"]
-        out += [f"note: {note}" for note in self.notes]
-        return out + [f"warning: {warning}" for warning in self.warnings]
-
-    def _generation(self) -> str:
-        if not self.generated:
-            return ""
-        return f", each with {self.answers} generated answers for {', '.join(self.generated)}"
-
-    def _hardware(self) -> str:
-        return f"{self.devices} GPU{'s' * (self.devices != 1)}" if self.accelerator == "cuda" else "the CPU"
 
 
 def make_plan(space: Space) -> Plan:
     """Works a sweep out; trains and reads nothing."""
-    closed, search = space.closed, space.settings.search
     sizes = trial_sizes(space)
-    steps, ranks = _span(one.steps for one in sizes), _span(one.ranks for one in sizes)
-    rows, trials = _span(one.rows for one in sizes), count_trials(space)
-    objective = space.settings.objective
+    steps, trials = Span.of(one.steps for one in sizes), count_trials(space)
     return Plan(
-        name=space.name,
-        sweep_dir=str(space.sweep_dir),
-        dimensions=space.dimensions,
-        fixed=_fixed(space),
-        train_rows=space.facts.train_rows,
-        eval_rows=space.facts.eval_rows,
-        global_batch=_span(one.global_batch for one in sizes),
+        space=space,
+        fixed=tuple(_fixed(space)),
+        global_batch=Span.of(one.global_batch for one in sizes),
         steps=steps,
-        rows_per_trial=rows,
-        max_tokens_per_trial=rows.high * closed["training.max_seq_len"],
-        ranks=ranks,
+        rows_per_trial=Span.of(one.rows for one in sizes),
+        ranks=Span.of(one.ranks for one in sizes),
         trials=trials,
-        evaluations=objective.evaluations,
-        generated=tuple(map(metric_name, space.settings.generated_metrics)),
-        answers=min(space.settings.evaluation.rows, space.facts.eval_rows),
-        sampler=search.sampler,
-        stopper=search.stopper,
-        time_budget_s=search.time_budget_s,
-        max_concurrent=closed["resources.max_concurrent"],
-        accelerator=space.facts.accelerator,
-        devices=space.facts.devices,
-        packing=closed["training.packing"],
-        objective=f"{objective.metric}, {objective.mode}{_judged_at(objective)}",
-        notes=tuple(_notes(space, trials, ranks, steps)),
+        notes=tuple(_notes(space, trials, steps)),
         warnings=tuple(row_warnings(space)),
     )
 
 
-def _judged_at(objective: Objective) -> str:
-    return "" if objective.at == "end" else ", at the best evaluation of each trial"
+def _objective(objective: Objective) -> str:
+    judged_at = "" if objective.at == "end" else ", at the best evaluation of each trial"
+    return f"{objective.metric}, {objective.mode}{judged_at}"
+
+
+def _generation(space: Space) -> str:
+    metrics = ", ".join(map(metric_name, space.settings.generated_metrics))
+    answers = min(space.settings.evaluation.rows, space.facts.eval_rows)
+    return f", each with {answers} generated answers for {metrics}" if metrics else ""
 
 
 def count_trials(space: Space) -> int:
@@ -182,14 +128,12 @@ def count_trials(space: Space) -> int:
     search = space.settings.search
     if not space.dimensions:
         return 1
-    if search.sampler == "grid":
-        return min(search.trials, _grid_size(space) or search.trials)
+    if search.sampler == "grid" and all(
+        isinstance(one.open_value, (Choice, IntRange)) for one in space.dimensions
+    ):
+        combinations = space.combinations([one.path for one in space.dimensions])
+        return min(search.trials, sum(1 for _ in combinations))
     return search.trials
-
-
-def _span(numbers: Iterable[int]) -> Span:
-    found = list(numbers)
-    return Span(low=min(found), high=max(found))
 
 
 def render(plan: Plan, more: Sequence[tuple[str, str]] = ()) -> RenderableType:
@@ -202,48 +146,44 @@ def render(plan: Plan, more: Sequence[tuple[str, str]] = ()) -> RenderableType:
     for label, value in [*plan.summary(), *more]:
         summary.add_row(Text(label, style="dim"), Text(value))
     opened = Table("open", "values", "starts at", title_justify="left", expand=False)
-    for name, values, extra in map(_dimension_texts, plan.dimensions):
-        opened.add_row(Text(name), Text(values), Text(extra.removeprefix(", starts at ")))
+    for one in plan.space.dimensions:
+        opened.add_row(Text(one.name), Text(describe(one.open_value)), Text(_start(one)))
     fixed = Table("fixed", "value", "from", expand=False)
-    for one in plan.fixed:
-        if one.origin != "default":
-            fixed.add_row(Text(one.name), Text(one.value), Text(one.origin))
+    for row in plan.fixed:
+        if row.origin != "default":
+            fixed.add_row(*map(Text, row))
     notes = [Text(f"note: {note}", style="yellow") for note in plan.notes]
     warnings = [Text(f"warning: {warning}", style="bold red") for warning in plan.warnings]
-    return Group(summary, *([opened] if plan.dimensions else []), fixed, *notes, *warnings)
+    return Group(summary, *([opened] if plan.space.dimensions else []), fixed, *notes, *warnings)
 
 
-def _dimension_texts(one: Dimension) -> tuple[str, str, str]:
-    """Name, values, and where the search starts."""
-    start = f", starts at {text(one.default)}"
+def _start(one: Dimension) -> str:
+    """Where the search of an open value starts."""
+    start = text(one.default)
     if one.default_clipped:
         start += f" (the rule of thumb, {text(one.rule_of_thumb)}, is not among them)"
     if one.when:
         start += ", when " + " and ".join(f"{name} is {text(value)}" for name, value in one.when)
-    return one.name, describe(one.open_value), start
+    return start
 
 
 def _unused_rows(space: Space) -> Span:
     """Rows of a trial's last, unfinished global batch."""
-    rest = [round(space.facts.train_rows * one.epochs) - one.rows for one in trial_sizes(space)]
-    return Span(low=min(rest), high=max(rest))
+    return Span.of(round(space.facts.train_rows * one.epochs) - one.rows for one in trial_sizes(space))
 
 
-def _fixed(space: Space) -> tuple[FixedValue, ...]:
+def _fixed(space: Space) -> Iterator[FixedValue]:
     """The fields of training, deepspeed, parallel and resources that are not open."""
     following = set(space.following())
-    found = [FixedValue(name="lora", value="false", origin=_origin(space, "training.lora"))]
-    if space.closed.get("training.lora") is not False:
-        found = []
+    if space.closed.get("training.lora") is False:
+        yield FixedValue("lora", "false", _origin(space, "training.lora"))
     for path in leaves():
         if not path.startswith((*TRIAL_SECTIONS, "resources.")) or _is_unused(space, path):
             continue
         if path in following:
-            found.append(FixedValue(name=short_name(path), value="for each trial", origin="follows"))
+            yield FixedValue(short_name(path), "for each trial", "follows")
         elif path in space.closed:
-            value = text(space.closed[path])
-            found.append(FixedValue(name=short_name(path), value=value, origin=_origin(space, path)))
-    return tuple(found)
+            yield FixedValue(short_name(path), text(space.closed[path]), _origin(space, path))
 
 
 def _is_unused(space: Space, path: str) -> bool:
@@ -262,14 +202,7 @@ def _origin(space: Space, path: str) -> str:
     return "rule" if path in leaves() and leaves()[path].ruled else "default"
 
 
-def _grid_size(space: Space) -> int | None:
-    """Combinations of a space of options only; None where a range is open."""
-    if all(isinstance(one.open_value, (Choice, IntRange)) for one in space.dimensions):
-        return sum(1 for _ in space.combinations([one.path for one in space.dimensions]))
-    return None
-
-
-def _notes(space: Space, trials: int, ranks: Span, steps: Span) -> list[str]:
+def _notes(space: Space, trials: int, steps: Span) -> list[str]:
     search, facts, closed = space.settings.search, space.facts, space.closed
     notes = [TRUSTED] if space.settings.trust_remote_code else []
     notes += [f"{problem.rule}: {problem.remedy}" for problem in hardware_problems(space)]

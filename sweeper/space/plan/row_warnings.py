@@ -1,4 +1,4 @@
-"""What a person should know of the rows before they are trained on: what is lost, and what cannot be told."""
+"""What to know of the rows before they are trained on: what is lost, and what cannot be told."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from sweeper.space.space import Space
 
 __all__ = ["left_out_notes", "row_warnings"]
 
-_LOST_SHARE = 0.05
+_MOST_LOST = 0.05
 """A loss of more rows than this for their length is a warning, not a note."""
 _TOLD_APART = 0.02
 """Held-out rows that cannot show a difference of 2 % of the loss are a warning."""
 _SPREAD = 0.5
-"""Of the difference in a token's loss between two good configurations, as a share of the mean loss; see
+"""Of the difference in a token's loss between two good configurations, relative to the mean loss; see
 docs/decisions/0029."""
 
 
 def row_warnings(space: Space) -> list[str]:
     """Warnings of lost rows and of a held-out set that is too small, each with its remedy."""
-    return [*_lost(space), *held_out_warning(space.facts)]
+    return [*_lost(space), *_too_few_held_out(space.facts)]
 
 
 def left_out_notes(facts: Facts) -> list[str]:
@@ -39,20 +39,13 @@ def left_out_notes(facts: Facts) -> list[str]:
     return notes
 
 
-def smallest_difference(facts: Facts) -> float | None:
-    """Share of the loss by which two configurations have to differ to be told apart by the held-out rows.
-
-    Two standard errors of the mean difference of a token's loss; None where the tokens are not counted.
-    """
+def _too_few_held_out(facts: Facts) -> list[str]:
+    """That two configurations have to differ by much to be told apart by the held-out rows: by two standard
+    errors of the mean difference of a token's loss. Nothing where the tokens are not counted."""
     if not facts.eval_loss_tokens:
-        return None
-    return 2 * _SPREAD / math.sqrt(facts.eval_loss_tokens)
-
-
-def held_out_warning(facts: Facts) -> list[str]:
-    """That the held-out rows are too few to tell configurations apart; nothing where they are enough."""
-    difference = smallest_difference(facts)
-    if difference is None or difference <= _TOLD_APART or facts.eval_loss_tokens is None:
+        return []
+    difference = 2 * _SPREAD / math.sqrt(facts.eval_loss_tokens)
+    if difference <= _TOLD_APART:
         return []
     needed = math.ceil(facts.eval_rows * (difference / _TOLD_APART) ** 2)
     return [
@@ -65,8 +58,8 @@ def held_out_warning(facts: Facts) -> list[str]:
 def _lost(space: Space) -> list[str]:
     facts = space.facts
     total = facts.train_rows + facts.eval_rows + facts.rows_too_long
-    share = facts.rows_too_long / max(total, 1)
-    if share <= _LOST_SHARE or facts.enough_tokens is None:
+    lost = facts.rows_too_long / max(total, 1)
+    if lost <= _MOST_LOST or facts.enough_tokens is None:
         return []
     most, nearly_all = facts.enough_tokens
     length, whole = space.closed["training.max_seq_len"], space.closed["training.overlong"] == "drop"
@@ -74,6 +67,6 @@ def _lost(space: Space) -> list[str]:
     limit = facts.max_position_embeddings
     beyond = f" (the model has {limit:,} positions)" if limit and nearly_all > limit else ""
     return [
-        f"{share:.0%} of the rows {reason} {length:,} tokens and are left out: max_seq_len: {most} would "
+        f"{lost:.0%} of the rows {reason} {length:,} tokens and are left out: max_seq_len: {most} would "
         f"keep 95 % of them, {nearly_all} would keep 99 %{beyond}"
     ]

@@ -1,19 +1,19 @@
 """What makes a trial need less memory and computes the same: the levers, in the order of their price.
 
 First half the micro-batch and twice the accumulation, down to one row: the global batch stays what was
-asked, to the row. Then gradient checkpointing, then a higher ZeRO stage where several replicas share
-it, then offload where there is a device to take from.
+asked, to the row. Then gradient checkpointing, then a higher ZeRO stage where there are several
+replicas, then offload where there is a device to take from.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeper.space.config.config import Config
-from sweeper.space.versions import lasting_tree, read_record
+from sweeper.space.versions import lasting_tree
 
 __all__ = [
     "SYSTEM",
@@ -21,7 +21,6 @@ __all__ = [
     "TooLarge",
     "fitted",
     "next_memory_fallback",
-    "shape_of",
     "split_of",
     "system_config_of",
     "with_system",
@@ -73,17 +72,9 @@ class TooLarge:
     def of(cls, config: Config) -> TooLarge:
         return cls(shape=shape_of(config), levers=system_config_of(config))
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"shape": self.shape, "levers": asdict(self.levers)}
-
-    @classmethod
-    def from_dict(cls, tree: dict[str, Any]) -> TooLarge:
-        """Raises ValueError for what no version wrote."""
-        return read_record(cls, tree)
-
 
 def shape_of(config: Config) -> str:
-    """Everything that memory depends on apart from the levers, as a text to compare."""
+    """Everything that memory depends on apart from these settings, as a text to compare."""
     training, lora = config.training, config.training.lora
     shape = {
         "model": config.model_path,
@@ -111,7 +102,7 @@ def system_config_of(config: Config) -> SystemConfig:
 
 
 def with_system_config(config: Config, **changes: Any) -> Config:
-    """The configuration with some of its levers changed."""
+    """The configuration with some of these settings changed."""
     training = {name: value for name, value in changes.items() if name in type(config.training).model_fields}
     memory = {name: value for name, value in changes.items() if name not in training}
     return config.model_copy(
@@ -123,7 +114,7 @@ def with_system_config(config: Config, **changes: Any) -> Config:
 
 
 def split_of(config: Config, most_rows: int) -> tuple[int, int]:
-    """Micro-batch and accumulation of the same global batch: the most rows that divide a rank's share of it
+    """Micro-batch and accumulation of the same global batch: the most rows that divide a rank's part of it
     and are no more than ``most_rows``."""
     of_a_rank = config.training.global_batch_size // config.parallel.dp
     rows = max(n for n in range(1, min(most_rows, of_a_rank) + 1) if of_a_rank % n == 0)
@@ -145,9 +136,9 @@ def with_system(config: Config, levers: SystemConfig, measured: frozenset[str]) 
 
 
 def next_memory_fallback(config: Config) -> Config | None:
-    """The same training with the next lever pulled; None where all are."""
-    for pull in (_fewer_rows, _checkpointed, _higher_stage, _offloaded):
-        if changes := pull(config):
+    """The same training with the next of them changed; None where all are."""
+    for step in (_fewer_rows, _checkpointed, _higher_stage, _offloaded):
+        if changes := step(config):
             return with_system_config(config, **changes)
     return None
 
@@ -165,13 +156,12 @@ def fitted(config: Config, known: Sequence[TooLarge]) -> Config:
 
 
 def _fewer_rows(config: Config) -> dict[str, Any]:
-    """Half of the rows; of an odd number the largest share that divides the rows of a rank."""
+    """Half of the rows, or the most below that which divide the rows of a rank."""
     rows = config.training.per_device_batch_size
-    of_a_rank = rows * config.training.gradient_accumulation_steps
-    fewer = next((n for n in range(rows // 2, 0, -1) if of_a_rank % n == 0), None)
-    if fewer is None:
+    if rows == 1:
         return {}
-    return {"per_device_batch_size": fewer, "gradient_accumulation_steps": of_a_rank // fewer}
+    fewer, accumulation = split_of(config, rows // 2)
+    return {"per_device_batch_size": fewer, "gradient_accumulation_steps": accumulation}
 
 
 def _checkpointed(config: Config) -> dict[str, Any]:
@@ -179,7 +169,7 @@ def _checkpointed(config: Config) -> dict[str, Any]:
 
 
 def _higher_stage(config: Config) -> dict[str, Any]:
-    """ZeRO shares out among replicas: one alone has nobody to share with."""
+    """ZeRO partitions among replicas: one alone has nothing to partition."""
     stage, highest = config.deepspeed.zero_stage, 1 if config.parallel.pp > 1 else 3
     return {"zero_stage": stage + 1} if config.parallel.dp > 1 and stage < highest else {}
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sweeper.space.checks import GROUPS
 from sweeper.space.config.batch import optimizer_steps
-from sweeper.space.config.config import Config, Parallel
+from sweeper.space.config.config import Config
 from sweeper.space.space import Space
 
 __all__ = ["TrialSize", "size_of", "trial_sizes"]
@@ -35,25 +33,20 @@ class TrialSize:
 def trial_sizes(space: Space) -> list[TrialSize]:
     """One for every combination of open values that changes how much is trained; of a continuous range
     its two ends."""
-    flats = [space.attempt(values)[0] for values in space.combinations(GROUPS[2])]
-    return [_size(flat, space.facts.train_rows) for flat in flats]
+    rows, sizes = space.facts.train_rows, []
+    for values in space.combinations(GROUPS[2]):
+        flat, _ = space.attempt(values)
+        ranks = flat["parallel.dp"] * flat["parallel.pp"] * flat["parallel.tp"]
+        sizes.append(_size(flat["training.global_batch_size"], flat["training.epochs"], ranks, rows))
+    return sizes
 
 
 def size_of(config: Config, train_rows: int) -> TrialSize:
     """The size of one configuration over so many rows."""
     training = config.training
-    flat = {
-        "training.global_batch_size": training.global_batch_size,
-        "training.epochs": training.epochs,
-        **{f"parallel.{name}": getattr(config.parallel, name) for name in ("dp", "pp", "tp")},
-    }
-    return _size(flat, train_rows)
+    return _size(training.global_batch_size, training.epochs, config.parallel.ranks, train_rows)
 
 
-def _size(flat: Mapping[str, Any], train_rows: int) -> TrialSize:
-    batch, epochs = flat["training.global_batch_size"], flat["training.epochs"]
-    ranks = Parallel.model_validate({name: flat[f"parallel.{name}"] for name in ("dp", "pp", "tp")}).ranks
-    if not (isinstance(batch, int) and isinstance(epochs, (int, float))):
-        raise TypeError("a loaded space has whole batch sizes")
-    steps = optimizer_steps(rows=train_rows, epochs=epochs, global_batch=batch)
-    return TrialSize(global_batch=batch, epochs=epochs, ranks=ranks, steps=steps)
+def _size(global_batch: int, epochs: float, ranks: int, train_rows: int) -> TrialSize:
+    steps = optimizer_steps(rows=train_rows, epochs=epochs, global_batch=global_batch)
+    return TrialSize(global_batch=global_batch, epochs=epochs, ranks=ranks, steps=steps)

@@ -20,13 +20,12 @@ import torch.distributed as dist
 
 from sweeper.data import TokenizedData, load_tokenizer
 from sweeper.space import Config
+from sweeper.train.feed import data_rank
 from sweeper.train.generate.scores import Answers, Scorer, on_every_rank
 from sweeper.train.model.attention import own_attention, takes_no_cache
 
-__all__ = ["GENERATION", "Batch", "Generation", "last_turn", "share"]
+__all__ = ["Batch", "Generation", "batches_of", "last_turn"]
 
-GENERATION = "perf/generation_s"
-"""Seconds that one evaluation took to generate answers and to score them."""
 _BATCH_ROWS = 16
 """Prompts answered at once: enough to use a GPU, few enough for their keys and values beside training."""
 
@@ -57,7 +56,7 @@ class Batch:
     """Whether the answers are this rank's to report."""
 
 
-def share(lengths: list[int], *, data_rank: int, dp: int, in_step: bool) -> list[Batch]:
+def batches_of(lengths: list[int], *, data_rank: int, dp: int, in_step: bool) -> list[Batch]:
     """The batches of one rank, for prompts of these numbers of tokens.
 
     Every rank gets as many, and one without its own repeats the last of all. What a batch holds does not
@@ -82,13 +81,13 @@ def share(lengths: list[int], *, data_rank: int, dp: int, in_step: bool) -> list
 class Generation:
     """The first held-out rows as prompts: the same for every trial, so they are read once and kept."""
 
-    def __init__(self, config: Config, data: TokenizedData, *, data_rank: int, modules_dir: Path) -> None:
+    def __init__(self, config: Config, data: TokenizedData, rank: int, modules_dir: Path) -> None:
         """Raises UserError for a metric of the user's own that cannot be found."""
         evaluation = config.evaluation
         self._max_new_tokens = evaluation.max_new_tokens
         self._pad_id = data.pad_id
         self._tokenizer = load_tokenizer(config.model_path, trust_remote_code=config.trust_remote_code)
-        self._scorers = [Scorer.of(entry, modules_dir) for entry in config.generated_metrics]
+        self._scorers = [Scorer(entry, modules_dir) for entry in config.generated_metrics]
         rows = range(min(evaluation.rows, data.eval.rows))
         turns = [last_turn(*data.eval.row(row)) for row in rows]
         self._prompts = [prompt for prompt, _ in turns]
@@ -98,12 +97,13 @@ class Generation:
         # ZeRO-3 gathers weights in step, so every rank has to generate as long as any other does.
         self._in_step = config.deepspeed.zero_stage == 3
         lengths = [len(prompt) for prompt in self._prompts]
-        self._batches = share(lengths, data_rank=data_rank, dp=config.parallel.dp, in_step=self._in_step)
+        self._batches = batches_of(
+            lengths, data_rank=data_rank(config, rank), dp=config.parallel.dp, in_step=self._in_step
+        )
 
     def measure(self, model: Any, device: torch.device | str) -> dict[str, float]:
-        """``eval/...`` of each metric and ``perf/generation_s``, the same on every rank but for the seconds.
-
-        The model is left as it was, and so are the random generators.
+        """``eval/...`` of each metric, the same on every rank, and ``perf/generation_s``: the seconds that it
+        took to generate answers and to score them. The model and the random generators are left as they were.
 
         Raises:
             UserError: a metric of the user's own raised an exception, or returned no number.
@@ -117,7 +117,7 @@ class Generation:
                 prompts=self._questions, generations=_gathered(said), references=self._references
             )
             scores = on_every_rank(lambda: {one.name: one.score(answers) for one in self._scorers})
-        return {**scores, GENERATION: time.perf_counter() - began}
+        return {**scores, "perf/generation_s": time.perf_counter() - began}
 
     def _answer_all(self, writer: Any, ends: frozenset[int], device: torch.device | str) -> dict[int, str]:
         """Row -> what the model says, of this rank's rows."""
@@ -138,7 +138,7 @@ class Generation:
         settings = GenerationConfig(
             do_sample=False,
             num_beams=1,
-            max_new_tokens=self._room(writer, batch.longest),
+            max_new_tokens=self._answer_limit(writer, batch.longest),
             eos_token_id=sorted(ends) or None,
             pad_token_id=self._pad_id,
             use_cache=True,
@@ -152,7 +152,7 @@ class Generation:
         answers: list[list[int]] = output[:, ids.shape[1] :].tolist()
         return answers
 
-    def _room(self, writer: Any, longest: int) -> int:
+    def _answer_limit(self, writer: Any, longest: int) -> int:
         """Tokens that fit behind the prompts: some models fail beyond their last position."""
         limit = getattr(writer.config.get_text_config(), "max_position_embeddings", None)
         return self._max_new_tokens if limit is None else max(1, min(self._max_new_tokens, limit - longest))
@@ -162,49 +162,37 @@ class Generation:
         return text.strip()
 
     def _end_tokens(self, references: list[Tokens]) -> frozenset[int]:
-        """What ends an answer by the tokenizer, and by the rows themselves.
-
-        A chat template often ends a turn with a token that the model it is used on knows no end by.
-        """
-        own = self._tokenizer.eos_token_id
+        """What ends an answer by the tokenizer, and by the rows themselves: a chat template often ends a turn
+        with a token that the model it is used on knows no end by."""
         known = self._tokenizer.added_tokens_decoder
         last = {int(reference[-1]) for reference in references}
         special = {one for one in last if one in known and known[one].special}
-        return frozenset(special | ({own} if own is not None else set()))
+        return frozenset(special | ({self._tokenizer.eos_token_id} - {None}))
 
 
 @contextmanager
 def _ready_to_generate(model: Any) -> Iterator[tuple[Any, frozenset[int]]]:
     """The model that generates, adapters included, and the tokens that end its text by its own settings.
 
-    Its training attention takes no keys and values of earlier tokens; its own generation settings may
-    sample. Both are put back afterwards.
+    While it lasts, its attention takes keys and values of earlier tokens, and it has no settings of its own.
     """
     from transformers import GenerationConfig
 
     writer = model.get_base_model() if hasattr(model, "get_base_model") else model
-    was_training, attention, settings = (
-        model.training,
-        writer.config._attn_implementation,
-        writer.generation_config,
-    )
+    was_training, settings = model.training, writer.generation_config
+    attention = writer.config._attn_implementation
     model.eval()
     writer.generation_config = GenerationConfig()
     if takes_no_cache(attention):
         writer.set_attn_implementation(own_attention(writer))
     try:
-        yield writer, _as_set(settings.eos_token_id)
+        ends = settings.eos_token_id  # None, one token, or several
+        yield writer, frozenset(ends if isinstance(ends, list) else {ends} - {None})
     finally:
         if takes_no_cache(attention):
             writer.set_attn_implementation(attention)
         writer.generation_config = settings
         model.train(was_training)
-
-
-def _as_set(tokens: int | list[int] | None) -> frozenset[int]:
-    if tokens is None:
-        return frozenset()
-    return frozenset([tokens] if isinstance(tokens, int) else tokens)
 
 
 def _left_padded(prompts: list[Tokens], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -220,9 +208,9 @@ def _left_padded(prompts: list[Tokens], pad_id: int) -> tuple[torch.Tensor, torc
 
 def _gathered(said: dict[int, str]) -> list[str]:
     """The answers of all ranks, in the order of the rows."""
-    shares: list[dict[int, str]] = [{} for _ in range(dist.get_world_size())]
-    dist.all_gather_object(shares, said)
-    everything = {row: text for share in shares for row, text in share.items()}
+    of_ranks: list[dict[int, str]] = [{} for _ in range(dist.get_world_size())]
+    dist.all_gather_object(of_ranks, said)
+    everything = {row: text for one in of_ranks for row, text in one.items()}
     return [everything[row] for row in sorted(everything)]
 
 

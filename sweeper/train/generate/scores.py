@@ -30,28 +30,19 @@ class Answers:
 
 
 def exact_match(prompts: list[str], generations: list[str], references: list[str]) -> float:
-    """Share of the generations that are equal to their references."""
+    """Fraction of the generations that are equal to their references."""
     return sum(map(str.__eq__, generations, references)) / len(references)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Scorer:
     """One metric of generated answers."""
 
-    entry: str
-    """As in ``evaluation.metrics``."""
-    function: MetricFunction
-
-    @classmethod
-    def of(cls, entry: str, modules_dir: Path) -> Scorer:
-        """Raises UserError where the function cannot be found."""
-        function = exact_match if entry == EXACT_MATCH else load_metric(entry, modules_dir)
-        return cls(entry=entry, function=function)
-
-    @property
-    def name(self) -> str:
-        """As it is reported: ``eval/exact_match``."""
-        return metric_name(self.entry)
+    def __init__(self, entry: str, modules_dir: Path) -> None:
+        """``entry`` as in ``evaluation.metrics``. Raises UserError where the function cannot be found."""
+        self.entry, self.name = entry, metric_name(entry)
+        self.function: MetricFunction = exact_match
+        if entry != EXACT_MATCH:
+            self.function = load_metric(entry, modules_dir)
 
     def score(self, answers: Answers) -> float:
         """What the function makes of its own copy of the answers.

@@ -9,18 +9,25 @@ A micro-batch is one flat sequence of whole rows, without padding. What keeps a 
 
 A model that carries state along the line by other means is ``padded``: rows stay apart in a batch of their
 own lines, and cannot be packed. Which it is, ``row_check`` finds out.
+
+A class says what it expects of its attention in two ways: by keyword arguments (a window, sinks, a
+soft cap), and by the mask that it asks transformers for (windows, chunks, whatever else). Row-wise, RowMasks
+makes that mask of a row when it is wanted.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
-
-from sweeper.train.model.row_wise import ROW_WISE, ROW_WISE_AS_ASKED
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 __all__ = [
     "ROW_WISE",
@@ -30,13 +37,25 @@ __all__ = [
     "implementation_for",
     "layout_named",
     "layout_of",
-    "moved",
     "own_attention",
     "takes_no_cache",
+    "to_device",
 ]
 
 Layout = Literal["row_wise", "varlen", "padded"]
+ROW_WISE = "sweeper_row_wise"
+"""The name of our attention among those of transformers: causal, with the window that a layer names. Masks
+are never made, and nothing waits for the device."""
+ROW_WISE_AS_ASKED = "sweeper_row_wise_as_asked"
+"""The same with the masks that the class asks for, and with its own function where sdpa lacks something."""
+
 _FLASH = "flash_attention_2"
+
+_BEYOND_SDPA = ("s_aux", "sinks", "softcap")
+"""What the classes call a logit that a head may give its attention to, and a bound of the logits; torch's
+scaled dot-product attention has neither, and transformers' call of it drops the first without a word."""
+
+Attend = Callable[..., tuple[torch.Tensor, Any]]
 
 
 def implementation_for(dtype: torch.dtype, device_type: str) -> str:
@@ -79,7 +98,7 @@ def attention_arguments(lengths: Sequence[int], layout: Layout, device: torch.de
         return {}
     if layout == "row_wise":
         return {"row_lengths": tuple(lengths)}
-    ends = moved(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), device)
+    ends = to_device(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), device)
     return {
         "cu_seq_lens_q": ends,
         "cu_seq_lens_k": ends,
@@ -88,9 +107,127 @@ def attention_arguments(lengths: Sequence[int], layout: Layout, device: torch.de
     }
 
 
-def moved(array: np.ndarray[Any, Any], device: torch.device | str) -> torch.Tensor:
+def to_device(array: np.ndarray[Any, Any], device: torch.device | str) -> torch.Tensor:
     """The array as a tensor on the device, without waiting for it."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if torch.device(device).type == "cuda":
         tensor = tensor.pin_memory()  # only a copy from pinned memory does not wait
     return tensor.to(device, non_blocking=True)
+
+
+class RowMasks:
+    """Stands for the mask of a flat sequence: what each token of a row may see."""
+
+    def __init__(self, make: Callable[..., torch.Tensor], causal_up_to: float) -> None:
+        """``make``: transformers' own function, with the positions left open; rows of up to
+        ``causal_up_to`` tokens are plainly causal."""
+        self._make, self._causal_up_to = make, causal_up_to
+        self._made: dict[tuple[int, int], torch.Tensor] = {}
+
+    def of(self, start: int, length: int) -> torch.Tensor | None:
+        """bool [1, 1, length, length], or None where nothing is asked beside causality."""
+        if length <= self._causal_up_to:
+            return None
+        if (start, length) not in self._made:  # each layer asks again
+            where = {"q_length": length, "kv_length": length, "q_offset": start, "kv_offset": start}
+            self._made[start, length] = self._make(**where)
+        return self._made[start, length]
+
+
+def _row_masks(
+    *,
+    mask_function: Callable[..., Any],
+    local_size: int | None = None,
+    use_vmap: bool = False,
+    device: torch.device | str = "cpu",
+    **_: Any,
+) -> RowMasks:
+    """What transformers calls for a mask. A class's own additions to causality come as a function that is
+    not indexed (``use_vmap``), windows and chunks as ``local_size``."""
+    make = partial(
+        sdpa_mask,
+        batch_size=1,
+        mask_function=mask_function,
+        use_vmap=use_vmap,
+        device=device,
+        allow_is_causal_skip=False,
+    )
+    return RowMasks(make, 0 if use_vmap else float("inf") if local_size is None else local_size)
+
+
+def attend_within_rows(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: RowMasks | None,
+    *,
+    row_lengths: tuple[int, ...],
+    sliding_window: int | None = None,
+    attend: Attend = sdpa_attention_forward,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of each row to itself, as transformers calls it.
+
+    Args:
+        query: [1, heads, T, head size]; key and value with as many or fewer heads.
+        attention_mask: None where the class is not asked; a flat batch has no padding to hide.
+        row_lengths: tokens of each row, T together. A model that does not hand it on fails here
+            instead of letting rows see each other.
+        sliding_window: tokens that a token sees at most, itself included.
+
+    Returns [1, T, heads, head size].
+    """
+    parts, start = [], 0
+    rows = zip(
+        *(torch.split(tensor, list(row_lengths), dim=2) for tensor in (query, key, value)), strict=True
+    )
+    for row_query, row_key, row_value in rows:
+        length = row_query.shape[2]
+        if attention_mask is not None:
+            mask = attention_mask.of(start, length)
+        elif sliding_window and length > sliding_window:
+            mask = _window(length, sliding_window, query.device)
+        else:
+            mask = None
+        output, _ = attend(module, row_query, row_key, row_value, mask, **options)
+        parts.append(output)
+        start += length
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0], None
+
+
+def _attend_as_asked(*tensors: Any, **options: Any) -> tuple[torch.Tensor, None]:
+    needs_own = any(options.get(name) is not None for name in _BEYOND_SDPA)
+    return attend_within_rows(
+        *tensors, attend=_attend_by_own_function if needs_own else sdpa_attention_forward, **options
+    )
+
+
+def _attend_by_own_function(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, Any]:
+    """One row through the function that the class's file has for attention in plain torch. It takes a mask
+    that is added, and stores a matrix of length x length for each head."""
+    length, device = query.shape[2], query.device
+    seen = _window(length, length, device) if mask is None else mask
+    added = torch.zeros((), dtype=query.dtype, device=device)
+    added = torch.where(seen, added, torch.finfo(query.dtype).min)
+    own: Attend = sys.modules[type(module).__module__].eager_attention_forward
+    return own(module, query, key, value, added, **options)
+
+
+def _window(length: int, window: int, device: torch.device) -> torch.Tensor:
+    """bool [1, 1, length, length]: causal, and no further back than the window."""
+    place = torch.arange(length, device=device)
+    back = place[:, None] - place[None, :]
+    return ((back >= 0) & (back < window))[None, None]
+
+
+AttentionInterface.register(ROW_WISE, attend_within_rows)
+AttentionInterface.register(ROW_WISE_AS_ASKED, _attend_as_asked)
+AttentionMaskInterface.register(ROW_WISE_AS_ASKED, _row_masks)

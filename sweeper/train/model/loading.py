@@ -139,12 +139,15 @@ def _require_precision(precision: Precision) -> None:
 
 def _require_no_flat_rows(config: Config, check: RowCheck) -> None:
     """Packed sequences are rows one after another, and so is what travels through a pipeline."""
-    fields = {"training.packing": config.training.packing, "parallel.pp": config.parallel.pp > 1}
-    for where, remedy in (("training.packing", "write packing: false"), ("parallel.pp", "write pp: 1")):
-        if fields[where]:
+    packing, pp = config.training.packing, config.parallel.pp
+    for where, is_flat, value, remedy in (
+        ("training.packing", packing, "true", "write packing: false"),
+        ("parallel.pp", pp > 1, pp, "write pp: 1"),
+    ):
+        if is_flat:
             raise ModelError.of(
                 where=where,
-                value="true" if where == "training.packing" else config.parallel.pp,
+                value=value,
                 rule=f"rows of one sequence cannot be kept apart in {config.model_path} ({check.kind}): "
                 + "; ".join(check.others or ("its attention is its own",)),
                 remedy=remedy,
@@ -197,10 +200,7 @@ def save_model_folder(
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        if state_dict is None:
-            model.save_pretrained(draft)
-        else:
-            model.save_pretrained(draft, state_dict=state_dict)
+        model.save_pretrained(draft, state_dict=state_dict)
         tokenizer = load_tokenizer(
             model_path, chat_template=chat_template, trust_remote_code=trust_remote_code
         )

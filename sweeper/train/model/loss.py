@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from sweeper.data import NO_LOSS, TokenizedSplit, collate
-from sweeper.train.model.attention import Layout, attention_arguments, moved
+from sweeper.train.model.attention import Layout, attention_arguments, to_device
 
 __all__ = ["DeviceBatch", "completion_logits", "completion_nll", "device_batch"]
 
@@ -35,7 +35,6 @@ class DeviceBatch:
     """int64 [K]: positions whose next token carries loss (in at least one line)."""
     targets: torch.Tensor
     """int64 [B, K]: the next token, or NO_LOSS."""
-    completion_tokens: int
 
 
 def device_batch(
@@ -57,12 +56,11 @@ def device_batch(
     batch = collate(split, lines, pad_id)
     predicting = np.flatnonzero((batch.labels[:, 1:] != NO_LOSS).any(axis=0))
     return DeviceBatch(
-        input_ids=moved(batch.input_ids, device),
-        position_ids=moved(batch.position_ids, device),
+        input_ids=to_device(batch.input_ids, device),
+        position_ids=to_device(batch.position_ids, device),
         attention=attention_arguments(split.lengths[whole].tolist(), layout, device),
-        predicting=moved(predicting, device),
-        targets=moved(batch.labels[:, predicting + 1], device),
-        completion_tokens=batch.completion_tokens,
+        predicting=to_device(predicting, device),
+        targets=to_device(batch.labels[:, predicting + 1], device),
     )
 
 

@@ -23,7 +23,13 @@ import torch
 from sweeper.data import TokenizedData, TokenizedSplit
 from sweeper.errors import ModelError
 from sweeper.space import Config
-from sweeper.train.model.attention import ROW_WISE, ROW_WISE_AS_ASKED, implementation_for, layout_named
+from sweeper.train.model.attention import (
+    ROW_WISE,
+    ROW_WISE_AS_ASKED,
+    implementation_for,
+    layout_named,
+    layout_of,
+)
 from sweeper.train.model.loss import completion_logits, device_batch
 from sweeper.train.ranks.failures import is_out_of_memory
 
@@ -45,24 +51,15 @@ _NOISE = 3.0
 """Rows together may deviate by so many times what a row does that others follow in its own sequence."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rounding:
-    """Deviations of logits, relative to their size, that rounding explains."""
-
-    allowed: float
-    """In any case."""
-    most: float
-    """Where it was measured as that: what is more is no rounding."""
-
-
-_HALF = _Rounding(allowed=0.05, most=0.2)
 _ROUNDING = {
     # Over all classes exact rows deviate by less than 2e-6, and others by more than 0.08
     # (docs/architectures.md). Convolutions on a GPU round as coarsely as half precision.
-    torch.float32: _Rounding(allowed=1e-4, most=0.02),
-    torch.bfloat16: _HALF,
-    torch.float16: _HALF,
+    torch.float32: (1e-4, 0.02),
+    torch.bfloat16: (0.05, 0.2),
+    torch.float16: (0.05, 0.2),
 }
+"""Deviations of logits, relative to their size, that rounding explains: in any case, and at most where it was
+measured as that (what is more is no rounding)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,15 +133,15 @@ def check_rows(model: Any, device: torch.device | str) -> RowCheck:
     a scale at which each layer matters: untrained gates and sinks may be near 0. A large one is
     compared as it is, and may be on the device while it lasts.
     """
-    dtype, result = next(model.parameters()).dtype, RowCheck(kind=_class_of(model))
+    dtype, result = next(model.parameters()).dtype, RowCheck(kind=type(model).__name__)
     flash = implementation_for(dtype, torch.device(device).type)
     if flash != ROW_WISE and _takes_attention(model):
         with _placed(model, device), _narrowed(model):
             result = _compared(model, [flash], result)
     if not result.attention:
-        result = replace(result, refused="")
-        with _comparable(model, device) as subject:
-            result = _on_any_length(subject, result)
+        subject = _copy(model) if model.num_parameters() <= _COPIED_PARAMETERS else model
+        with _placed(subject, device):
+            result = _on_any_length(subject, replace(result, refused=""))
     return result
 
 
@@ -162,17 +159,17 @@ def _on_any_length(subject: Any, result: RowCheck) -> RowCheck:
 def _compared(model: Any, attentions: list[str], result: RowCheck) -> RowCheck:
     """Tries each attention, until one is exact."""
     own = [(one, one._attn_implementation) for one in _configs(model)]  # parts may have different ones
-    rounding = _ROUNDING[next(model.parameters()).dtype]
+    tolerated, most_noise = _ROUNDING[next(model.parameters()).dtype]
     try:
-        rows = _Rows.of(model.config)
+        rows = _Rows(model.config)
         alone = rows.alone(model)
         noise = _deviation(alone, rows.alone(model, followed=True))
     except Exception as error:
         return replace(result, refused=f"cannot be called with tokens alone ({_said(error)})")
-    if not noise <= rounding.most:
+    if not noise <= most_noise:
         sees = "says something else of a token when other tokens follow it"
         return replace(result, refused=f"{sees} (deviation {noise:.1e}): there is no next token to predict")
-    allowed = max(rounding.allowed, _NOISE * noise)
+    allowed = max(tolerated, _NOISE * noise)
     others = list(result.others)
     for attention in attentions:
         layout = layout_named(attention)
@@ -202,17 +199,10 @@ def _compared(model: Any, attentions: list[str], result: RowCheck) -> RowCheck:
 _HOW = {"row_wise": "one after another", "varlen": "by flash attention", "padded": "padded"}
 
 
-@dataclass(frozen=True)
 class _Rows:
     """Short rows of random tokens."""
 
-    split: TokenizedSplit
-    behind: torch.Tensor
-    """int64 [tokens], put behind a row."""
-    pad_id: int
-
-    @classmethod
-    def of(cls, config: Any) -> _Rows:
+    def __init__(self, config: Any) -> None:
         settings = config.get_text_config()
         positions = getattr(settings, "max_position_embeddings", None)
         longest = positions - _BEHIND if positions and positions > _BEHIND else math.inf
@@ -221,14 +211,11 @@ class _Rows:
         mask = np.ones(starts[-1], dtype=bool)
         mask[starts[:-1]] = False
         draw, tokens = np.random.RandomState(0), _plain_tokens(config, settings)
-        split = TokenizedSplit(
-            ids=draw.choice(tokens, starts[-1]).astype(np.int32),
-            mask=mask,
-            starts=starts,
-            completion_tokens=lengths - 1,
-        )
-        behind = torch.from_numpy(draw.choice(tokens, _BEHIND).astype(np.int64))
-        return cls(split, behind, getattr(settings, "pad_token_id", None) or 0)
+        ids = draw.choice(tokens, starts[-1]).astype(np.int32)
+        self.split = TokenizedSplit(ids=ids, mask=mask, starts=starts, completion_tokens=lengths - 1)
+        self.behind = torch.from_numpy(draw.choice(tokens, _BEHIND).astype(np.int64))
+        """Put behind a row."""
+        self.pad_id = getattr(settings, "pad_token_id", None) or 0
 
     @torch.no_grad()
     def alone(self, model: Any, *, followed: bool = False) -> Logits:
@@ -244,8 +231,7 @@ class _Rows:
     @torch.no_grad()
     def together(self, model: Any) -> Logits:
         """As training computes them."""
-        layout = layout_named(model.config._attn_implementation)
-        every = range(self.split.rows)
+        layout, every = layout_of(model), range(self.split.rows)
         batch = device_batch(self.split, every, layout=layout, pad_id=self.pad_id, device=model.device)
         logits = completion_logits(model, batch)
         lengths = [int(length) - 1 for length in self.split.lengths]
@@ -292,15 +278,8 @@ def _longest_together(config: Any) -> int | None:
 # The model while it is looked at ---------------------------------------------------------------
 
 
-@contextmanager
-def _comparable(model: Any, device: torch.device | str) -> Iterator[Any]:
-    """A copy in fp32 with weights drawn anew; of a large model, itself."""
-    subject = _copy(model) if model.num_parameters() <= _COPIED_PARAMETERS else model
-    with _placed(subject, device):
-        yield subject
-
-
 def _copy(model: Any) -> Any:
+    """In fp32, with weights drawn anew."""
     try:
         subject = copy.deepcopy(model).float().eval()
     except Exception as error:  # weights that are no plain numbers
@@ -355,10 +334,6 @@ def _configs(model: Any) -> list[Any]:
     """Of the model and of its parts, each once."""
     found = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
     return list(found.values())
-
-
-def _class_of(model: Any) -> str:
-    return type(model).__name__
 
 
 def _said(error: Exception) -> str:

@@ -20,14 +20,11 @@ def deepspeed_config(config: Config) -> dict[str, Any]:
     to DeepSpeed's defaults. The optimizer is not in it: torch's fused AdamW is given to DeepSpeed as
     an object, which needs no compiler on the machine and was faster than DeepSpeed's own on CPU.
     """
-    return _merged({"steps_per_print": None, **_own(config)}, _decided(config))
-
-
-def _own(config: Config) -> dict[str, Any]:
     own = config.deepspeed.config
     if isinstance(own, str):
         raise TypeError("a loaded configuration holds the content of the DeepSpeed file, not its name")
-    return _without_auto({key: value for key, value in (own or {}).items() if key not in _OF_THE_SPACE_FILE})
+    own = {key: value for key, value in (own or {}).items() if key not in _OF_THE_SPACE_FILE}
+    return _merged({"steps_per_print": None, **_without_auto(own)}, _decided(config))
 
 
 def _decided(config: Config) -> dict[str, Any]:

@@ -19,9 +19,11 @@ _MATRICES = (torch.nn.Linear, torch.nn.Embedding)
 
 def adamw(model: torch.nn.Module, training: Training) -> torch.optim.AdamW:
     """Fused AdamW; weight decay on matrices that are neither norms nor biases."""
-    learned = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    decayed = [is_decayed(model, name, weight) for name, weight in learned]
-    weights = list(zip(decayed, (weight for _, weight in learned), strict=True))
+    weights = [
+        (is_decayed(model, name, weight), weight)
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    ]
     groups: list[dict[str, Any]] = [
         {"params": [weight for decays, weight in weights if decays], "weight_decay": training.weight_decay},
         {"params": [weight for decays, weight in weights if not decays], "weight_decay": 0.0},
@@ -49,7 +51,7 @@ def is_decayed(model: torch.nn.Module, name: str, weight: torch.Tensor) -> bool:
 
 
 def schedule_of(training: Training, total_steps: int) -> Callable[[int], float]:
-    """The share of the peak learning rate at each optimizer step of one trial."""
+    """The fraction of the peak learning rate at each optimizer step of one trial."""
     return partial(
         lr_multiplier,
         total_steps=total_steps,

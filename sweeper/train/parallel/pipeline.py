@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.pipe import PipelineModule
-from torch.optim.lr_scheduler import LambdaLR
 
 from sweeper.space import Config
-from sweeper.train.checkpoint import safe_checkpoints
-from sweeper.train.evaluation import held_out_metrics, tally
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.model.loss import DeviceBatch, completion_nll
-from sweeper.train.parallel.ds_config import deepspeed_config
-from sweeper.train.parallel.norms import GradientNorm
-from sweeper.train.parallel.optimizer import adamw, schedule_of
+from sweeper.train.parallel.executor import Executor, held_out_metrics, tally
 from sweeper.train.parallel.stages import Decoder, stage_layers
 
 __all__ = ["Pipeline"]
@@ -28,17 +21,15 @@ Labels = tuple[torch.Tensor, torch.Tensor]
 Micro = tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], Labels]
 
 
-class Pipeline:
-    """Implements Executor with DeepSpeed's pipeline engine over the model's layers.
+class Pipeline(Executor):
+    """DeepSpeed's pipeline engine over the model's layers.
 
     ``model`` stays on the CPU and keeps the weights of this rank's layers only; on every other it
     keeps their names and shapes.
     """
 
     def __init__(self, config: Config, model: torch.nn.Module, feed: TrainingFeed) -> None:
-        self._config, self._model, self._feed = config, model, feed
-        self.ds_config = deepspeed_config(config)
-        self._loss = _TalliedLoss()
+        self._model, self._loss = model, _TalliedLoss()
         module = PipelineModule(
             layers=stage_layers(model, config, feed.layout),
             num_stages=config.parallel.pp,
@@ -48,23 +39,14 @@ class Pipeline:
         )
         _count_once_in_norms(module)
         self._forget_other_stages(module)
-        optimizer = adamw(module, config.training)
-        self.engine, *_ = deepspeed.initialize(
-            model=module,
-            optimizer=optimizer,
-            lr_scheduler=LambdaLR(optimizer, schedule_of(config.training, feed.steps)),
-            config=dict(self.ds_config),
-        )
-        self._checkpoints = safe_checkpoints(self.engine)
-        self._norm = GradientNorm(self.engine, optimizer, config)
+        super().__init__(config, module, feed)
 
     def optimizer_step(self, step: int) -> tuple[torch.Tensor, float | torch.Tensor | None]:
-        """See Executor, and Replicas for the factor of the loss. The last stages add the loss."""
-        split = self._config.training.gradient_accumulation_steps * self._config.parallel.dp
-        scale = split / float(self._feed.completion_tokens[step])
+        """The last stages add the loss."""
+        factor = self._loss_factor(step)
         self._loss.start(self.engine.device)
-        self.engine.train_batch(_micro(batch, scale) for batch in self._feed.micro_batches(step))
-        return self._loss.sums[0], self._norm.last()
+        self.engine.train_batch(_micro(batch, factor) for batch in self._feed.micro_batches(step))
+        return self._loss.sums[0], self._gradient_norm()
 
     def evaluate(self, feed: EvaluationFeed) -> dict[str, float]:
         self._loss.start(self.engine.device, evaluating=True)
@@ -72,15 +54,8 @@ class Pipeline:
         self.engine.eval_batch(batches, num_micro_batches=len(feed.batches), bcast_loss=False)
         return held_out_metrics(self._loss.sums)
 
-    def save_checkpoint(self, folder: Path) -> tuple[int, str]:
-        self.engine.save_checkpoint(str(folder), tag="state", save_latest=False)
-        return self._checkpoints.settle()
-
-    def load_checkpoint(self, folder: Path) -> None:
-        self.engine.load_checkpoint(str(folder), tag="state")
-
     def state_dict(self) -> dict[str, torch.Tensor] | None:
-        """See Executor. Each weight comes from the first rank that has it; one is on its way at a time."""
+        """Each weight comes from the first rank that has it; one is on its way at a time."""
         rank, state = dist.get_rank(), {}
         weights = self._model.state_dict(keep_vars=True)
         mine = [name for name, weight in weights.items() if not weight.is_meta]
@@ -99,9 +74,9 @@ class Pipeline:
         return state if rank == 0 else None
 
     def close(self) -> None:
-        self.engine.destroy()
-        _destroy_groups(self.engine.module)
-        del self.engine
+        module = self.engine.module
+        super().close()
+        _destroy_groups(module)
 
     def _forget_other_stages(self, module: torch.nn.Module) -> None:
         """Free the weights that lie on other ranks."""

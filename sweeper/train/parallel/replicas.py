@@ -1,88 +1,63 @@
-"""Every rank has the whole model, or its share of each matrix: data and tensor parallelism."""
+"""Every rank has the whole model, or its part of each matrix: data and tensor parallelism."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from deepspeed.utils import groups
-from torch.optim.lr_scheduler import LambdaLR
 
 from sweeper.errors import ModelError
 from sweeper.space import Config
-from sweeper.train.checkpoint import safe_checkpoints
-from sweeper.train.evaluation import evaluate
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.model.loss import completion_logits, completion_nll
-from sweeper.train.parallel.ds_config import deepspeed_config
-from sweeper.train.parallel.norms import GradientNorm
-from sweeper.train.parallel.optimizer import adamw, schedule_of
+from sweeper.train.parallel.executor import Executor, held_out_metrics, tally
 
 __all__ = ["Replicas"]
 
 
-class Replicas:
-    """Implements Executor with a DeepSpeed engine over the model as it is.
+class Replicas(Executor):
+    """A DeepSpeed engine over the model as it is.
 
     Raises: ModelError where tp is above 1 and the model's matrices cannot be shared out so.
     """
 
     def __init__(self, config: Config, model: Any, feed: TrainingFeed) -> None:
         if config.parallel.tp > 1:
-            _require_shares(model.config, config)
-        self._config, self._feed = config, feed
-        self.ds_config = deepspeed_config(config)
-        optimizer = adamw(model, config.training)
-        # DeepSpeed fills in its own defaults in the dictionary that it is given: hand it a copy.
-        self.engine, *_ = deepspeed.initialize(
-            model=model,
-            optimizer=optimizer,
-            lr_scheduler=LambdaLR(optimizer, schedule_of(config.training, feed.steps)),
-            config=dict(self.ds_config),
-            mpu=_tensor_groups(config.parallel.tp),
-        )
-        self._checkpoints = safe_checkpoints(self.engine)
+            _require_divisible(model.config, config)
+        super().__init__(config, model, feed, mpu=_tensor_groups(config.parallel.tp))
         if config.deepspeed.zero_stage == 0:
             # In half precision without ZeRO, DeepSpeed has taken a step with gradients of zero by now, after
             # which Adam would correct its first real steps too little.
-            optimizer.state.clear()
-        self._norm = GradientNorm(self.engine, optimizer, config)
+            self._optimizer.state.clear()
 
     def optimizer_step(self, step: int) -> tuple[torch.Tensor, float | torch.Tensor | None]:
-        """See Executor.
-
-        DeepSpeed averages gradients over micro-batches and ranks. Each micro-batch's summed loss
-        is scaled so that this average is the mean over the completion tokens of the whole global
-        batch, however it is split: that is what makes dp and accumulation interchangeable. Tensor
-        neighbours have the same loss; the first of them adds it.
-        """
-        split = self._config.training.gradient_accumulation_steps * self._config.parallel.dp
-        scale = split / float(self._feed.completion_tokens[step])
+        """Tensor neighbours have the same loss; the first of them adds it."""
+        factor = self._loss_factor(step)
         summed = torch.zeros((), device=self.engine.device)
         for batch in self._feed.micro_batches(step):
             nll = completion_nll(completion_logits(self.engine, batch), batch.targets)
             _require_gradient(nll, self._config)
             summed += nll.detach()
-            self.engine.backward(nll * scale)
+            self.engine.backward(nll * factor)
             self.engine.step()
         first_of_neighbours = dist.get_rank() % self._config.parallel.tp == 0
-        return summed * first_of_neighbours, self._norm.last()
+        return summed * first_of_neighbours, self._gradient_norm()
 
+    @torch.no_grad()
     def evaluate(self, feed: EvaluationFeed) -> dict[str, float]:
-        return evaluate(self.engine, feed, self.engine.device)
-
-    def save_checkpoint(self, folder: Path) -> tuple[int, str]:
-        self.engine.save_checkpoint(str(folder), tag="state", save_latest=False)
-        return self._checkpoints.settle()
-
-    def load_checkpoint(self, folder: Path) -> None:
-        self.engine.load_checkpoint(str(folder), tag="state")
+        self.engine.eval()
+        sums = torch.zeros(3, dtype=torch.float64, device=self.engine.device)
+        for batch, counts in feed.batches:
+            logits = completion_logits(self.engine, batch)
+            if counts:
+                sums += tally(logits, batch.targets)
+        self.engine.train()
+        return held_out_metrics(sums)
 
     def state_dict(self) -> dict[str, torch.Tensor] | None:
         if self._config.deepspeed.zero_stage == 3 or self._config.parallel.tp > 1:
@@ -91,8 +66,7 @@ class Replicas:
         return self.engine.module.state_dict() if dist.get_rank() == 0 else None
 
     def close(self) -> None:
-        self.engine.destroy()
-        del self.engine
+        super().close()
         if self._config.deepspeed.zero_stage == 3:
             _forget_partitions()
 
@@ -113,7 +87,7 @@ def _forget_partitions() -> None:
     F.linear = getattr(InsertPostInitMethodToModuleSubClasses, "linear_bk", F.linear)
 
 
-def _require_shares(model: Any, config: Config) -> None:
+def _require_divisible(model: Any, config: Config) -> None:
     """A rank has whole attention heads, and DeepSpeed knows which matrices to cut from a plan that
     transformers has for each architecture; without one it would guess."""
     tp = config.parallel.tp

@@ -23,19 +23,21 @@ from sweeper.train.model.attention import Layout, attention_arguments
 __all__ = ["Decoder", "stage_layers"]
 
 Travelling = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-_TIED, _TIED_WEIGHT = "embedding", "embed_tokens.weight"
+_TIED, _EMBEDDING, _EMBEDDING_WEIGHT = "embedding", "embed_tokens", "embed_tokens.weight"
 
 
-class Embedding(torch.nn.Module):
-    """Token ids to hidden states."""
+class Pointwise(torch.nn.Module):
+    """A module that takes each token by itself: the embedding, or the norm after the last decoder layer."""
 
-    def __init__(self, embed_tokens: torch.nn.Module) -> None:
+    def __init__(self, name: str, module: torch.nn.Module) -> None:
+        """``name`` is the attribute that holds it, as in the names of a checkpoint's weights."""
         super().__init__()
-        self.embed_tokens = embed_tokens
+        self.name = name
+        self.add_module(name, module)
 
     def forward(self, travelling: Travelling) -> Travelling:
-        tokens, positions, predicting = travelling
-        return self.embed_tokens(tokens), positions, predicting
+        hidden, positions, predicting = travelling
+        return self.get_submodule(self.name)(hidden), positions, predicting
 
 
 class Surroundings(torch.nn.Module):
@@ -76,18 +78,6 @@ class Decoder(torch.nn.Module):
         return self.layer(hidden, use_cache=False, **arguments), positions, predicting
 
 
-class FinalNorm(torch.nn.Module):
-    """The norm after the last decoder layer."""
-
-    def __init__(self, norm: torch.nn.Module) -> None:
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, travelling: Travelling) -> Travelling:
-        hidden, positions, predicting = travelling
-        return self.norm(hidden), positions, predicting
-
-
 class Head(torch.nn.Module):
     """Logits, fp32, only where there is something to predict."""
 
@@ -101,10 +91,10 @@ class Head(torch.nn.Module):
         return logits.float()
 
 
-def _tied_head(embedding: Embedding, travelling: Travelling) -> torch.Tensor:
+def _tied_head(embedding: Pointwise, travelling: Travelling) -> torch.Tensor:
     """What Head gives, by the weights of the embedding."""
     hidden, _, predicting = travelling
-    weight = embedding.get_parameter(_TIED_WEIGHT)
+    weight = embedding.get_parameter(_EMBEDDING_WEIGHT)
     return F.linear(hidden[:, predicting], weight).float()
 
 
@@ -121,19 +111,25 @@ def stage_layers(model: Any, config: Config, layout: Layout) -> list[LayerSpec]:
     _require_learners(causal, config)
     body, head = causal.model, causal.lm_head
     surroundings = Surroundings(body.rotary_emb, layout)
-    middle = [
+    layers = [
+        LayerSpec(Pointwise, _EMBEDDING, body.embed_tokens),
         *(LayerSpec(Decoder, layer, surroundings) for layer in body.layers),
-        LayerSpec(FinalNorm, body.norm),
+        LayerSpec(Pointwise, "norm", body.norm),
+        LayerSpec(Head, head),
     ]
-    if head.weight is not body.embed_tokens.weight:
-        return [LayerSpec(Embedding, body.embed_tokens), *middle, LayerSpec(Head, head)]
-    _require_plain(body.embed_tokens, head, config)
-    # Both ends hold the weight, and DeepSpeed sums its gradient over the two.
-    first = TiedLayerSpec(_TIED, Embedding, body.embed_tokens, tied_weight_attr=_TIED_WEIGHT)
-    last = TiedLayerSpec(
-        _TIED, Embedding, body.embed_tokens, forward_fn=_tied_head, tied_weight_attr=_TIED_WEIGHT
-    )
-    return [first, *middle, last]
+    if head.weight is body.embed_tokens.weight:
+        _require_plain(body.embed_tokens, head, config)
+        # Both ends hold the weight, and DeepSpeed sums its gradient over the two.
+        for end, forward in ((0, None), (-1, _tied_head)):
+            layers[end] = TiedLayerSpec(
+                _TIED,
+                Pointwise,
+                _EMBEDDING,
+                body.embed_tokens,
+                forward_fn=forward,
+                tied_weight_attr=_EMBEDDING_WEIGHT,
+            )
+    return layers
 
 
 def _require_stages(causal: Any, config: Config) -> None:

@@ -35,17 +35,13 @@ _PEER_GONE = re.compile(
     r"connection (closed|reset|refused)|broken pipe|timed? ?out|remote process", re.IGNORECASE
 )
 """What collectives say when another rank is no longer there."""
-
-
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can.t allocate memory|cannot allocate memory|bad_alloc|CUBLAS_STATUS_ALLOC_FAILED"
     r"|can.t start new thread|MemoryError|mmap error: 12\b",
     re.I,
 )
-"""Of CUDA, of torch's CPU allocator, of the C++ library, of cuBLAS, of a process without room for a stack,
+"""Of CUDA, of torch's CPU allocator, of the C++ library, of cuBLAS, of a process without memory for a stack,
 and of Ray's own threads (abseil's low_level_alloc.cc: ENOMEM by its number)."""
-
-
 _CRASH, _MODULES = "Fatal Python error", "Extension modules:"
 """Of faulthandler: what a process is ended with, and the long list after its frames."""
 
@@ -53,11 +49,9 @@ _CRASH, _MODULES = "Fatal Python error", "Extension modules:"
 class Failure(NamedTuple):
     """How one rank's call ended."""
 
-    rank: int
-    error: BaseException
-    lost: str = ""
-    """In what words its process is gone; empty where the rank itself has raised."""
-    out_of_memory: bool = False
+    error: SweeperError
+    is_gone: bool = False
+    """Its process, that is; else the rank itself has raised."""
 
 
 def rank_log(log_file: Path, rank: int) -> Path:
@@ -128,23 +122,13 @@ def ran_out_of_memory(said: str, *, limited: bool = False) -> bool:
     return bool(_OUT_OF_MEMORY.search(said)) or (limited and _CRASH in said)
 
 
-def root_cause(failures: Sequence[Failure]) -> TrialFailedError:
+def root_cause(failures: Sequence[Failure]) -> SweeperError:
     """Of what several ranks ended with, what the others followed from.
 
     What the user must mend comes first, then memory, then a process that is gone, then lost numbers: a
     rank whose neighbour is gone only knows that it is.
     """
-    return _ours(min(failures, key=lambda one: (_order(_ours(one)), not one.lost)))
-
-
-def _ours(failure: Failure) -> TrialFailedError:
-    error = failure.error
-    if failure.lost:
-        kind = TrialOutOfMemoryError if failure.out_of_memory else TrialLostError
-        return kind(failure.lost)
-    if isinstance(error, SweeperError):
-        return error  # type: ignore[return-value]
-    return TrialFailedError(f"{type(error).__name__}: {error}")
+    return min(failures, key=lambda one: (_order(one.error), not one.is_gone)).error
 
 
 def _order(error: Exception) -> int:

@@ -15,11 +15,17 @@ import ray
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from sweeper.errors import TrialFailedError, TrialLostError
+from sweeper.errors import SweeperError, TrialFailedError, TrialLostError, TrialOutOfMemoryError
 from sweeper.space import Config
-from sweeper.train.engine import Job, Prepared, Progress
-from sweeper.train.ranks.failures import Failure, last_lines, log_size, ran_out_of_memory, root_cause
-from sweeper.train.ranks.probed import Probed
+from sweeper.train.engine import Job, Prepared, Probed, Progress
+from sweeper.train.ranks.failures import (
+    Failure,
+    last_lines,
+    log_size,
+    ran_out_of_memory,
+    root_cause,
+    translated_errors,
+)
 from sweeper.train.ranks.processes import die_with_parent, kill, out_of_memory_kills
 
 __all__ = ["HUNG_AFTER_S", "WorkerGroup", "rank_bundles"]
@@ -74,7 +80,7 @@ class _Rank:
 
         self._worker = RankWorker(rank, ranks, threads, accelerator, began=began)
 
-    def place(self) -> _RankProcess:
+    def locate(self) -> _RankProcess:
         address = ray.util.get_node_ip_address()
         return _RankProcess(socket.gethostname(), os.getpid(), address, self._worker.listen(address))
 
@@ -90,21 +96,8 @@ class _Rank:
         self._worker.want_pause()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        calls: dict[str, Callable[..., Any]] = {
-            "prepare": self._worker.prepare,
-            "advance": self._worker.advance,
-            "checkpoint": self._worker.checkpoint,
-            "restore": self._worker.restore,
-            "save_model": self._worker.save_model,
-            "probe": self._worker.probe,
-            "room": self._worker.room,
-            "stop": self._worker.stop,
-            "should_recycle": self._worker.should_recycle,
-        }
-        from sweeper.train.ranks.failures import translated_errors
-
         with self._worker.limited(), translated_errors(method):
-            return calls[method](*arguments)
+            return getattr(self._worker, method)(*arguments)
 
 
 class WorkerGroup:
@@ -134,7 +127,7 @@ class WorkerGroup:
         self._log_file: Path | None = None
         self._logged_before = [0] * self.ranks
         self._jobs = 0
-        self._places: list[_RankProcess] = []
+        self._processes: list[_RankProcess] = []
         self._oom_kills = out_of_memory_kills()
         resources = config.resources
         self._limited = resources.memory_limit_gib is not None and not resources.gpus_per_rank
@@ -154,8 +147,8 @@ class WorkerGroup:
             )
             self._actors.append(options.remote(rank, self.ranks, resources.cpus_per_rank, accelerator))
         try:
-            self._places = self._each("place", watched=False)
-            meeting = self._places[0]
+            self._processes = self._each("locate", watched=False)
+            meeting = self._processes[0]
             self._each("join", meeting.address, meeting.port)
         except BaseException:
             self.shut_down()
@@ -171,9 +164,9 @@ class WorkerGroup:
         self._begin(job)
         return cast(Prepared, self._all("prepare", job))
 
-    def room(self) -> tuple[float, float]:
-        """GiB of an idle rank, the most of all; and for all on a rank's device, the least."""
-        idle, capacity = zip(*self._each("call", "room"), strict=True)
+    def memory_gib(self) -> tuple[float, float]:
+        """Of an idle rank, the most of all; and what there is for all on a rank's device, the least."""
+        idle, capacity = zip(*self._each("call", "memory_gib"), strict=True)
         return max(idle), min(capacity)
 
     def probe(self, job: Job) -> Probed:
@@ -206,11 +199,11 @@ class WorkerGroup:
         """End the processes, whatever state they are in."""
         for actor in self._actors:
             ray.kill(actor)
-        for place in self._places:
+        for process in self._processes:
             # A process that is stopped or busy does not hear Ray.
-            if place.host == socket.gethostname():
-                kill(place.pid)
-        self._actors, self._places = [], []
+            if process.host == socket.gethostname():
+                kill(process.pid)
+        self._actors, self._processes = [], []
         self._release()
 
     def _begin(self, job: Job) -> None:
@@ -225,56 +218,55 @@ class WorkerGroup:
         """Call a method of every rank; what each returned. Raises what the docstring of the class says."""
         references = [getattr(actor, method).remote(*arguments) for actor in self._actors]
         ranks = {reference: rank for rank, reference in enumerate(references)}
-        waiting, pulses = list(references), _Pulses(self._actors if watched else [])
+        waiting, heartbeats = list(references), _Heartbeats(self._actors if watched else [])
         while waiting:
             if watched and self._pause_wanted():
-                pulses.want_pause()
+                heartbeats.want_pause()
             ready, waiting = ray.wait(waiting, num_returns=1, timeout=_LOOK_EVERY_S)
             if any(self._failure(ranks[one], one) for one in ready):
                 raise self._cause(ranks, waiting, ready)
-            if not ready and (rank := pulses.silent(ranks[one] for one in waiting)) is not None:
+            if not ready and (rank := heartbeats.silent(ranks[one] for one in waiting)) is not None:
                 raise TrialLostError(self._lost(rank, f"has not answered for {HUNG_AFTER_S:g} s"))
         return cast(list[Any], ray.get(references))
 
-    def _cause(self, ranks: dict[Any, int], waiting: list[Any], failed: list[Any]) -> TrialFailedError:
+    def _cause(self, ranks: dict[Any, int], waiting: list[Any], failed: list[Any]) -> SweeperError:
         """What really went wrong when a rank failed: wait a little for those that failed with it."""
         deadline = time.monotonic() + _OTHERS_WITHIN_S
         while waiting and (left_s := deadline - time.monotonic()) > 0:
             ready, waiting = ray.wait(waiting, num_returns=1, timeout=left_s)
             failed += ready
-        failures = [failure for one in failed if (failure := self._failure(ranks[one], one))]
-        return root_cause(failures)
+        return root_cause([failure for one in failed if (failure := self._failure(ranks[one], one))])
 
     def _failure(self, rank: int, reference: Any) -> Failure | None:
-        """The exception that a finished call ended with; None where it has a value."""
+        """How a finished call ended; None where it has a value."""
         try:
             ray.get(reference)
-        except ray.exceptions.OutOfMemoryError as error:
-            return Failure(
-                rank, error, f"Ray ended rank {rank}: the host's memory ran out", out_of_memory=True
-            )
+        except ray.exceptions.OutOfMemoryError:
+            ended = TrialOutOfMemoryError(f"Ray ended rank {rank}: the host's memory ran out")
+            return Failure(ended, is_gone=True)
         except ray.exceptions.RayTaskError as error:
-            return Failure(rank, error.cause)
-        except ray.exceptions.RayError as error:
+            cause = error.cause
+            ours = cause if isinstance(cause, SweeperError) else None
+            return Failure(ours or TrialFailedError(f"{type(cause).__name__}: {cause}"))
+        except ray.exceptions.RayError:
             by_kernel = out_of_memory_kills() > self._oom_kills
             how = "was killed by the kernel: the host's memory ran out" if by_kernel else "died"
             said = self._lost(rank, how)
-            return Failure(
-                rank, error, said, out_of_memory=by_kernel or ran_out_of_memory(said, limited=self._limited)
-            )
+            no_memory = by_kernel or ran_out_of_memory(said, limited=self._limited)
+            return Failure(TrialOutOfMemoryError(said) if no_memory else TrialLostError(said), is_gone=True)
         return None
 
     def _lost(self, rank: int, how: str) -> str:
         process = ""
-        if self._places:
-            process = f" (process {self._places[rank].pid} on {self._places[rank].host})"
+        if self._processes:
+            process = f" (process {self._processes[rank].pid} on {self._processes[rank].host})"
         said = ""
         if self._log_file is not None:
             said = last_lines(self._log_file, rank, after=self._logged_before[rank])
         return f"rank {rank}{process} {how}" + (f"; its log ends with: {said}" if said else "")
 
 
-class _Pulses:
+class _Heartbeats:
     """Asks ranks for a sign of life, again and again."""
 
     def __init__(self, actors: list[Any]) -> None:

@@ -10,47 +10,46 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
+import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.utils import set_random_seed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch documents it all the same
 
 from sweeper.data import TokenizedData, tokenized
 from sweeper.errors import TrialFailedError
 from sweeper.redact import LogRedirect
-from sweeper.space import Config
-from sweeper.train.engine import STARTUP, Job, Prepared, Progress
-from sweeper.train.feed import EvaluationFeed, TrainingFeed, data_rank
+from sweeper.train.engine import STARTUP, Job, Prepared, Probed, Progress
+from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.generate.generation import Generation
 from sweeper.train.memory import (
     capacity_gib,
     held_memory_gib,
     idle_memory_gib,
+    is_cpu,
     limit_memory,
     return_freed_memory,
     return_heap,
 )
 from sweeper.train.model.attention import Layout, layout_of
 from sweeper.train.model.loading import ModelStore
-from sweeper.train.moved import Moved, MovedFile
-from sweeper.train.parallel.executor import Executor
+from sweeper.train.moved import MovedFile
 from sweeper.train.parallel.pipeline import Pipeline
 from sweeper.train.parallel.replicas import Replicas
 from sweeper.train.ranks.failures import rank_log
-from sweeper.train.ranks.probe import MOST_STEPS, PassClock
-from sweeper.train.ranks.probed import Probed
+from sweeper.train.ranks.probe import MOST_STEPS
 from sweeper.train.ranks.processes import leave_mark
 from sweeper.train.trainer import Trainer
 
 __all__ = ["RankWorker"]
 
-
 _LOOPBACK = "127.0.0.1"
-_GROWTH_GIB, _GROWTH_SHARE = 1.0, 0.25
+_GROWTH_GIB, _GROWTH_FRACTION = 1.0, 0.25
 """So much more than after the first trial, the larger of the two, is too much."""
 
 
@@ -77,22 +76,16 @@ class RankWorker:
         self._after_first_gib: float | None = None
         self._idle_gib = 0.0
         self._limit_gib: float | None = None
-        self._clock: PassClock | None = None
 
     def listen(self, address: str) -> int:
-        """Where the ranks will meet, at this address and no other; returns the port.
-
-        The socket is kept until then: a port that was only looked for may be another's by the time.
-        """
+        """Where the ranks will meet, at this address and no other; returns the port, whose socket is kept
+        until then: another process might take it."""
         self._listener = socket.create_server((address, 0))
         return int(self._listener.getsockname()[1])
 
     def join(self, address: str, port: int) -> None:
-        """Meet the other ranks where rank 0 listens; nccl on CUDA, gloo on a CPU, as DeepSpeed's
-        accelerator says.
-
-        It is called from the thread that will train: the number of threads is a setting of each thread.
-        """
+        """Meet the other ranks where rank 0 listens; nccl on CUDA, gloo on a CPU. Called from the thread that
+        will train: the number of threads is a setting of each thread."""
         torch.set_num_threads(self._threads)
         os.environ |= {
             "MASTER_ADDR": address,
@@ -103,15 +96,11 @@ class RankWorker:
         }
         if address == _LOOPBACK:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        import deepspeed
-        from deepspeed.accelerator import get_accelerator
-
         # DeepSpeed calls collectives by their old names, which would fill the log line by line.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-        is_cpu = get_accelerator().device_name() == "cpu"
-        if is_cpu:
+        backend = "gloo" if is_cpu() else get_accelerator().communication_backend_name()
+        if is_cpu():
             _without_shared_memory_op()
-        backend = "gloo" if is_cpu else get_accelerator().communication_backend_name()
         socket_fd = self._listener.detach() if self._listener is not None and self.rank == 0 else None
         store = TCPStore(address, port, self.ranks, is_master=self.rank == 0, master_listen_fd=socket_fd)
         dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.ranks)
@@ -130,9 +119,7 @@ class RankWorker:
 
     def prepare(self, job: Job) -> Prepared:
         """Build the trial's engine. Raises UserError for data or model that cannot be used."""
-        from deepspeed.accelerator import get_accelerator
-
-        _append_output_to(rank_log(job.log_file, self.rank))
+        LogRedirect(rank_log(job.log_file, self.rank))  # what libraries in C print included
         if job.processes is not None:
             leave_mark(job.processes)
         self._pause_wanted.clear()
@@ -145,27 +132,27 @@ class RankWorker:
         self._limit_gib = config.resources.memory_limit_gib
         return_freed_memory(tight=self._limit_gib is not None)
         limit_memory(self._limit_gib)
-        _seed_everything(config.training.seed)
+        set_random_seed(config.training.seed)  # for adapters and dropout; the order of rows has its own
         data = tokenized(config, job.data_dir)
         self._models = self._models or ModelStore(job.cache_dir)
         model, row_check = self._models.fresh(config), self._models.row_check(config)
         rows_apart = row_check.are_apart(config, data)
         sys.stdout.write(f"model: {row_check.note()}\n")
         layout = layout_of(model)
-        rank, on_pass = data_rank(config, self.rank), None if self._clock is None else self._clock.tick
-        feed = TrainingFeed.of(config, data, rank, layout, device, steps=job.steps, on_pass=on_pass)
-        executor = _executor(config, model, feed, device)
+        feed = TrainingFeed(config, data, self.rank, layout, device, steps=job.steps)
+        staged = config.parallel.pp > 1
+        executor = Pipeline(config, model, feed) if staged else Replicas(config, model.to(device), feed)
         self._trainer = Trainer(
             config,
             model,
             executor,
             feed,
-            self._evaluation(config, data, layout, device, job.held_out_rows, rows_apart),
-            self._generation(config, data, job.working_dir),
+            self._evaluation(job, data, layout, device, rows_apart=rows_apart),
+            self._generation(job, data),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
             pause_wanted=self._pause_wanted.is_set,
-            on_moved=self._teller(job),
+            on_moved=MovedFile(job.progress_file if self.rank == 0 else None).write,
         )
         if job.resume_from is not None:
             self._trainer.restore(job.resume_from)
@@ -177,12 +164,6 @@ class RankWorker:
             model_notes=(row_check.note(),),
             idle_memory_gib=self._idle_gib,
         )
-
-    def _teller(self, job: Job) -> Callable[[Moved], None]:
-        """One rank speaks for all: they are after the same step."""
-        if self.rank != 0 or job.progress_file is None:
-            return lambda _: None
-        return MovedFile(job.progress_file).write
 
     def advance(self) -> Progress:
         """See Engine.advance. The first optimizer step also reports ``perf/startup_s``."""
@@ -196,8 +177,8 @@ class RankWorker:
             progress.metrics[STARTUP] = trainer.first_step_began - self._trial_waited_since
         return progress
 
-    def room(self) -> tuple[float, float]:
-        """GiB that the process held before it had a model, and that there are for all on its device."""
+    def memory_gib(self) -> tuple[float, float]:
+        """What the process held before it had a model, and what there is for all on its device."""
         return self._idle_gib, capacity_gib()
 
     def probe(self, job: Job) -> Probed:
@@ -205,14 +186,14 @@ class RankWorker:
 
         ``job.steps``, the first of which warms up, are the most. Raises UserError as ``prepare`` does.
         """
-        self._clock, called_s = PassClock(), time.perf_counter()
+        called_s = time.perf_counter()
         try:
             self.prepare(dataclasses.replace(job, steps=min(job.steps or MOST_STEPS, MOST_STEPS)))
             # As for a trial's steps: what the stacks of new threads reserved in between is not used.
             limit_memory(self._limit_gib)
-            return self._running().probe(self._clock, called_s=called_s, idle_gib=self._idle_gib)
+            startup_s = time.perf_counter() - called_s
+            return self._running().probe(startup_s=startup_s, idle_gib=self._idle_gib)
         finally:
-            self._clock = None
             self.stop()
 
     def want_pause(self) -> None:
@@ -228,8 +209,7 @@ class RankWorker:
     def save_model(self, folder: Path, merge: bool = False) -> None:
         trainer = self._running()
         assert self._models is not None
-        untrained = self._models.fresh(trainer.config) if merge else None
-        trainer.save_model(folder, merge_into=untrained)
+        trainer.save_model(folder, merge_into=self._models.fresh(trainer.config) if merge else None)
 
     def stop(self) -> None:
         """Free the trial's memory."""
@@ -241,13 +221,11 @@ class RankWorker:
             self._after_first_gib = self._after_first_gib or held_memory_gib()
 
     def should_recycle(self) -> bool:
-        """Whether a new process would serve the next trial better than this one: where it holds much more
-        memory between trials than after its first one. Whatever leaks in a library costs a new process then,
-        and no memory.
-        """
+        """Whether a new process would serve the next trial better: this one holds much more memory between
+        trials than after its first one, because something leaks in a library."""
         self.stop()
         first = self._after_first_gib
-        return first is not None and held_memory_gib() > first + max(_GROWTH_GIB, _GROWTH_SHARE * first)
+        return first is not None and held_memory_gib() > first + max(_GROWTH_GIB, _GROWTH_FRACTION * first)
 
     def _running(self) -> Trainer:
         if self._trainer is None:
@@ -255,45 +233,25 @@ class RankWorker:
         return self._trainer
 
     def _evaluation(
-        self,
-        config: Config,
-        data: TokenizedData,
-        layout: Layout,
-        device: str,
-        most_rows: int | None,
-        rows_apart: bool,
+        self, job: Job, data: TokenizedData, layout: Layout, device: str, *, rows_apart: bool
     ) -> EvaluationFeed:
+        config, most_rows = job.config, job.held_out_rows
         seq_len = config.training.max_seq_len
         key = (data.fingerprint, seq_len, layout, config.parallel, most_rows, rows_apart)
         if key not in self._evaluations:
             self._evaluations[key] = EvaluationFeed(
-                data,
-                max_seq_len=seq_len,
-                data_rank=data_rank(config, self.rank),
-                dp=config.parallel.dp,
-                layout=layout,
-                device=device,
-                most_rows=most_rows,
-                rows_apart=rows_apart,
+                config, data, self.rank, layout, device, most_rows=most_rows, rows_apart=rows_apart
             )
         return self._evaluations[key]
 
-    def _generation(self, config: Config, data: TokenizedData, modules_dir: Path) -> Generation | None:
-        if not config.generated_metrics:
+    def _generation(self, job: Job, data: TokenizedData) -> Generation | None:
+        config, metrics = job.config, job.config.generated_metrics
+        if not metrics:
             return None
-        in_step = config.deepspeed.zero_stage == 3
-        key = (
-            data.fingerprint,
-            config.model_path,
-            config.generated_metrics,
-            config.evaluation,
-            config.parallel,
-            in_step,
-        )
+        stage = config.deepspeed.zero_stage
+        key = (data.fingerprint, config.model_path, metrics, config.evaluation, config.parallel, stage == 3)
         if key not in self._generations:
-            self._generations[key] = Generation(
-                config, data, data_rank=data_rank(config, self.rank), modules_dir=modules_dir
-            )
+            self._generations[key] = Generation(config, data, self.rank, job.working_dir)
         return self._generations[key]
 
 
@@ -302,32 +260,8 @@ def _data_notes(data: TokenizedData) -> tuple[str, ...]:
     return (data.summary(), *left_out, *data.notes)
 
 
-def _executor(config: Config, model: Any, feed: TrainingFeed, device: str) -> Executor:
-    if config.parallel.pp > 1:
-        return Pipeline(config, model, feed)
-    return Replicas(config, model.to(device), feed)
-
-
-def _seed_everything(seed: int) -> None:
-    """Adapters and dropout draw from torch; the order of rows has its own generator."""
-    import random
-
-    import numpy as np
-
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
 def _without_shared_memory_op() -> None:
     """Do not let DeepSpeed compile its shared-memory collectives: half a minute and a compiler, for
     what gloo does as well."""
-    import deepspeed.ops
-
     with suppress(AttributeError):
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
-def _append_output_to(log_file: Path) -> None:
-    """Send what this process prints, libraries in C included, to the trial's log, secrets struck out."""
-    LogRedirect(log_file)
