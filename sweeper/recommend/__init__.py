@@ -10,6 +10,7 @@ from sweeper.recommend.ranking import ResultRow, best_record, default_record, im
 from sweeper.recommend.status import running_lines, sweep_status
 from sweeper.recommend.table import (
     compact,
+    paused_line,
     results_csv,
     results_markdown,
     results_rows,
@@ -27,6 +28,7 @@ __all__ = [
     "export",
     "improvement",
     "memory_line",
+    "paused_line",
     "result_rows",
     "results_csv",
     "results_markdown",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "compact",
+    "paused_line",
     "results_csv",
     "results_markdown",
     "results_rows",
@@ -149,6 +150,15 @@ def summary_line(space: Space, trials: Sequence[TrialRecord], *, untrained: floa
     if untrained is not None and math.isfinite(untrained):
         said += f" (untrained model: {untrained:.4g})"
     return said
+
+
+def paused_line(trials: Sequence[TrialRecord]) -> str | None:
+    """Which trials are paused, and what their chances were; None where none is."""
+    paused = sorted((one for one in trials if one.chance is not None), key=lambda one: -(one.chance or 0.0))
+    if not paused:
+        return None
+    shown = ", ".join(f"{one.number} ({one.chance:.1%})" for one in paused)
+    return f"paused, with the chance to beat the best: trials {shown}; `resume --trials` may thaw them"
 
 
 def _judged_where(space: Space, best: TrialRecord) -> str:

@@ -113,7 +113,8 @@ class ProgressView:
         with self._lock:
             self._running[number] = _Running(_values(record))
         default = " (the rules of thumb)" if record.is_default else ""
-        self._line(f"trial {number} starts{default}: {_values(record)}")
+        verb = "goes on" if record.evaluations else "starts"
+        self._line(f"trial {number} {verb}{default}: {_values(record)}")
 
     def trial_prepared(self, number: int, prepared: Prepared) -> None:
         notes = {"data": prepared.data_notes, "model": prepared.model_notes}

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from search_support import MIXED
 
 from sweeper.search import Evaluation, TrialRecord, TrialState, make_stopper
-from sweeper.search.stoppers import AshaStopper, Curves, HopelessStopper, MedianStopper, NoStopper
+from sweeper.search.stoppers import (
+    AshaStopper,
+    Curves,
+    HopelessStopper,
+    MedianStopper,
+    NoStopper,
+    PausingStopper,
+)
 
 LOSS = Curves(metric="eval/loss", mode="min")
 ACCURACY = Curves(metric="eval/token_accuracy", mode="max")
@@ -59,7 +66,7 @@ def with_steps_scaled(records: list[TrialRecord], factor: int) -> list[TrialReco
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("none", NoStopper), ("auto", HopelessStopper), ("asha", AshaStopper), ("median", MedianStopper)],
+    [("none", NoStopper), ("auto", PausingStopper), ("asha", AshaStopper), ("median", MedianStopper)],
 )
 def test_the_file_names_the_stopper(space_of, name, kind):
     stopper = make_stopper(space_of(MIXED, f"search.stopper={name}"))

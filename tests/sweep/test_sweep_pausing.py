@@ -1,0 +1,176 @@
+"""Trials that pause and go on: ledger, queue and recorder drive trials whose losses are a formula."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeper.data import gather_facts
+from sweeper.search import Ledger, TrialRecord, TrialState, make_stopper
+from sweeper.search.stoppers import HopelessStopper, PausingStopper
+from sweeper.space import Space, SweepFolder, load_space
+from sweeper.sweep.outcome import Outcome
+from sweeper.sweep.recorder import Recorder
+from sweeper.train import Prepared, Progress
+
+TRIALS, EVALUATIONS, TOKENS = 14, 8, 800
+
+
+class Killed(Exception):
+    """The driver is gone between two commits."""
+
+
+def loss_of(values: dict, fraction: float) -> float:
+    """Large rates fall at once and stay, small ones are late; the best is near 1e-4."""
+    distance = abs(math.log10(values["lr"]) + 4)
+    late = max(0.0, -4 - math.log10(values["lr"]))
+    return (
+        1
+        + 0.3 * distance
+        + 0.05 * (values["scheduler"] == "constant")
+        + 2 * (1 - fraction) ** (1 / (1 + late))
+    )
+
+
+class Sweep:
+    """One folder, and what its trials have on the disk; drivers come and go."""
+
+    def __init__(self, root: Path, space: Space) -> None:
+        self.space, self.folder = space, SweepFolder(root)
+        root.mkdir(parents=True)
+        Ledger.create(self.folder.study_url, space)
+        self.states: dict[int, int] = {}
+        """Trial -> evaluations of its newest state."""
+        self.trained = 0
+        """Evaluations in all, those that were trained again among them."""
+
+    def drive(self, moment: Callable[[], None] = lambda: None) -> None:
+        """One driver with one worker; ``moment`` comes wherever it may be killed."""
+        ledger = Ledger.open(self.folder.study_url, self.space)
+        stopper = make_stopper(self.space, pauses=ledger.pauses)
+        recorder = Recorder(self.space, ledger, self.folder, stopper, [], data_dir=self.folder.root)
+        while not recorder.is_over() and (job := recorder.next_job()) is not None:
+            moment()
+            self._train(recorder, *job, moment)
+        ledger.close()
+
+    def _train(self, recorder: Recorder, number: int, job, moment) -> None:
+        recorder.started(number)
+        prepared = Prepared(total_steps=EVALUATIONS, total_tokens=TOKENS, ds_config={})
+        for index in range(self.states.get(number, 0) + 1, EVALUATIONS + 1):
+            self.trained += 1
+            progress = Progress(
+                step=index,
+                tokens=index * TOKENS // EVALUATIONS,
+                seconds=float(index),
+                metrics={"eval/loss": loss_of(self.values(number), index / EVALUATIONS)},
+                done=index == EVALUATIONS,
+                time_s=float(self.trained),
+            )
+            moment()
+            goes_on = recorder.record(Outcome(number=number, prepared=prepared, progress=progress))
+            prepared = None
+            moment()
+            if not goes_on:
+                return
+            self.states[number] = index
+            moment()
+            if job.pause_file.exists():
+                assert not recorder.record(Outcome(number=number, paused=True))
+                moment()
+                return
+
+    def values(self, number: int) -> dict:
+        return dict(self.trials()[number].values)
+
+    def trials(self) -> list[TrialRecord]:
+        return Ledger.open(self.folder.study_url, self.space).trials()
+
+    def ends(self) -> list[tuple]:
+        return [
+            (one.number, one.state, one.values, one.chance, [(e.tokens, e.metrics) for e in one.evaluations])
+            for one in self.trials()
+        ]
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory, write_space) -> Space:
+    file = write_space(
+        tmp_path_factory.mktemp("pausing"),
+        training__lr={"log_uniform": [1e-6, 1e-2]},
+        training__scheduler=["constant", "cosine"],
+        search={"trials": TRIALS, "seed": 3},
+        objective={"evaluations": EVALUATIONS},
+    )
+    return load_space(file, gather=gather_facts)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, space) -> Sweep:
+    sweep = Sweep(tmp_path_factory.mktemp("sweeps") / "undisturbed", space)
+    sweep.drive()
+    return sweep
+
+
+def test_what_has_little_chance_is_paused_and_the_winner_is_trained_to_its_end(undisturbed):
+    trials = undisturbed.trials()
+    states = [one.state for one in trials]
+    assert len(trials) == TRIALS
+    assert states.count(TrialState.PAUSED) >= 3
+    paused = [one for one in trials if one.state is TrialState.PAUSED]
+    assert all(one.chance is not None and one.chance <= 0.25 and "chance" in one.reason for one in paused)
+    ends = [loss_of(dict(one.values), 1.0) for one in trials]
+    best = trials[ends.index(min(ends))]
+    assert best.state is TrialState.COMPLETE
+    assert undisturbed.trained < 0.8 * TRIALS * EVALUATIONS
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sweep_that_is_killed_ten_times_ends_in_the_trials_of_an_undisturbed_one(
+    tmp_path, space, undisturbed, seed
+):
+    rng = random.Random(seed)
+    sweep, kills = Sweep(tmp_path / "killed", space), 10
+
+    def moment() -> None:
+        nonlocal kills
+        if kills and rng.random() < 0.08:
+            kills -= 1
+            raise Killed
+
+    while True:
+        try:
+            sweep.drive(moment)
+            break
+        except Killed:
+            continue
+    assert kills == 0
+    assert sweep.ends() == undisturbed.ends()
+
+
+def test_a_sweep_that_gets_more_trials_keeps_what_was_trained_to_its_end(tmp_path, space, undisturbed):
+    before = {one.number: one.state for one in undisturbed.trials()}
+    search = space.settings.search.model_copy(update={"trials": TRIALS + 4})
+    longer = copy.copy(undisturbed)
+    longer.folder = SweepFolder(shutil.copytree(undisturbed.folder.root, tmp_path / "longer"))
+    longer.states = dict(undisturbed.states)
+    longer.space = dataclasses.replace(space, settings=space.settings.model_copy(update={"search": search}))
+    longer.drive()
+    after = longer.trials()
+    assert len(after) == TRIALS + 4
+    complete = [number for number, state in before.items() if state is TrialState.COMPLETE]
+    assert all(after[number].state is TrialState.COMPLETE for number in complete)
+
+
+def test_without_states_on_the_disk_nothing_is_paused(space):
+    closed = {**space.closed, "checkpoints.keep_last": 0}
+    assert isinstance(make_stopper(space), PausingStopper)
+    assert isinstance(make_stopper(dataclasses.replace(space, closed=closed)), HopelessStopper)
+    assert isinstance(make_stopper(space, pauses=False), HopelessStopper)
