@@ -166,7 +166,6 @@ class PausingStopper:
         chance = None if seen is None else standing.pauses(seen)
         if chance is None:
             return None
-        objective = self.space.settings.objective
         value = record.evaluations[-1].metrics.get(objective.metric, math.nan)
         seen_of = f"{record.evaluations[-1].tokens:,} of {total:,} tokens"
         return Pause(
