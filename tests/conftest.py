@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 from fake_gpus import FOUR, write_nvidia_smi
+from forked_processes import WORKERS
 from hypothesis import HealthCheck, settings
 from postgres_server import Postgres, find_programs
 from ray_cluster import TOKEN, RayCluster
+from warm_processes import empty_store, share, warm
 
 from sweeper.quickstart import DATA_FILE
 from sweeper.space import Config
@@ -33,6 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW_TO_START & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: a trial that ends need not look for garbage in it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -183,9 +191,13 @@ def ray_here(one_node: RayCluster) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def running_ray(one_node: RayCluster) -> Iterator[None]:
-    """The commands of a module, in this process and in others, use it, as on a cluster."""
+    """The commands of a module, in this process and in others, use it, as on a cluster. What starts with a
+    sweep otherwise is shared as well, the workers of a Ray of its own among it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", one_node.address)
+        if one_node.forked:
+            patch.setenv(WORKERS, warm("ranks"))
+        share(patch, warm("rows"), empty_store())
         yield
 
 
@@ -219,4 +231,5 @@ def fake_gpus(tmp_path_factory: pytest.TempPathFactory) -> str:
 def new_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Ray of the command's own, whose ranks are new processes: a forked one holds less memory of its own,
     and a limit that is to be met is written for new ones."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name in ("RAY_ADDRESS", WORKERS):
+        monkeypatch.delenv(name, raising=False)

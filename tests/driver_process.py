@@ -6,11 +6,12 @@ import os
 import pty
 import select
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from waiting import HANGS_AFTER_S
+from warm_processes import Forked
 
 from sweeper.commands import SweepResult
 from sweeper.search import Ledger
@@ -19,16 +20,17 @@ __all__ = ["Driver", "Terminal", "facts_of"]
 
 
 class Driver:
-    """A real `sweeper` command in a process group of its own."""
+    """A real `sweeper` command in a process group of its own; ``program`` is what Python is given for it."""
 
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sweeper", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def __init__(
+        self,
+        *arguments: object,
+        program: tuple[str, ...] = ("-m", "sweeper"),
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        words = (*program, *map(str, arguments))
+        self.process = Forked(*words, env=env, cwd=cwd, stderr=subprocess.STDOUT)
         self.said = ""
 
     def until(self, words: str) -> Driver:

@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import forked_workers
+import forked_processes
 from waiting import HANGS_AFTER_S
+from warm_processes import warm
 
 __all__ = ["TOKEN", "RayCluster"]
 
@@ -43,27 +44,29 @@ class RayCluster:
     holds ``ray_current_cluster`` with its address.
 
     A context manager; its processes end with the one that it was made in. With ``forked`` its workers start
-    as copies of one that has imported all that they need (see forked_workers.py), on a machine without GPUs.
+    as copies of one that has imported all that they need (see warm_processes.py), on a machine without GPUs.
     """
 
     def __init__(
         self, *cpus: int, gpus: int | None = 0, token: Mapping[str, str] | None = None, forked: bool = False
     ) -> None:
         self._nodes, self.token = (cpus, gpus), dict(token or {})
-        self._forked = forked and shutil.which("nvidia-smi") is None
+        self.forked = forked and shutil.which("nvidia-smi") is None
 
     def __enter__(self) -> RayCluster:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets want a short path
         environment = os.environ | {"RAY_TMPDIR": str(self.folder)} | _NICENESS | self.token
         node = {}
-        if self._forked:
-            environment[forked_workers.SOCKET] = socket = str(self.folder / "fork")
-            node["setup_worker_path"] = forked_workers.__file__
-            self._workers = self._start(forked_workers.__file__, "serve", socket, environment=environment)
-            told = iter(self._workers.stdout.readline, "")  # libraries print lines of their own before
-            assert "ready\n" in told, "nothing to fork workers from"
-        self._process = self._start(
-            "-c", _SCRIPT, json.dumps(self._nodes), json.dumps(node), environment=environment
+        if self.forked:
+            environment[forked_processes.WORKERS] = warm("ranks")
+            node["setup_worker_path"] = forked_processes.__file__
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SCRIPT, json.dumps(self._nodes), json.dumps(node)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
         )
         self.address = self._process.stdout.readline().strip()
         assert self.address, "the cluster did not start"
@@ -72,17 +75,4 @@ class RayCluster:
     def __exit__(self, *_: object) -> None:
         self._process.stdin.close()
         self._process.wait(timeout=HANGS_AFTER_S)
-        if self._forked:
-            self._workers.kill()
-            self._workers.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _start(self, *arguments: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import socket
@@ -83,6 +84,7 @@ def ray_for(config: Config, *, places: int, say: Say) -> Iterator[None]:
     except SystemExit as signal:  # SIGTERM, which Ray has a handler of its own for until ours is back
         raise KeyboardInterrupt from signal
     finally:
+        gc.collect()  # a reference that is collected after Ray has ended ends the process
         ray.shutdown()
         if not is_chosen:
             _forget_authentication()

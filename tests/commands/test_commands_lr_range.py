@@ -98,7 +98,7 @@ def test_memory_that_runs_out_splits_its_batch_and_a_signal_ends_it_without_a_re
     )
     folder = SweepFolder(tmp_path / "test")
     smaller = "out of memory, now per_device_batch_size 48, gradient_accumulation_steps 2"
-    driver = Driver("lr-range", str(file), "--out", str(folder.root)).until(smaller)
+    driver = Driver("lr-range", file, "--out", folder.root).until(smaller)
     driver.process.send_signal(signal.SIGTERM)
     assert driver.end() == 130, driver.said
     assert "give the same command again" in driver.said

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from driver_process import Driver
 from mlflow_content import assert_equal_to_ledger, mlflow_content
 from waiting import eventually
 
@@ -63,36 +64,15 @@ class Server:
             self._process = None
 
 
-class Sweep:
-    """The command in a process of its own, with short pauses between attempts, and what it says."""
+class Sweep(Driver):
+    """The command with short pauses between attempts."""
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-c", COMMAND, *arguments]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
-        self.said: list[str] = []
-
-    def wait_for(self, words: str) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append(line)
-            if words in line:
-                return
-        pytest.fail(f"never said {words!r}: {self.text}")
-
-    def end(self) -> None:
-        assert self.process.stdout is not None
-        self.said += self.process.stdout
-        assert self.process.wait() == 0, self.text
-
-    @property
-    def text(self) -> str:
-        return "".join(self.said)
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments, program=("-c", COMMAND))
 
     @property
     def warnings_of_mlflow(self) -> list[str]:
-        return [line for line in self.text.split("\n") if "warning: " in line and "MLflow" in line]
+        return [line for line in self.said.split("\n") if "warning: " in line and "MLflow" in line]
 
 
 @pytest.fixture
@@ -107,7 +87,7 @@ def test_a_server_that_comes_and_goes_and_a_driver_that_is_killed_lose_nothing(s
     """While the server starts, the driver is stopped, so that trials are left, however long that takes."""
     space = write_space(tmp_path, search__trials=5, tracking={"mlflow_uri": server.uri})
     out = tmp_path / "sweep"
-    sweep = Sweep("run", str(space), "--out", str(out))
+    sweep = Sweep("run", space, "--out", out)
 
     def start_server() -> None:
         os.kill(sweep.process.pid, signal.SIGSTOP)
@@ -117,11 +97,11 @@ def test_a_server_that_comes_and_goes_and_a_driver_that_is_killed_lose_nothing(s
     def is_back(times: int) -> bool:
         return (out / "logs" / "mlflow.log").read_text().count("MLflow is back after") >= times
 
-    sweep.wait_for("trial 1 starts")  # the sweep has not waited for it
+    sweep.until("trial 1 starts")  # the sweep has not waited for it
     start_server()
     assert eventually(lambda: is_back(1) and is_there(server.uri, 0))
     server.kill()
-    sweep.wait_for("trial 3 starts")
+    sweep.until("trial 3 starts")
     start_server()
     assert eventually(lambda: is_back(2) and is_there(server.uri, 2))
     assert not sweep.warnings_of_mlflow
@@ -130,10 +110,10 @@ def test_a_server_that_comes_and_goes_and_a_driver_that_is_killed_lose_nothing(s
     sweep.process.wait()
 
     server.start()
-    resumed = Sweep("resume", str(out))
-    resumed.wait_for("trial 4 starts")
+    resumed = Sweep("resume", out)
+    resumed.until("trial 4 starts")
     server.kill()
-    resumed.end()
+    assert resumed.end() == 0, resumed.said
     (warning,) = resumed.warnings_of_mlflow
     assert "cannot be reached" in warning and warning.endswith(f"sweeper sync {out}")
 

@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from old_folders.make import facts_of, hardware, weights_of
+from warm_processes import Forked
 
 from sweeper.commands import sweep_state
 from sweeper.data import gather_facts
@@ -61,15 +59,10 @@ def before(root) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def said(root, before, running_ray) -> dict[str, str]:
     """What resuming them all says; without Ray's start and torch's import for each."""
-    done = subprocess.run(
-        [sys.executable, OLD / "resume_all.py"],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    process = Forked(str(OLD / "resume_all.py"), cwd=root)
+    printed = process.stdout.read()
+    assert process.wait() == 0
+    return dict(json.loads(printed.splitlines()[-1]))
 
 
 def same(value: Any) -> Any:

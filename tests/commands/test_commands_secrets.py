@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
+from driver_process import Driver
 from leaks import leaks
 
 from sweeper.commands import open_sweep
 from sweeper.search import TrialState
 from sweeper.space import SweepFolder
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.usefixtures("running_ray")
 
 VARIABLES = {
     "HF_TOKEN": "hf_DistinctiveHubToken",
@@ -44,8 +43,9 @@ def tells(prompts, generations, references):
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory, write_space):
-    """The folder that holds everything, and the screens of a sweep that failed and of its resuming."""
+def told(tmp_path_factory, write_space, running_ray):
+    """The folder that holds everything, and what a sweep that failed and its resuming said, with a Ray
+    of its own, whose workers know the secrets."""
     home = tmp_path_factory.mktemp("secrets")
     (home / "own.py").write_text(METRIC)
     file = write_space(
@@ -57,12 +57,12 @@ def told(tmp_path_factory, write_space):
     )
     out = home / "sweeps" / "small"
     environment = os.environ | VARIABLES
+    del environment["RAY_ADDRESS"]
     screens = []
     for arguments, status in ((["run", file, "--out", out], 2), (["resume", out], 0)):
-        command = [sys.executable, "-m", "sweeper", *map(str, arguments)]
-        done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True)
-        screens.append(done.stdout + done.stderr)
-        assert done.returncode == status, screens[-1]
+        driver = Driver(*arguments, env=environment, cwd=home)
+        assert driver.end() == status, driver.said
+        screens.append(driver.said)
         (home / "mended").touch()
     return home, screens
 

@@ -61,7 +61,7 @@ def test_a_driver_that_is_killed_costs_nothing_and_leaves_nobody_behind(
     with monkeypatch.context() as patch:
         if moment == WITH_ITS_OWN_RAY:
             patch.delenv("RAY_ADDRESS")
-        driver = Driver("run", str(space_file), "--out", str(folder.root))
+        driver = Driver("run", space_file, "--out", folder.root)
     if MOMENTS[moment]:
         driver.until(MOMENTS[moment])
     else:
@@ -85,7 +85,7 @@ def test_a_driver_that_is_killed_costs_nothing_and_leaves_nobody_behind(
 
 def test_a_rank_that_is_killed_or_hangs_costs_a_retry_and_no_result(space_file, undisturbed, tmp_path):
     folder = SweepFolder(tmp_path / "sweep")
-    driver = Driver("run", str(space_file), "--out", str(folder.root)).until("untrained model")
+    driver = Driver("run", space_file, "--out", folder.root).until("untrained model")
     (rank,) = marked(folder.processes_dir)
     os.kill(rank, signal.SIGKILL)
     driver.until("retry 1 of 2")
@@ -118,7 +118,7 @@ def test_a_trial_that_always_dies_fails_with_the_last_words_of_its_rank(write_sp
 
 def swept_apart(file: Path, out: Path) -> tuple[SweepFolder, list[TrialRecord]]:
     """A sweep by a process of its own, with a Ray of its own where the environment names none."""
-    driver = Driver("run", str(file), "--out", str(out))
+    driver = Driver("run", file, "--out", out)
     assert driver.end() == 0, driver.said
     folder = SweepFolder(out)
     return folder, open_sweep(folder)[1].trials()
@@ -183,7 +183,7 @@ def test_what_only_an_aged_process_has_no_room_for_is_trained_as_it_was_in_a_new
 
 def test_the_first_signal_ends_a_sweep_with_its_states_written(space_file, undisturbed, tmp_path):
     folder = SweepFolder(tmp_path / "sweep")
-    driver = Driver("run", str(space_file), "--out", str(folder.root)).until("untrained model")
+    driver = Driver("run", space_file, "--out", folder.root).until("untrained model")
     driver.process.send_signal(signal.SIGTERM)  # as a scheduler does
     assert driver.end() == 130, driver.said
     assert f"sweeper resume {folder.root}" in driver.said
@@ -250,7 +250,7 @@ def test_a_second_driver_is_refused_and_the_second_signal_ends_the_first_at_once
     space_file, undisturbed, tmp_path
 ):
     folder = SweepFolder(tmp_path / "sweep")
-    driver = Driver("run", str(space_file), "--out", str(folder.root)).until("untrained model")
+    driver = Driver("run", space_file, "--out", folder.root).until("untrained model")
     with pytest.raises(SweepFolderError, match="another driver is at work"):
         resume_sweep(folder.root)
     assert sweep_state(open_sweep(folder)[1], folder) == "running"

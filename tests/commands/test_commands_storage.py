@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import stat
-import subprocess
-import sys
 import threading
 
 import psycopg
 import pytest
+from driver_process import Driver
 from leaks import leaks
 from postgres_server import ENCODED, PASSWORD
 
@@ -23,10 +22,6 @@ pytestmark = pytest.mark.usefixtures("running_ray")
 
 TRIALS = 3
 SECRETS = (PASSWORD, ENCODED)
-
-
-def sweeper(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "sweeper", *map(str, arguments)]
 
 
 def facts_of(folder):
@@ -43,9 +38,9 @@ def swept(tmp_path_factory, write_space, postgres):
     home = tmp_path_factory.mktemp("ledger")
     file = write_space(home, search__trials=TRIALS, search__storage=postgres.address("first"))
     out = home / "sweeps" / "small"
-    done = subprocess.run(sweeper("run", file, "--out", out), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout + done.stderr
+    driver = Driver("run", file, "--out", out)
+    assert driver.end() == 0, driver.said
+    return out, driver.said
 
 
 def test_a_sweep_runs_into_the_database_and_has_no_file_for_it(swept, postgres):
@@ -65,8 +60,9 @@ def test_the_password_is_in_the_secrets_file_and_nowhere_else(swept):
     # The folder above holds MLflow's database and artifacts as well.
     assert leaks(out.parent, SECRETS, allowed=[secrets]) == []
     for command in (["status", out], ["status", out, "--json"], ["best", out]):
-        said = subprocess.run(sweeper(*command), capture_output=True, text=True, check=True)
-        screen += said.stdout + said.stderr
+        asked = Driver(*command)
+        assert asked.end() == 0, asked.said
+        screen += asked.said
     assert not any(secret in screen for secret in SECRETS)
     assert ":***@127.0.0.1" in SweepFolder(out).space_file.read_text()
     assert "***" not in SweepFolder(out).best_config.read_text()
@@ -108,10 +104,9 @@ def test_a_sweep_that_loses_its_driver_and_its_database_twice_ends_as_an_undistu
     out, report = tmp_path / "sweeps" / "lost", Ledger.report
 
     # The driver is killed.
-    with subprocess.Popen(sweeper("run", file, "--out", out), stdout=subprocess.PIPE, text=True) as driver:
-        for line in driver.stdout:
-            if "untrained model" in line:
-                driver.kill()
+    driver = Driver("run", file, "--out", out).until("untrained model")
+    driver.process.kill()
+    driver.end()
     assert sweep_state(open_sweep(SweepFolder(out))[1], SweepFolder(out)) == "interrupted"
 
     # The server goes away for good: a clear end, and everything that was committed is kept.

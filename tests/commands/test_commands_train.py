@@ -66,7 +66,7 @@ def test_memory_that_runs_out_is_told_and_splits_the_batch(write_space, tmp_path
         training=TRAINING | {"per_device_batch_size": 96, "epochs": 1},
         resources={"max_concurrent": 1, "memory_limit_gib": 0.6},
     )
-    driver = Driver("train", str(file), "--output-dir", str(tmp_path / "model"))
+    driver = Driver("train", file, "--output-dir", tmp_path / "model")
     assert driver.end() == 0, driver.said
     assert "out of memory, now per_device_batch_size 48, gradient_accumulation_steps 2" in driver.said
     assert (tmp_path / "model" / "config.json").is_file()

@@ -93,7 +93,7 @@ def test_two_ranks_take_two_nodes_of_one_cpu_and_a_cpu_that_is_taken_is_waited_f
     )
     assert other.stdout.readline() == "True\n"
     out = tmp_path / "sweep"
-    driver = Driver("run", str(file), "--out", str(out)).until("waiting for 2 CPUs; 1 free")
+    driver = Driver("run", file, "--out", out).until("waiting for 2 CPUs; 1 free")
     assert "(RAY_ADDRESS)" in driver.said and "starts" not in driver.said
     assert "Ray has room for one trial at a time, not for 2" in driver.said
 
@@ -106,6 +106,6 @@ def test_two_ranks_take_two_nodes_of_one_cpu_and_a_cpu_that_is_taken_is_waited_f
 
     other.stdin.close()
     other.wait(timeout=HANGS_AFTER_S)
-    driver = Driver("resume", str(out))
+    driver = Driver("resume", out)
     assert driver.end() == 0
     assert "trial 0 starts" in driver.said and "trial 0 done" in driver.said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -107,6 +108,7 @@ def rank(tmp_path_factory: pytest.TempPathFactory):
     patch.setattr(worker, "LogRedirect", lambda _: None)
     rank = worker.RankWorker(0, 1, 1, "cpu")
     rank.join("127.0.0.1", rank.listen("127.0.0.1"))
+    gc.freeze()  # DeepSpeed has come, as in tests/conftest.py
     yield rank
     rank.stop()
     patch.undo()
