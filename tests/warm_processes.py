@@ -78,7 +78,9 @@ def warm(kind: str) -> str:
         env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
     )
     atexit.register(original.kill)
-    assert original.stdout is not None and original.stdout.readline(), f"nothing to make {kind} of"
+    assert original.stdout is not None
+    told = iter(original.stdout.readline, b"")  # libraries print lines of their own before
+    assert b"ready\n" in told, f"nothing to make {kind} of"
     return path
 
 

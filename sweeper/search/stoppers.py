@@ -145,19 +145,21 @@ class _Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class PausingStopper:
-    """Pauses a trial whose chance to beat the best is below a risk, and thaws it when it has risen. The
-    default.
+    """Pauses a trial whose chance to beat the best is below a risk, and thaws it when that has risen.
 
-    See ``sweeper.search.auto.standing``. When nothing else is left, the leader is trained to its end, and,
-    where the space has no other configuration, the other paused trials after it.
+    The default. See ``sweeper.search.auto.standing``. When nothing else is left, the leader is trained to its
+    end, and, where the space has no other configuration, the other paused trials after it. A trial that has
+    made the model worse than it was ends for good, see ``HopelessStopper``.
     """
 
     space: Space
 
     def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
-        """A pause, or None. A trial that has reached its total, or was thawed as the last one, is never
-        paused."""
-        record = _find(number, trials)
+        """A trial at its end is never stopped, and one that was thawed as the last never paused."""
+        record, objective = _find(number, trials), self.space.settings.objective
+        hopeless = HopelessStopper(curves=Curves(metric=objective.metric, mode=objective.mode))
+        if (reason := hopeless.decide(number, trials, untrained)) is not None:
+            return reason
         total = _total_tokens(record)
         if record.to_end or total is None or not record.evaluations or record.evaluations[-1].tokens >= total:
             return None

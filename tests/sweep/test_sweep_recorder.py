@@ -162,7 +162,7 @@ def test_no_trial_starts_when_enough_have(make_recorder):
         assert not recorder.is_over()
         number, _job = recorder.next_job()
         recorder.record(outcome(number, 1000, 2.0, done=True, prepared=PREPARED))
-    assert recorder.is_over()
+    assert recorder.next_job() is None
 
 
 def test_a_spent_time_budget_starts_nothing_and_stops_at_the_next_evaluation(make_recorder):
@@ -185,7 +185,7 @@ def test_an_unfinished_trial_goes_on_first_and_under_its_own_number(make_recorde
     number, again = resumed.next_job()
     assert number == first
     assert again.config == job.config
-    assert resumed.is_over()
+    assert resumed.next_job() is None
     assert len(ledger.trials()) == 2
 
 
