@@ -129,7 +129,7 @@ def write_space(few_rows: Path) -> Callable[..., Path]:
             },
             "deepspeed": {"zero_stage": 0, "precision": "fp32"},
             "objective": {"evaluations": 3},
-            "search": {"trials": 3, "seed": 0},
+            "search": {"trials": 3, "seed": 0, "stopper": "none"},
             "resources": {"max_concurrent": 1},
         }
         for key, value in changes.items():

@@ -79,6 +79,6 @@ def _expected(record: Any, steps: list[Any]) -> dict[str, dict[int, float]]:
             if value is not None:
                 add(f"train/{name}", step.tokens, value)
         add("train/step", step.tokens, step.step)
-    if "startup_s" in record.attributes:
+    if "startup_s" in record.attributes and record.state.is_finished:
         add("perf/startup_s", 0, record.attributes["startup_s"])
     return points
