@@ -318,11 +318,11 @@ class Ledger:
         measured = evaluations_of(attributes)
         evaluations = tuple(one for one in measured if one.tokens)
         decisive = decisive_of(evaluations, self._objective)
-        paused = attributes.get("paused") or {}
         state = TrialState[trial.state.name]
+        paused = (attributes.get("paused") if state is TrialState.RUNNING else None) or {}
         return TrialRecord(
             number=trial.number,
-            state=TrialState.PAUSED if paused and state is TrialState.RUNNING else state,
+            state=TrialState.PAUSED if paused else state,
             values=dict(attributes.get("values", trial.params)),
             value=None if decisive is None else decisive.metrics.get(self._metric, math.nan),
             decisive=decisive,

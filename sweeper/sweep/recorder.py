@@ -16,6 +16,7 @@ from sweeper.space import Config, Space, SweepFolder, TooLarge, dump_config, fit
 from sweeper.sweep.budget import SPENT, Budget, Forecast
 from sweeper.sweep.listener import Listener
 from sweeper.sweep.outcome import Outcome
+from sweeper.sweep.paused_states import states_to_drop
 from sweeper.sweep.queue import TrialQueue
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.sweep.steps import append_steps
@@ -332,7 +333,17 @@ class Recorder:
         self._forget_progress(number)
         for listener in self._listeners:
             listener.trial_paused(self._records[number])
+        self._drop_states()
         return False
+
+    def _drop_states(self) -> None:
+        """A paused trial whose state is gone has ended."""
+        limit_gib = self._space.settings.search.paused_gib
+        for number, size_gib in states_to_drop(self._records.values(), self._folder, limit_gib):
+            discard(self._folder.trial_checkpoints(number), inside=self._folder.root)
+            gone = f"its state of {size_gib:.2g} GiB had to go (search.paused_gib)"
+            reason = f"{self._records[number].reason}; {gone}"
+            self._finish(number, TrialState.PRUNED, reason)
 
     def _take_pause(self, number: int) -> bool:
         """By somebody's wish the trial goes on later; for the budget's sake it has ended."""

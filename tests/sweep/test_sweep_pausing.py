@@ -17,6 +17,7 @@ from sweeper.search import Ledger, TrialRecord, TrialState, make_stopper
 from sweeper.search.stoppers import HopelessStopper, PausingStopper
 from sweeper.space import Space, SweepFolder, load_space
 from sweeper.sweep.outcome import Outcome
+from sweeper.sweep.paused_states import states_to_drop
 from sweeper.sweep.recorder import Recorder
 from sweeper.train import Prepared, Progress
 
@@ -48,6 +49,8 @@ class Sweep:
         Ledger.create(self.folder.study_url, space)
         self.states: dict[int, int] = {}
         """Trial -> evaluations of its newest state."""
+        self.has_files = False
+        """Whether states are files, too."""
         self.trained = 0
         """Evaluations in all, those that were trained again among them."""
 
@@ -81,6 +84,10 @@ class Sweep:
             if not goes_on:
                 return
             self.states[number] = index
+            if self.has_files:
+                file = job.checkpoints / f"step-{index:08d}" / "rank0.pt"
+                file.parent.mkdir(parents=True)
+                file.write_bytes(bytes(1024))
             moment()
             if job.pause_file.exists():
                 assert not recorder.record(Outcome(number=number, paused=True))
@@ -174,3 +181,32 @@ def test_without_states_on_the_disk_nothing_is_paused(space):
     assert isinstance(make_stopper(space), PausingStopper)
     assert isinstance(make_stopper(dataclasses.replace(space, closed=closed)), HopelessStopper)
     assert isinstance(make_stopper(space, pauses=False), HopelessStopper)
+
+
+def test_the_states_of_paused_trials_keep_within_their_part_of_the_disk(tmp_path):
+    folder, mib = SweepFolder(tmp_path), 2**20
+    records = []
+    for number, chance in enumerate([0.2, 0.01, 0.1, None]):
+        state = TrialState.COMPLETE if chance is None else TrialState.PAUSED
+        records.append(TrialRecord(number=number, state=state, values={}, value=None, chance=chance))
+        file = folder.trial_checkpoints(number) / "step-00000001" / "rank0.pt"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(mib))
+    assert states_to_drop(records, folder, 3 / 1024) == []
+    assert [number for number, _ in states_to_drop(records, folder, 2.5 / 1024)] == [1]
+    assert [number for number, _ in states_to_drop(records, folder, 1 / 1024)] == [1, 2]
+    assert [number for number, _ in states_to_drop(records, folder, 0)] == [1, 2, 0]
+    assert states_to_drop(records, folder, None) == []
+
+
+def test_a_trial_whose_state_had_to_go_has_ended_and_says_so(tmp_path, space):
+    search = space.settings.search.model_copy(update={"paused_gib": 0.0})
+    tight = dataclasses.replace(space, settings=space.settings.model_copy(update={"search": search}))
+    sweep = Sweep(tmp_path / "tight", tight)
+    sweep.has_files = True
+    sweep.drive()
+    trials = sweep.trials()
+    assert len(trials) == TRIALS and not any(one.state is TrialState.PAUSED for one in trials)
+    dropped = [one for one in trials if one.state is TrialState.PRUNED]
+    assert dropped and all("its state of" in one.reason and "paused_gib" in one.reason for one in dropped)
+    assert not any(sweep.folder.trial_checkpoints(one.number).exists() for one in dropped)

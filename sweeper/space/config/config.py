@@ -169,6 +169,9 @@ class Search(Section):
     sampler: Literal["auto", "tpe", "gp", "random", "grid", "qmc"] = "auto"
     stopper: Literal["auto", "asha", "median", "none"] = "auto"
     trials: Annotated[int, Field(ge=1)] = 16
+    paused_gib: Annotated[float, Field(ge=0)] | None = None
+    """What the states of paused trials may take of the disk together; beyond it those with the least chance
+    end for good. None: half of what the disk would have free without them."""
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
     """Written ``time_budget: 2h`` in a space file. From the command's beginning to the last trial's end, over
     all drivers of the sweep; kept within 5 %: a trial that cannot end in time is not begun, and one that
