@@ -40,7 +40,6 @@ from sweeper.space.metrics import (
     MetricFunction,
     load_metric,
     metric_name,
-    require_metrics,
 )
 from sweeper.space.plan.plan import TRUSTED, count_trials, make_plan, render
 from sweeper.space.plan.row_warnings import row_warnings
@@ -56,9 +55,10 @@ from sweeper.space.plan.system import (
     with_system_config,
 )
 from sweeper.space.plan.trial_sizes import TrialSize, size_of, trial_sizes
+from sweeper.space.requirements import require_closed, require_hardware, require_metrics, require_open
 from sweeper.space.schema import json_schema
 from sweeper.space.secrets import read_secrets, secrets_of, write_secrets
-from sweeper.space.space import Dimension, Space, require_closed, require_hardware, require_open
+from sweeper.space.space import Dimension, Space
 from sweeper.space.versions import (
     begun_format,
     lasting_tree,

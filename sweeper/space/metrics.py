@@ -6,15 +6,11 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from sweeper.errors import Problem, SpaceFileError, UserError
+from sweeper.errors import UserError
 from sweeper.space.config.fields import closest
-
-if TYPE_CHECKING:
-    from sweeper.space.space import Space
 
 __all__ = [
     "EXACT_MATCH",
@@ -24,7 +20,6 @@ __all__ = [
     "load_metric",
     "metric_name",
     "metric_names",
-    "require_metrics",
 ]
 
 EXACT_MATCH = "exact_match"
@@ -83,21 +78,6 @@ def load_metric(entry: str, modules_dir: Path) -> MetricFunction:
         rule = f"{name} does not take three arguments"
         raise _unusable(entry, rule, f"write def {name}(prompts, generations, references)")
     return function
-
-
-def require_metrics(space: Space) -> None:
-    """Finds the user's own metrics before anything is trained: raises SpaceFileError with those it cannot."""
-    place = space.where("evaluation.metrics")
-    problems: list[Problem] = []
-    for entry in space.settings.evaluation.metrics:
-        if entry == EXACT_MATCH:
-            continue
-        try:
-            load_metric(entry, Path.cwd())
-        except UserError as error:
-            problems += [replace(problem, where=place) for problem in error.problems]
-    if problems:
-        raise SpaceFileError(problems)
 
 
 def _unusable(entry: str, rule: str, remedy: str) -> UserError:

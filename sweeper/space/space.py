@@ -13,7 +13,6 @@ from typing import Any
 from sweeper.errors import Problem, SpaceFileError
 from sweeper.space.checks import Contradiction, contradictions
 from sweeper.space.config import rules
-from sweeper.space.config.address import cluster_address
 from sweeper.space.config.batch import BatchContradiction
 from sweeper.space.config.closing import BATCH, DP, GLOBAL, complete
 from sweeper.space.config.config import Config, Settings
@@ -34,7 +33,7 @@ from sweeper.space.file.dump import file_tree
 from sweeper.space.file.opening import LR, RANGE_TEST, RangeTest
 from sweeper.space.secrets import struck_out
 
-__all__ = ["Dimension", "Space", "require_closed", "require_open"]
+__all__ = ["Dimension", "Space"]
 
 MAX_COMBINATIONS = 4_000
 """Of more combinations of open values than this, only those of their ends are looked at in advance."""
@@ -291,55 +290,3 @@ def _ends(options: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
     """The smallest and the largest of many numbers; words and switches as they are."""
     numbers = [one for one in options if is_number(one)]
     return (min(numbers), max(numbers)) if len(numbers) == len(options) > 2 else options
-
-
-def require_open(space: Space) -> None:
-    """A sweep needs something to search: raises SpaceFileError where nothing is open."""
-    if not space.dimensions:
-        rule = "nothing is open, so there is nothing to search"
-        remedy = (
-            "open a value, such as `lr: auto` or `epochs: [1, 2, 3]`; to train it as it is: `sweeper train`"
-        )
-        raise SpaceFileError([space.problem(LR, "", rule, remedy)])
-
-
-def require_closed(space: Space) -> None:
-    """Training needs every value: raises SpaceFileError with one problem for each open one."""
-    problems = []
-    for one in space.dimensions:
-        remedy = f"write {one.name.rpartition('.')[2]}: {text(one.default)}, or search with `sweeper run`"
-        problems.append(space.problem(one.path, one.name, "is open, and training needs one value", remedy))
-    if problems:
-        raise SpaceFileError(problems)
-
-
-def hardware_problems(space: Space) -> list[Problem]:
-    """What a trial asks for and this machine has not. A cluster is not looked at from here."""
-    facts, closed = space.facts, space.closed
-    cluster, free = cluster_address(closed["resources.ray_address"]), closed["resources.min_free_gib"]
-    if cluster is not None:
-        if free is None:
-            return []
-        rule = f"on a cluster ({cluster.where}) Ray chooses the GPUs, and sees its own processes only"
-        remedy = "leave it out, and start a node's Ray with CUDA_VISIBLE_DEVICES for what it may use"
-        return [space.problem("resources.min_free_gib", f"min_free_gib: {text(free)}", rule, remedy)]
-    problems = []
-    gpus = space.most_ranks * closed["resources.gpus_per_rank"]
-    here = facts.devices if facts.accelerator == "cuda" else 0
-    if gpus > here:
-        rule = (
-            f"a trial asks for {gpus:g} GPUs, and {f'{here} are here' if here else 'this machine has none'}"
-        )
-        remedy = "lower parallel.dp or resources.gpus_per_rank, or name a cluster in ray_address"
-        problems.append(space.problem(DP, "", rule, remedy))
-    if facts.accelerator == "cpu" and closed["deepspeed.precision"] == "fp16":
-        remedy = "write bf16 or fp32 on this machine"
-        problems.append(space.problem("deepspeed.precision", "fp16", "fp16 is for GPUs", remedy))
-    return problems
-
-
-def require_hardware(space: Space) -> None:
-    """Training needs a machine that can hold one trial: raises SpaceFileError with what is missing."""
-    problems = hardware_problems(space)
-    if problems:
-        raise SpaceFileError(problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from sweeper.track.uri import Redactor
@@ -45,10 +46,18 @@ class _RedactingFormatter(logging.Formatter):
         return self._redact(super().format(record))
 
 
+class _LogFile(logging.FileHandler):
+    """Says nothing where its folder is gone: a process may outlive the folder of its sweep."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            super().emit(record)
+
+
 def open_log(path: Path, redact: Redactor) -> None:
     """Sends everything that MLflow and its database layers log to ``path``, and nothing to the screen."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = _LogFile(path, encoding="utf-8", delay=True)
     handler.setFormatter(_RedactingFormatter(redact))
     for name in _LOGGERS:
         logger = logging.getLogger(name)

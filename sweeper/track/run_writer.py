@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeper.track.child_run import ChildRun, final_points, point_of
 from sweeper.track.names import old_run_name
 from sweeper.track.points import MetricPoint, Points
 from sweeper.track.text import cut, flatten, key, quoted
@@ -55,33 +56,6 @@ class Content:
     """Those of them that this process wrote."""
 
 
-@dataclass
-class _Run:
-    """A child run as far as it is known here."""
-
-    run_id: str
-    name: str
-    """As MLflow has it: a user's own is left alone."""
-    paused: bool = False
-    closed: bool = False
-    """Finished with nothing missing: nothing is added."""
-    known: dict[str, set[int]] = field(default_factory=dict)
-    """Metric -> steps of its points, written or waiting."""
-    waiting: list[MetricPoint] = field(default_factory=list)
-    refused: bool = False
-    """Whether points of it were not taken."""
-    closed_points: int = 0
-    """How many a closed run has."""
-
-    def points(self) -> int:
-        written = sum(len(steps) for steps in self.known.values()) - len(self.waiting)
-        return self.closed_points if self.closed else written
-
-    def close(self) -> None:
-        self.closed_points, self.closed = self.points(), True
-        self.known, self.waiting = {}, []
-
-
 class Recorder:
     """The runs of one sweep in one experiment. Not thread-safe.
 
@@ -95,9 +69,9 @@ class Recorder:
         self._redact = redact
         self._sweep_id: str | None = None
         self._parent: str | None = None
-        self._trials: dict[int, _Run] = {}
+        self._trials: dict[int, ChildRun] = {}
         self._waiting_since: float | None = None
-        self._batch: tuple[_Run, Sequence[MetricPoint]] | None = None
+        self._batch: tuple[ChildRun, Sequence[MetricPoint]] | None = None
         """On its way to MLflow."""
         self._added = 0
         self._looked_again = False
@@ -181,7 +155,7 @@ class Recorder:
         labels = {**tags, TRIAL_TAG: str(number), "searched": ", ".join(searched), "state": "RUNNING"}
         if run is None:
             parent = {} if self._parent is None else {PARENT_TAG: self._parent}
-            run = _Run(self._create(name, {**labels, **parent}, at_s), name=name)
+            run = ChildRun(self._create(name, {**labels, **parent}, at_s), name=name)
             self._trials[number] = run
         else:
             self._client.update_run(run.run_id, status="RUNNING")
@@ -233,7 +207,7 @@ class Recorder:
         run = self._trials.get(number)
         if run is None or run.closed:
             return
-        self.metrics(number, _final_points(run, metrics, at_s))
+        self.metrics(number, final_points(run, metrics, at_s))
         self._flush_run(run)
         labels = {"state": state} | ({"reason": reason} if reason else {})
         self._log_tags(run.run_id, labels | ({} if run.refused else {POINTS_TAG: str(run.points())}))
@@ -260,7 +234,7 @@ class Recorder:
         there = self._client.get_run(self._parent).data.metrics
         # At step 0 MLflow draws a bar; what a sweep that got more trials has made of it comes after that.
         fresh = [
-            _point(name, value, len(self._trials) if key(name) in there else 0, at_s)
+            point_of(name, value, len(self._trials) if key(name) in there else 0, at_s)
             for name, value in metrics.items()
             if there.get(key(name)) != value
         ]
@@ -284,7 +258,7 @@ class Recorder:
             self._flush_run(run)
         self._waiting_since = None
 
-    def _flush_run(self, run: _Run) -> None:
+    def _flush_run(self, run: ChildRun) -> None:
         # The first metric of a run is the one that MLflow's compare page opens with.
         run.waiting.sort(key=lambda point: not point.name.startswith("eval/"))
         while run.waiting:
@@ -359,13 +333,15 @@ class Recorder:
             number = run.data.tags.get(TRIAL_TAG, "")
             if not number.isdigit():
                 continue
-            known = self._trials.setdefault(int(number), _Run(str(run.info.run_id), name=run.info.run_name))
+            known = self._trials.setdefault(
+                int(number), ChildRun(str(run.info.run_id), name=run.info.run_name)
+            )
             if known.run_id == run.info.run_id:
                 self._take_up(known, run)
             elif not run.data.metrics:
                 self._client.delete_run(run.info.run_id)
 
-    def _take_up(self, run: _Run, found: Any) -> None:
+    def _take_up(self, run: ChildRun, found: Any) -> None:
         tags = found.data.tags
         goes_on = found.info.status in ("RUNNING", "SCHEDULED") or tags.get("state") in (INTERRUPTED, PAUSED)
         if not goes_on and tags.get(POINTS_TAG, "").isdigit():
@@ -391,19 +367,6 @@ class Recorder:
             token = page.token
             if not token:
                 return runs
-
-
-def _final_points(run: _Run, metrics: Mapping[str, float], at_s: float | None) -> list[MetricPoint]:
-    """A metric without a history stands at step 0, of which MLflow draws bars instead of lonely dots."""
-    last_step = max((max(steps) for steps in run.known.values() if steps), default=0)
-    return [
-        _point(name, value, last_step if any(run.known.get(key(name), ())) else 0, at_s)
-        for name, value in metrics.items()
-    ]
-
-
-def _point(name: str, value: float, step: int, at_s: float | None) -> MetricPoint:
-    return MetricPoint(name=name, value=value, step=step, time_s=time.time() if at_s is None else at_s)
 
 
 def _milliseconds(at_s: float | None) -> int:

@@ -22,28 +22,20 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
-from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
-from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
-from deepspeed.runtime.zero.config import ZeroStageEnum
-from deepspeed.utils.tensor_fragment import fragment_address
-from safetensors import SafetensorError
 
 from sweeper.data import Rows, TokenizedData, difference, made_beside
 from sweeper.errors import CheckpointError, TrialFailedError, UserError
 from sweeper.space import Config, lasting_tree, read_record
 from sweeper.train.best import BestEvaluation
 from sweeper.train.memory import is_cpu
+from sweeper.train.parallel.checkpoint_engine import WRITE_ERRORS
 
 if TYPE_CHECKING:
     from sweeper.train.parallel.executor import Executor
 
-__all__ = ["SafeCheckpoints", "TrainingPosition", "on_all_ranks", "restore", "run_hash", "save"]
+__all__ = ["TrainingPosition", "on_all_ranks", "restore", "run_hash", "save"]
 
 _PROGRESS = "progress.json"
-_WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
-"""What a full or failing disk comes up as: torch and safetensors have their own words for it."""
-_HARMLESS = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
-"""What DeepSpeed puts beside tensors: its own settings and loss scalers, which only hold numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,34 +80,6 @@ def run_hash(config: Config, rows: str) -> str:
         settings[part] = {name: tree[name] for name in tree if name not in _SPLIT.get(part, ())}
     text = json.dumps([settings, rows], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-class SafeCheckpoints(TorchCheckpointEngine):  # type: ignore[misc]  # deepspeed is untyped
-    """DeepSpeed's way of writing checkpoints, with a loader that unpickles tensors and plain values only.
-
-    What cannot be written is kept as a problem: were it raised in one rank, the others would wait for it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._needed_bytes, self._problem = 0, ""
-
-    def save(self, state_dict: Any, path: str) -> None:
-        self._needed_bytes += _tensor_bytes(state_dict)
-        try:
-            super().save(state_dict, path)
-        except _WRITE_ERRORS as error:
-            self._problem = self._problem or str(error).partition("\n")[0] or type(error).__name__
-
-    def load(self, path: str, map_location: Any = None) -> Any:
-        with torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location=map_location, weights_only=True)
-
-    def settle(self) -> tuple[int, str]:
-        """Bytes that the files written since the last call need, and what went wrong with them."""
-        settled = self._needed_bytes, self._problem
-        self._needed_bytes, self._problem = 0, ""
-        return settled
 
 
 def save(executor: Executor, folder: Path, place: TrainingPosition) -> None:
@@ -164,7 +128,7 @@ def on_all_ranks(place: Path, action: Callable[[], None]) -> None:
     problem = ""
     try:
         action()
-    except _WRITE_ERRORS as error:
+    except WRITE_ERRORS as error:
         problem = str(error) or type(error).__name__
     problems = [problem]
     if dist.get_world_size() > 1:
@@ -173,13 +137,6 @@ def on_all_ranks(place: Path, action: Callable[[], None]) -> None:
     said = "; ".join(dict.fromkeys(filter(None, problems)))
     if said:
         raise CheckpointError(f"could not be written to {place.parent}: {said}")
-
-
-def _tensor_bytes(tree: Any) -> int:
-    if isinstance(tree, torch.Tensor):
-        return tree.nbytes
-    values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ()
-    return sum(map(_tensor_bytes, values))
 
 
 def restore(executor: Executor, folder: Path, config: Config, data: TokenizedData) -> TrainingPosition:

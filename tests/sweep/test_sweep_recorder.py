@@ -42,6 +42,9 @@ class Heard:
     def warned(self, number, warning) -> None:
         self.events.append(("warned", warning))
 
+    def trial_paused(self, record) -> None:
+        self.events.append(("paused", record.number))
+
     def trial_finished(self, record) -> None:
         self.events.append(("finished", record.state))
 
@@ -113,7 +116,7 @@ def test_the_untrained_model_is_measured_by_one_trial_only(make_recorder):
 
 
 def test_a_trial_that_stays_above_the_untrained_model_is_pruned_with_the_reason(make_recorder):
-    recorder, ledger, heard, _ = make_recorder()
+    recorder, ledger, heard, _ = make_recorder(search__stopper="auto")
     number, _ = recorder.next_job()
     recorder.record(outcome(number, 0, 5.0, prepared=PREPARED))
     assert recorder.record(outcome(number, 400, 6.0))

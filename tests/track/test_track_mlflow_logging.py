@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +21,8 @@ from waiting import HANGS_AFTER_S, eventually
 from sweeper.errors import UserError
 from sweeper.track import Tracker, serve_ui
 from sweeper.track import tracker as tracker_module
+from sweeper.track.mlflow_logging import open_log
+from sweeper.track.uri import Redactor
 
 NEW_STORE = """
 import sys
@@ -213,3 +217,12 @@ def attempt(url: str) -> str | None:
             return str(answer.read().decode())
     except OSError:
         return None
+
+
+def test_what_mlflow_says_after_the_sweeps_folder_is_gone_ends_nothing(tmp_path):
+    open_log(tmp_path / "logs" / "mlflow.log", Redactor(""))
+    logging.getLogger("mlflow").info("here")
+    shutil.rmtree(tmp_path / "logs")
+    for handler in logging.getLogger("mlflow").handlers:
+        handler.close()
+    logging.getLogger("mlflow").info("gone")

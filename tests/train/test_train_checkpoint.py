@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sweeper.errors import TrialFailedError, UserError
-from sweeper.train.checkpoint import SafeCheckpoints
+from sweeper.train.parallel.checkpoint_engine import SafeCheckpoints
 from sweeper.train.ranks.group import WorkerGroup
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -15,7 +15,8 @@ from sweeper.space.config.values import Choice, IntRange, describe, points, text
 from sweeper.space.metrics import metric_name
 from sweeper.space.plan.row_warnings import left_out_notes, row_warnings
 from sweeper.space.plan.trial_sizes import trial_sizes
-from sweeper.space.space import Dimension, Space, hardware_problems
+from sweeper.space.requirements import hardware_problems
+from sweeper.space.space import Dimension, Space
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -15,9 +15,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sweeper.data import NO_LOSS
 from sweeper.space import Config
-from sweeper.train.checkpoint import SafeCheckpoints
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.model.loss import completion_nll
+from sweeper.train.parallel.checkpoint_engine import SafeCheckpoints
 from sweeper.train.parallel.ds_config import deepspeed_config
 from sweeper.train.parallel.optimizer import adamw, schedule_of
 
