@@ -14,9 +14,8 @@ from typing import get_args
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from sweeper.space import Scheduler
+from sweeper.space import Scheduler, lr_multiplier
 from sweeper.space.config import rules
-from sweeper.train import lr_multiplier
 
 PICTURE = Path(__file__).parent / "images" / "schedules.svg"
 STEPS = 200

@@ -155,13 +155,14 @@ class PausingStopper:
     space: Space
 
     def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
-        """A trial at its end is never stopped, and one that was thawed as the last never paused."""
+        """A trial at its end is never stopped. The default, which all are compared with, and one that was
+        thawed as the last are never paused."""
         record, objective = _find(number, trials), self.space.settings.objective
         hopeless = HopelessStopper(curves=Curves(metric=objective.metric, mode=objective.mode))
         if (reason := hopeless.decide(number, trials, untrained)) is not None:
             return reason
-        total = _total_tokens(record)
-        if record.to_end or total is None or not record.evaluations or record.evaluations[-1].tokens >= total:
+        total, is_spared = _total_tokens(record), record.to_end or record.is_default
+        if is_spared or total is None or not record.evaluations or record.evaluations[-1].tokens >= total:
             return None
         standing = self._standing(trials)
         seen = next((one for one in standing.trials if one.number == number), None)

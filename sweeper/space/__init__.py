@@ -56,6 +56,7 @@ from sweeper.space.plan.system import (
 )
 from sweeper.space.plan.trial_sizes import TrialSize, size_of, trial_sizes
 from sweeper.space.requirements import require_closed, require_hardware, require_metrics, require_open
+from sweeper.space.schedules import lr_multiplier
 from sweeper.space.schema import json_schema
 from sweeper.space.secrets import read_secrets, secrets_of, write_secrets
 from sweeper.space.space import Dimension, Space
@@ -119,6 +120,7 @@ __all__ = [
     "lasting_tree",
     "load_metric",
     "load_space",
+    "lr_multiplier",
     "make_plan",
     "mark_format",
     "metric_name",

@@ -7,7 +7,6 @@ from sweeper.train.engine import STARTUP, Job, Prepared, Probed, Progress, StepM
 from sweeper.train.moved import Moved, read_moved
 from sweeper.train.ranks.processes import reap
 from sweeper.train.retention import CheckpointRetention, discard, newest_checkpoint
-from sweeper.train.schedules import lr_multiplier
 
 __all__ = [
     "STARTUP",
@@ -20,7 +19,6 @@ __all__ = [
     "StepMetrics",
     "StepTime",
     "discard",
-    "lr_multiplier",
     "newest_checkpoint",
     "read_moved",
     "reap",

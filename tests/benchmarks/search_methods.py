@@ -65,8 +65,7 @@ class Auto:
         left = np.array([place for place in range(len(self._points)) if place not in sweep.seen], int)
         if not len(left):
             return None
-        rule = self._rule if self._task.rule not in sweep.seen else None
-        return Candidates(pool=self._points[left], rule=rule)
+        return Candidates(pool=self._points[left], rule=self._rule)
 
     def _standing(self, sweep: Sweep) -> Standing:
         trials = [self._trial(sweep, number, candidate) for number, candidate in enumerate(sweep.seen)]

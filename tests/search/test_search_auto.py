@@ -249,7 +249,7 @@ def test_a_search_without_history_begins_with_the_rule_of_thumb_and_finds_the_mi
         for number in range(16):
             asked = {one.point.tobytes() for one in trials}
             pool = np.array([point for point in GRID if point.tobytes() not in asked])
-            candidates = Candidates(pool=pool, rule=GRID[60] if not trials else None)
+            candidates = Candidates(pool=pool, rule=GRID[60])
             decision = what_next(Standing(trials=trials), candidates, None, seed)
             assert isinstance(decision, Start)
             trials.append(ended(number, loss_at(decision.point), point=decision.point))

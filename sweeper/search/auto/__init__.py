@@ -30,10 +30,9 @@ def propose_auto(space: Space, records: Sequence[TrialRecord]) -> Values | None:
     left = coordinates.candidates((record.values for record in records), seed)
     if not left:
         return None
-    rule = coordinates.point(space.default_values())
     candidates = Candidates(
         pool=np.array([np.frombuffer(key) for key in left]),
-        rule=rule if rule.tobytes() in left or not records else None,
+        rule=coordinates.point(space.default_values()),
         around=coordinates.around if coordinates.is_continuous else None,
         groups=coordinates.groups,
     )

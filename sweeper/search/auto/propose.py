@@ -28,8 +28,9 @@ _STARTUP = 4
 _HISTORY_PICKS, _TRUSTED, _DISTRUSTED = 3, 0.7, 0.6
 """First trials that history may pick, the trust that the later ones of them need, and the trust below which
 trials are spread as without history."""
-_SPREAD_OVER = 8
-"""Random candidates of which the farthest from all trials is taken."""
+_SPREAD_OVER, _SPREAD_OVER_WITH_RULE = 8, 2
+"""Random candidates of which the farthest from all trials is taken. The more they are, the nearer it lies to
+the corners, where nothing good is to be expected if there is a rule of thumb."""
 _MOST_POINTS = 150
 """Trials that the Gaussian process is fitted to at most: the better half of them, and some of every rank."""
 _UNSURE = 0.1
@@ -45,7 +46,7 @@ class Candidates:
     pool: Array
     """(m, columns): configurations that nobody has asked; m > 0."""
     rule: Array | None = None
-    """(columns,): the rule of thumb, where it is a configuration of the space."""
+    """(columns,): the rule of thumb, asked or not, where there is one."""
     around: Callable[[Array, int], Array] | None = None
     """Configurations near those of (k, columns), for a seed: a continuous space is searched beyond the
     pool."""
@@ -57,22 +58,17 @@ def propose_point(standing: Standing, candidates: Candidates, prior: Prior | Non
     """The point (columns,) of the next trial."""
     rng = np.random.default_rng((seed, len(standing.trials)))
     seen = _Seen.of(standing, candidates, prior)
-    if _is_turn_of_rule(len(standing.trials), seen.has_history, candidates):
-        assert candidates.rule is not None
-        return candidates.rule
+    rule = candidates.rule
+    if rule is not None and seen.is_turn_of_rule and not (seen.all_points == rule).all(1).any():
+        return rule
     if seen.has_history and len(standing.trials) < _HISTORY_PICKS and seen.trust >= _TRUSTED:
         return seen.pick_of_history(candidates.pool)
     if len(seen.losses) < _STARTUP and seen.trust < _DISTRUSTED:
-        return _farthest(candidates.pool, seen.all_points, rng)
+        some = _SPREAD_OVER if rule is None else _SPREAD_OVER_WITH_RULE
+        return _farthest(candidates.pool, seen.all_points, some, rng)
     if len(seen.losses) < 2:
         return seen.pick_of_history(candidates.pool)
     return _most_improving(seen, candidates, int(rng.integers(2**31)))
-
-
-def _is_turn_of_rule(started: int, has_history: bool, candidates: Candidates) -> bool:
-    """The rule of thumb is the first trial, or with history the second, as a guard against a history that
-    misleads."""
-    return candidates.rule is not None and started == (1 if has_history else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +113,12 @@ class _Seen:
         return bool(self.prior)
 
     @property
+    def is_turn_of_rule(self) -> bool:
+        """The rule of thumb is the first trial, or with history the second, as a guard against a history that
+        misleads."""
+        return self.started == (1 if self.has_history else 0)
+
+    @property
     def all_points(self) -> Array:
         return np.concatenate([self.points, self.pending])
 
@@ -136,9 +138,9 @@ class _Seen:
         return expected
 
 
-def _farthest(pool: Array, tried: Array, rng: np.random.Generator) -> Array:
+def _farthest(pool: Array, tried: Array, count: int, rng: np.random.Generator) -> Array:
     """Of a few random candidates the farthest from all trials; the first trial of all is near the middle."""
-    some = pool[rng.choice(len(pool), min(_SPREAD_OVER, len(pool)), replace=False)]
+    some = pool[rng.choice(len(pool), min(count, len(pool)), replace=False)]
     if len(tried):
         place = ((some[:, None] - tried[None]) ** 2).sum(2).min(1).argmax()
     else:

@@ -10,12 +10,16 @@ from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.auto.curves import Curve
 from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
+from sweeper.space.schedules import lr_multiplier, warmup_steps
 
 if TYPE_CHECKING:
     from sweeper.space import Space
 
 __all__ = ["standing_of"]
 
+_SCHEDULE = {"scheduler", "warmup_ratio", "decay_ratio", "final_lr_ratio"}
+_STEPS = 1000
+"""Schedules are functions of progress: how finely it is told."""
 _PHASES = {
     TrialState.RUNNING: Phase.RUNNING,
     TrialState.WAITING: Phase.RUNNING,
@@ -59,7 +63,28 @@ def _curve(space: Space, record: TrialRecord) -> Curve:
     losses = tuple(sign * value if math.isfinite(value) else math.inf for value in values)
     tokens = tuple(float(one.tokens) for one in record.evaluations)
     total = float(record.attributes.get("total_tokens") or max(tokens, default=1.0))
-    return Curve(tokens=tokens, losses=losses, total_tokens=total)
+    ahead = tuple(_fall_ahead(record, one / total) for one in tokens)
+    return Curve(tokens=tokens, losses=losses, total_tokens=total, fall_ahead=ahead)
+
+
+def _fall_ahead(record: TrialRecord, position: float) -> float:
+    """The part of the learning rate's fall that comes after ``position``, 0 to 1; 0 where it is not known."""
+    training = record.attributes.get("config", {}).get("training", {})
+    if not _SCHEDULE <= training.keys():
+        return 0.0
+
+    def multiplier(step: int) -> float:
+        return lr_multiplier(
+            step,
+            total_steps=_STEPS,
+            scheduler=training["scheduler"],
+            warmup_ratio=training["warmup_ratio"],
+            decay_ratio=training["decay_ratio"],
+            final_ratio=training["final_lr_ratio"],
+        )
+
+    warmed_up = max(round(position * _STEPS), warmup_steps(_STEPS, training["warmup_ratio"]))
+    return max(0.0, multiplier(min(warmed_up, _STEPS)) - multiplier(_STEPS))
 
 
 def _started_before_best(record: TrialRecord, curve: Curve, records: Sequence[TrialRecord]) -> int:

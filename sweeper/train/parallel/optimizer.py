@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from sweeper.space import Training
-from sweeper.train.schedules import lr_multiplier
+from sweeper.space import Training, lr_multiplier
 
 __all__ = ["adamw", "is_decayed", "schedule_of"]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.space import Scheduler
-from sweeper.train.schedules import lr_multiplier, warmup_steps
+from sweeper.space.schedules import lr_multiplier, warmup_steps
 
 SCHEDULERS = get_args(Scheduler)
 steps = st.integers(1, 5000)

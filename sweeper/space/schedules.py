@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sweeper.space import Scheduler
+from sweeper.space.config.config import Scheduler
 
 __all__ = ["lr_multiplier", "warmup_steps"]
 
