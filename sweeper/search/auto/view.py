@@ -70,7 +70,7 @@ def _curve(space: Space, record: TrialRecord) -> Curve:
 def _fall_ahead(record: TrialRecord, position: float) -> float:
     """The part of the learning rate's fall that comes after ``position``, 0 to 1; 0 where it is not known."""
     training = record.attributes.get("config", {}).get("training", {})
-    if not _SCHEDULE <= training.keys():
+    if not training.keys() >= _SCHEDULE:
         return 0.0
 
     def multiplier(step: int) -> float:
