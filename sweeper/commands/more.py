@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sweeper.autotune import Limit, limit_of
 from sweeper.errors import SweepFolderError
-from sweeper.search import Ledger, TrialState, configurations
+from sweeper.search import Ledger, begun, configurations
 from sweeper.space import Space, SweepFolder, duration_text
 from sweeper.sweep.budget import SPENT
 from sweeper.sweep.stored import store_asked, stored_space
@@ -40,13 +40,13 @@ def keep_more(space: Space, ledger: Ledger, folder: SweepFolder, more: More) -> 
     """
     if more == More():
         return
-    begun, limit = _begun(ledger), limit_of(space)
-    if space.settings.search.trials < begun:
+    asked, limit = begun(ledger.trials()), limit_of(space)
+    if space.settings.search.trials < asked:
         raise SweepFolderError.of(
             where=str(folder.root),
             value=f"{space.settings.search.trials} trials",
-            rule=f"the sweep has begun {begun} already, and --trials is their number in all",
-            remedy=f"give at least {begun}, or leave the option out",
+            rule=f"the sweep has begun {asked} already, and --trials is their number in all",
+            remedy=f"give at least {asked}, or leave the option out",
         )
     if limit is not None and _spent_s(ledger) >= limit.seconds:
         option = "--time-budget" if limit.name == "the time budget" else "--cost-budget"
@@ -61,9 +61,9 @@ def keep_more(space: Space, ledger: Ledger, folder: SweepFolder, more: More) -> 
 
 def what_is_left(space: Space, ledger: Ledger) -> list[str]:
     """What a sweep that goes on has before it, in sentences."""
-    wanted, begun, limit = space.settings.search.trials, _begun(ledger), limit_of(space)
-    said = [f"going on: {begun} of {wanted} trials were begun"]
-    if begun >= wanted:
+    wanted, asked, limit = space.settings.search.trials, begun(ledger.trials()), limit_of(space)
+    said = [f"going on: {asked} of {wanted} trials were begun"]
+    if asked >= wanted:
         said.append("there is nothing left to begin; for more of it: --trials with a larger number")
     if limit is not None:
         said.append(f"{limit}: {_spent(ledger)} are spent, {_left(limit, ledger)}")
@@ -71,10 +71,6 @@ def what_is_left(space: Space, ledger: Ledger) -> list[str]:
     if every is not None and len(every) < wanted:
         said.append(f"the space has {len(every)} configurations, fewer than {wanted} trials")
     return said
-
-
-def _begun(ledger: Ledger) -> int:
-    return sum(record.state is not TrialState.WAITING for record in ledger.trials())
 
 
 def _spent_s(ledger: Ledger) -> float:

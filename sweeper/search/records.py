@@ -19,6 +19,7 @@ __all__ = [
     "Evaluation",
     "TrialRecord",
     "TrialState",
+    "begun",
     "best_of",
     "decisive_of",
     "evaluations_of",
@@ -143,6 +144,11 @@ def decisive_of(evaluations: Sequence[Evaluation], objective: Objective) -> Eval
     scored = [(sign * one.metrics.get(objective.metric, math.nan), one.tokens, one) for one in evaluations]
     finite = [entry for entry in scored if math.isfinite(entry[0])]
     return min(finite, key=lambda entry: entry[:2])[2] if finite else evaluations[-1]
+
+
+def begun(records: Iterable[TrialRecord]) -> int:
+    """How many trials have been started."""
+    return sum(record.state is not TrialState.WAITING for record in records)
 
 
 def best_of(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> TrialRecord | None:

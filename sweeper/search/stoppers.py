@@ -181,12 +181,7 @@ class PausingStopper:
         """The one with the best chance; at the end the leader, if it is paused."""
         if all(record.state is not TrialState.PAUSED for record in trials):
             return None
-        standing = self._standing(trials)
-        ready = standing.to_thaw()
-        if ready is None and space_is_exhausted is not None:
-            ready = standing.unfinished_leader()
-        if ready is None and space_is_exhausted:
-            ready = standing.most_promising()
+        ready = self._standing(trials).goes_on(space_is_exhausted=space_is_exhausted)
         return None if ready is None else ready.number
 
     def _standing(self, trials: Sequence[TrialRecord]) -> Standing:

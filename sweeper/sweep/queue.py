@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sweeper.search import Ledger, Pause, Stopper, TrialRecord, TrialState
+from sweeper.search import Ledger, Pause, Stopper, TrialRecord, TrialState, begun
 from sweeper.space import Space
 from sweeper.sweep.budget import Budget
 
@@ -40,7 +40,7 @@ class TrialQueue:
             return decision if isinstance(decision, Pause) else self.unfinished.pop(0)
         if (number := self.stopper.goes_on(before, space_is_exhausted=None)) is not None:
             return self.ledger.go_on(number, to_end=False)
-        is_enough = self.begun(records) >= self.space.settings.search.trials
+        is_enough = begun(before) >= self.space.settings.search.trials
         if not is_enough:
             new = self.ledger.ask(lambda values: self.budget.fits(values, before))
             if new is not None:
@@ -49,7 +49,3 @@ class TrialQueue:
             return None
         number = self.stopper.goes_on(before, space_is_exhausted=not is_enough)
         return None if number is None else self.ledger.go_on(number, to_end=True)
-
-    def begun(self, records: Mapping[int, TrialRecord]) -> int:
-        """How many trials have been started."""
-        return sum(record.state is not TrialState.WAITING for record in records.values())

@@ -11,7 +11,17 @@ from pathlib import Path
 
 from sweeper.autotune import PeakForecast, Speed, Tuning, tuned
 from sweeper.data import LengthSample
-from sweeper.search import Evaluation, Ledger, Pause, StopDecision, Stopper, TrialRecord, TrialState, best_of
+from sweeper.search import (
+    Evaluation,
+    Ledger,
+    Pause,
+    StopDecision,
+    Stopper,
+    TrialRecord,
+    TrialState,
+    begun,
+    best_of,
+)
 from sweeper.space import Config, Space, SweepFolder, TooLarge, dump_config, fitted, read_record, write_whole
 from sweeper.sweep.budget import SPENT, Budget, Forecast
 from sweeper.sweep.listener import Listener
@@ -149,7 +159,7 @@ class Recorder:
         """Commit what was spent in all, and why there is no further trial."""
         self._commit_time()
         self._ledger.note_sweep(
-            ended=self._budget.ending(self._queue.begun(self._records), self._space.settings.search.trials)
+            ended=self._budget.ending(begun(self._records.values()), self._space.settings.search.trials)
         )
 
     def _look_at_trials(self) -> None:

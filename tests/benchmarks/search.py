@@ -34,7 +34,6 @@ BUDGETS = {"taskset": (40.0,), "nmtlc": (1.0, 2.5, 4.0, 8.0), "tinker": (1.0, 2.
 SPARSE = {"taskset": 50, "nmtlc": 14, "tinker": 8}
 """Trials of each past sweep that history knows."""
 MOST_REGRET = 0.2
-HISTORIES = ("sparse", "all", "other families", "inverted", "shuffled")
 AUTOS = {
     "auto, no history": {},
     "auto, no history, no rule": {"rule": False},

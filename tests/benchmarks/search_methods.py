@@ -42,8 +42,6 @@ class Auto:
         self._points = (task.points - low) / extent
         self._rule = self._points[task.rule] if rule else None
         self._at = {point.tobytes(): place for place, point in enumerate(self._points)}
-        self._left = np.ones(len(self._points), bool)
-        self._pool: np.ndarray = self._points
         self._trials: dict[int, SeenTrial] = {}
 
     def next(self, sweep: Sweep) -> int | None:

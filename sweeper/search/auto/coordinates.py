@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sweeper.search.grid import configuration_key, unasked
+from sweeper.search.grid import configuration_key, configurations
 from sweeper.space import Choice, IntRange, LogUniform
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ class Coordinates:
     @property
     def is_continuous(self) -> bool:
         """Whether the space has more configurations than can be listed."""
-        return unasked(self._space, ()) is None
+        return self._every is None
+
+    @cached_property
+    def _every(self) -> list[Values] | None:
+        return configurations(self._space)
 
     def point(self, values: Mapping[str, Scalar]) -> Array:
         """Where a configuration lies."""
@@ -72,12 +77,11 @@ class Coordinates:
     def candidates(self, asked: Iterable[Values], seed: int) -> dict[bytes, Values]:
         """Configurations that nobody has asked, by the bytes of their points: all of a discrete space, or
         some that cover a continuous one evenly. Empty where a discrete space has no other."""
-        asked = list(asked)
-        left = unasked(self._space, asked)
-        if left is None:
-            seen = {configuration_key(values) for values in asked}
-            drawn = (self._values_at(point) for point in self._evenly(seed))
-            left = [values for values in drawn if configuration_key(values) not in seen]
+        seen = {configuration_key(values) for values in asked}
+        every = self._every
+        if every is None:
+            every = [self._values_at(point) for point in self._evenly(seed)]
+        left = (values for values in every if configuration_key(values) not in seen)
         return {self.point(values).tobytes(): values for values in left}
 
     def around(self, points: Array, seed: int) -> Array:

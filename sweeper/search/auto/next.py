@@ -40,9 +40,7 @@ def what_next(
     A paused trial whose chance has risen above the risk comes before anything new. Where nothing new is left
     (``candidates`` is None), the leader is trained to its end, and then the others, the best chance first.
     """
-    if (ready := standing.to_thaw()) is not None:
-        return Thaw(number=ready.number, chance=standing.chance(ready))
-    if candidates is not None:
-        return Start(point=propose_point(standing, candidates, prior, seed))
-    last = standing.unfinished_leader() or standing.most_promising()
-    return None if last is None else Thaw(number=last.number, chance=standing.chance(last))
+    paused = standing.goes_on(space_is_exhausted=None if candidates is not None else True)
+    if paused is not None:
+        return Thaw(number=paused.number, chance=standing.chance(paused))
+    return None if candidates is None else Start(point=propose_point(standing, candidates, prior, seed))

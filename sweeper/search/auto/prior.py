@@ -68,7 +68,7 @@ class Prior:
         """(surrogates, m): what each past sweep expects at (m, columns), as normal scores. Remembers the last
         answer, as the candidates of a space that can be enumerated are the same for every proposal."""
         if self._scored is None or self._scored[0] is not points:
-            self._scored = points, np.stack([one.predict(points)[0] for one in self._surrogates])
+            self._scored = points, np.stack([one.process.predict(points)[0] for one in self._surrogates])
         return self._scored[1]
 
     def weights(self, scores: Array, losses: Array) -> tuple[Array, float]:
@@ -118,9 +118,6 @@ class _Surrogate:
     process: GaussianProcess
     best: float
     """The smallest normal score of its sweep."""
-
-    def predict(self, points: Array) -> tuple[Array, Array]:
-        return self.process.predict(points)
 
 
 def _surrogate(points: Array, scores: Array, groups: NDArray[np.intp] | None) -> _Surrogate:

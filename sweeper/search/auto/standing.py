@@ -118,6 +118,15 @@ class Standing:
         best = self.most_promising()
         return best if best is not None and self.chance(best) > self.bar else None
 
+    def goes_on(self, *, space_is_exhausted: bool | None) -> SeenTrial | None:
+        """The paused trial that goes on; see ``Stopper.goes_on`` for when which is given."""
+        ready = self.to_thaw()
+        if ready is None and space_is_exhausted is not None:
+            ready = self.unfinished_leader()
+        if ready is None and space_is_exhausted:
+            ready = self.most_promising()
+        return ready
+
     def most_promising(self) -> SeenTrial | None:
         """The paused trial with the best chance, the earliest of equal ones."""
         paused = [trial for trial in self.trials if trial.phase is Phase.PAUSED]
@@ -150,8 +159,14 @@ class Standing:
 
     def _best_end_but(self, trial: SeenTrial) -> float:
         """What the others have come to, or are expected to."""
-        others = (self.expected_loss(one) for one in self.trials if one.number != trial.number)
-        return min((loss for loss in others if loss is not None), default=math.inf)
+        others = (loss for number, loss in self._two_best_ends if number != trial.number)
+        return next(others, math.inf)
+
+    @cached_property
+    def _two_best_ends(self) -> list[tuple[int, float]]:
+        """(number, loss): without one of them the other is the best, so each chance is told in a moment."""
+        ends = [(one.number, loss) for one in self.trials if (loss := self.expected_loss(one)) is not None]
+        return sorted(ends, key=lambda end: end[1])[:2]
 
     def _base(self, trial: SeenTrial) -> Curve:
         """The curve as far as it counts: under ``at: end`` what was won and lost again is lost."""
