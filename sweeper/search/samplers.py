@@ -221,7 +221,9 @@ def _remembered(space: Space, records: Iterable[TrialRecord], name: SamplerName)
         state, value = record.state, record.value
         if is_diverged(record, metric):
             state, value = TrialState.COMPLETE, worst
-        elif state is TrialState.PRUNED and name == "gp":
+        elif state is TrialState.PAUSED:
+            state = TrialState.PRUNED  # to Optuna: of no use before it goes on, if it ever does
+        if state is TrialState.PRUNED and name == "gp":
             # A Gaussian process has no notion of a stopped trial: the value where it was stopped must do.
             state = TrialState.COMPLETE
         if state is TrialState.COMPLETE and (value is None or not math.isfinite(value)):

@@ -163,6 +163,14 @@ def test_samplers_know_of_running_and_stopped_trials(space_of, url):
     assert ledger.ask() is not None
 
 
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "gp", "random", "qmc"])
+def test_samplers_know_of_paused_trials(space_of, sampler):
+    space = space_of(MIXED, f"search.sampler={sampler}", "search.trials=12")
+    records = rehearse(space, 6, loss_of)
+    records.append(replace(record_of(6, propose(space, records), 2.0), state=TrialState.PAUSED))
+    assert configuration_key(propose(space, records)) not in {configuration_key(r.values) for r in records}
+
+
 def test_gp_models_what_it_was_told(space_of):
     space = space_of("\n  lr: {log_uniform: [1.0e-6, 1.0e-2]}\n  epochs: [1, 2, 3]\n", "search.sampler=gp")
     records = rehearse(space, 8, lambda v: abs(math.log10(v["lr"]) + 4) + (3 - v["epochs"]))
