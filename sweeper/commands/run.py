@@ -122,6 +122,7 @@ def resume_sweep(
     began_s, more = time.monotonic(), More(trials=trials, time_budget=time_budget, cost_budget=cost_budget)
     folder = SweepFolder(root)
     space = more.of(folder)
+    check_sampler(space)
     require_metrics(space)
     check_boards(space)
     with locked(folder):

@@ -1,6 +1,6 @@
 """Which configuration is tried next: a pure function of the space and of what the ledger holds.
 
-Optuna's samplers work on a copy of the ledger in memory, made for one question and thrown away. Three
+Optuna's samplers work on a copy of the ledger in memory, made for one question and thrown away. Four
 things follow from that:
 
 * A sampler has no state to lose. The draw for trial ``n`` is seeded with (``search.seed``, ``n``), so a
@@ -10,6 +10,8 @@ things follow from that:
   value is the usual treatment of crashed runs, e.g. in SMAC, Hutter et al. 2011.)
 * Options that are numbers keep their order: the copy holds them as ranks, so that ``tpe`` and ``gp``
   know that 2 lies between 1 and 4, while the ledger shows the options themselves.
+* ``cmaes``, which keeps its distribution in the trials that it was asked for, is asked anew for each trial
+  of the ledger, and told what that one has come to.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ import random
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, cast
 
-from sweeper.errors import Problem, SpaceFileError
+from sweeper.errors import MissingDependencyError, Problem, SpaceFileError
 from sweeper.search.auto import propose_auto
 from sweeper.search.grid import LIMIT, configuration_key, configurations, continuous_dimensions, unasked
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
-from sweeper.space import Choice, IntRange, LogUniform
+from sweeper.space import Choice, IntRange, LogUniform, describe
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_sampler", "direction", "distribution", "propose", "startup_trials"]
 
-SamplerName = Literal["auto", "tpe", "gp", "random", "grid", "qmc"]
+SamplerName = Literal["auto", "tpe", "gp", "cmaes", "random", "grid", "qmc"]
 
 _REDRAWS = 16
 """Draws before a sampler that keeps on proposing what was already asked is passed over."""
@@ -47,11 +50,15 @@ def check_sampler(space: Space) -> None:
     """Whether ``search.sampler`` can work on this space and this installation; costs next to nothing.
 
     Raises:
-        SpaceFileError: ``grid`` with a continuous open value, or with more configurations than ``LIMIT``.
+        SpaceFileError: ``grid`` with a continuous open value, or with more configurations than ``LIMIT``;
+            ``cmaes`` with an open value that is no number, or that not every trial has.
+        MissingDependencyError: ``cmaes`` without its package.
     """
     name = space.settings.search.sampler
     if name == "grid":
         _check_grid(space)
+    if name == "cmaes":
+        _check_evolution(space)
 
 
 def propose(
@@ -129,6 +136,32 @@ def _check_grid(space: Space) -> None:
         raise SpaceFileError(problems)
 
 
+def _check_evolution(space: Space) -> None:
+    """CMA-ES moves a normal distribution over numbers. Optuna would draw everything else at random, which is
+    not what was asked for."""
+    problems = [
+        Problem(
+            where=space.places.get(dimension.path, str(space.source)),
+            value=f"{dimension.name}: {describe(dimension.open_value)}",
+            rule="the sampler cmaes needs a range or at least three numbers, in every trial, and this is "
+            + ("searched in some trials only" if dimension.when else "a choice"),
+            remedy="write one value, or choose sampler: auto",
+        )
+        for dimension in space.dimensions
+        if dimension.when
+        or (isinstance(dimension.open_value, Choice) and not _is_ordered(dimension.open_value))
+    ]
+    if problems:
+        raise SpaceFileError(problems)
+    if find_spec("cmaes") is None:
+        raise MissingDependencyError.of(
+            where=space.places.get("search.sampler", str(space.source)),
+            value="sampler: cmaes",
+            rule="the package cmaes is not installed",
+            remedy="pip install 'sweeper[cmaes]', or choose sampler: auto",
+        )
+
+
 def _next_of_grid(space: Space, left: list[Values]) -> Values:
     """One that is left, drawn by the seed, so that a part of the grid is spread over all of it."""
     return random.Random(_seed(space, len(left), 0)).choice(left)
@@ -147,6 +180,8 @@ def _draw(space: Space, records: Sequence[TrialRecord], name: SamplerName, draw:
     with _quiet():
         if name == "qmc":
             return _draw_of_sequence(space, len(records) - 1 + draw)
+        if name == "cmaes":
+            return _draw_of_evolution(space, records, _seed(space, len(records), draw))
         study = _study(space, _sampler(space, name, _seed(space, len(records), draw)))
         if name != "random":
             study.add_trials(_remembered(space, records, name))
@@ -188,6 +223,28 @@ def _draw_of_sequence(space: Space, index: int) -> Values:
     return _ask(space, point)
 
 
+def _draw_of_evolution(space: Space, records: Sequence[TrialRecord], seed: int) -> Values:
+    """A draw of CMA-ES (Hansen 2016, arXiv:1604.00772) after a replay of the ledger.
+
+    Optuna counts a trial for the generation that its sampler was asked in, and leaves the optimizer with the
+    trial that began the next one. So the copy is asked for each trial in the order of their numbers, is
+    given that one's values instead of its own, and is told its loss. In a sweep of one trial at a time
+    that is what happened; of trials side by side some count for a generation later than the one they were
+    drawn from.
+    """
+    from optuna.samplers import CmaEsSampler
+
+    study = _study(space, CmaEsSampler(seed=seed, warn_independent_sampling=False))
+    spans = {d.name: _coordinate(d.open_value) for d in space.dimensions}
+    for one in _remembered(space, records, "cmaes"):
+        if one.value is not None:
+            study.enqueue_trial(one.params)
+            trial = study.ask(fixed_distributions=spans)
+            _ = trial.relative_params  # asks the sampler, which counts the trial
+            study.tell(trial, one.value)
+    return _ask(space, study.ask())
+
+
 def _ask(space: Space, trial: Trial) -> Values:
     """Closes the dimensions in order; a conditional one only where its conditions hold."""
     values: Values = {}
@@ -223,8 +280,8 @@ def _remembered(space: Space, records: Iterable[TrialRecord], name: SamplerName)
             state, value = TrialState.COMPLETE, worst
         elif state is TrialState.PAUSED:
             state = TrialState.PRUNED  # to Optuna: of no use before it goes on, if it ever does
-        if state is TrialState.PRUNED and name == "gp":
-            # A Gaussian process has no notion of a stopped trial: the value where it was stopped must do.
+        if state is TrialState.PRUNED and name in ("gp", "cmaes"):
+            # They have no notion of a stopped trial: the value where it was stopped must do.
             state = TrialState.COMPLETE
         if state is TrialState.COMPLETE and (value is None or not math.isfinite(value)):
             continue

@@ -28,7 +28,16 @@ from sweeper.space.config.config import (
 from sweeper.space.config.duration import duration_text
 from sweeper.space.config.facts import Facts, ModelSizes, SampledRows
 from sweeper.space.config.rules import lr as rule_of_thumb_lr
-from sweeper.space.config.values import Choice, IntRange, LogUniform, OpenValue, Scalar, Uniform, Values
+from sweeper.space.config.values import (
+    Choice,
+    IntRange,
+    LogUniform,
+    OpenValue,
+    Scalar,
+    Uniform,
+    Values,
+    describe,
+)
 from sweeper.space.file.dump import dump_config
 from sweeper.space.file.opening import RangeTest
 from sweeper.space.folder import SweepFolder
@@ -113,6 +122,7 @@ __all__ = [
     "begun_format",
     "cluster_address",
     "count_trials",
+    "describe",
     "dump_config",
     "duration_text",
     "fitted",

@@ -166,7 +166,7 @@ class Evaluation(Section):
 class Search(Section):
     """Which configurations are tried."""
 
-    sampler: Literal["auto", "tpe", "gp", "random", "grid", "qmc"] = "auto"
+    sampler: Literal["auto", "tpe", "gp", "cmaes", "random", "grid", "qmc"] = "auto"
     stopper: Literal["auto", "asha", "median", "none"] = "auto"
     trials: Annotated[int, Field(ge=1)] = 16
     paused_gib: Annotated[float, Field(ge=0)] | None = None
