@@ -13,8 +13,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from sweeper.search.losses import Curves
 from sweeper.search.records import TrialRecord, TrialState
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def make_stopper(space: Space, *, pauses: bool = True) -> Stopper:
     instead of pausing what is not promising.
     """
     objective = space.settings.objective
-    curves = Curves(metric=objective.metric, mode=objective.mode)
+    curves = Curves.of(objective)
     match space.settings.search.stopper:
         case "none":
             return NoStopper()
@@ -86,53 +87,6 @@ def make_stopper(space: Space, *, pauses: bool = True) -> Stopper:
             return AshaStopper(curves=curves, evaluations=objective.evaluations)
         case "median":
             return MedianStopper(curves=curves)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curves:
-    """Reads learning curves of one metric as losses: smaller is better, infinity is the worst."""
-
-    metric: str
-    mode: Literal["min", "max"]
-
-    def loss(self, value: float | None) -> float:
-        """The value as a loss: negated under ``max``, infinite where it is missing or not finite."""
-        if value is None or not math.isfinite(value):
-            return math.inf
-        return value if self.mode == "min" else -value
-
-    def value(self, loss: float) -> float:
-        """The inverse of ``loss``, for sentences."""
-        return loss if self.mode == "min" else -loss
-
-    def points(self, record: TrialRecord) -> list[tuple[int, float]]:
-        """(tokens, loss) of each evaluation, in the order of tokens."""
-        return sorted((e.tokens, self.loss(e.metrics.get(self.metric))) for e in record.evaluations)
-
-    def loss_at(self, record: TrialRecord, tokens: float, untrained: float | None) -> float | None:
-        """The loss after ``tokens``, linear between evaluations; None where the curve does not reach.
-
-        Before the first evaluation the curve starts at (0, untrained), where that is known. Between an
-        evaluation that is not finite and any other the loss is infinite.
-        """
-        points = self.points(record)
-        if untrained is not None and points and points[0][0] > 0:
-            points.insert(0, (0, self.loss(untrained)))
-        for index, (right, right_loss) in enumerate(points):
-            if right == tokens:
-                return right_loss
-            if right > tokens:
-                if index == 0:
-                    return None
-                left, left_loss = points[index - 1]
-                share = (tokens - left) / (right - left)
-                # Written as a difference this would be inf - inf = nan beside a diverged evaluation.
-                return (1 - share) * left_loss + share * right_loss
-        return None
-
-    def best_loss(self, record: TrialRecord) -> float:
-        """The smallest loss of all evaluations."""
-        return min((loss for _, loss in self.points(record)), default=math.inf)
 
 
 class _Ending:
@@ -158,7 +112,7 @@ class PausingStopper:
         """A trial at its end is never stopped. The default, which all are compared with, and one that was
         thawed as the last are never paused."""
         record, objective = _find(number, trials), self.space.settings.objective
-        hopeless = HopelessStopper(curves=Curves(metric=objective.metric, mode=objective.mode))
+        hopeless = HopelessStopper(curves=Curves.of(objective))
         if (reason := hopeless.decide(number, trials, untrained)) is not None:
             return reason
         total, is_spared = _total_tokens(record), record.to_end or record.is_default

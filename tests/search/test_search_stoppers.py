@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from search_support import MIXED
 
 from sweeper.search import Evaluation, TrialRecord, TrialState, make_stopper
+from sweeper.search.losses import Curves
 from sweeper.search.stoppers import (
     AshaStopper,
-    Curves,
     HopelessStopper,
     MedianStopper,
     NoStopper,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.auto.curves import Curve
 from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
+from sweeper.search.losses import Curves
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
 from sweeper.space.schedules import lr_multiplier, warmup_steps
 
@@ -57,14 +57,15 @@ def _seen(
 
 
 def _curve(space: Space, record: TrialRecord) -> Curve:
-    objective = space.settings.objective
-    sign = 1.0 if objective.mode == "min" else -1.0
-    values = [one.metrics.get(objective.metric, math.nan) for one in record.evaluations]
-    losses = tuple(sign * value if math.isfinite(value) else math.inf for value in values)
-    tokens = tuple(float(one.tokens) for one in record.evaluations)
+    points = Curves.of(space.settings.objective).points(record)
+    tokens = tuple(float(one) for one, _ in points)
     total = float(record.attributes.get("total_tokens") or max(tokens, default=1.0))
-    ahead = tuple(_fall_ahead(record, one / total) for one in tokens)
-    return Curve(tokens=tokens, losses=losses, total_tokens=total, fall_ahead=ahead)
+    return Curve(
+        tokens=tokens,
+        losses=tuple(loss for _, loss in points),
+        total_tokens=total,
+        fall_ahead=tuple(_fall_ahead(record, one / total) for one in tokens),
+    )
 
 
 def _fall_ahead(record: TrialRecord, position: float) -> float:
