@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AshaStopper",
     "HopelessStopper",
+    "HyperbandStopper",
     "MedianStopper",
     "NoStopper",
     "Pause",
@@ -85,6 +86,9 @@ def make_stopper(space: Space, *, pauses: bool = True) -> Stopper:
             return PausingStopper(space=space) if pauses and keeps_states else HopelessStopper(curves=curves)
         case "asha":
             return AshaStopper(curves=curves, evaluations=objective.evaluations)
+        case "hyperband":
+            seed = space.settings.search.seed
+            return HyperbandStopper(curves=curves, evaluations=objective.evaluations, seed=seed)
         case "median":
             return MedianStopper(curves=curves)
 
@@ -196,16 +200,19 @@ class HopelessStopper(_Ending):
 class AshaStopper(_Ending):
     """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv:1810.05934).
 
-    Rungs stand at ``first * reduction**k`` tokens, where ``first`` is the earliest evaluation that any
-    trial plans. A trial is judged once at each rung, at the evaluation with which it passes it: it goes
-    on if it is among the best ``1 / reduction`` of all that have passed the rung so far (at least one).
-    While fewer than ``reduction`` have passed it, all go on. The loss at a rung is interpolated.
+    Rungs stand at ``first * reduction**k`` tokens, k >= ``skipped``, where ``first`` is the earliest
+    evaluation that any trial plans. A trial is judged once at each rung, at the evaluation with which it
+    passes it: it goes on if it is among the best ``1 / reduction`` of all that have passed the rung so far
+    (at least one). While fewer than ``reduction`` have passed it, all go on. The loss at a rung is
+    interpolated.
     """
 
     curves: Curves
     evaluations: int
     """Planned evaluations of one trial, evenly spaced over its tokens."""
     reduction: int = 3
+    skipped: int = 0
+    """Rungs that are left out at the beginning."""
 
     def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
         """Judges the highest rung that the trial's newest evaluation has passed."""
@@ -240,7 +247,7 @@ class AshaStopper(_Ending):
         total = _total_tokens(record)
         if total is not None and newest >= total:
             return None
-        rung = min(planned)
+        rung = min(planned) * self.reduction**self.skipped
         if rung > newest:
             return None
         while rung * self.reduction <= newest:
@@ -253,6 +260,51 @@ class AshaStopper(_Ending):
         if total is not None:
             return total / self.evaluations
         return min((e.tokens for e in record.evaluations), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyperbandStopper(_Ending):
+    """Several brackets of successive halving (Li et al. 2018, arXiv:1603.06560; asynchronous as in Optuna's
+    ``HyperbandPruner``).
+
+    Where halving alone trusts the first evaluation, brackets differ in how early they begin: bracket s leaves
+    out the first s rungs. A trial is compared with those of its own bracket only. Which one that is, is drawn
+    from the seed and the trial's number, with odds in proportion to how many trials a bracket of equal
+    tokens begins with, as in the paper.
+    """
+
+    curves: Curves
+    evaluations: int
+    """Planned evaluations of one trial, evenly spaced over its tokens."""
+    seed: int
+    reduction: int = 3
+
+    def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
+        """Judges the trial as its bracket does."""
+        bracket = self.bracket(number)
+        halving = AshaStopper(
+            curves=self.curves, evaluations=self.evaluations, reduction=self.reduction, skipped=bracket
+        )
+        alike = [record for record in trials if self.bracket(record.number) == bracket]
+        reason = halving.decide(number, alike, untrained)
+        return f"{reason} (bracket {bracket + 1} of {len(self.sizes)})" if reason else None
+
+    def bracket(self, number: int) -> int:
+        """The bracket of a trial: 0 judges at the first evaluation already."""
+        from numpy.random import default_rng
+
+        draw = int(default_rng((self.seed, number, 2)).integers(sum(self.sizes)))
+        return next(one for one in range(len(self.sizes)) if draw < sum(self.sizes[: one + 1]))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """With how many trials each bracket begins: ceil(n * reduction**s / (s + 1)) for n brackets, where s
+        is how often it halves (Algorithm 1)."""
+        halvings = 0
+        while self.reduction ** (halvings + 1) <= self.evaluations:
+            halvings += 1
+        count = halvings + 1
+        return tuple(math.ceil(count * self.reduction**s / (s + 1)) for s in range(halvings, -1, -1))
 
 
 @dataclass(frozen=True, kw_only=True)

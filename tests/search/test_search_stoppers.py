@@ -13,6 +13,7 @@ from sweeper.search.losses import Curves
 from sweeper.search.stoppers import (
     AshaStopper,
     HopelessStopper,
+    HyperbandStopper,
     MedianStopper,
     NoStopper,
     PausingStopper,
@@ -22,6 +23,7 @@ LOSS = Curves(metric="eval/loss", mode="min")
 ACCURACY = Curves(metric="eval/token_accuracy", mode="max")
 AUTO = HopelessStopper(curves=LOSS)
 ASHA = AshaStopper(curves=LOSS, evaluations=8)
+HYPERBAND = HyperbandStopper(curves=LOSS, evaluations=27, seed=0)
 MEDIAN = MedianStopper(curves=LOSS)
 
 losses = st.one_of(
@@ -66,7 +68,13 @@ def with_steps_scaled(records: list[TrialRecord], factor: int) -> list[TrialReco
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("none", NoStopper), ("auto", PausingStopper), ("asha", AshaStopper), ("median", MedianStopper)],
+    [
+        ("none", NoStopper),
+        ("auto", PausingStopper),
+        ("asha", AshaStopper),
+        ("hyperband", HyperbandStopper),
+        ("median", MedianStopper),
+    ],
 )
 def test_the_file_names_the_stopper(space_of, name, kind):
     stopper = make_stopper(space_of(MIXED, f"search.stopper={name}"))
@@ -107,7 +115,7 @@ def test_auto_does_not_look_at_other_trials(records, untrained):
 @given(ledgers(), st.one_of(st.none(), st.floats(0, 20)), st.integers(2, 1000))
 def test_step_numbers_change_no_decision(records, untrained, factor):
     scaled = with_steps_scaled(records, factor)
-    for stopper in (AUTO, ASHA, MEDIAN):
+    for stopper in (AUTO, ASHA, HYPERBAND, MEDIAN):
         for record in records:
             assert stopper.decide(record.number, records, untrained) == stopper.decide(
                 record.number, scaled, untrained
@@ -117,7 +125,7 @@ def test_step_numbers_change_no_decision(records, untrained, factor):
 @settings(max_examples=150)
 @given(ledgers(), st.one_of(st.none(), st.floats(0, 20)))
 def test_nothing_is_stopped_at_its_end(records, untrained):
-    for stopper in (AUTO, ASHA, MEDIAN):
+    for stopper in (AUTO, ASHA, HYPERBAND, MEDIAN):
         for record in records:
             if record.state is TrialState.COMPLETE:
                 assert stopper.decide(record.number, records, untrained) is None
@@ -127,7 +135,7 @@ def test_nothing_is_stopped_at_its_end(records, untrained):
 @given(ledgers(), st.one_of(st.none(), st.floats(0, 20)))
 def test_the_best_of_all_curves_everywhere_is_never_stopped(records, untrained):
     best = trial(99, *((t, -1.0) for t in range(10, 700, 10)))
-    for stopper in (AUTO, ASHA, MEDIAN):
+    for stopper in (AUTO, ASHA, HYPERBAND, MEDIAN):
         assert stopper.decide(99, [*records, best], untrained) is None
 
 
@@ -205,6 +213,51 @@ def test_asha_judges_at_the_tokens_of_the_rung_and_not_at_its_own_evaluations():
     assert "4.958 at the rung of 100 tokens" in reason
     assert "3 of 3 other trials are better and 1 of 4 go on" in reason
     assert ASHA.decide(0, [fast, *short], 5.0) is None
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "sizes"), [(1, (1,)), (8, (3, 2)), (27, (27, 12, 6, 4)), (26, (9, 5, 3))]
+)
+def test_hyperband_has_the_brackets_of_its_paper(evaluations, sizes):
+    assert HyperbandStopper(curves=LOSS, evaluations=evaluations, seed=0).sizes == sizes
+    assert HyperbandStopper(curves=LOSS, evaluations=81, seed=0).sizes == (81, 34, 15, 8, 5)
+
+
+def test_the_brackets_are_those_of_optuna():
+    from optuna.pruners import HyperbandPruner
+
+    pruner = HyperbandPruner(min_resource=1, max_resource=27, reduction_factor=3)
+    pruner._try_initialization(None)
+    assert tuple(pruner._trial_allocation_budgets) == HYPERBAND.sizes
+
+
+def test_a_trials_bracket_is_drawn_by_its_number_and_the_seed_and_as_often_as_it_is_to_be():
+    drawn = [HYPERBAND.bracket(number) for number in range(490)]
+    assert [HYPERBAND.bracket(number) for number in range(490)] == drawn
+    assert [replace(HYPERBAND, seed=1).bracket(number) for number in range(490)] != drawn
+    assert [drawn.count(bracket) for bracket in range(4)] == pytest.approx([270, 120, 60, 40], abs=30)
+
+
+def test_each_bracket_begins_to_halve_at_a_rung_of_its_own_and_compares_its_own_trials_only():
+    """Evaluations at 100, 200, ... of 2,700 tokens; rungs at 100, 300 and 900, and 2,700 is the end."""
+    members = {b: [n for n in range(200) if HYPERBAND.bracket(n) == b][:4] for b in range(4)}
+    others = [
+        trial(n, *((t, 1.0) for t in range(100, 2800, 100)), total=2700)
+        for b in members.values()
+        for n in b[1:]
+    ]
+    first_stop = {}
+    for bracket, (number, *_) in members.items():
+        for seen in range(1, 28):
+            own = trial(number, *((100 * k, 9.0) for k in range(1, seen + 1)), total=2700)
+            reason = HYPERBAND.decide(number, [own, *others], None)
+            if reason is not None:
+                first_stop[bracket] = 100 * seen
+                assert (
+                    f"3 of 3 other trials are better and 1 of 4 go on (bracket {bracket + 1} of 4)" in reason
+                )
+                break
+    assert first_stop == {0: 100, 1: 300, 2: 900}  # the last bracket stops nothing
 
 
 def test_median_waits_for_three_complete_trials():

@@ -167,7 +167,7 @@ class Search(Section):
     """Which configurations are tried."""
 
     sampler: Literal["auto", "tpe", "gp", "cmaes", "random", "grid", "qmc"] = "auto"
-    stopper: Literal["auto", "asha", "median", "none"] = "auto"
+    stopper: Literal["auto", "asha", "hyperband", "median", "none"] = "auto"
     trials: Annotated[int, Field(ge=1)] = 16
     paused_gib: Annotated[float, Field(ge=0)] | None = None
     """What the states of paused trials may take of the disk together; beyond it those with the least chance
