@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sweeper.autotune import Limit, limit_of
 from sweeper.errors import SweepFolderError
-from sweeper.search import Ledger, begun, configurations
+from sweeper.search import Ledger, begun, configurations, space_in_force
 from sweeper.space import Space, SweepFolder, duration_text
 from sweeper.sweep.budget import SPENT
 from sweeper.sweep.stored import store_asked, stored_space
@@ -61,13 +61,14 @@ def keep_more(space: Space, ledger: Ledger, folder: SweepFolder, more: More) -> 
 
 def what_is_left(space: Space, ledger: Ledger) -> list[str]:
     """What a sweep that goes on has before it, in sentences."""
-    wanted, asked, limit = space.settings.search.trials, begun(ledger.trials()), limit_of(space)
+    trials, wanted, limit = ledger.trials(), space.settings.search.trials, limit_of(space)
+    asked = begun(trials)
     said = [f"going on: {asked} of {wanted} trials were begun"]
     if asked >= wanted:
         said.append("there is nothing left to begin; for more of it: --trials with a larger number")
     if limit is not None:
         said.append(f"{limit}: {_spent(ledger)} are spent, {_left(limit, ledger)}")
-    every = configurations(space)
+    every = configurations(space_in_force(space, trials))
     if every is not None and len(every) < wanted:
         said.append(f"the space has {len(every)} configurations, fewer than {wanted} trials")
     return said

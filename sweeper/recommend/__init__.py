@@ -4,6 +4,7 @@ Reads trial records only; nothing here trains, tracks or decides what is tried n
 """
 
 from sweeper.recommend.answer import write_answer
+from sweeper.recommend.ends import range_lines
 from sweeper.recommend.export import EXPORT_FORMATS, export
 from sweeper.recommend.peaks import memory_line
 from sweeper.recommend.ranking import ResultRow, best_record, default_record, improvement, result_rows
@@ -29,6 +30,7 @@ __all__ = [
     "improvement",
     "memory_line",
     "paused_line",
+    "range_lines",
     "result_rows",
     "results_csv",
     "results_markdown",

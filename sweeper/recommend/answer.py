@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
+from sweeper.recommend.ends import extended_ranges
 from sweeper.recommend.ranking import best_record, decisive_epoch, default_record, tokens_seen
 from sweeper.redact import is_struck
 from sweeper.search import TrialRecord, TrialState
@@ -40,7 +41,8 @@ def write_answer(
     the final objectives of the best trial and of the rules of thumb (null where those were not trained
     to their end); with ``objective.at: best`` ``value_tokens`` and ``value_epoch`` say at which of its
     evaluations the best trial reached it. ``trials`` and ``tokens`` are the evidence, all trials and all
-    their training tokens; ``model_notes`` is what was found out about the model when it was loaded.
+    their training tokens; ``extended`` has the ranges that grew while the sweep ran; ``model_notes`` is what
+    was found out about the model when it was loaded.
 
     Raises:
         SweeperError: no trial was trained to its end, so that there is no answer.
@@ -78,6 +80,7 @@ def _provenance(space: Space, trials: Sequence[TrialRecord], best: TrialRecord) 
         "default_value": default.value if default is not None and reached else None,
         "trials": len(trials),
         "tokens": sum(tokens_seen(one) for one in trials),
+        **({"extended": grown} if (grown := extended_ranges(space, trials)) else {}),
         **({"warnings": warnings} if (warnings := row_warnings(space)) else {}),
         **({"model_notes": notes} if (notes := best.attributes.get("model_notes")) else {}),
     }

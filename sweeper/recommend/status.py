@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sweeper.recommend.ends import edge_trees
 from sweeper.recommend.ranking import best_record
 from sweeper.search import TrialRecord, TrialState
 from sweeper.train import read_moved
@@ -19,9 +20,10 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
     """What ``sweeper status --json`` prints, as strict JSON: a value that is not finite is null.
 
     ``{"name", "state", "wanted", "trials": [{"number", "state", "params", "value", "evaluations", "reason",
-    "seconds"}], "best": number}``; ``wanted`` is how many trials the sweep is to have in all, an evaluation
-    is ``{"tokens", "step", "seconds", "metrics"}``, and ``best`` is null as long as no trial was trained to
-    its end. With ``objective.at: best`` a trial also has ``value_tokens``: the training tokens at the
+    "seconds"}], "best": number, "edges": [...]}``; ``wanted`` is how many trials the sweep is to have in
+    all, an evaluation is ``{"tokens", "step", "seconds", "metrics"}``, ``best`` is null as long as no trial
+    was trained to its end, and ``edges`` are the ends of ranges at which the best trial lies, see
+    ``edge_trees``. With ``objective.at: best`` a trial also has ``value_tokens``: the training tokens at the
     evaluation that ``value`` is of.
     """
     best = best_record(space, trials)
@@ -31,6 +33,7 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
         "wanted": space.settings.search.trials,
         "trials": [_trial(one, at=space.settings.objective.at) for one in trials],
         "best": None if best is None else best.number,
+        "edges": edge_trees(space, trials),
     }
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sweeper.recommend.ends import range_lines
 from sweeper.recommend.peaks import memory_line, peak_of
 from sweeper.recommend.ranking import (
     ResultRow,
@@ -99,7 +100,9 @@ def results_markdown(space: Space, trials: Sequence[TrialRecord]) -> str:
     lines = [summary_line(space, trials), "", header, "|" + " --- |" * len(columns)]
     lines += [_markdown_row([cell(row) for _, cell in columns]) for row in result_rows(space, trials)]
     memory = memory_line(trials)
-    return "\n".join([*lines, *(["", memory] if memory else [])]) + "\n"
+    for said in [*range_lines(space, trials), *([memory] if memory else [])]:
+        lines += ["", said]
+    return "\n".join(lines) + "\n"
 
 
 def results_table(space: Space, trials: Sequence[TrialRecord]) -> Table:

@@ -4,6 +4,8 @@ Importing this room is cheap: Optuna is imported when a ledger is opened.
 """
 
 from sweeper.search.commits import is_committing
+from sweeper.search.edges import Edge, edges
+from sweeper.search.extending import space_in_force
 from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
 from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, best_of
@@ -12,6 +14,7 @@ from sweeper.search.stoppers import Pause, StopDecision, Stopper, make_stopper
 from sweeper.search.storage import absolute_address, check_storage
 
 __all__ = [
+    "Edge",
     "Evaluation",
     "Ledger",
     "Pause",
@@ -25,6 +28,8 @@ __all__ = [
     "check_sampler",
     "check_storage",
     "configurations",
+    "edges",
     "is_committing",
     "make_stopper",
+    "space_in_force",
 ]

@@ -15,6 +15,7 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``evaluation/TOKENS`` all metrics of the evaluation after TOKENS training tokens
 ``paused``            of a paused trial: its chance to beat the best, and why it was paused
 ``to_end``            present where nothing may pause the trial again
+``ranges``            of a trial that was asked for in wider ranges than the file's: see ``extending``
 anything else         what the driver noted
 ===================== ==================================================================
 """
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
 from sweeper.search.database import open_database
+from sweeper.search.extending import RANGES, in_database, propose_and_extend
 from sweeper.search.records import (
     EVALUATION,
     Evaluation,
@@ -37,7 +39,7 @@ from sweeper.search.records import (
     decisive_of,
     evaluations_of,
 )
-from sweeper.search.samplers import SamplerName, check_sampler, direction, distribution, propose
+from sweeper.search.samplers import SamplerName, check_sampler, direction, distribution
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -141,10 +143,10 @@ class Ledger:
         waiting = next((record for record in records if record.state is TrialState.WAITING), None)
         if waiting is not None:
             return self._start_next() if accept(waiting.values) else None
-        values = propose(self._space, records, self._sampler()) if records else self._space.default_values()
+        values, ranges = propose_and_extend(self._space, records, self._sampler())
         if values is None or not accept(values):
             return None
-        self._enqueue(values, is_default=not records)
+        self._enqueue(values, is_default=not records, ranges=ranges or False)
         return self._start_next()
 
     def report(self, number: int, evaluation: Evaluation) -> None:
@@ -281,9 +283,9 @@ class Ledger:
         """Makes the oldest WAITING trial RUNNING and gives its values to Optuna as parameters."""
         trial = self._study.ask()
         values: Values = trial.user_attrs["values"]
-        active = {d.name: distribution(d.open_value) for d in self._space.dimensions if d.name in values}
-        for name, span in active.items():
-            _suggest_fixed(trial, name, span)
+        for name, open_value in in_database(self._space, trial.user_attrs.get(RANGES, {})).items():
+            if name in values:
+                _suggest_fixed(trial, name, distribution(open_value))
         return self._record(self._storage.get_trial(self._trial_id(trial.number)), {})
 
     def _sampler(self) -> SamplerName:
@@ -369,8 +371,10 @@ def _suggest_fixed(trial: Any, name: str, span: Any) -> None:
 
 
 def _signature(space: Space) -> dict[str, str]:
-    """Dimension name -> its open value in words, to tell one space from another."""
-    return {dimension.name: str(dimension.open_value) for dimension in space.dimensions}
+    """Dimension name -> its open value in words, and how they grow, to tell one space from another."""
+    extend = space.settings.search.extension
+    open_values = {dimension.name: str(dimension.open_value) for dimension in space.dimensions}
+    return open_values if extend is None else {**open_values, "search.extend": str(extend)}
 
 
 def _names(storage: BaseStorage) -> list[str]:

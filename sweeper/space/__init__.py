@@ -14,6 +14,7 @@ from sweeper.space.config.config import (
     DataSource,
     Deepspeed,
     Evaluation,
+    Extend,
     Lora,
     Objective,
     Parallel,
@@ -36,8 +37,12 @@ from sweeper.space.config.values import (
     Scalar,
     Uniform,
     Values,
+    as_tree,
     describe,
+    from_tree,
+    is_number,
 )
+from sweeper.space.config.values import text as value_text
 from sweeper.space.file.dump import dump_config
 from sweeper.space.file.opening import RangeTest
 from sweeper.space.folder import SweepFolder
@@ -76,6 +81,7 @@ from sweeper.space.versions import (
     read_config,
     read_record,
 )
+from sweeper.space.widening import Side, is_ordered, is_sound, wider, with_open_values
 
 __all__ = [
     "EXACT_MATCH",
@@ -93,6 +99,7 @@ __all__ = [
     "Deepspeed",
     "Dimension",
     "Evaluation",
+    "Extend",
     "Facts",
     "IntRange",
     "LogUniform",
@@ -109,6 +116,7 @@ __all__ = [
     "Scalar",
     "Scheduler",
     "Settings",
+    "Side",
     "Space",
     "SweepFolder",
     "SystemConfig",
@@ -119,6 +127,7 @@ __all__ = [
     "TrialSize",
     "Uniform",
     "Values",
+    "as_tree",
     "begun_format",
     "cluster_address",
     "count_trials",
@@ -126,6 +135,10 @@ __all__ = [
     "dump_config",
     "duration_text",
     "fitted",
+    "from_tree",
+    "is_number",
+    "is_ordered",
+    "is_sound",
     "json_schema",
     "lasting_tree",
     "load_metric",
@@ -151,6 +164,9 @@ __all__ = [
     "split_of",
     "system_config_of",
     "trial_sizes",
+    "value_text",
+    "wider",
+    "with_open_values",
     "with_system",
     "with_system_config",
     "write_secrets",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from sweeper.space.config.config import DataSource
+from sweeper.space.config.config import DataSource, Extend
 from sweeper.space.config.duration import PATTERN
 from sweeper.space.config.fields import Branch, Leaf, branches, leaves
 from sweeper.space.file.opening import LR, RANGE_TEST
@@ -27,7 +27,11 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sweeper space file",
         **root,
-        "$defs": {"when": _WHEN, "DataSource": DataSource.model_json_schema()},
+        "$defs": {
+            "when": _WHEN,
+            "DataSource": DataSource.model_json_schema(),
+            "Extend": Extend.model_json_schema(),
+        },
     }
 
 

@@ -163,12 +163,30 @@ class Evaluation(Section):
     """An answer is cut after this many tokens."""
 
 
+class Extend(Section):
+    """How far the range of an open value may grow, where the best trial lies at its end."""
+
+    model_config = ConfigDict(strict=True)
+
+    factor: Annotated[float, Field(gt=1, le=1000)] = 10.0
+    """A log range grows by so much on that side; a linear one by its width, a list of numbers by one."""
+    times: Annotated[int, Field(ge=1, le=10)] = 2
+    """How often in a sweep, at the earliest after 1 / (times + 1) of its trials each."""
+
+
+_EXTEND = "true, false, or a mapping of factor (above 1, at most 1000) and times (1 to 10)"
+
+
 class Search(Section):
     """Which configurations are tried."""
 
     sampler: Literal["auto", "tpe", "gp", "cmaes", "random", "grid", "qmc"] = "auto"
     stopper: Literal["auto", "asha", "hyperband", "median", "none"] = "auto"
     trials: Annotated[int, Field(ge=1)] = 16
+    extend: Annotated[bool | Extend, Words(_EXTEND)] = False
+    """Whether ranges grow while the sweep runs, where its best trial lies at an end of what was searched;
+    ``{factor: 10, times: 2}`` says how far and how often, which is what ``true`` means. Never beyond what a
+    field allows. The number of trials stays."""
     paused_gib: Annotated[float, Field(ge=0)] | None = None
     """What the states of paused trials may take of the disk together; beyond it those with the least chance
     end for good. None: half of what the disk would have free without them."""
@@ -183,6 +201,11 @@ class Search(Section):
     storage: NonEmptyStr | None = None
     """The ledger's database: ``postgresql://user@host/database``, ``mysql+pymysql://...`` or
     ``sqlite:///path``; none: a file in the sweep's folder."""
+
+    @property
+    def extension(self) -> Extend | None:
+        """How ranges grow, however it was written; None where they do not."""
+        return Extend() if self.extend is True else self.extend or None
 
 
 RayAddress = Annotated[str, Field(pattern=r"^(auto|local|\S+:\d+)$")]

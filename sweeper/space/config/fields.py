@@ -148,14 +148,17 @@ class Leaf:
                 return "write the number without quotes"
         if self.path in _FILE_KEYS and is_number(value):
             return f"add the unit: {text(value)}s, {text(value)}m or {text(value)}h"
-        expects_text = self.kind == "other" and not self.expects.startswith("a number")
+        takes_number = self.expects.startswith("a number") or bool in get_args(self.info.annotation)
+        expects_text = self.kind == "other" and not takes_number
         if expects_text and is_number(value):
             return f'put it in quotes: "{text(value)}"'
         return f"write {self.expects}" + (", or auto" if self.auto else "")
 
     def takes(self, kind: type) -> bool:
-        """Whether a value may be a ``dict``, kept as it is, or a ``tuple``: a list that is no choice."""
-        return any(get_origin(member) is kind for member in get_args(self.info.annotation))
+        """Whether a value may be a ``dict``, kept as it is or a section, or a ``tuple``: a list that is no
+        choice."""
+        members = get_args(self.info.annotation)
+        return any(get_origin(one) is kind or (kind is dict and _is_section(one)) for one in members)
 
     @cached_property
     def options(self) -> tuple[Any, ...]:

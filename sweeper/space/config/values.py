@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -16,6 +17,7 @@ __all__ = [
     "Values",
     "as_tree",
     "describe",
+    "from_tree",
     "is_inside",
     "is_number",
     "nearest",
@@ -100,6 +102,17 @@ def as_tree(open_value: OpenValue) -> list[Any] | dict[str, Any]:
         return {"int": [open_value.low, open_value.high], **step}
     kind = "log_uniform" if isinstance(open_value, LogUniform) else "uniform"
     return {kind: [open_value.low, open_value.high]}
+
+
+def from_tree(tree: list[Any] | Mapping[str, Any]) -> OpenValue:
+    """The inverse of ``as_tree``."""
+    if not isinstance(tree, Mapping):
+        return Choice(tuple(tree))
+    if "int" in tree:
+        low, high = tree["int"]
+        return IntRange(low, high, tree.get("step", 1))
+    kind = LogUniform if "log_uniform" in tree else Uniform
+    return kind(*next(iter(tree.values())))
 
 
 def points(open_value: OpenValue) -> tuple[Scalar, ...]:

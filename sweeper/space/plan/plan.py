@@ -79,7 +79,8 @@ class Plan:
         space, facts, search = self.space, self.space.facts, self.space.settings.search
         most = "at most " if space.closed["training.packing"] else ""
         steps, rows = self.steps.times(self.trials), self.rows_per_trial.times(self.trials)
-        budget = f", {duration_text(search.time_budget_s)} at most" if search.time_budget_s else ""
+        limits = f", ranges extended {extend.times} times at most" if (extend := search.extension) else ""
+        limits += f", {duration_text(search.time_budget_s)} at most" if search.time_budget_s else ""
         at_once, ranks = space.closed["resources.max_concurrent"], "rank" if self.ranks.high == 1 else "ranks"
         gpus = f"{facts.devices} GPU{'s' * (facts.devices != 1)}"
         hardware = gpus if facts.accelerator == "cuda" else "the CPU"
@@ -91,7 +92,7 @@ class Plan:
             ("one trial", f"{most}{self.steps} optimizer steps, {self.rows_per_trial} rows"),
             ("evaluations", f"{space.settings.objective.evaluations} per trial{_generation(space)}"),
             ("whole sweep", f"{most}{steps} optimizer steps, {rows} rows"),
-            ("search", f"{self.trials} trials, sampler {search.sampler}, stopper {search.stopper}{budget}"),
+            ("search", f"{self.trials} trials, sampler {search.sampler}, stopper {search.stopper}{limits}"),
             ("machine", f"{at_once} at once, {self.ranks} {ranks} each, on {hardware}"),
         ]
 
