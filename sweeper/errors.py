@@ -28,6 +28,7 @@ __all__ = [
     "TrialLostError",
     "TrialOutOfMemoryError",
     "UserError",
+    "first_line",
 ]
 
 
@@ -54,6 +55,11 @@ class Problem:
         found = f"{value}: " if value else ""
         where, rule, remedy = (_shown(one, _TEXT_CHARACTERS) for one in (self.where, self.rule, self.remedy))
         return f"{where}: {found}{rule}\n    -> {remedy}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _shown(text: str, limit: int) -> str:

@@ -8,10 +8,13 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from sweeper.cli import main
+from sweeper.cli.app import best
+from sweeper.recommend import EXPORT_FORMATS
 
 QUICKSTART = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
 
@@ -48,6 +51,11 @@ def fastest_s(*arguments: str) -> float:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return min(times)
+
+
+def test_best_offers_each_format_that_can_be_exported():
+    format_ = get_type_hints(best)["format"]
+    assert get_args(format_) == EXPORT_FORMATS
 
 
 def test_help_answers_in_half_a_second():

@@ -154,8 +154,12 @@ class ProbeWorkers:
         self._group: WorkerGroup | None = new_group(config, say)
         self.started_s = time.monotonic() - began
         """What it took to have the processes."""
-        self.idle_gib, free_gib = self._group.memory_gib()
-        """Of a rank's process without a model."""
+        try:
+            self.idle_gib, free_gib = self._group.memory_gib()
+            """Of a rank's process without a model."""
+        except BaseException:
+            self.close()  # nobody else knows of them yet
+            raise
         limit = limit_gib(config, idle_gib=self.idle_gib, free_gib=free_gib)
         self.room_gib = max(limit - self.idle_gib, 0.0)
         """What a rank may take on top of that while as many trials as are asked for run side by side."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.errors import MissingDependencyError, SweepFolderError
+from sweeper.errors import MissingDependencyError, SweepFolderError, first_line
 from sweeper.redact import Redactor, masked
 from sweeper.search.storage import SQLITE, driver_address
 
@@ -64,7 +64,7 @@ def open_database(url: str, *, must_exist: bool) -> BaseStorage:
         cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
         raise SweepFolderError.of(
             where=masked(url),
-            value=Redactor(url)(str(cause).splitlines()[0]),
+            value=Redactor(url)(first_line(cause)),
             rule="the sweep's database cannot be opened",
             remedy="check the path, the rights on it, and that it is a sweep's study.db"
             if is_file

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from sweeper.errors import LedgerAwayError
+from sweeper.errors import LedgerAwayError, first_line
 from sweeper.search.commits import committing
 
 __all__ = ["PatientStorage"]
@@ -160,8 +160,4 @@ def _raise_away(context: Any) -> None:
     if not isinstance(context.original_exception, Exception):
         return  # somebody has interrupted it, which is no outage
     if context.is_disconnect or isinstance(context.sqlalchemy_exception, (OperationalError, InterfaceError)):
-        raise _Away(_first_line(context.original_exception)) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise _Away(first_line(context.original_exception)) from None

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from sweeper.errors import SweepFolderError
+from sweeper.errors import SweepFolderError, first_line
 from sweeper.space.atomic_write import write_whole
 from sweeper.space.config.config import Config, Section
 from sweeper.space.folder import SweepFolder
@@ -107,7 +107,7 @@ def _stored_format(folder: SweepFolder) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise _unreadable(folder, str(error)) from error
+        raise _unreadable(folder, first_line(error)) from error
     if not isinstance(found, dict):
         raise _unreadable(folder, "it is no JSON object")
     number = found.get("format_version", 1)
@@ -126,7 +126,7 @@ def _unreadable(folder: SweepFolder, reason: str) -> SweepFolderError:
     return SweepFolderError.of(
         where=str(folder.format_file),
         value="",
-        rule=f"the version of the folder's format cannot be read ({reason.splitlines()[0]})",
+        rule=f"the version of the folder's format cannot be read ({reason})",
         remedy="restore the file, or begin anew in another folder",
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeper.errors import SweepFolderError
+from sweeper.errors import SweepFolderError, first_line
 from sweeper.redact import STRUCK, is_struck
 from sweeper.search import Ledger, absolute_address
 from sweeper.space import (
@@ -145,7 +145,7 @@ def _stored_facts(folder: SweepFolder) -> Facts:
         raise SweepFolderError.of(
             where=str(folder.facts_file),
             value="",
-            rule=f"the sweep's facts cannot be read ({str(error).splitlines()[0]})",
+            rule=f"the sweep's facts cannot be read ({first_line(error)})",
             remedy="restore the file, or start a new sweep",
         ) from error
 

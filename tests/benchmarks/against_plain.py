@@ -218,7 +218,7 @@ def _our_blocks(
     from sweeper.train.trainer import Trainer
 
     if own_pages_kib is not None:
-        memory._OWN_PAGES_BYTES = own_pages_kib * 1024
+        memory._FAST_BYTES = (own_pages_kib * 1024, memory._FAST_BYTES[1])
     evaluate, evaluated = Trainer._evaluate, [0]
 
     def counted(self: Trainer) -> dict[str, float]:

@@ -24,7 +24,7 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.nodes import ScalarNode
 
-from sweeper.errors import Problem, SpaceFileError
+from sweeper.errors import Problem, SpaceFileError, first_line
 from sweeper.redact import masked
 from sweeper.space.config.values import Scalar, text
 
@@ -118,8 +118,7 @@ def parse_yaml(source: str, place: str, *, positions: bool = True) -> Located | 
         where = builder.where(error.problem_mark or error.context_mark)
         raise SpaceFileError([_syntax_problem(error, where)]) from None
     except YAMLError as error:
-        reason = str(error).splitlines()[0]
-        raise _error(place, "", f"is not YAML ({reason})", "save it as plain UTF-8 text") from None
+        raise _error(place, "", f"is not YAML ({first_line(error)})", "save it as plain UTF-8 text") from None
     except Exception as error:  # a directive or an escape that the parser itself trips over
         raise _error(place, "", f"is not YAML ({error})", "remove what is unusual in it") from None
     if builder.problems:

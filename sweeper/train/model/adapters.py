@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 import torch.nn.functional as F
 
-from sweeper.errors import ModelError
+from sweeper.errors import ModelError, first_line
 from sweeper.space import Config, Lora
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def with_adapters(model: PreTrainedModel, lora: Lora, config: Config) -> PreTrai
             value=targets,
             rule=f"names no module of {config.model_path}"
             if is_missing
-            else f"cannot have adapters in {config.model_path} ({str(error).strip().splitlines()[0]})",
+            else f"cannot have adapters in {config.model_path} ({first_line(error)})",
             remedy="write all-linear, or the names of linear modules such as [q_proj, v_proj]",
         ) from error
     if config.deepspeed.gradient_checkpointing:

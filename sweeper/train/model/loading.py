@@ -14,7 +14,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from sweeper.data import load_tokenizer, model_folder, sampled_hash, untrusted
-from sweeper.errors import ModelError
+from sweeper.errors import ModelError, first_line
 from sweeper.space import Config
 from sweeper.train.model.adapters import with_adapters
 from sweeper.train.model.row_check import RowCheck, check_rows
@@ -107,7 +107,7 @@ def _load(
         raise ModelError.of(
             where="model_path",
             value=model_path,
-            rule=f"cannot be loaded as a causal language model ({str(error).strip().splitlines()[0]})",
+            rule=f"cannot be loaded as a causal language model ({first_line(error)})",
             remedy="give a hub id, a folder with config.json and weights, or a .gguf file",
         ) from error
     if type(model.config) not in AutoModelForCausalLM._model_mapping and not hasattr(
