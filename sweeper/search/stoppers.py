@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +20,7 @@ from sweeper.search.losses import Curves
 from sweeper.search.records import TrialRecord, TrialState
 
 if TYPE_CHECKING:
-    from sweeper.search.auto.standing import Standing
+    from sweeper.search.auto.view import View
     from sweeper.space import Space
 
 __all__ = [
@@ -107,7 +108,8 @@ class PausingStopper:
 
     The default. See ``sweeper.search.auto.standing``. When nothing else is left, the leader is trained to its
     end, and, where the space has no other configuration, the other paused trials after it. A trial that has
-    made the model worse than it was ends for good, see ``HopelessStopper``.
+    made the model worse than it was ends for good, see ``HopelessStopper``. It is for one sweep, as it
+    remembers what the finished trials look like.
     """
 
     space: Space
@@ -122,7 +124,7 @@ class PausingStopper:
         total, is_spared = _total_tokens(record), record.to_end or record.is_default
         if is_spared or total is None or not record.evaluations or record.evaluations[-1].tokens >= total:
             return None
-        standing = self._standing(trials)
+        standing = self._view.standing(trials)
         seen = next((one for one in standing.trials if one.number == number), None)
         chance = None if seen is None else standing.pauses(seen)
         if chance is None:
@@ -139,14 +141,15 @@ class PausingStopper:
         """The one with the best chance; at the end the leader, if it is paused."""
         if all(record.state is not TrialState.PAUSED for record in trials):
             return None
-        ready = self._standing(trials).goes_on(space_is_exhausted=space_is_exhausted)
+        ready = self._view.standing(trials).goes_on(space_is_exhausted=space_is_exhausted)
         return None if ready is None else ready.number
 
-    def _standing(self, trials: Sequence[TrialRecord]) -> Standing:
+    @cached_property
+    def _view(self) -> View:
         from sweeper.search.auto.coordinates import Coordinates
-        from sweeper.search.auto.view import standing_of
+        from sweeper.search.auto.view import View
 
-        return standing_of(self.space, Coordinates(self.space), trials)
+        return View(self.space, Coordinates(self.space))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ def propose_auto(space: Space, records: Sequence[TrialRecord]) -> Values | None:
 
     from sweeper.search.auto.coordinates import Coordinates
     from sweeper.search.auto.propose import Candidates, propose_point
-    from sweeper.search.auto.view import standing_of
+    from sweeper.search.auto.view import View
 
     coordinates, seed = Coordinates(space), space.settings.search.seed
     left = coordinates.candidates((record.values for record in records), seed)
@@ -36,5 +36,5 @@ def propose_auto(space: Space, records: Sequence[TrialRecord]) -> Values | None:
         around=coordinates.around if coordinates.is_continuous else None,
         groups=coordinates.groups,
     )
-    point = propose_point(standing_of(space, coordinates, records), candidates, None, seed)
+    point = propose_point(View(space, coordinates).standing(records), candidates, None, seed)
     return left.get(point.tobytes()) or coordinates.values(point)

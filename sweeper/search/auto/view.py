@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,14 @@ from sweeper.search.records import TrialRecord, TrialState, is_diverged
 from sweeper.space.schedules import lr_multiplier, warmup_steps
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from sweeper.space import Space
 
-__all__ = ["standing_of"]
+    Array = NDArray[np.float64]
+
+__all__ = ["View"]
 
 _SCHEDULE = {"scheduler", "warmup_ratio", "decay_ratio", "final_lr_ratio"}
 _STEPS = 1000
@@ -30,30 +36,42 @@ _PHASES = {
 }
 
 
-def standing_of(space: Space, coordinates: Coordinates, records: Sequence[TrialRecord]) -> Standing:
-    """How the trials of a sweep stand. A trial that failed for no fault of its values is left out."""
-    metric = space.settings.objective.metric
-    seen = [
-        _seen(space, coordinates, record, records)
-        for record in records
-        if record.state is not TrialState.FAIL or is_diverged(record, metric)
-    ]
-    return Standing(trials=seen, at=space.settings.objective.at)
+class View:
+    """The records of one sweep. Remembers where its finished trials lie and what their curves are, which does
+    not change any more, so that a decision costs what is new."""
 
+    def __init__(self, space: Space, coordinates: Coordinates) -> None:
+        self._space, self._coordinates = space, coordinates
+        self._finished: dict[int, tuple[Array, Curve]] = {}
+        """By the trial's number."""
 
-def _seen(
-    space: Space, coordinates: Coordinates, record: TrialRecord, records: Sequence[TrialRecord]
-) -> SeenTrial:
-    curve = _curve(space, record)
-    phase = _PHASES[record.state]
-    return SeenTrial(
-        number=record.number,
-        point=coordinates.point(record.values),
-        curve=curve,
-        phase=phase,
-        control=is_control(space.settings.search.seed, record.number),
-        best_seen_after=_started_before_best(record, curve, records),
-    )
+    def standing(self, records: Sequence[TrialRecord]) -> Standing:
+        """How the trials stand. One that failed for no fault of its values is left out."""
+        objective = self._space.settings.objective
+        starts_s = sorted(one.started_s for one in records if one.started_s is not None)
+        seen = [
+            self._seen(record, starts_s, len(records))
+            for record in records
+            if record.state is not TrialState.FAIL or is_diverged(record, objective.metric)
+        ]
+        return Standing(trials=seen, at=objective.at)
+
+    def _seen(self, record: TrialRecord, starts_s: Sequence[float], count: int) -> SeenTrial:
+        point, curve = self._finished.get(record.number) or self._place(record)
+        return SeenTrial(
+            number=record.number,
+            point=point,
+            curve=curve,
+            phase=_PHASES[record.state],
+            control=is_control(self._space.settings.search.seed, record.number),
+            best_seen_after=_started_before_best(record, curve, starts_s) if curve.losses else count,
+        )
+
+    def _place(self, record: TrialRecord) -> tuple[Array, Curve]:
+        placed = self._coordinates.point(record.values), _curve(self._space, record)
+        if record.state.is_finished:
+            self._finished[record.number] = placed
+        return placed
 
 
 def _curve(space: Space, record: TrialRecord) -> Curve:
@@ -88,10 +106,7 @@ def _fall_ahead(record: TrialRecord, position: float) -> float:
     return max(0.0, multiplier(min(warmed_up, _STEPS)) - multiplier(_STEPS))
 
 
-def _started_before_best(record: TrialRecord, curve: Curve, records: Sequence[TrialRecord]) -> int:
-    if not curve.losses:
-        return len(records)
+def _started_before_best(record: TrialRecord, curve: Curve, starts_s: Sequence[float]) -> int:
+    """How many trials had been started when its best loss was measured; ``starts_s`` rise."""
     then_s = record.evaluations[curve.losses.index(curve.best)].time_s
-    if then_s is None:
-        return record.number + 1
-    return sum(one.started_s is not None and one.started_s <= then_s for one in records)
+    return record.number + 1 if then_s is None else bisect_right(starts_s, then_s)
