@@ -35,9 +35,8 @@ def propose_and_extend(
         return space.default_values(), {}
     asked = space_to_ask(space, records)
     values = propose(asked, records, sampler)
-    if values is None:
-        asked = space_to_ask(space, records, is_exhausted=True)
-        values = propose(asked, records, sampler)
+    if values is None and (grown := space_to_ask(space, records, is_exhausted=True)) != asked:
+        asked, values = grown, propose(grown, records, sampler)
     return values, _ranges(space, asked)
 
 
