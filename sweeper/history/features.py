@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeper.space import rule_of_thumb_lr
+
 if TYPE_CHECKING:
     from sweeper.space import Space
 
-__all__ = ["Features", "features_of", "similarity"]
+__all__ = ["Features", "features_of", "lr_ratio", "similarity"]
 
 _OTHER_FAMILY, _OTHER_METHOD = 0.3, 0.5
 """How alike sweeps of two model families are, and those of LoRA and of full fine-tuning, where equal ones
@@ -76,6 +78,21 @@ def similarity(one: Features, other: Features) -> float:
         alike *= _OTHER_METHOD
     alike *= _likeness(one.parameters, other.parameters, _SIZE_DOUBLINGS)
     return alike * _likeness(one.train_rows, other.train_rows, _ROWS_DOUBLINGS)
+
+
+def lr_ratio(now: Features, then: Features) -> float:
+    """What a learning rate of a past sweep is multiplied with: each counts by its ratio to the rule of thumb
+    of the model that it trained.
+
+    On public sweeps of LoRA over many models that is nearer than the rate itself (docs/decisions/0034).
+    """
+    if now.hidden_size is None or then.hidden_size is None:
+        return 1.0
+    return _rule(now) / _rule(then)
+
+
+def _rule(features: Features) -> float:
+    return rule_of_thumb_lr(features.hidden_size, lora=bool(features.lora), model_type=features.model_type)
 
 
 def _likeness(one: int | None, other: int | None, doublings: float) -> float:

@@ -16,15 +16,16 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sweeper.errors import Problem, SpaceFileError
 from sweeper.history.features import Features
 from sweeper.history.stored import SECTIONS, PastTrial, SweepFacts, SweepOfHistory
+from sweeper.space import read_record
 from sweeper.space.config.fields import Leaf, closest, leaves, nested
 from sweeper.space.file.document import read_document
 
@@ -172,6 +173,10 @@ def _wrong_fields(file: Path, mapping: ImportMap) -> Iterator[Problem]:
 
 
 def _wrong_features(file: Path, mapping: ImportMap) -> Iterator[Problem]:
+    known = [one.name for one in fields(Features)]
+    for name in mapping.model.keys() - set(known):
+        rule, remedy = "is no feature of a model", f"known are {', '.join(known)}"
+        yield Problem(where=str(file), value=f"model.{name}", rule=rule, remedy=remedy)
     try:
         _features("", mapping)
     except ValidationError as error:
@@ -180,8 +185,7 @@ def _wrong_features(file: Path, mapping: ImportMap) -> Iterator[Problem]:
 
 def _features(name: str, mapping: ImportMap) -> Features:
     whole = {key: int(one) if isinstance(one, float) else one for key, one in mapping.model.items()}
-    known = TypeAdapter(Features, config=ConfigDict(extra="forbid"))
-    return known.validate_python({"model": name, **whole})
+    return read_record(Features, {"model": name, **whole})
 
 
 def _problem(file: Path, error: Any, before: str = "") -> Problem:

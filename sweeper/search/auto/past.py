@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from sweeper.history import lr_ratio
 from sweeper.search.records import Evaluation, TrialRecord, TrialState
-from sweeper.space import rule_of_thumb_lr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,19 +74,12 @@ class Past:
             if value is not None:
                 found[dimension.name] = value
         if "lr" in found:
-            found["lr"] *= self._lr_factor(then)
+            found["lr"] *= lr_ratio(self._snapshot.features, then)
         try:
             point: Array = np.clip(coordinates.point(found), -_FAR, 1 + _FAR)
         except (ValueError, TypeError):
             return None
         return point
-
-    def _lr_factor(self, then: Features) -> float:
-        """Learning rates count by their ratio to the rule of thumb of the model that they trained."""
-        now = self._snapshot.features
-        if now.hidden_size is None or then.hidden_size is None:
-            return 1.0
-        return _rule(now) / _rule(then)
 
     def _loss(self, trial: PastTrial, sweep: SweepOfHistory) -> float:
         """As this sweep judges: the best evaluation's, or the last one's; infinite where it diverged."""
@@ -100,10 +93,6 @@ class Past:
         from sweeper.search.auto.view import curve_of
 
         return curve_of(self._space, _record(trial, sweep.facts.metric))
-
-
-def _rule(features: Features) -> float:
-    return rule_of_thumb_lr(features.hidden_size, lora=bool(features.lora), model_type=features.model_type)
 
 
 def _record(trial: PastTrial, metric: str) -> TrialRecord:
