@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import optuna
 import pytest
@@ -88,9 +89,12 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are(history, study, 
         import_study(history, study[0], "yours", mapping)
 
 
-def test_an_mlflow_experiment_comes_in_and_what_cannot_be_used_is_counted(history, tmp_path, mapping):
+def test_an_mlflow_experiment_comes_in_and_what_cannot_be_used_is_counted(
+    history, tmp_path, mapping, migrated
+):
     from mlflow import MlflowClient
 
+    shutil.copy(migrated, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment("theirs", artifact_location=str(tmp_path / "artifacts"))
