@@ -3,12 +3,14 @@
 Importing this room is cheap: Optuna is imported when a ledger is opened.
 """
 
+from sweeper.search.auto import Past
 from sweeper.search.commits import is_committing
 from sweeper.search.edges import Edge, edges
 from sweeper.search.extending import space_in_force
+from sweeper.search.foreign_study import read_study
 from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
-from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, best_of
+from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, best_of, is_diverged
 from sweeper.search.samplers import check_sampler
 from sweeper.search.stoppers import Pause, StopDecision, Stopper, make_stopper
 from sweeper.search.storage import absolute_address, check_storage
@@ -17,6 +19,7 @@ __all__ = [
     "Edge",
     "Evaluation",
     "Ledger",
+    "Past",
     "Pause",
     "StopDecision",
     "Stopper",
@@ -30,6 +33,8 @@ __all__ = [
     "configurations",
     "edges",
     "is_committing",
+    "is_diverged",
     "make_stopper",
+    "read_study",
     "space_in_force",
 ]

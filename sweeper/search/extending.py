@@ -18,6 +18,7 @@ from sweeper.search.samplers import SamplerName, check_sampler, propose
 from sweeper.space import Choice, Extend, Side, as_tree, from_tree, is_sound, wider, with_open_values
 
 if TYPE_CHECKING:
+    from sweeper.search.auto import Past
     from sweeper.space import Dimension, OpenValue, Space, Values
 
 __all__ = ["RANGES", "in_database", "propose_and_extend", "space_in_force", "space_to_ask"]
@@ -27,16 +28,14 @@ RANGES = "ranges"
 
 
 def propose_and_extend(
-    space: Space, records: Sequence[TrialRecord], sampler: SamplerName
+    space: Space, records: Sequence[TrialRecord], sampler: SamplerName, past: Past | None = None
 ) -> tuple[Values | None, dict[str, Any]]:
-    """The values of the next new trial, the rules of thumb first and then as ``propose`` gives them, and its
-    note ``ranges``: empty where they come from the space as the file has it."""
-    if not records:
-        return space.default_values(), {}
+    """The values of the next new trial, as ``propose`` gives them, and its note ``ranges``: empty where they
+    come from the space as the file has it."""
     asked = space_to_ask(space, records)
-    values = propose(asked, records, sampler)
+    values = propose(asked, records, sampler, past and past.within(asked))
     if values is None and (grown := space_to_ask(space, records, is_exhausted=True)) != asked:
-        asked, values = grown, propose(grown, records, sampler)
+        asked, values = grown, propose(grown, records, sampler, past and past.within(grown))
     return values, _ranges(space, asked)
 
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
+from sweeper.search.auto import Past
 from sweeper.search.database import open_database
 from sweeper.search.extending import RANGES, in_database, propose_and_extend
 from sweeper.search.records import (
@@ -129,8 +130,10 @@ class Ledger:
             ) from error
         return cls(storage, study, space)
 
-    def ask(self, accept: Callable[[Values], bool] = lambda _: True) -> TrialRecord | None:
-        """Starts the next trial: first the rules of thumb, then what the sampler proposes.
+    def ask(
+        self, accept: Callable[[Values], bool] = lambda _: True, past: Past | None = None
+    ) -> TrialRecord | None:
+        """Starts the next trial, which the sampler proposes; ``past`` are other sweeps that it may go by.
 
         None: the search has no further configuration, because each one of a discrete space was asked; or
         ``accept`` refuses the next one. Nothing is committed then, and the same will be proposed again.
@@ -143,10 +146,11 @@ class Ledger:
         waiting = next((record for record in records if record.state is TrialState.WAITING), None)
         if waiting is not None:
             return self._start_next() if accept(waiting.values) else None
-        values, ranges = propose_and_extend(self._space, records, self._sampler())
+        values, ranges = propose_and_extend(self._space, records, self._sampler(), past)
         if values is None or not accept(values):
             return None
-        self._enqueue(values, is_default=not records, ranges=ranges or False)
+        is_default = values == self._space.default_values()
+        self._enqueue(values, is_default=is_default, ranges=ranges or False)
         return self._start_next()
 
     def report(self, number: int, evaluation: Evaluation) -> None:

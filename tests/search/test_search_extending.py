@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 from search_support import sweep
+from test_search_past import bowl, past_of, past_sweep
 from test_search_samplers import record_of
 
 from sweeper.errors import SpaceFileError
 from sweeper.search import Ledger, TrialRecord, TrialState, edges, space_in_force
+from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.extending import RANGES, propose_and_extend, space_to_ask
 from sweeper.search.grid import configuration_key
 from sweeper.space import LogUniform, Space, as_tree
@@ -216,3 +218,16 @@ def test_a_sweep_keeps_how_its_ranges_grow(space_of, url):
 def test_without_extend_nothing_grows_and_nothing_is_noted(space_of):
     space = space_of(RANGE, "search.trials=9")
     assert space_to_ask(space, trials_at(2e-5, 5e-5, 9e-5, 9.5e-5)) is space
+
+
+def test_past_sweeps_are_seen_in_the_ranges_as_they_have_grown(space_of):
+    space = space_of(RANGE, "search.trials=12", "search.extend=true")
+    past = past_of(space, past_sweep(bowl(1e-3)))
+    assert past.within(space) is past
+    asked = space_to_ask(space, trials_at(2e-5, 5e-5, 9e-5, 9.5e-5))
+    grown = past.within(asked)
+    assert past.within(asked) is grown
+    best, end = (Coordinates(asked).point({"lr": lr, "weight_decay": 0.0})[None] for lr in (9e-4, 1e-4))
+    assert grown.prior.scores(best)[0, 0] < grown.prior.scores(end)[0, 0]
+    values, _ = propose_and_extend(space, trials_at(2e-5, 5e-5, 9e-5, 9.5e-5), "auto", past)
+    assert values["lr"] > 1e-4

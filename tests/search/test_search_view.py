@@ -40,8 +40,8 @@ def records_of(space, count: int) -> Counted:
 def curves(monkeypatch) -> list[int]:
     """The numbers of the trials whose curves were worked out."""
     made: list[int] = []
-    curve = view._curve
-    monkeypatch.setattr(view, "_curve", lambda space, one: made.append(one.number) or curve(space, one))
+    curve = view.curve_of
+    monkeypatch.setattr(view, "curve_of", lambda space, one: made.append(one.number) or curve(space, one))
     return made
 
 

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sweeper.search.auto.past import Past
     from sweeper.space import Space
 
     Array = NDArray[np.float64]
 
-__all__ = ["View"]
+__all__ = ["View", "curve_of"]
 
 _SCHEDULE = {"scheduler", "warmup_ratio", "decay_ratio", "final_lr_ratio"}
 _STEPS = 1000
@@ -40,8 +41,9 @@ class View:
     """The records of one sweep. Remembers where its finished trials lie and what their curves are, which does
     not change any more, so that a decision costs what is new."""
 
-    def __init__(self, space: Space, coordinates: Coordinates) -> None:
-        self._space, self._coordinates = space, coordinates
+    def __init__(self, space: Space, coordinates: Coordinates, past: Past | None = None) -> None:
+        """``past`` are other sweeps, whose curves show how curves end."""
+        self._space, self._coordinates, self._past = space, coordinates, past
         self._finished: dict[int, tuple[Array, Curve]] = {}
         """By the trial's number."""
 
@@ -54,7 +56,8 @@ class View:
             for record in records
             if record.state is not TrialState.FAIL or is_diverged(record, objective.metric)
         ]
-        return Standing(trials=seen, at=objective.at)
+        past_curves = () if self._past is None else self._past.curves
+        return Standing(trials=seen, past_curves=past_curves, at=objective.at)
 
     def _seen(self, record: TrialRecord, starts_s: Sequence[float], count: int) -> SeenTrial:
         point, curve = self._finished.get(record.number) or self._place(record)
@@ -68,13 +71,14 @@ class View:
         )
 
     def _place(self, record: TrialRecord) -> tuple[Array, Curve]:
-        placed = self._coordinates.point(record.values), _curve(self._space, record)
+        placed = self._coordinates.point(record.values), curve_of(self._space, record)
         if record.state.is_finished:
             self._finished[record.number] = placed
         return placed
 
 
-def _curve(space: Space, record: TrialRecord) -> Curve:
+def curve_of(space: Space, record: TrialRecord) -> Curve:
+    """A trial's evaluations of the objective as losses."""
     points = Curves.of(space.settings.objective).points(record)
     tokens = tuple(float(one) for one, _ in points)
     total = float(record.attributes.get("total_tokens") or max(tokens, default=1.0))
