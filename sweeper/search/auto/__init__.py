@@ -1,8 +1,8 @@
 """The sampler and the stopper ``auto``.
 
-``coordinates`` and ``view`` turn a space and its records into arrays; ``surrogate``, ``curves`` and
-``prior`` are the models; ``standing``, ``propose`` and ``next`` decide. Everything is a pure function of
-what the ledger holds: a resumed sweep asks what an undisturbed one would have asked.
+``coordinates`` and ``view`` turn a space and its records into arrays; ``surrogate``, ``curves``, ``prior``
+and, of two objectives, ``tradeoff`` are the models; ``standing``, ``propose`` and ``next`` decide. Everything
+is a pure function of what the ledger holds: a resumed sweep asks what an undisturbed one would have asked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def propose_auto(space: Space, records: Sequence[TrialRecord]) -> Values | None:
 
     from sweeper.search.auto.coordinates import Coordinates
     from sweeper.search.auto.propose import Candidates, propose_point
-    from sweeper.search.auto.view import standing_of
+    from sweeper.search.auto.view import known_costs, standing_of
 
     coordinates, seed = Coordinates(space), space.settings.search.seed
     left = coordinates.candidates((record.values for record in records), seed)
@@ -35,6 +35,7 @@ def propose_auto(space: Space, records: Sequence[TrialRecord]) -> Values | None:
         rule=coordinates.point(space.default_values()),
         around=coordinates.around if coordinates.is_continuous else None,
         groups=coordinates.groups,
+        known_costs=known_costs(space, coordinates),
     )
     point = propose_point(standing_of(space, coordinates, records), candidates, None, seed)
     return left.get(point.tobytes()) or coordinates.values(point)

@@ -24,6 +24,8 @@ __all__ = ["RISK", "Phase", "SeenTrial", "Standing", "is_control"]
 RISK = 0.25
 """A trial goes on while its chance to beat the best is above this; looked at after each of its
 evaluations."""
+_SAME_COST = 0.05
+"""A difference of log costs that counts as none: seconds are not measured better."""
 _JUDGED_FROM = ((3, 0.05), (2, 0.2))
 """A trial is judged after so many evaluations, when so much of its training is over: one of the two. A late
 learner looks hopeless in its first tenth, and two evaluations are one difference."""
@@ -60,6 +62,9 @@ class SeenTrial:
     """Never paused, so that its curve shows how curves end."""
     best_seen_after: int = 0
     """How many trials had been started when its best loss was measured."""
+    cost: float | None = None
+    """What it has come to or will in the second objective, smaller is better: the logarithm of a cost, a
+    metric as it is; None where that is not known, or there is no second objective."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,8 @@ class Standing:
     at: Literal["best", "end"] = "best"
     """The evaluation that a trial is judged by: its best, or its last."""
     risk: float = RISK
+    weighs_costs: bool = False
+    """Whether there is a second objective: a trial has to beat only what costs no more than it will."""
 
     @cached_property
     def resolution(self) -> float:
@@ -90,12 +97,16 @@ class Standing:
 
     def chance(self, trial: SeenTrial) -> float:
         """The chance of an unfinished trial to beat the best by what matters; 1 while it is too early to
-        tell."""
+        tell. With two objectives, to beat the best of those that cost no more, and so to enter the front; 1
+        where its cost is not known."""
         if trial.phase.is_over:
             return 0.0
         if not self.is_judged(trial):
             return 1.0
-        best = self._best_seen if self.at == "best" else self._best_end_but(trial)
+        if self.weighs_costs:
+            best = self._best_as_cheap(trial)
+        else:
+            best = self._best_seen if self.at == "best" else self._best_end_but(trial)
         return self.model.chance_below(self._base(trial), best - self.resolution, self.resolution)
 
     def expected_loss(self, trial: SeenTrial) -> float | None:
@@ -162,6 +173,15 @@ class Standing:
         others = (loss for number, loss in self._two_best_ends if number != trial.number)
         return next(others, math.inf)
 
+    def _best_as_cheap(self, trial: SeenTrial) -> float:
+        """As ``_best_seen`` or ``_best_end_but``, of the trials that cost no more."""
+        rivals = [one for one in self.trials if one.number != trial.number and _is_as_cheap(one, trial)]
+        if self.at == "end":
+            ends = (self.expected_loss(one) for one in rivals)
+            return min((loss for loss in ends if loss is not None), default=math.inf)
+        seen = (one.curve.best for one in (*rivals, trial) if one.phase is not Phase.FAILED)
+        return min(seen, default=math.inf) if rivals else math.inf
+
     @cached_property
     def _two_best_ends(self) -> list[tuple[int, float]]:
         """(number, loss): without one of them the other is the best, so each chance is told in a moment."""
@@ -177,6 +197,11 @@ class Standing:
             return self.expected_loss(trial)
         seen = trial.phase is not Phase.FAILED and math.isfinite(trial.curve.best)
         return trial.curve.best if seen else None
+
+
+def _is_as_cheap(one: SeenTrial, than: SeenTrial) -> bool:
+    """Whether a trial costs no more than another, as far as both costs are known."""
+    return one.cost is not None and than.cost is not None and one.cost <= than.cost + _SAME_COST
 
 
 def is_control(seed: int, number: int) -> bool:

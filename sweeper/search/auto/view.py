@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.auto.curves import Curve
 from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
+from sweeper.search.front import expected_second, is_cost
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
+from sweeper.space import size_of
+from sweeper.space.metrics import better
 from sweeper.space.schedules import lr_multiplier, warmup_steps
 
 if TYPE_CHECKING:
-    from sweeper.space import Space
+    from numpy.typing import NDArray
 
-__all__ = ["standing_of"]
+    from sweeper.space import Objective, Space
+
+    Array = NDArray[np.float64]
+
+__all__ = ["known_costs", "standing_of"]
 
 _SCHEDULE = {"scheduler", "warmup_ratio", "decay_ratio", "final_lr_ratio"}
 _STEPS = 1000
@@ -38,7 +47,23 @@ def standing_of(space: Space, coordinates: Coordinates, records: Sequence[TrialR
         for record in records
         if record.state is not TrialState.FAIL or is_diverged(record, metric)
     ]
-    return Standing(trials=seen, at=space.settings.objective.at)
+    objective = space.settings.objective
+    return Standing(trials=seen, at=objective.at, weighs_costs=objective.also is not None)
+
+
+def known_costs(space: Space, coordinates: Coordinates) -> Callable[[Array], Array] | None:
+    """What is known before training of the costs of (m, columns): the logarithm of the rows trained on, to
+    which tokens are proportional, and seconds about so. None where nothing is."""
+    if space.settings.objective.also not in ("tokens", "gpu_seconds"):
+        return None
+
+    def log_rows(points: Array) -> Array:
+        configs = (space.close(coordinates.values(point)) for point in points)
+        sizes = [size_of(config, space.facts.train_rows) for config in configs]
+        packing = space.closed["training.packing"]  # how many sequences packed rows fill is not known here
+        return np.log([one.epochs if packing else max(one.rows, 1) for one in sizes])
+
+    return log_rows
 
 
 def _seen(
@@ -53,7 +78,15 @@ def _seen(
         phase=phase,
         control=is_control(space.settings.search.seed, record.number),
         best_seen_after=_started_before_best(record, curve, records),
+        cost=_cost(record, space.settings.objective),
     )
+
+
+def _cost(record: TrialRecord, objective: Objective) -> float | None:
+    second = expected_second(record, objective)
+    if second is None or not is_cost(objective):
+        return -second if second is not None and better(objective.also or "") == "max" else second
+    return math.log(second) if second > 0 else None
 
 
 def _curve(space: Space, record: TrialRecord) -> Curve:
