@@ -219,6 +219,8 @@ def _remembered(space: Space, records: Iterable[TrialRecord], name: SamplerName)
     metric = space.settings.objective.metric
     for record in known:
         state, value = record.state, record.value
+        if state is TrialState.PAUSED:
+            state = TrialState.PRUNED  # as far as it has come, until it goes on
         if is_diverged(record, metric):
             state, value = TrialState.COMPLETE, worst
         elif state is TrialState.PRUNED and name == "gp":
