@@ -4,6 +4,7 @@ Importing this room is cheap: Optuna is imported when a ledger is opened.
 """
 
 from sweeper.search.commits import is_committing
+from sweeper.search.front import expected_second, front_of, second_of
 from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
 from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, best_of
@@ -25,6 +26,9 @@ __all__ = [
     "check_sampler",
     "check_storage",
     "configurations",
+    "expected_second",
+    "front_of",
     "is_committing",
     "make_stopper",
+    "second_of",
 ]

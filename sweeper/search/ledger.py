@@ -15,6 +15,8 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``evaluation/TOKENS`` all metrics of the evaluation after TOKENS training tokens
 ``paused``            of a paused trial: its chance to beat the best, and why it was paused
 ``to_end``            present where nothing may pause the trial again
+``gpu_seconds``...    the second objective of a complete trial, where there is one, under its own name; read
+                      by nobody here: it follows from the evaluations, and so does the Pareto front
 anything else         what the driver noted
 ===================== ==================================================================
 """
@@ -23,11 +25,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
 from sweeper.search.database import open_database
+from sweeper.search.front import second_of
 from sweeper.search.records import (
     EVALUATION,
     Evaluation,
@@ -202,6 +206,9 @@ class Ledger:
         if reason is not None:
             self._storage.set_trial_user_attr(trial_id, "reason", without_secrets(reason))
         value = record.value if state is TrialState.COMPLETE else None
+        second = second_of(replace(record, state=state), self._objective)
+        if self._objective.also is not None and second is not None:  # for who looks with Optuna's own tools
+            self._storage.set_trial_user_attr(trial_id, self._objective.also, second)
         self._study.tell(number, value, state=optuna.trial.TrialState[state.value])
 
     def pause(self, number: int, chance: float, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,20 +14,22 @@ from sweeper.search.auto.curves import Curve
 from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
 from sweeper.search.front import expected_second, is_cost
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
-from sweeper.space import size_of
+from sweeper.space import GROUPS, size_of
 from sweeper.space.metrics import better
 from sweeper.space.schedules import lr_multiplier, warmup_steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sweeper.space import Objective, Space
+    from sweeper.space import Objective, Scalar, Space
 
     Array = NDArray[np.float64]
 
 __all__ = ["known_costs", "standing_of"]
 
 _SCHEDULE = {"scheduler", "warmup_ratio", "decay_ratio", "final_lr_ratio"}
+_SIZES = GROUPS[2]
+"""Paths of the fields that say how many rows a trial trains on."""
 _STEPS = 1000
 """Schedules are functions of progress: how finely it is told."""
 _PHASES = {
@@ -57,13 +60,22 @@ def known_costs(space: Space, coordinates: Coordinates) -> Callable[[Array], Arr
     if space.settings.objective.also not in ("tokens", "gpu_seconds"):
         return None
 
-    def log_rows(points: Array) -> Array:
-        configs = (space.close(coordinates.values(point)) for point in points)
-        sizes = [size_of(config, space.facts.train_rows) for config in configs]
-        packing = space.closed["training.packing"]  # how many sequences packed rows fill is not known here
-        return np.log([one.epochs if packing else max(one.rows, 1) for one in sizes])
+    sizing = [one for one in space.dimensions if one.path in _SIZES]
+    asked = {name for one in sizing for name in (one.name, *(other for other, _ in one.when))}
+    telling = [one.name for one in space.dimensions if one.name in asked]
+    packing: bool = space.closed["training.packing"]  # how many sequences packed rows fill is not known here
 
-    return log_rows
+    @cache
+    def log_rows(*chosen: Scalar | None) -> float:
+        given = {name: value for name, value in zip(telling, chosen, strict=True) if value is not None}
+        size = size_of(space.close(given), space.facts.train_rows)
+        return math.log(size.epochs if packing else max(size.rows, 1))
+
+    def known(points: Array) -> Array:
+        values = map(coordinates.values, points)
+        return np.array([log_rows(*map(one.get, telling)) for one in values])
+
+    return known
 
 
 def _seen(
