@@ -36,10 +36,8 @@ def preferred(space: Space, trials: Sequence[TrialRecord], prefer: Preference) -
     With one objective, and where no second one was measured, it is the best trial.
     """
     front = front_of(trials, space.settings.objective)
-    if not front:
+    if not front or prefer == "loss":
         return best_record(space, trials)
-    if prefer == "loss":
-        return front[-1]
     if prefer == "cost":
         default = default_record(trials)
         bar = None if default is None else default.final_value

@@ -63,8 +63,8 @@ class ResultRow:
 
 
 def best_record(space: Space, trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The complete trial with the best finite objective, the earliest of equal ones."""
-    return best_of(trials, space.settings.objective.mode)
+    """The complete trial with the best finite objective, see ``best_of``."""
+    return best_of(trials, space.settings.objective)
 
 
 def default_record(trials: Sequence[TrialRecord]) -> TrialRecord | None:

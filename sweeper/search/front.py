@@ -1,4 +1,4 @@
-"""The second objective and the Pareto front of both: pure functions of records.
+"""The best trial, the second objective, and the Pareto front of both: pure functions of records.
 
 The front is worked out whenever somebody reads it and is kept nowhere: it follows from what the ledger has of
 each trial, so that it cannot differ from that, and every trial that ends may change it.
@@ -7,7 +7,7 @@ each trial, so that it cannot differ from that, and every trial that ends may ch
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeper.search.records import TrialRecord, TrialState, finite_or_none
@@ -17,7 +17,19 @@ from sweeper.space.metrics import better
 if TYPE_CHECKING:
     from sweeper.space import Objective
 
-__all__ = ["expected_second", "front_of", "is_cost", "nondominated", "second_of"]
+__all__ = ["best_of", "expected_second", "front_of", "is_cost", "nondominated", "second_of"]
+
+
+def best_of(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
+    """The COMPLETE trial with the best finite objective; of equal ones the best second objective where there
+    are two, so that it is on the front, then the earliest. None without any."""
+    first, _ = _signs(objective)
+    scored = [
+        (first * one.final_value, _badness(one, objective), one.number, one)
+        for one in records
+        if one.final_value is not None
+    ]
+    return min(scored, key=lambda entry: entry[:3])[3] if scored else None
 
 
 def is_cost(objective: Objective) -> bool:
@@ -60,11 +72,11 @@ def front_of(records: Sequence[TrialRecord], objective: Objective) -> list[Trial
 
     Only a trial that was trained to its end, with two finite objectives, is a member.
     """
-    signs = [1.0 if mode == "min" else -1.0 for mode in (objective.mode, better(objective.also or ""))]
+    first, _ = _signs(objective)
     scored = [
-        (signs[0] * first, signs[1] * second, one)
+        (first * one.final_value, _badness(one, objective), one)
         for one in sorted(records, key=lambda one: one.number)
-        if (first := one.final_value) is not None and (second := second_of(one, objective)) is not None
+        if one.final_value is not None and second_of(one, objective) is not None
     ]
     return [scored[index][2] for index in nondominated([entry[:2] for entry in scored])]
 
@@ -77,6 +89,20 @@ def nondominated(pairs: Sequence[tuple[float, float]]) -> list[int]:
         if not found or pairs[index][0] < pairs[found[-1]][0]:
             found.append(index)
     return found
+
+
+def _signs(objective: Objective) -> tuple[float, float]:
+    """What makes the smaller the better of both objectives."""
+    return (
+        1.0 if objective.mode == "min" else -1.0,
+        -1.0 if objective.also is not None and better(objective.also) == "max" else 1.0,
+    )
+
+
+def _badness(record: TrialRecord, objective: Objective) -> float:
+    """The second objective, smaller is better; infinite where it is not known."""
+    second = second_of(record, objective)
+    return math.inf if second is None else _signs(objective)[1] * second
 
 
 def _measured(record: TrialRecord, objective: Objective) -> float | None:

@@ -15,8 +15,7 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``evaluation/TOKENS`` all metrics of the evaluation after TOKENS training tokens
 ``paused``            of a paused trial: its chance to beat the best, and why it was paused
 ``to_end``            present where nothing may pause the trial again
-``gpu_seconds``...    the second objective of a complete trial, where there is one, under its own name; read
-                      by nobody here: it follows from the evaluations, and so does the Pareto front
+``gpu_seconds``...    the second objective, for Optuna's own tools: here it follows from evaluations
 anything else         what the driver noted
 ===================== ==================================================================
 """
@@ -31,13 +30,12 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
 from sweeper.search.database import open_database
-from sweeper.search.front import second_of
+from sweeper.search.front import best_of, second_of
 from sweeper.search.records import (
     EVALUATION,
     Evaluation,
     TrialRecord,
     TrialState,
-    best_of,
     decisive_of,
     evaluations_of,
 )
@@ -206,9 +204,8 @@ class Ledger:
         if reason is not None:
             self._storage.set_trial_user_attr(trial_id, "reason", without_secrets(reason))
         value = record.value if state is TrialState.COMPLETE else None
-        second = second_of(replace(record, state=state), self._objective)
-        if self._objective.also is not None and second is not None:  # for who looks with Optuna's own tools
-            self._storage.set_trial_user_attr(trial_id, self._objective.also, second)
+        if (second := second_of(replace(record, state=state), self._objective)) is not None:
+            self._storage.set_trial_user_attr(trial_id, str(self._objective.also), second)
         self._study.tell(number, value, state=optuna.trial.TrialState[state.value])
 
     def pause(self, number: int, chance: float, reason: str) -> None:
@@ -232,13 +229,12 @@ class Ledger:
 
     def trial(self, number: int) -> TrialRecord:
         """One trial, as committed."""
-        return self._record(
-            self._storage.get_trial(self._trial_id(number)), self._late_notes().get(number, {})
-        )
+        trial = self._storage.get_trial(self._trial_id(number))
+        return self._record(trial, self._late_notes().get(number, {}))
 
     def best(self) -> TrialRecord | None:
         """The COMPLETE trial with the best objective, the earliest of equal ones; None without any."""
-        return best_of(self.trials(), self._space.settings.objective.mode)
+        return best_of(self.trials(), self._objective)
 
     def default(self) -> TrialRecord | None:
         """The trial of the rules of thumb; None before it was asked."""
@@ -268,10 +264,9 @@ class Ledger:
 
     def sweep_attributes(self) -> dict[str, Any]:
         """What ``note_sweep`` kept."""
-        attributes = self._study.user_attrs
         return {
             name: value
-            for name, value in attributes.items()
+            for name, value in self._study.user_attrs.items()
             if name not in _OWN_OF_STUDY and not name.startswith(_LATE_NOTE)
         }
 

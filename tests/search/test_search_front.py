@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_support import evaluation
 
-from sweeper.search import Ledger, TrialRecord, TrialState, front_of
+from sweeper.search import Ledger, TrialRecord, TrialState, best_of, front_of
 from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.auto.curves import Curve
 from sweeper.search.auto.standing import Phase, SeenTrial, Standing
@@ -310,3 +310,10 @@ def test_the_stopper_auto_says_that_it_compared_with_what_costs_no_more(space_of
     assert decide("objective.also=tokens", tokens=4000) is None
     pause = decide("objective.also=tokens", tokens=8000)
     assert isinstance(pause, Pause) and "beat the best of those that cost no more" in pause.reason
+
+
+def test_of_equally_good_trials_the_cheapest_is_best_and_so_on_the_front():
+    records = [ran(0, 1.0, 500), ran(1, 1.0, 300), ran(2, 1.0, 300), ran(3, 1.0, 100, TrialState.FAIL)]
+    assert best_of(records, TOKENS).number == 1
+    assert [one.number for one in front_of(records, TOKENS)] == [1]
+    assert best_of(records, Objective()).number == 0

@@ -103,10 +103,7 @@ class Standing:
             return 0.0
         if not self.is_judged(trial):
             return 1.0
-        if self.weighs_costs:
-            best = self._best_as_cheap(trial)
-        else:
-            best = self._best_seen if self.at == "best" else self._best_end_but(trial)
+        best = self._best_seen_of_rivals(trial) if self.at == "best" else self._best_end_but(trial)
         return self.model.chance_below(self._base(trial), best - self.resolution, self.resolution)
 
     def expected_loss(self, trial: SeenTrial) -> float | None:
@@ -169,24 +166,29 @@ class Standing:
         return min((t.curve.best for t in self.trials if t.phase is not Phase.FAILED), default=math.inf)
 
     def _best_end_but(self, trial: SeenTrial) -> float:
-        """What the others have come to, or are expected to."""
-        others = (loss for number, loss in self._two_best_ends if number != trial.number)
-        return next(others, math.inf)
+        """What its rivals have come to, or are expected to."""
+        return next((loss for one, loss in self._ends if self._is_rival(one, trial)), math.inf)
 
-    def _best_as_cheap(self, trial: SeenTrial) -> float:
-        """As ``_best_seen`` or ``_best_end_but``, of the trials that cost no more."""
-        rivals = [one for one in self.trials if one.number != trial.number and _is_as_cheap(one, trial)]
-        if self.at == "end":
-            ends = (self.expected_loss(one) for one in rivals)
-            return min((loss for loss in ends if loss is not None), default=math.inf)
-        seen = (one.curve.best for one in (*rivals, trial) if one.phase is not Phase.FAILED)
-        return min(seen, default=math.inf) if rivals else math.inf
+    def _best_seen_of_rivals(self, trial: SeenTrial) -> float:
+        """The best loss of its rivals and itself; infinite where it has no rival but is to be cheaper."""
+        if not self.weighs_costs:
+            return self._best_seen
+        rivals = [one for one in self.trials if self._is_rival(one, trial) and one.phase is not Phase.FAILED]
+        return min(one.curve.best for one in (*rivals, trial)) if rivals else math.inf
+
+    def _is_rival(self, one: SeenTrial, trial: SeenTrial) -> bool:
+        """Whether a trial has to beat another one: with two objectives, only one that costs no more."""
+        if one.number == trial.number:
+            return False
+        if not self.weighs_costs:
+            return True
+        return one.cost is not None and trial.cost is not None and one.cost <= trial.cost + _SAME_COST
 
     @cached_property
-    def _two_best_ends(self) -> list[tuple[int, float]]:
-        """(number, loss): without one of them the other is the best, so each chance is told in a moment."""
-        ends = [(one.number, loss) for one in self.trials if (loss := self.expected_loss(one)) is not None]
-        return sorted(ends, key=lambda end: end[1])[:2]
+    def _ends(self) -> list[tuple[SeenTrial, float]]:
+        """Trials by what they come to, so that each chance is told in a moment."""
+        ends = [(one, loss) for one in self.trials if (loss := self.expected_loss(one)) is not None]
+        return sorted(ends, key=lambda end: end[1])
 
     def _base(self, trial: SeenTrial) -> Curve:
         """The curve as far as it counts: under ``at: end`` what was won and lost again is lost."""
@@ -197,11 +199,6 @@ class Standing:
             return self.expected_loss(trial)
         seen = trial.phase is not Phase.FAILED and math.isfinite(trial.curve.best)
         return trial.curve.best if seen else None
-
-
-def _is_as_cheap(one: SeenTrial, than: SeenTrial) -> bool:
-    """Whether a trial costs no more than another, as far as both costs are known."""
-    return one.cost is not None and than.cost is not None and one.cost <= than.cost + _SAME_COST
 
 
 def is_control(seed: int, number: int) -> bool:
