@@ -3,11 +3,13 @@
 Importing this room is cheap: Optuna is imported when a ledger is opened.
 """
 
+from sweeper.search.auto import Past
 from sweeper.search.commits import is_committing
+from sweeper.search.foreign_study import read_study
 from sweeper.search.front import best_of, expected_second, front_of, second_of
 from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
-from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun
+from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, is_diverged
 from sweeper.search.samplers import check_sampler
 from sweeper.search.stoppers import Pause, StopDecision, Stopper, make_stopper
 from sweeper.search.storage import absolute_address, check_storage
@@ -15,6 +17,7 @@ from sweeper.search.storage import absolute_address, check_storage
 __all__ = [
     "Evaluation",
     "Ledger",
+    "Past",
     "Pause",
     "StopDecision",
     "Stopper",
@@ -29,6 +32,8 @@ __all__ = [
     "expected_second",
     "front_of",
     "is_committing",
+    "is_diverged",
     "make_stopper",
+    "read_study",
     "second_of",
 ]

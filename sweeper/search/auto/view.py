@@ -21,11 +21,12 @@ from sweeper.space.schedules import lr_multiplier, warmup_steps
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sweeper.search.auto.past import Past
     from sweeper.space import Objective, Scalar, Space
 
     Array = NDArray[np.float64]
 
-__all__ = ["known_costs", "standing_of"]
+__all__ = ["curve_of", "known_costs", "standing_of"]
 
 _SCHEDULE = {"scheduler", "warmup_ratio", "decay_ratio", "final_lr_ratio"}
 _SIZES = GROUPS[2]
@@ -42,7 +43,9 @@ _PHASES = {
 }
 
 
-def standing_of(space: Space, coordinates: Coordinates, records: Sequence[TrialRecord]) -> Standing:
+def standing_of(
+    space: Space, coordinates: Coordinates, records: Sequence[TrialRecord], past: Past | None = None
+) -> Standing:
     """How the trials of a sweep stand. A trial that failed for no fault of its values is left out."""
     metric = space.settings.objective.metric
     seen = [
@@ -51,7 +54,8 @@ def standing_of(space: Space, coordinates: Coordinates, records: Sequence[TrialR
         if record.state is not TrialState.FAIL or is_diverged(record, metric)
     ]
     objective = space.settings.objective
-    return Standing(trials=seen, at=objective.at, weighs_costs=objective.also is not None)
+    past_curves, weighs_costs = () if past is None else past.curves, objective.also is not None
+    return Standing(trials=seen, past_curves=past_curves, at=objective.at, weighs_costs=weighs_costs)
 
 
 def known_costs(space: Space, coordinates: Coordinates) -> Callable[[Array], Array] | None:
@@ -81,7 +85,7 @@ def known_costs(space: Space, coordinates: Coordinates) -> Callable[[Array], Arr
 def _seen(
     space: Space, coordinates: Coordinates, record: TrialRecord, records: Sequence[TrialRecord]
 ) -> SeenTrial:
-    curve = _curve(space, record)
+    curve = curve_of(space, record)
     phase = _PHASES[record.state]
     return SeenTrial(
         number=record.number,
@@ -101,7 +105,8 @@ def _cost(record: TrialRecord, objective: Objective) -> float | None:
     return math.log(second) if second > 0 else None
 
 
-def _curve(space: Space, record: TrialRecord) -> Curve:
+def curve_of(space: Space, record: TrialRecord) -> Curve:
+    """A trial's evaluations of the objective as losses."""
     objective = space.settings.objective
     sign = 1.0 if objective.mode == "min" else -1.0
     values = [one.metrics.get(objective.metric, math.nan) for one in record.evaluations]
