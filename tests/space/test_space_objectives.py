@@ -44,6 +44,15 @@ def test_an_override_beside_the_short_form_keeps_it(tmp_path):
     assert dict(make_plan(space).summary())["objective"] == "eval/loss, min; also gpu_seconds, min"
 
 
+def test_a_cost_that_no_open_value_changes_is_told(tmp_path):
+    def notes(training: str) -> str:
+        return " ".join(make_plan(load_text(tmp_path, f"objective: [eval/loss, tokens]\n{training}")).notes)
+
+    said = "no open value changes how much a trial trains on"
+    assert said in notes("training: {lr: [1e-4, 1e-3]}\n")
+    assert said not in notes("training: {lr: [1e-4, 1e-3], epochs: [1, 2]}\n")
+
+
 def test_a_second_objective_of_answers_has_them_generated(tmp_path):
     space = load_text(tmp_path, "objective: [eval/loss, eval/exact_match]\n")
     assert space.settings.generated_metrics == ("exact_match",)

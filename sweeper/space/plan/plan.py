@@ -220,6 +220,10 @@ def _notes(space: Space, trials: int, steps: Span) -> list[str]:
         notes.append(
             f"the shortest trial has {steps.low} steps, so it is evaluated {steps.low} times at most"
         )
+    if space.settings.objective.also == "tokens" and len({one.rows for one in trial_sizes(space)}) == 1:
+        notes.append(
+            "no open value changes how much a trial trains on: the tokens of all trials are the same"
+        )
     if not closed["training.packing"] and (unused := _unused_rows(space)).high:
         notes.append(f"{unused} rows at the end of a trial fill no global batch and are left out")
     if "training.packing" in space.measured:
