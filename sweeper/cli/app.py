@@ -246,12 +246,18 @@ def sync(directory: SweepDir) -> None:
 def best(
     directory: SweepDir,
     format: Annotated[Literal["yaml", "deepspeed"], typer.Option(help="What to print it as.")] = "yaml",
+    prefer: Annotated[
+        Literal["loss", "cost", "knee"],
+        typer.Option(
+            help="Of two objectives: the best first one, the cheapest no worse than the default, or "
+            "the knee of the front."
+        ),
+    ] = "loss",
 ) -> None:
     """Print the best configuration of a sweep."""
-    from sweeper.recommend import export
-    from sweeper.space import SweepFolder
+    from sweeper.commands import best_configuration
 
-    typer.echo(export(SweepFolder(directory), format), nl=False)
+    typer.echo(best_configuration(directory, fmt=format, prefer=prefer), nl=False)
 
 
 @app.command()

@@ -25,11 +25,20 @@ def console() -> Console:
 
 
 def print_result(result: SweepResult) -> None:
-    from sweeper.recommend import memory_line, paused_line, range_lines, results_table, summary_line
+    from sweeper.recommend import (
+        front_line,
+        memory_line,
+        paused_line,
+        range_lines,
+        results_table,
+        summary_line,
+    )
 
     screen = console()
     screen.print(results_table(result.space, result.trials))
     screen.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
+    if front := front_line(result.space, result.trials):
+        screen.print(front, soft_wrap=True)
     screen.print(result.ended, soft_wrap=True)
     for said in range_lines(result.space, result.trials):
         screen.print(said, soft_wrap=True, markup=False)

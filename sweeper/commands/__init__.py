@@ -4,6 +4,7 @@ Importing this needs neither ray nor torch.
 """
 
 from sweeper.commands.autotune import autotune_file
+from sweeper.commands.best import best_configuration
 from sweeper.commands.lr_range import LrRangeResult, find_lr_range
 from sweeper.commands.run import SweepResult, load_sweep, resume_sweep, run_sweep
 from sweeper.commands.sync import sync_sweep
@@ -17,6 +18,7 @@ __all__ = [
     "TrainResult",
     "Verbosity",
     "autotune_file",
+    "best_configuration",
     "find_lr_range",
     "load_sweep",
     "newest_sweep",

@@ -3,10 +3,11 @@
 Reads trial records only; nothing here trains, tracks or decides what is tried next.
 """
 
-from sweeper.recommend.answer import write_answer
+from sweeper.recommend.answer import answer, write_answer
 from sweeper.recommend.ends import range_lines
 from sweeper.recommend.export import EXPORT_FORMATS, export
 from sweeper.recommend.peaks import memory_line
+from sweeper.recommend.preference import PREFERENCES, Preference, front_line, preferred
 from sweeper.recommend.ranking import ResultRow, best_record, default_record, improvement, result_rows
 from sweeper.recommend.status import running_lines, sweep_status
 from sweeper.recommend.table import (
@@ -22,14 +23,19 @@ from sweeper.recommend.table import (
 
 __all__ = [
     "EXPORT_FORMATS",
+    "PREFERENCES",
+    "Preference",
     "ResultRow",
+    "answer",
     "best_record",
     "compact",
     "default_record",
     "export",
+    "front_line",
     "improvement",
     "memory_line",
     "paused_line",
+    "preferred",
     "range_lines",
     "result_rows",
     "results_csv",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
 from sweeper.recommend.ends import extended_ranges
-from sweeper.recommend.ranking import best_record, decisive_epoch, default_record, tokens_seen
+from sweeper.recommend.preference import Preference, evidence, preferred
+from sweeper.recommend.ranking import decisive_epoch, default_record, tokens_seen
 from sweeper.redact import is_struck
 from sweeper.search import TrialRecord, TrialState
 from sweeper.space import (
@@ -25,7 +26,7 @@ from sweeper.space import (
 if TYPE_CHECKING:
     from sweeper.space import Space, SweepFolder
 
-__all__ = ["write_answer"]
+__all__ = ["answer", "write_answer"]
 
 
 def write_answer(
@@ -37,6 +38,8 @@ def write_answer(
 ) -> Path:
     """Writes ``best-config.yaml`` and returns its path.
 
+    With two objectives it is that of the preference ``loss``, see ``answer``.
+
     Its ``provenance`` says which trial of which sweep reached what: ``value`` and ``default_value`` are
     the final objectives of the best trial and of the rules of thumb (null where those were not trained
     to their end); with ``objective.at: best`` ``value_tokens`` and ``value_epoch`` say at which of its
@@ -47,14 +50,29 @@ def write_answer(
     Raises:
         SweeperError: no trial was trained to its end, so that there is no answer.
     """
-    best = best_record(space, trials)
+    write_whole(folder.best_config, answer(space, trials, versions, fingerprints, "loss"))
+    return folder.best_config
+
+
+def answer(
+    space: Space,
+    trials: Sequence[TrialRecord],
+    versions: Mapping[str, str],
+    fingerprints: Mapping[str, str],
+    prefer: Preference,
+) -> str:
+    """The text of an answer by a preference. With two objectives ``provenance`` says by which, what the
+    second objective came to, and what the front is that the trial was chosen from.
+
+    Raises what ``write_answer`` raises.
+    """
+    best = preferred(space, trials, prefer)
     if best is None:
         raise SweeperError(_no_answer(trials))
-    provenance = _provenance(space, trials, best)
+    provenance = _provenance(space, trials, best) | evidence(space, trials, prefer)
     provenance |= {"versions": dict(versions), "fingerprints": dict(fingerprints)}
     config = _without_password(_as_trained(space, best))
-    write_whole(folder.best_config, dump_config(config.model_copy(update={"provenance": provenance})))
-    return folder.best_config
+    return dump_config(config.model_copy(update={"provenance": provenance}))
 
 
 def _as_trained(space: Space, record: TrialRecord) -> Config:

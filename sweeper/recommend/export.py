@@ -18,11 +18,11 @@ __all__ = ["EXPORT_FORMATS", "export"]
 EXPORT_FORMATS = ("yaml", "deepspeed")
 
 
-def export(folder: SweepFolder, fmt: str) -> str:
+def export(folder: SweepFolder, fmt: str, *, trial: int | None = None) -> str:
     """The best configuration as text.
 
     ``yaml`` is best-config.yaml as it stands; ``deepspeed`` is the DeepSpeed configuration that the best
-    trial was really trained with.
+    trial, or that ``trial``, was really trained with.
 
     Raises:
         UserError: an unknown format.
@@ -31,7 +31,8 @@ def export(folder: SweepFolder, fmt: str) -> str:
     if fmt == "yaml":
         return _read(folder.best_config, "finish the sweep first: `sweeper resume`")
     if fmt == "deepspeed":
-        return _read(folder.trial_ds_config(_best_trial(folder)), "run the sweep again, or use --format yaml")
+        number = _best_trial(folder) if trial is None else trial
+        return _read(folder.trial_ds_config(number), "run the sweep again, or use --format yaml")
     raise UserError.of(
         where="--format",
         value=fmt,

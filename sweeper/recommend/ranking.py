@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.search import TrialRecord, TrialState, best_of
+from sweeper.search import TrialRecord, TrialState, best_of, front_of, second_of
 from sweeper.search.records import finite_or_none
 
 if TYPE_CHECKING:
@@ -56,11 +56,15 @@ class ResultRow:
     """Training tokens seen."""
     seconds: float | None
     reason: str | None
+    also: float | None = None
+    """The second objective of a complete trial; None where there is one objective."""
+    is_pareto: bool = False
+    """Whether it is a member of the Pareto front."""
 
 
 def best_record(space: Space, trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The complete trial with the best finite objective, the earliest of equal ones."""
-    return best_of(trials, space.settings.objective.mode)
+    """The complete trial with the best finite objective, see ``best_of``."""
+    return best_of(trials, space.settings.objective)
 
 
 def default_record(trials: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -84,6 +88,8 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
     """All trials: the complete ones by objective, then the stopped, the unfinished and the failed."""
     default = default_record(trials)
     base = None if default is None else default.final_value
+    objective = space.settings.objective
+    front = {one.number for one in front_of(trials, objective)}
     ordered = sorted(
         trials, key=lambda one: (_ORDER.index(one.state), _badness(space, one.value), one.number)
     )
@@ -101,6 +107,8 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
             tokens=tokens_seen(one),
             seconds=one.seconds,
             reason=one.reason,
+            also=second_of(one, objective),
+            is_pareto=one.number in front,
         )
         for rank, one in enumerate(ordered, start=1)
     ]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.recommend.ends import edge_trees
 from sweeper.recommend.ranking import best_record
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import TrialRecord, TrialState, front_of, second_of
 from sweeper.train import read_moved
 
 if TYPE_CHECKING:
-    from sweeper.space import Space, SweepFolder
+    from sweeper.space import Objective, Space, SweepFolder
 
 __all__ = ["running_lines", "sweep_status"]
 
@@ -24,16 +24,21 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
     all, an evaluation is ``{"tokens", "step", "seconds", "metrics"}``, ``best`` is null as long as no trial
     was trained to its end, and ``edges`` are the ends of ranges at which the best trial lies, see
     ``edge_trees``. With ``objective.at: best`` a trial also has ``value_tokens``: the training tokens at the
-    evaluation that ``value`` is of.
+    evaluation that ``value`` is of. With two objectives there are ``objectives``, the names of both, and
+    ``pareto``, the numbers of the front's trials by the second one, and a trial has ``also``, its second
+    objective (null until it is complete), and ``pareto``.
     """
-    best = best_record(space, trials)
+    best, objective = best_record(space, trials), space.settings.objective
+    front = [one.number for one in front_of(trials, objective)]
+    both = {"objectives": [objective.metric, objective.also], "pareto": front}
     return {
         "name": space.name,
         "state": state,
         "wanted": space.settings.search.trials,
-        "trials": [_trial(one, at=space.settings.objective.at) for one in trials],
+        "trials": [_trial(one, objective, is_pareto=one.number in front) for one in trials],
         "best": None if best is None else best.number,
         "edges": edge_trees(space, trials),
+        **(both if objective.also else {}),
     }
 
 
@@ -49,7 +54,7 @@ def running_lines(trials: Sequence[TrialRecord], folder: SweepFolder) -> list[st
     return lines
 
 
-def _trial(record: TrialRecord, *, at: str) -> dict[str, Any]:
+def _trial(record: TrialRecord, objective: Objective, *, is_pareto: bool) -> dict[str, Any]:
     tree = record.to_dict()
     judged = {"value_tokens": None if record.decisive is None else record.decisive.tokens}
     return {
@@ -57,7 +62,8 @@ def _trial(record: TrialRecord, *, at: str) -> dict[str, Any]:
         "state": tree["state"],
         "params": tree["values"],
         "value": tree["value"],
-        **(judged if at == "best" else {}),
+        **(judged if objective.at == "best" else {}),
+        **({"also": second_of(record, objective), "pareto": is_pareto} if objective.also else {}),
         "evaluations": tree["evaluations"],
         "reason": tree["reason"],
         "seconds": tree["seconds"],

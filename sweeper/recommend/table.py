@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sweeper.recommend.ends import range_lines
 from sweeper.recommend.peaks import memory_line, peak_of
+from sweeper.recommend.preference import front_line
 from sweeper.recommend.ranking import (
     ResultRow,
     best_record,
@@ -48,9 +49,9 @@ _STYLES = {
     TrialState.WAITING: "dim",
     TrialState.FAIL: "red",
 }
-_KEY_COLUMNS = range(5)
-"""Rank, trial, state, objective, against the default."""
-_OWN_COLUMNS = ("rank", "trial", "state", "best at", "tokens", "time")
+_KEY_COLUMNS = 5
+"""Rank, trial, state, objective, against the default; with two objectives the second one and the front."""
+_OWN_COLUMNS = ("rank", "trial", "state", "best at", "tokens", "time", "pareto")
 
 
 def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, Scalar | None]]:
@@ -71,6 +72,7 @@ def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, 
                 if space.settings.objective.at == "best"
                 else {}
             ),
+            **(_second(space, row) if _has_two(space) else {}),
             **{dimension.name: row.values.get(dimension.name) for dimension in space.dimensions},
             "tokens": row.tokens,
             "seconds": None if row.seconds is None else round(row.seconds, 3),
@@ -99,10 +101,8 @@ def results_markdown(space: Space, trials: Sequence[TrialRecord]) -> str:
     header = _markdown_row([title for title, _ in columns])
     lines = [summary_line(space, trials), "", header, "|" + " --- |" * len(columns)]
     lines += [_markdown_row([cell(row) for _, cell in columns]) for row in result_rows(space, trials)]
-    memory = memory_line(trials)
-    for said in [*range_lines(space, trials), *([memory] if memory else [])]:
-        lines += ["", said]
-    return "\n".join(lines) + "\n"
+    more = [front_line(space, trials), *range_lines(space, trials), memory_line(trials)]
+    return "\n".join([*lines, *(part for line in more if line for part in ("", line))]) + "\n"
 
 
 def results_table(space: Space, trials: Sequence[TrialRecord]) -> Table:
@@ -116,7 +116,8 @@ def results_table(space: Space, trials: Sequence[TrialRecord]) -> Table:
     rows, columns = result_rows(space, trials), _columns(space)
     for index, (title, cell) in enumerate(columns):
         # On a narrow terminal parameters are cut short; what makes the point stays whole.
-        whole = max(len(title), *(len(cell(row)) for row in rows), 0) if index in _KEY_COLUMNS else 4
+        is_whole = index < _KEY_COLUMNS + 2 * _has_two(space)
+        whole = max(len(title), *(len(cell(row)) for row in rows), 0) if is_whole else 4
         justify: Literal["left", "right"] = "left" if index == 2 else "right"
         table.add_column(title, justify=justify, no_wrap=True, overflow="ellipsis", min_width=whole)
     for row in rows:
@@ -213,6 +214,8 @@ def _columns(space: Space) -> list[tuple[str, Callable[[ResultRow], str]]]:
         ("state", lambda row: row.state.value.lower()),
         (objective.metric, lambda row: "-" if row.value is None else f"{row.value:.4f}"),
         ("vs default", _against_default),
+        *([(objective.also, _also)] if objective.also not in (None, "tokens") else []),
+        *([("pareto", _is_pareto)] if _has_two(space) else []),
         *(
             (short_label(space, dimension.name, taken=_OWN_COLUMNS), partial(_parameter, dimension.name))
             for dimension in space.dimensions
@@ -221,6 +224,22 @@ def _columns(space: Space) -> list[tuple[str, Callable[[ResultRow], str]]]:
         ("tokens", lambda row: compact(row.tokens)),
         ("time", lambda row: "-" if row.seconds is None else f"{row.seconds:.1f} s"),
     ]
+
+
+def _has_two(space: Space) -> bool:
+    return space.settings.objective.also is not None
+
+
+def _second(space: Space, row: ResultRow) -> dict[str, Scalar | None]:
+    return {str(space.settings.objective.also): row.also, "pareto": row.is_pareto}
+
+
+def _also(row: ResultRow) -> str:
+    return "-" if row.also is None else f"{row.also:.4g}"
+
+
+def _is_pareto(row: ResultRow) -> str:
+    return "yes" if row.is_pareto else ""
 
 
 def _parameter(name: str, row: ResultRow) -> str:

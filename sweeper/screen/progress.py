@@ -67,7 +67,7 @@ class ProgressView:
     def __init__(self, space: Space, screen: Screen, *, finished: list[TrialRecord]) -> None:
         self._screen, self._console = screen, screen.console
         self._metric = space.settings.objective.metric
-        self._mode = space.settings.objective.mode
+        self._objective = space.settings.objective
         self._wanted, self._name = space.settings.search.trials, space.name
         self._finished: dict[int, TrialRecord] = {record.number: record for record in finished}
         self._ended_now = 0
@@ -189,7 +189,7 @@ class ProgressView:
     def _draw(self) -> RenderableType:
         with self._lock:
             parts: list[RenderableType] = [Text(f"{self._name}  {self._summary()}", style="bold")]
-            best = best_of(self._finished.values(), self._mode)
+            best = best_of(self._finished.values(), self._objective)
             if best is not None:
                 parts.append(Text(f"best so far: trial {best.number}, {self._scored(best)}", style="green"))
             parts += [Text(line, style="dim") for lines in self._notes.values() for line in lines]

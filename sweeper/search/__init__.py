@@ -8,9 +8,10 @@ from sweeper.search.commits import is_committing
 from sweeper.search.edges import Edge, edges
 from sweeper.search.extending import space_in_force
 from sweeper.search.foreign_study import read_study
+from sweeper.search.front import best_of, expected_second, front_of, second_of
 from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
-from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, best_of, is_diverged
+from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, is_diverged
 from sweeper.search.samplers import check_sampler
 from sweeper.search.stoppers import Pause, StopDecision, Stopper, make_stopper
 from sweeper.search.storage import absolute_address, check_storage
@@ -32,9 +33,12 @@ __all__ = [
     "check_storage",
     "configurations",
     "edges",
+    "expected_second",
+    "front_of",
     "is_committing",
     "is_diverged",
     "make_stopper",
     "read_study",
+    "second_of",
     "space_in_force",
 ]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.search.records import TrialRecord, TrialState, best_of
+from sweeper.search.front import best_of
+from sweeper.search.records import TrialRecord, TrialState
 from sweeper.space import Choice, Extend, LogUniform, Side, is_number, is_ordered, wider
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def edges(space: Space, records: Sequence[TrialRecord]) -> list[Edge]:
     had then: with a stopper few are trained to their ends. ``space`` is the one in force, see
     ``space_in_force``. Empty while there is one such trial: alone it says nothing about where the best lies.
     """
-    mode = space.settings.objective.mode
-    best, sign = best_of(records, mode), 1.0 if mode == "min" else -1.0
+    objective = space.settings.objective
+    best, sign = best_of(records, objective), 1.0 if objective.mode == "min" else -1.0
     others = [
         (sign * record.value, record.number, record)
         for record in records

@@ -16,6 +16,7 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``paused``            of a paused trial: its chance to beat the best, and why it was paused
 ``to_end``            present where nothing may pause the trial again
 ``ranges``            of a trial that was asked for in wider ranges than the file's: see ``extending``
+``gpu_seconds``...    the second objective, for Optuna's own tools: here it follows from evaluations
 anything else         what the driver noted
 ===================== ==================================================================
 """
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpaceFileError, SweepFolderError
@@ -31,12 +33,12 @@ from sweeper.redact import without_secrets
 from sweeper.search.auto import Past
 from sweeper.search.database import open_database
 from sweeper.search.extending import RANGES, in_database, propose_and_extend
+from sweeper.search.front import best_of, second_of
 from sweeper.search.records import (
     EVALUATION,
     Evaluation,
     TrialRecord,
     TrialState,
-    best_of,
     decisive_of,
     evaluations_of,
 )
@@ -208,6 +210,8 @@ class Ledger:
         if reason is not None:
             self._storage.set_trial_user_attr(trial_id, "reason", without_secrets(reason))
         value = record.value if state is TrialState.COMPLETE else None
+        if (second := second_of(replace(record, state=state), self._objective)) is not None:
+            self._storage.set_trial_user_attr(trial_id, str(self._objective.also), second)
         self._study.tell(number, value, state=optuna.trial.TrialState[state.value])
 
     def pause(self, number: int, chance: float, reason: str) -> None:
@@ -231,13 +235,12 @@ class Ledger:
 
     def trial(self, number: int) -> TrialRecord:
         """One trial, as committed."""
-        return self._record(
-            self._storage.get_trial(self._trial_id(number)), self._late_notes().get(number, {})
-        )
+        trial = self._storage.get_trial(self._trial_id(number))
+        return self._record(trial, self._late_notes().get(number, {}))
 
     def best(self) -> TrialRecord | None:
         """The COMPLETE trial with the best objective, the earliest of equal ones; None without any."""
-        return best_of(self.trials(), self._space.settings.objective.mode)
+        return best_of(self.trials(), self._objective)
 
     def default(self) -> TrialRecord | None:
         """The trial of the rules of thumb; None before it was asked."""
@@ -267,10 +270,9 @@ class Ledger:
 
     def sweep_attributes(self) -> dict[str, Any]:
         """What ``note_sweep`` kept."""
-        attributes = self._study.user_attrs
         return {
             name: value
-            for name, value in attributes.items()
+            for name, value in self._study.user_attrs.items()
             if name not in _OWN_OF_STUDY and not name.startswith(_LATE_NOTE)
         }
 
@@ -392,8 +394,7 @@ def _check_name(name: str, own: Iterable[str]) -> None:
 
 def _encode(value: float) -> float | str:
     """A number for strict JSON: ``nan``, ``inf`` and ``-inf`` as words, which ``float`` reads back."""
-    number = float(value)
-    return number if math.isfinite(number) else str(number)
+    return float(value) if math.isfinite(value) else str(float(value))
 
 
 def _seconds(trial: FrozenTrial, evaluations: tuple[Evaluation, ...]) -> float | None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweeper.space import Objective, Values
@@ -20,7 +20,6 @@ __all__ = [
     "TrialRecord",
     "TrialState",
     "begun",
-    "best_of",
     "decisive_of",
     "evaluations_of",
     "is_diverged",
@@ -149,13 +148,6 @@ def decisive_of(evaluations: Sequence[Evaluation], objective: Objective) -> Eval
 def begun(records: Iterable[TrialRecord]) -> int:
     """How many trials have been started."""
     return sum(record.state is not TrialState.WAITING for record in records)
-
-
-def best_of(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> TrialRecord | None:
-    """The COMPLETE trial with the best finite objective, the earliest of equal ones; None without any."""
-    sign = 1.0 if mode == "min" else -1.0
-    scored = [(sign * one.final_value, one.number, one) for one in records if one.final_value is not None]
-    return min(scored, key=lambda entry: entry[:2])[2] if scored else None
 
 
 def finite_or_none(value: float | None) -> float | None:

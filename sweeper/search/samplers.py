@@ -26,9 +26,11 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from sweeper.errors import MissingDependencyError, Problem, SpaceFileError
 from sweeper.search.auto import Past, propose_auto
+from sweeper.search.front import expected_second
 from sweeper.search.grid import LIMIT, configuration_key, configurations, continuous_dimensions, unasked
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
 from sweeper.space import Choice, IntRange, LogUniform, describe
+from sweeper.space.metrics import better
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
-    from sweeper.space import Dimension, OpenValue, Scalar, Space, Values
+    from sweeper.space import Dimension, Objective, OpenValue, Scalar, Space, Values
 
 __all__ = ["check_sampler", "direction", "distribution", "propose", "startup_trials"]
 
@@ -118,6 +120,15 @@ def distribution(open_value: OpenValue) -> BaseDistribution:
 def direction(space: Space) -> Literal["minimize", "maximize"]:
     """The objective's mode as Optuna calls it."""
     return "minimize" if space.settings.objective.mode == "min" else "maximize"
+
+
+def _directions(space: Space) -> list[Literal["minimize", "maximize"]]:
+    """Of one objective or of both. Two are only in a sampler's copy: in a study of two objectives Optuna
+    takes no intermediate values, and the ledger is made of them."""
+    also = space.settings.objective.also
+    if also is None:
+        return [direction(space)]
+    return [direction(space), "minimize" if better(also) == "min" else "maximize"]
 
 
 def _check_grid(space: Space) -> None:
@@ -209,7 +220,7 @@ def _sampler(space: Space, name: SamplerName, seed: int) -> BaseSampler:
 def _study(space: Space, sampler: BaseSampler) -> Study:
     import optuna
 
-    return optuna.create_study(direction=direction(space), sampler=sampler)
+    return optuna.create_study(directions=_directions(space), sampler=sampler)
 
 
 def _draw_of_sequence(space: Space, index: int) -> Values:
@@ -223,7 +234,8 @@ def _draw_of_sequence(space: Space, index: int) -> Values:
     study = _study(space, optuna.samplers.QMCSampler(scramble=True, seed=space.settings.search.seed))
     first = {d.name: _to_coordinate(d.open_value, d.default) for d in space.dimensions}
     spans = {d.name: _coordinate(d.open_value) for d in space.dimensions}
-    study.add_trial(optuna.trial.create_trial(params=first, distributions=spans, value=0.0))
+    values = [0.0 for _ in _directions(space)]
+    study.add_trial(optuna.trial.create_trial(params=first, distributions=spans, values=values))
     point = study.ask(fixed_distributions=spans)
     for _ in range(index):
         point = study.ask(fixed_distributions=spans)
@@ -279,27 +291,34 @@ def _remembered(space: Space, records: Iterable[TrialRecord], name: SamplerName)
     import optuna
 
     known = list(records)
-    worst = _worst_value(space, known)
-    metric = space.settings.objective.metric
-    for record in known:
-        state, value = record.state, record.value
+    objective = space.settings.objective
+    metric, is_one = objective.metric, objective.also is None
+    all_values = [_values(objective, record) for record in known]
+    directions = _directions(space)
+    worst = [_worst((one[place] for one in all_values), way) for place, way in enumerate(directions)]
+    for record, values in zip(known, all_values, strict=True):
+        state = record.state
+        if state is TrialState.PAUSED:
+            state = TrialState.PRUNED  # as far as it has come, until it goes on
         if is_diverged(record, metric):
-            state, value = TrialState.COMPLETE, worst
-        elif state is TrialState.PAUSED:
-            state = TrialState.PRUNED  # to Optuna: of no use before it goes on, if it ever does
-        if state is TrialState.PRUNED and name in ("gp", "cmaes"):
-            # They have no notion of a stopped trial: the value where it was stopped must do.
+            state, values = TrialState.COMPLETE, worst
+        elif state is TrialState.PRUNED and (name in ("gp", "cmaes") or not is_one):
+            # They have no notion of a stopped trial, and Optuna none of one with two objectives: the value
+            # where it was stopped must do.
             state = TrialState.COMPLETE
-        if state is TrialState.COMPLETE and (value is None or not math.isfinite(value)):
+        is_told = all(one is not None and math.isfinite(one) for one in values)
+        if state is TrialState.COMPLETE and not is_told:
             continue
         if state in (TrialState.FAIL, TrialState.WAITING):
             continue
         yield optuna.trial.create_trial(
             state=optuna.trial.TrialState[state.value],
-            value=value if state is TrialState.COMPLETE else None,
+            values=[one for one in values if one is not None] if state is TrialState.COMPLETE else None,
             params={d.name: _to_coordinate(d.open_value, record.values[d.name]) for d in _of(space, record)},
             distributions={d.name: _coordinate(d.open_value) for d in _of(space, record)},
-            intermediate_values={e.tokens: e.metrics.get(metric, math.nan) for e in record.evaluations},
+            intermediate_values={e.tokens: e.metrics.get(metric, math.nan) for e in record.evaluations}
+            if is_one
+            else None,
         )
 
 
@@ -307,11 +326,15 @@ def _of(space: Space, record: TrialRecord) -> list[Dimension]:
     return [d for d in space.dimensions if d.name in record.values]
 
 
-def _worst_value(space: Space, records: Sequence[TrialRecord]) -> float | None:
-    """The worst finite objective that any trial has ended or stands at; None where there is none."""
-    values = [r.value for r in records if r.value is not None and math.isfinite(r.value)]
-    worst = max if space.settings.objective.mode == "min" else min
-    return worst(values, default=None)
+def _values(objective: Objective, record: TrialRecord) -> list[float | None]:
+    """The objectives that a trial has ended or stands at; a second one as it is expected."""
+    return [record.value] if objective.also is None else [record.value, expected_second(record, objective)]
+
+
+def _worst(values: Iterable[float | None], direction: str) -> float | None:
+    """The worst finite one; None where there is none."""
+    finite = [one for one in values if one is not None and math.isfinite(one)]
+    return (max if direction == "minimize" else min)(finite, default=None)
 
 
 def _is_ordered(choice: Choice) -> bool:

@@ -135,10 +135,11 @@ class PausingStopper:
         if chance is None:
             return None
         value = record.evaluations[-1].metrics.get(objective.metric, math.nan)
+        beaten = "the best" if objective.also is None else "the best of those that cost no more"
         seen_of = f"{record.evaluations[-1].tokens:,} of {total:,} tokens"
         return Pause(
             chance=chance,
-            reason=f"{objective.metric} is {_figure(value)} after {seen_of}: its chance to beat the best is "
+            reason=f"{objective.metric} is {_figure(value)} after {seen_of}: its chance to beat {beaten} is "
             f"{chance:.1%}, below {standing.bar:.1%}",
         )
 

@@ -31,6 +31,7 @@ from sweeper.space.file.document import read_document
 from sweeper.space.file.draft import Draft, draft_of
 from sweeper.space.file.opening import LR, Opening
 from sweeper.space.file.overrides import apply_overrides
+from sweeper.space.file.short_forms import written_out
 from sweeper.space.metrics import better, metric_names
 from sweeper.space.plan.system import SYSTEM
 from sweeper.space.space import Dimension, Space
@@ -56,7 +57,7 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
         SpaceFileError: with all problems of the file and the overrides.
         UserError: whatever ``gather`` raises for a file without problems.
     """
-    root, problems = apply_overrides(read_document(path), overrides)
+    root, problems = apply_overrides(written_out(read_document(path)), overrides)
     draft = draft_of(root)
     draft.problems.extend(problems)
     _settle_mode(draft)

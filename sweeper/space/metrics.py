@@ -7,9 +7,10 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sweeper.errors import UserError
+from sweeper.space.config.config import Cost
 from sweeper.space.config.fields import closest
 
 __all__ = [
@@ -40,8 +41,8 @@ _BETTER: dict[str, Literal["min", "max"]] = {
 
 
 def better(metric: str) -> Literal["min", "max"] | None:
-    """Which way a metric is better; None for a function of the user's own."""
-    return _BETTER.get(metric)
+    """Which way a metric or a cost is better; None for a function of the user's own."""
+    return "min" if metric in get_args(Cost) else _BETTER.get(metric)
 
 
 def metric_name(entry: str) -> str:

@@ -67,7 +67,11 @@ def _nested_section(branch: Branch) -> dict[str, Any]:
     section = _section(branch)
     if branch.can_be_false:
         return {"anyOf": [{"const": False}, section]}
-    return {**section, "type": ["object", "null"]}  # a section with all its keys commented out
+    section = {**section, "type": ["object", "null"]}  # a section with all its keys commented out
+    if branch.path == "objective":
+        forms = [section["properties"][name] for name in ("metric", "also")]
+        return {"anyOf": [section, {"type": "array", "prefixItems": forms, "minItems": 1, "maxItems": 2}]}
+    return section
 
 
 def _field(leaf: Leaf) -> dict[str, Any]:

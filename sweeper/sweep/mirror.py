@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sweeper.search import Ledger, TrialRecord, TrialState
+from sweeper.search import Ledger, TrialRecord, TrialState, front_of
 from sweeper.space import Space, SweepFolder
 from sweeper.sweep.tracking import TrackingListener, named_parameters
 from sweeper.track import Content, Tracker, boards_of, tracking_uri
@@ -61,8 +61,16 @@ class Mirror:
         if state == "finished" and best is not None:
             tags = {"best_trial": str(best.number), **_description(self._folder.results_markdown)}
             metrics = {"best": best.value or 0.0}
+        front = [one.number for one in front_of(records, self._space.settings.objective)]
+        if state == "finished" and front:
+            tags["pareto_trials"] = ", ".join(map(str, front))
         self._tracker.sweep_finished(
-            state=state, artifacts=artifacts, tags=tags, metrics=metrics, at_s=_last_moment_s(records)
+            state=state,
+            artifacts=artifacts,
+            tags=tags,
+            metrics=metrics,
+            trial_tags=_pareto_tags(records, front) if state == "finished" else {},
+            at_s=_last_moment_s(records),
         )
 
     def close(self, timeout_s: float) -> list[str]:
@@ -98,6 +106,13 @@ class Mirror:
 def _description(results: Path) -> dict[str, str]:
     """The final table as what MLflow shows at the top of the sweep's run."""
     return {"mlflow.note.content": results.read_text()} if results.is_file() else {}
+
+
+def _pareto_tags(records: Sequence[TrialRecord], front: Sequence[int]) -> dict[int, dict[str, str]]:
+    """For each complete trial whether it is on the front, where there is one: a resumed sweep may have put
+    another one in its place."""
+    complete = [one.number for one in records if front and one.state is TrialState.COMPLETE]
+    return {number: {"pareto": "yes" if number in front else "no"} for number in complete}
 
 
 def _last_moment_s(records: Sequence[TrialRecord]) -> float | None:

@@ -389,7 +389,7 @@ class Recorder:
                     discard(self._folder.trial_model(other.number), inside=self._folder.root)
 
     def _best(self) -> TrialRecord | None:
-        return best_of(self._records.values(), self._space.settings.objective.mode)
+        return best_of(self._records.values(), self._space.settings.objective)
 
     def _refresh(self, number: int) -> None:
         self._records[number] = self._ledger.trial(number)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import TrialRecord, TrialState, second_of
 from sweeper.space import Config, Space, dump_config
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.sweep.steps import read_steps
@@ -19,6 +19,7 @@ from sweeper.track import (
     evaluation_points,
     judged_by,
     run_name,
+    second_by,
     training_points,
 )
 from sweeper.train import STARTUP, Moved, Prepared, Progress, StepMetrics
@@ -84,6 +85,9 @@ class TrackingListener:
         metrics = {} if startup_s is None else {STARTUP: float(startup_s)}
         if objective.at == "best" and record.final_value is not None:
             metrics[judged_by(objective)] = record.final_value
+        second, name = second_of(record, objective), second_by(objective)
+        if second is not None and name is not None:
+            metrics[name] = second
         for tracker in self._trackers:
             tracker.trial_finished(
                 record.number,

@@ -9,7 +9,7 @@ axis can MLflow's charts compare them; the optimizer step is there as the metric
 from sweeper.track.boards import BoardWriter, boards_of, check_boards
 from sweeper.track.foreign_runs import read_runs
 from sweeper.track.names import run_name
-from sweeper.track.points import MetricPoint, evaluation_points, judged_by, training_points
+from sweeper.track.points import MetricPoint, evaluation_points, judged_by, second_by, training_points
 from sweeper.track.reader import TrackedTrial, read_trials
 from sweeper.track.run_writer import Content
 from sweeper.track.text import chart_params
@@ -33,6 +33,7 @@ __all__ = [
     "read_runs",
     "read_trials",
     "run_name",
+    "second_by",
     "serve_ui",
     "tracking_uri",
     "training_points",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sweeper.search import Evaluation
     from sweeper.space import Objective
 
-__all__ = ["MetricPoint", "Points", "evaluation_points", "judged_by", "training_points"]
+__all__ = ["MetricPoint", "Points", "evaluation_points", "judged_by", "second_by", "training_points"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,17 @@ def judged_by(objective: Objective) -> str:
     """
     metric = objective.metric
     return metric if objective.at == "end" else f"best/{metric.removeprefix('eval/')}"
+
+
+def second_by(objective: Objective) -> str | None:
+    """The metric in MLflow that has a trial's second objective, once for the whole trial, such as
+    ``cost/gpu_seconds``; None where there is one objective, or the second one's own history ends with it."""
+    also = objective.also
+    if also is None or (also.startswith("eval/") and objective.at == "end"):
+        return None
+    if also.startswith("eval/"):
+        return f"best/{also.removeprefix('eval/')}"
+    return "cost/peak_memory_gib" if also == "peak_memory" else f"cost/{also}"
 
 
 def evaluation_points(evaluation: Evaluation, *, trial_started_s: float) -> list[MetricPoint]:

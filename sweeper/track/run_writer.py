@@ -221,14 +221,20 @@ class Recorder:
         artifacts: Sequence[Path],
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
+        trial_tags: Mapping[int, Mapping[str, str]] | None = None,
         at_s: float | None = None,
     ) -> None:
-        """Closes the parent run, with files that must still be there when the writer comes to them."""
+        """Closes the parent run, with files that must still be there when the writer comes to them.
+
+        ``trial_tags`` are what only the whole sweep tells of its trials, by their numbers."""
         self.flush()
         if self._looked_again:
             # A request that took longer than its sender had patience may have been carried out since.
             self.look_again()
         self._close_trials(at_s)
+        for number, labels in (trial_tags or {}).items():
+            if number in self._trials:
+                self._log_tags(self._trials[number].run_id, labels)
         if self._parent is None:
             return
         there = self._client.get_run(self._parent).data.metrics

@@ -70,7 +70,10 @@ class CheckpointRetention:
         return progress.metrics[metric]
 
     def _is_best(self, value: float) -> bool:
-        return self._best_so_far is None or self._sign * value < self._sign * self._best_so_far
+        """Of equal trials the first is best; with two objectives it may be a later one that costs less."""
+        if self._best_so_far is None or self._sign * value < self._sign * self._best_so_far:
+            return True
+        return self._objective.also is not None and value == self._best_so_far
 
     def _superfluous(self, folder: Path) -> list[Path]:
         states = _checkpoints(folder)

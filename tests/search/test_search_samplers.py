@@ -115,6 +115,15 @@ def test_a_model_finds_better_learning_rates_than_chance(space_of, sampler):
     assert mean_of_last(sampler) < 0.7 * mean_of_last("random")
 
 
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "gp", "random", "qmc"])
+def test_a_paused_trial_is_known_to_every_sampler(space_of, sampler):
+    space = space_of(MIXED, f"search.sampler={sampler}", "search.trials=6")
+    records = rehearse(space, 5, loss_of)
+    paused = [*records[:4], replace(records[4], state=TrialState.PAUSED)]
+    values = propose(space, paused)
+    assert configuration_key(values) not in {configuration_key(record.values) for record in records}
+
+
 def test_a_diverged_region_is_avoided_though_its_trials_are_failed(space_of):
     space = space_of("\n  lr: {log_uniform: [1.0e-6, 1.0e-2]}\n", "search.trials=30")
 

@@ -49,6 +49,7 @@ class Sweep:
         Ledger.create(self.folder.study_url, space)
         self.states: dict[int, int] = {}
         """Trial -> evaluations of its newest state."""
+        self.asked: dict[int, dict] = {}
         self.has_files = False
         """Whether states are files, too."""
         self.trained = 0
@@ -72,8 +73,8 @@ class Sweep:
             progress = Progress(
                 step=index,
                 tokens=index * TOKENS // EVALUATIONS,
-                seconds=float(index),
-                metrics={"eval/loss": loss_of(self.values(number), index / EVALUATIONS)},
+                seconds=index * self.pace_s(self.values(number)),
+                metrics={"eval/loss": self.loss(self.values(number), index / EVALUATIONS)},
                 done=index == EVALUATIONS,
                 time_s=float(self.trained),
             )
@@ -94,8 +95,17 @@ class Sweep:
                 moment()
                 return
 
+    def loss(self, values: dict, fraction: float) -> float:
+        return loss_of(values, fraction)
+
+    def pace_s(self, values: dict) -> float:
+        """Seconds from one evaluation to the next."""
+        return 1.0
+
     def values(self, number: int) -> dict:
-        return dict(self.trials()[number].values)
+        if number not in self.asked:
+            self.asked[number] = dict(self.trials()[number].values)
+        return self.asked[number]
 
     def trials(self) -> list[TrialRecord]:
         return Ledger.open(self.folder.study_url, self.space).trials()

@@ -1,9 +1,9 @@
 """The sampler and the stopper ``auto``.
 
 ``coordinates``, ``view`` and ``past`` turn a space, its records and past sweeps into arrays; ``surrogate``,
-``curves`` and ``prior`` are the models; ``standing``, ``propose`` and ``next`` decide. Everything is a pure
-function of what the ledger and the sweep's snapshot of history hold: a resumed sweep asks what an undisturbed
-one would have asked.
+``curves``, ``prior`` and, of two objectives, ``tradeoff`` are the models; ``standing``, ``propose`` and
+``next`` decide. Everything is a pure function of what the ledger and the sweep's snapshot of history hold: a
+resumed sweep asks what an undisturbed one would have asked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def propose_auto(space: Space, records: Sequence[TrialRecord], past: Past | None
 
     from sweeper.search.auto.coordinates import Coordinates
     from sweeper.search.auto.propose import Candidates, propose_point
-    from sweeper.search.auto.view import View
+    from sweeper.search.auto.view import View, known_costs
 
     coordinates, seed = Coordinates(space), space.settings.search.seed
     left = coordinates.candidates((record.values for record in records), seed)
@@ -41,6 +41,7 @@ def propose_auto(space: Space, records: Sequence[TrialRecord], past: Past | None
         rule=rule,
         around=coordinates.around if coordinates.is_continuous else None,
         groups=coordinates.groups,
+        known_costs=known_costs(space, coordinates),
     )
     prior = None if past is None else past.prior
     point = propose_point(View(space, coordinates, past).standing(records), candidates, prior, seed)

@@ -1,4 +1,5 @@
-"""Which configuration next: first trials, then the largest expected improvement of a Gaussian process.
+"""Which configuration next: first trials, then the largest expected improvement of a Gaussian process; with
+two objectives, of the area that the Pareto front dominates.
 
 A pure function of what was seen, of a prior that does not change, and of a seed: a resumed sweep asks the
 same.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from sweeper.search.auto.prior import Prior
 from sweeper.search.auto.standing import Standing
 from sweeper.search.auto.surrogate import expected_improvement, fit_gaussian_process, normal_scores, telling
+from sweeper.search.auto.tradeoff import Front, cost_model, expected_hypervolume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,6 +55,8 @@ class Candidates:
     pool."""
     groups: NDArray[np.intp] | None = None
     """(columns,): the dimension of each column."""
+    known_costs: Callable[[Array], Array] | None = None
+    """Of (m, columns), the part of the cost that is known before training, up to a constant."""
 
 
 def propose_point(standing: Standing, candidates: Candidates, prior: Prior | None, seed: int) -> Array:
@@ -83,6 +88,8 @@ class _Seen:
     weights: Array
     trust: float
     started: int
+    costs: Array | None
+    """Of the trials with a loss, with two objectives; not a number where a cost is not known."""
 
     @classmethod
     def of(cls, standing: Standing, candidates: Candidates, prior: Prior | None) -> _Seen:
@@ -106,6 +113,9 @@ class _Seen:
             weights=weights,
             trust=trust,
             started=len(standing.trials),
+            costs=np.array([np.nan if t.cost is None else t.cost for t, _ in known])
+            if standing.weighs_costs
+            else None,
         )
 
     @property
@@ -117,6 +127,17 @@ class _Seen:
         """The rule of thumb is the first trial, or with history the second, as a guard against a history that
         misleads."""
         return self.started == (1 if self.has_history else 0)
+
+    @cached_property
+    def scores(self) -> Array:
+        return normal_scores(self.losses)
+
+    @cached_property
+    def front(self) -> Front | None:
+        """Of the two objectives; None where there is one, or too few costs are known to weigh it against."""
+        if self.costs is None or np.isfinite(self.costs).sum() < 2:
+            return None
+        return Front.of(self.scores, self.costs, np.isfinite(self.losses) & np.isfinite(self.costs))
 
     @property
     def all_points(self) -> Array:
@@ -151,11 +172,13 @@ def _farthest(pool: Array, tried: Array, count: int, rng: np.random.Generator) -
 
 def _most_improving(seen: _Seen, candidates: Candidates, seed: int) -> Array:
     """The candidate of the largest expected improvement, then the largest of those around the best few."""
-    improvement = _improvement_after(seen, candidates.groups)
+    front = seen.front
+    improvement = _improvement_after(seen, candidates, front)
     pool, values = candidates.pool, improvement(candidates.pool)
     if candidates.around is not None:
         near = candidates.around(pool[np.argsort(-values, kind="stable")[:4]], seed)
-        best_tried = seen.points[np.argsort(seen.losses, kind="stable")[:4]]
+        best = np.argsort(seen.losses, kind="stable") if front is None else front.some(4)
+        best_tried = seen.points[best[:4]]
         near = np.concatenate([near, candidates.around(best_tried, seed + 1)])
         if len(near):
             near_values = improvement(near)
@@ -164,13 +187,13 @@ def _most_improving(seen: _Seen, candidates: Candidates, seed: int) -> Array:
     return point
 
 
-def _improvement_after(seen: _Seen, groups: NDArray[np.intp] | None) -> Callable[[Array], Array]:
-    """The expected improvement as a function of (m, columns).
+def _improvement_after(seen: _Seen, candidates: Candidates, front: Front | None) -> Callable[[Array], Array]:
+    """The expected improvement of the best loss, or of the front, as a function of (m, columns).
 
     The process models what history does not explain of the normal scores. Trials without a loss count as if
     they came to what is expected of them, so that trials side by side do not repeat each other.
     """
-    scores = normal_scores(seen.losses)
+    scores, groups = seen.scores, candidates.groups
     expected = seen.expected_by_history(seen.points)
     offset = float((scores - expected).mean())
     residual = scores - expected - offset
@@ -180,10 +203,12 @@ def _improvement_after(seen: _Seen, groups: NDArray[np.intp] | None) -> Callable
         believed, _ = process.predict(seen.pending)
         process = process.with_points(seen.pending, believed, _UNSURE)
 
-    def improvement(points: Array) -> Array:
+    def loss(points: Array) -> tuple[Array, Array]:
         mean, deviation = process.predict(points)
-        return expected_improvement(
-            mean + seen.expected_by_history(points) + offset, deviation, float(scores.min())
-        )
+        return mean + seen.expected_by_history(points) + offset, deviation
 
-    return improvement
+    if front is None or seen.costs is None:
+        return lambda points: expected_improvement(*loss(points), float(scores.min()))
+    priced = np.isfinite(seen.costs)
+    cost = cost_model(seen.points[priced], seen.costs[priced], candidates.known_costs, groups, _MOST_POINTS)
+    return lambda points: expected_hypervolume(front, loss(points), cost(points))

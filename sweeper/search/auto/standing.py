@@ -24,6 +24,8 @@ __all__ = ["RISK", "Phase", "SeenTrial", "Standing", "is_control"]
 RISK = 0.25
 """A trial goes on while its chance to beat the best is above this; looked at after each of its
 evaluations."""
+_SAME_COST = 0.05
+"""A difference of log costs that counts as none: seconds are not measured better."""
 _JUDGED_FROM = ((3, 0.05), (2, 0.2))
 """A trial is judged after so many evaluations, when so much of its training is over: one of the two. A late
 learner looks hopeless in its first tenth, and two evaluations are one difference."""
@@ -60,6 +62,9 @@ class SeenTrial:
     """Never paused, so that its curve shows how curves end."""
     best_seen_after: int = 0
     """How many trials had been started when its best loss was measured."""
+    cost: float | None = None
+    """What it has come to or will in the second objective, smaller is better: the logarithm of a cost, a
+    metric as it is; None where that is not known, or there is no second objective."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,8 @@ class Standing:
     at: Literal["best", "end"] = "best"
     """The evaluation that a trial is judged by: its best, or its last."""
     risk: float = RISK
+    weighs_costs: bool = False
+    """Whether there is a second objective: a trial has to beat only what costs no more than it will."""
 
     @cached_property
     def resolution(self) -> float:
@@ -90,12 +97,13 @@ class Standing:
 
     def chance(self, trial: SeenTrial) -> float:
         """The chance of an unfinished trial to beat the best by what matters; 1 while it is too early to
-        tell."""
+        tell. With two objectives, to beat the best of those that cost no more, and so to enter the front; 1
+        where its cost is not known."""
         if trial.phase.is_over:
             return 0.0
         if not self.is_judged(trial):
             return 1.0
-        best = self._best_seen if self.at == "best" else self._best_end_but(trial)
+        best = self._best_seen_of_rivals(trial) if self.at == "best" else self._best_end_but(trial)
         return self.model.chance_below(self._base(trial), best - self.resolution, self.resolution)
 
     def expected_loss(self, trial: SeenTrial) -> float | None:
@@ -158,15 +166,29 @@ class Standing:
         return min((t.curve.best for t in self.trials if t.phase is not Phase.FAILED), default=math.inf)
 
     def _best_end_but(self, trial: SeenTrial) -> float:
-        """What the others have come to, or are expected to."""
-        others = (loss for number, loss in self._two_best_ends if number != trial.number)
-        return next(others, math.inf)
+        """What its rivals have come to, or are expected to."""
+        return next((loss for one, loss in self._ends if self._is_rival(one, trial)), math.inf)
+
+    def _best_seen_of_rivals(self, trial: SeenTrial) -> float:
+        """The best loss of its rivals and itself; infinite where it has no rival but is to be cheaper."""
+        if not self.weighs_costs:
+            return self._best_seen
+        rivals = [one for one in self.trials if self._is_rival(one, trial) and one.phase is not Phase.FAILED]
+        return min(one.curve.best for one in (*rivals, trial)) if rivals else math.inf
+
+    def _is_rival(self, one: SeenTrial, trial: SeenTrial) -> bool:
+        """Whether a trial has to beat another one: with two objectives, only one that costs no more."""
+        if one.number == trial.number:
+            return False
+        if not self.weighs_costs:
+            return True
+        return one.cost is not None and trial.cost is not None and one.cost <= trial.cost + _SAME_COST
 
     @cached_property
-    def _two_best_ends(self) -> list[tuple[int, float]]:
-        """(number, loss): without one of them the other is the best, so each chance is told in a moment."""
-        ends = [(one.number, loss) for one in self.trials if (loss := self.expected_loss(one)) is not None]
-        return sorted(ends, key=lambda end: end[1])[:2]
+    def _ends(self) -> list[tuple[SeenTrial, float]]:
+        """Trials by what they come to, so that each chance is told in a moment."""
+        ends = [(one, loss) for one in self.trials if (loss := self.expected_loss(one)) is not None]
+        return sorted(ends, key=lambda end: end[1])
 
     def _base(self, trial: SeenTrial) -> Curve:
         """The curve as far as it counts: under ``at: end`` what was won and lost again is lost."""

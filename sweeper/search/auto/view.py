@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.auto.curves import Curve
 from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
+from sweeper.search.front import expected_second, is_cost
 from sweeper.search.losses import Curves
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
+from sweeper.space import GROUPS, size_of
+from sweeper.space.metrics import better
 from sweeper.space.schedules import lr_multiplier, warmup_steps
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from sweeper.search.auto.past import Past
-    from sweeper.space import Space
+    from sweeper.space import Objective, Scalar, Space
 
     Array = NDArray[np.float64]
 
-__all__ = ["View", "curve_of"]
+__all__ = ["View", "curve_of", "known_costs"]
 
 _SCHEDULE = {"scheduler", "warmup_ratio", "decay_ratio", "final_lr_ratio"}
+_SIZES = GROUPS[2]
+"""Paths of the fields that say how many rows a trial trains on."""
 _STEPS = 1000
 """Schedules are functions of progress: how finely it is told."""
 _PHASES = {
@@ -56,8 +64,11 @@ class View:
             for record in records
             if record.state is not TrialState.FAIL or is_diverged(record, objective.metric)
         ]
-        past_curves = () if self._past is None else self._past.curves
-        return Standing(trials=seen, past_curves=past_curves, at=objective.at)
+        past_curves, weighs_costs = (
+            () if self._past is None else self._past.curves,
+            objective.also is not None,
+        )
+        return Standing(trials=seen, past_curves=past_curves, at=objective.at, weighs_costs=weighs_costs)
 
     def _seen(self, record: TrialRecord, starts_s: Sequence[float], count: int) -> SeenTrial:
         point, curve = self._finished.get(record.number) or self._place(record)
@@ -68,6 +79,7 @@ class View:
             phase=_PHASES[record.state],
             control=is_control(self._space.settings.search.seed, record.number),
             best_seen_after=_started_before_best(record, curve, starts_s) if curve.losses else count,
+            cost=_cost(record, self._space.settings.objective),
         )
 
     def _place(self, record: TrialRecord) -> tuple[Array, Curve]:
@@ -75,6 +87,37 @@ class View:
         if record.state.is_finished:
             self._finished[record.number] = placed
         return placed
+
+
+def known_costs(space: Space, coordinates: Coordinates) -> Callable[[Array], Array] | None:
+    """What is known before training of the costs of (m, columns): the logarithm of the rows trained on, to
+    which tokens are proportional, and seconds about so. None where nothing is."""
+    if space.settings.objective.also not in ("tokens", "gpu_seconds"):
+        return None
+
+    sizing = [one for one in space.dimensions if one.path in _SIZES]
+    asked = {name for one in sizing for name in (one.name, *(other for other, _ in one.when))}
+    telling = [one.name for one in space.dimensions if one.name in asked]
+    packing: bool = space.closed["training.packing"]  # how many sequences packed rows fill is not known here
+
+    @cache
+    def log_rows(*chosen: Scalar | None) -> float:
+        given = {name: value for name, value in zip(telling, chosen, strict=True) if value is not None}
+        size = size_of(space.close(given), space.facts.train_rows)
+        return math.log(size.epochs if packing else max(size.rows, 1))
+
+    def known(points: Array) -> Array:
+        values = map(coordinates.values, points)
+        return np.array([log_rows(*map(one.get, telling)) for one in values])
+
+    return known
+
+
+def _cost(record: TrialRecord, objective: Objective) -> float | None:
+    second = expected_second(record, objective)
+    if second is None or not is_cost(objective):
+        return -second if second is not None and better(objective.also or "") == "max" else second
+    return math.log(second) if second > 0 else None
 
 
 def curve_of(space: Space, record: TrialRecord) -> Curve:

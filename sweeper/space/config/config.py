@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sweeper.space.config.name import NAME_WORDS, Name
 
@@ -133,8 +133,16 @@ _METRICS = (
 )
 
 
+Cost = Literal["cost", "gpu_seconds", "peak_memory", "tokens"]
+_ALSO = f"gpu_seconds, peak_memory, tokens, cost (which is gpu_seconds), or a metric: {_METRICS}"
+
+
+def _plain_cost(also: str | None) -> str | None:
+    return "gpu_seconds" if also == "cost" else also
+
+
 class Objective(Section):
-    """What is better."""
+    """What is better. ``[metric, also]`` is short for a section with these two."""
 
     metric: Annotated[Metric, Words(_METRICS)] = "eval/loss"
     """A metric of every evaluation, or one of generated answers."""
@@ -144,6 +152,10 @@ class Objective(Section):
     one (the earliest of equal ones), as with ``load_best_model_at_end`` in transformers."""
     evaluations: Annotated[int, Field(ge=1, le=1000)] = 8
     """Held-out evaluations of one trial, evenly spaced over its training tokens, the last at its end."""
+    also: Annotated[Cost | Metric | None, Words(_ALSO), AfterValidator(_plain_cost)] = None
+    """A second objective: the sweep looks for the Pareto front of both. What a trial costs, less is better:
+    ``gpu_seconds``, its own seconds times its GPUs (its ranks, on a CPU); ``peak_memory``, the measured GiB
+    of a rank; ``tokens``, those trained on. Or another metric. None: there is one objective."""
 
 
 GeneratedMetric = Annotated[str, Field(pattern=r"^(exact_match|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
@@ -367,8 +379,9 @@ class Settings(Section):
 
     @property
     def generated_metrics(self) -> tuple[str, ...]:
-        """The metrics of generated answers that are computed: those asked for, and the objective."""
-        implied = ("exact_match",) if self.objective.metric == "eval/exact_match" else ()
+        """The metrics of generated answers that are computed: those asked for, and the objectives."""
+        objectives = (self.objective.metric, self.objective.also)
+        implied = ("exact_match",) if "eval/exact_match" in objectives else ()
         return tuple(dict.fromkeys((*self.evaluation.metrics, *implied)))
 
 

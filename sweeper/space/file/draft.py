@@ -82,6 +82,9 @@ def _read_section(draft: Draft, node: Located, branch: Branch) -> None:
     if not isinstance(children, dict):
         if branch.can_be_false:
             rule, remedy = f"{branch.path} is false or a mapping", "write false, or {rank: 16, alpha: 32}"
+        elif branch.path == "objective" and isinstance(children, list):
+            rule = "a sweep has one objective or two, and the first is a metric"
+            remedy = "write [eval/loss], or two of them such as [eval/loss, gpu_seconds]"
         else:
             rule = f"{branch.path} is a section"
             remedy = f"write its keys beneath it: {', '.join(list(known)[:3])}, ..."

@@ -12,7 +12,7 @@ from sweeper.space.config.duration import duration_text
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, short_name
 from sweeper.space.config.values import Choice, IntRange, describe, points, text
-from sweeper.space.metrics import metric_name
+from sweeper.space.metrics import better, metric_name
 from sweeper.space.plan.row_warnings import left_out_notes, row_warnings
 from sweeper.space.plan.trial_sizes import trial_sizes
 from sweeper.space.requirements import hardware_problems
@@ -116,7 +116,8 @@ def make_plan(space: Space) -> Plan:
 
 def _objective(objective: Objective) -> str:
     judged_at = "" if objective.at == "end" else ", at the best evaluation of each trial"
-    return f"{objective.metric}, {objective.mode}{judged_at}"
+    also = "" if objective.also is None else f"; also {objective.also}, {better(objective.also)}"
+    return f"{objective.metric}, {objective.mode}{judged_at}{also}"
 
 
 def _generation(space: Space) -> str:
@@ -219,6 +220,10 @@ def _notes(space: Space, trials: int, steps: Span) -> list[str]:
     if space.settings.objective.evaluations > steps.low:
         notes.append(
             f"the shortest trial has {steps.low} steps, so it is evaluated {steps.low} times at most"
+        )
+    if space.settings.objective.also == "tokens" and len({one.rows for one in trial_sizes(space)}) == 1:
+        notes.append(
+            "no open value changes how much a trial trains on: the tokens of all trials are the same"
         )
     if not closed["training.packing"] and (unused := _unused_rows(space)).high:
         notes.append(f"{unused} rows at the end of a trial fill no global batch and are left out")
