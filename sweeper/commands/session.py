@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.autotune import Speed, Tuning, cost_line, known_speed, lengths_of
 from sweeper.commands.autotune import settle
 from sweeper.commands.preparation import preparing
-from sweeper.data import LengthSample, model_fingerprint
+from sweeper.data import LengthSample, model_fingerprint, tokenized
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.ray_tune.cluster import ray_for, ray_request
 from sweeper.recommend import write_answer, write_results
@@ -22,6 +23,7 @@ from sweeper.search import Ledger, make_stopper
 from sweeper.space import Space, SweepFolder, row_warnings
 from sweeper.sweep.mirror import Mirror
 from sweeper.sweep.recorder import Recorder
+from sweeper.sweep.sharing import Sharing
 from sweeper.sweep.stored import with_noted_concurrency
 from sweeper.train import reap
 
@@ -127,6 +129,7 @@ class Session:
         self._fingerprints = {"data": data_dir.name, "model": model}
         self._ledger.note_sweep(tags=self._tags())
         self._mirror.replay()
+        rows = partial(tokenized, self._typical, data_dir) if self._ledger.shares else None
         return Recorder(
             self._space,
             self._ledger,
@@ -138,6 +141,7 @@ class Session:
             sample=sample,
             tunings=tunings,
             began_s=self._began_s,
+            sharing=Sharing(self._space, self._ledger, self._folder, rows),
         )
 
     def _tags(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ Importing this room is cheap: Optuna is imported when a ledger is opened.
 from sweeper.search.commits import is_committing
 from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
-from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, best_of
+from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, best_of, own_evaluations
 from sweeper.search.samplers import check_sampler
 from sweeper.search.stoppers import Pause, StopDecision, Stopper, make_stopper
 from sweeper.search.storage import absolute_address, check_storage
@@ -27,4 +27,5 @@ __all__ = [
     "configurations",
     "is_committing",
     "make_stopper",
+    "own_evaluations",
 ]

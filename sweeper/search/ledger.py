@@ -15,6 +15,11 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``evaluation/TOKENS`` all metrics of the evaluation after TOKENS training tokens
 ``paused``            of a paused trial: its chance to beat the best, and why it was paused
 ``to_end``            present where nothing may pause the trial again
+``same_as``           the trial whose training it would repeat, and whose evaluations it has
+``fork``              ``{"trial", "step", "tokens"}``: whose state after how much it began from; null
+                      where from its start, ``lost`` where that state was not there any more
+``saved_tokens``      training tokens that it took over and did not train
+``steps_of``          a hash of the settings that its first step was computed with
 anything else         what the driver noted
 ===================== ==================================================================
 """
@@ -53,8 +58,10 @@ _UNTRAINED = "untrained"
 _DIMENSIONS = "dimensions"
 _AUTO = "auto"
 """Which ``sampler: auto`` a sweep began with: 2, or none of those that began when it was ``tpe``."""
+_SHARES = "shares"
+"""Present in sweeps that began when trials took over what others had trained."""
 _OWN_OF_TRIAL = frozenset({"values", "is_default", "reason", "paused", "to_end"})
-_OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS, _AUTO})
+_OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS, _AUTO, _SHARES})
 
 
 class Ledger:
@@ -96,6 +103,7 @@ class Ledger:
         ledger = cls(storage, study, space)
         study.set_user_attr(_DIMENSIONS, _signature(space))
         study.set_user_attr(_AUTO, 2)
+        study.set_user_attr(_SHARES, True)
         return ledger
 
     @classmethod
@@ -242,6 +250,12 @@ class Ledger:
         """Whether ``stopper: auto`` pauses trials: in sweeps that began when it stopped the hopeless, it
         does not."""
         return _AUTO in self._study.user_attrs
+
+    @property
+    def shares(self) -> bool:
+        """Whether trials take over what others have trained (``search.share``); not in sweeps that began
+        before they did."""
+        return _SHARES in self._study.user_attrs and self._space.settings.search.share
 
     @property
     def untrained(self) -> float | None:

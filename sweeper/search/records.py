@@ -24,6 +24,7 @@ __all__ = [
     "decisive_of",
     "evaluations_of",
     "is_diverged",
+    "own_evaluations",
 ]
 
 
@@ -144,6 +145,15 @@ def decisive_of(evaluations: Sequence[Evaluation], objective: Objective) -> Eval
     scored = [(sign * one.metrics.get(objective.metric, math.nan), one.tokens, one) for one in evaluations]
     finite = [entry for entry in scored if math.isfinite(entry[0])]
     return min(finite, key=lambda entry: entry[:2])[2] if finite else evaluations[-1]
+
+
+def own_evaluations(record: TrialRecord) -> tuple[Evaluation, ...]:
+    """Those that the trial made itself: not what it took over from a trial that was the same up to there."""
+    if "same_as" in record.attributes:
+        return ()
+    fork = record.attributes.get("fork")
+    taken = 0 if not fork or fork.get("lost") else fork["tokens"]
+    return tuple(one for one in record.evaluations if one.tokens >= taken)
 
 
 def begun(records: Iterable[TrialRecord]) -> int:

@@ -16,9 +16,9 @@ from sweeper.space import Config, Training, lasting_tree, lr_multiplier
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["TrainingPlan", "history_hash", "shared_steps", "training_plan"]
+__all__ = ["OF_THE_LENGTH", "TrainingPlan", "history_hash", "shared_steps", "training_plan"]
 
-_OF_THE_LENGTH = {
+OF_THE_LENGTH = {
     "epochs",
     "scheduler",
     "final_lr_ratio",
@@ -86,7 +86,7 @@ def _settings(config: Config, rows: str) -> str:
     tree: dict[str, Any] = {
         "model_path": config.model_path,
         "rows": rows,
-        "training": {name: value for name, value in training.items() if name not in _OF_THE_LENGTH},
+        "training": {name: value for name, value in training.items() if name not in OF_THE_LENGTH},
         "deepspeed": lasting_tree(config.deepspeed, "deepspeed"),
         "parallel": lasting_tree(config.parallel, "parallel"),
     }
