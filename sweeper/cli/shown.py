@@ -25,7 +25,7 @@ def console() -> Console:
 
 
 def print_result(result: SweepResult) -> None:
-    from sweeper.recommend import memory_line, paused_line, results_table, summary_line
+    from sweeper.recommend import memory_line, paused_line, results_table, saved_line, summary_line
 
     screen = console()
     screen.print(results_table(result.space, result.trials))
@@ -33,6 +33,8 @@ def print_result(result: SweepResult) -> None:
     screen.print(result.ended, soft_wrap=True)
     if paused := paused_line(result.trials):
         screen.print(paused, soft_wrap=True)
+    if saved := saved_line(result.trials):
+        screen.print(saved, soft_wrap=True)
     if memory := memory_line(result.trials):
         screen.print(memory, soft_wrap=True)
     for warning in result.warnings:

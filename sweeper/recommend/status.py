@@ -19,10 +19,12 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
     """What ``sweeper status --json`` prints, as strict JSON: a value that is not finite is null.
 
     ``{"name", "state", "wanted", "trials": [{"number", "state", "params", "value", "evaluations", "reason",
-    "seconds"}], "best": number}``; ``wanted`` is how many trials the sweep is to have in all, an evaluation
-    is ``{"tokens", "step", "seconds", "metrics"}``, and ``best`` is null as long as no trial was trained to
-    its end. With ``objective.at: best`` a trial also has ``value_tokens``: the training tokens at the
-    evaluation that ``value`` is of.
+    "seconds", "same_as", "forked_from", "saved_tokens"}], "best": number, "saved_tokens"}``; ``wanted`` is
+    how many trials the sweep is to have in all, an evaluation is ``{"tokens", "step", "seconds", "metrics"}``,
+    and ``best`` is null as long as no trial was trained to its end. ``saved_tokens`` training tokens were
+    taken over from an earlier trial: all of them where it is ``same_as`` that one, the first ones where it was
+    ``forked_from`` it; both are numbers of trials, or null. With ``objective.at: best`` a trial also has
+    ``value_tokens``: the training tokens at the evaluation that ``value`` is of.
     """
     best = best_record(space, trials)
     return {
@@ -31,6 +33,7 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
         "wanted": space.settings.search.trials,
         "trials": [_trial(one, at=space.settings.objective.at) for one in trials],
         "best": None if best is None else best.number,
+        "saved_tokens": sum(one.saved_tokens for one in trials),
     }
 
 
@@ -58,4 +61,7 @@ def _trial(record: TrialRecord, *, at: str) -> dict[str, Any]:
         "evaluations": tree["evaluations"],
         "reason": tree["reason"],
         "seconds": tree["seconds"],
+        "same_as": record.same_as,
+        "forked_from": record.forked_from,
+        "saved_tokens": record.saved_tokens,
     }

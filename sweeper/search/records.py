@@ -116,6 +116,22 @@ class TrialRecord:
         """The finite objective of a trial that was trained to its end; None of any other."""
         return finite_or_none(self.value) if self.state is TrialState.COMPLETE else None
 
+    @property
+    def same_as(self) -> int | None:
+        """The trial whose training this one would have repeated, and whose evaluations it has."""
+        return self.attributes.get("same_as")
+
+    @property
+    def forked_from(self) -> int | None:
+        """The trial from whose state this one went on."""
+        fork = self.attributes.get("fork")
+        return None if not fork or fork.get("lost") or self.same_as is not None else fork["trial"]
+
+    @property
+    def saved_tokens(self) -> int:
+        """Training tokens that it took over from another trial, and did not train."""
+        return int(self.attributes.get("saved_tokens", 0))
+
     def to_dict(self) -> dict[str, Any]:
         """As strict JSON: a value that is not finite becomes null."""
         return {
@@ -149,11 +165,9 @@ def decisive_of(evaluations: Sequence[Evaluation], objective: Objective) -> Eval
 
 def own_evaluations(record: TrialRecord) -> tuple[Evaluation, ...]:
     """Those that the trial made itself: not what it took over from a trial that was the same up to there."""
-    if "same_as" in record.attributes:
+    if record.same_as is not None:
         return ()
-    fork = record.attributes.get("fork")
-    taken = 0 if not fork or fork.get("lost") else fork["tokens"]
-    return tuple(one for one in record.evaluations if one.tokens >= taken)
+    return tuple(one for one in record.evaluations if one.tokens >= record.saved_tokens)
 
 
 def begun(records: Iterable[TrialRecord]) -> int:

@@ -97,7 +97,7 @@ class Forecast:
 
     def _intervals(self, records: Iterable[TrialRecord]) -> Iterable[_Interval]:
         for record in records:
-            tokens, seconds = record.attributes.get("saved_tokens", 0), 0.0
+            tokens, seconds = record.saved_tokens, 0.0
             for index, one in enumerate(own_evaluations(record)):
                 took_s, more = one.seconds - seconds, one.tokens - tokens
                 per_s = one.metrics.get("perf/tokens_per_s")

@@ -61,6 +61,8 @@ class Mirror:
         if state == "finished" and best is not None:
             tags = {"best_trial": str(best.number), **_description(self._folder.results_markdown)}
             metrics = {"best": best.value or 0.0}
+        if saved := sum(one.saved_tokens for one in records):
+            metrics["saved_tokens"] = float(saved)
         self._tracker.sweep_finished(
             state=state, artifacts=artifacts, tags=tags, metrics=metrics, at_s=_last_moment_s(records)
         )

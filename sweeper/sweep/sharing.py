@@ -1,8 +1,8 @@
 """What a trial takes over from earlier ones, because both are the same training to the last bit.
 
 Of two trials that are the same from the first step to the last, the later one is answered by the ledger. Of
-two that are the same for their first steps, the later one goes on from a state that the earlier one left there,
-which is at its own end if it is the shorter one. What is taken over is in the ledger before the trial begins.
+two that are the same for their first steps, the later one goes on from a state that the earlier one left
+there, at its own end where it is the shorter one. What is taken over is in the ledger before it begins.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from sweeper.data import SequenceSet, TokenizedData
 from sweeper.errors import UserError
@@ -28,6 +29,7 @@ from sweeper.train.shared_steps import OF_THE_LENGTH, TrainingPlan, shared_steps
 __all__ = ["Sharing", "Start"]
 
 _PATHS = frozenset(f"training.{name}" for name in OF_THE_LENGTH)
+_PARTS = ("training", "deepspeed", "parallel")
 _SPELLED_TWICE = "training.lora.targets"
 _MOST_POINTS = 16
 """So many states one trial leaves at most; more would cost more than they save."""
@@ -58,6 +60,14 @@ class Start:
                 metrics=dict(one.metrics),
                 time_s=one.time_s or 0.0,
             )
+
+
+class _Left(NamedTuple):
+    """The states that a trial has left."""
+
+    number: int
+    plan: TrainingPlan
+    steps: tuple[int, ...]
 
 
 class Sharing:
@@ -120,7 +130,11 @@ class Sharing:
         if "fork" in record.attributes:
             fork: dict[str, int] | None = record.attributes["fork"]
             return None if fork is None or fork.get("lost") else fork
-        fork = self._source(plan, records) if may_fork and self._forks and not record.evaluations else None
+        fork = (
+            _longest(plan, self._left(records))
+            if may_fork and self._forks and not record.evaluations
+            else None
+        )
         self._ledger.note(record.number, saved_tokens=0 if fork is None else fork["tokens"], fork=fork)
         return fork
 
@@ -211,16 +225,11 @@ class Sharing:
                     found.setdefault(one.step, one)
         return [found[step] for step in sorted(found)]
 
-    def _source(self, plan: TrainingPlan, records: Iterable[TrialRecord]) -> dict[str, int] | None:
-        """The longest state that the run can begin from, as the ledger keeps it."""
-        longest: dict[str, int] | None = None
-        for other in self._sources(records):
-            lying = states_in(self._folder.trial_left(other.number))
-            shared = shared_steps(self._plan_of(other), plan) if lying else 0
-            step = max((one for one in lying if one <= shared), default=0)
-            if step > (0 if longest is None else longest["step"]):
-                longest = {"trial": other.number, "step": step, "tokens": plan.tokens(step)}
-        return longest
+    def _left(self, records: Iterable[TrialRecord]) -> list[_Left]:
+        found = (
+            (one, tuple(states_in(self._folder.trial_left(one.number)))) for one in self._sources(records)
+        )
+        return [_Left(one.number, self._plan_of(one), steps) for one, steps in found if steps]
 
     def _points(
         self, record: TrialRecord, plan: TrainingPlan, records: Sequence[TrialRecord], *, after: int
@@ -239,12 +248,12 @@ class Sharing:
     def _wanted(self, records: Sequence[TrialRecord], numbers: Iterable[int]) -> Counter[tuple[int, int]]:
         """The states from which somebody begins or will, and how many do."""
         wanted = Counter(_in_use(records, self._folder))
-        seen = set()
         if not self._has_rows():
             return wanted
+        left, seen = self._left(records), set[int]()
         for record in (one for one in records if one.number in set(numbers)):
             for plan in self._others(record, records):
-                found = None if id(plan) in seen else self._source(plan, records)
+                found = None if id(plan) in seen else _longest(plan, left)
                 seen.add(id(plan))
                 if found is not None:
                     wanted[found["trial"], found["step"]] += 1
@@ -263,8 +272,8 @@ class Sharing:
                 yield self._plan(self.close(whole))
 
     def _sources(self, records: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
-        """Those whose steps are what their configuration says: it was not made lighter on the way, after which
-        steps have other bits."""
+        """Those whose steps are what their configuration says. Where it was made lighter on the way, steps
+        have other bits."""
         return (
             one
             for one in records
@@ -274,14 +283,17 @@ class Sharing:
         )
 
     def _plan_of(self, record: TrialRecord) -> TrainingPlan:
-        return self._plan(read_config(record.attributes["config"]))
+        noted = record.attributes["config"]
+        return self._planned({name: noted[name] for name in _PARTS}, lambda: read_config(noted))
 
     def _plan(self, config: Config) -> TrainingPlan:
-        tree = config.model_dump(mode="json", include={"training", "deepspeed", "parallel"})
-        key = json.dumps(tree, sort_keys=True)
+        return self._planned(config.model_dump(mode="json", include=set(_PARTS)), lambda: config)
+
+    def _planned(self, parts: dict[str, Any], config: Callable[[], Config]) -> TrainingPlan:
+        key = json.dumps(parts, sort_keys=True)
         if key not in self._plans:
             assert self._sequences is not None
-            self._plans[key] = training_plan(config, self._sequences, self._content)
+            self._plans[key] = training_plan(config(), self._sequences, self._content)
         return self._plans[key]
 
     def _has_rows(self) -> bool:
@@ -299,6 +311,18 @@ class Sharing:
 
 def _has_trained(record: TrialRecord) -> bool:
     return bool(record.evaluations) and "same_as" not in record.attributes
+
+
+def _longest(plan: TrainingPlan, left: Iterable[_Left]) -> dict[str, int] | None:
+    """The longest state that the run can begin from, as the ledger keeps it; of equal ones the earliest
+    trial's."""
+    longest: dict[str, int] | None = None
+    for one in left:
+        shared = shared_steps(one.plan, plan)
+        step = max((step for step in one.steps if step <= shared), default=0)
+        if step > (0 if longest is None else longest["step"]):
+            longest = {"trial": one.number, "step": step, "tokens": plan.tokens(step)}
+    return longest
 
 
 def _digest(plan: TrainingPlan) -> str:

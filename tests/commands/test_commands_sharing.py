@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from mlflow_content import assert_equal_to_ledger, mlflow_content
 
 from sweeper.commands import run_sweep
+from sweeper.track import tracking_uri
 
 pytestmark = pytest.mark.usefixtures("running_ray")
 
@@ -25,11 +27,10 @@ SPACE = {
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory, write_space):
     """The same sweep with and without sharing."""
-    done = {}
-    for share in (True, False):
-        tree = {**SPACE, "search": {**SPACE["search"], "share": share}}
-        file = write_space(tmp_path_factory.mktemp("space"), **tree)
-        done[share] = run_sweep(file, out=tmp_path_factory.mktemp("sweeps") / f"share-{share}")
+    root, done = tmp_path_factory.mktemp("sweeps"), {}
+    for share, name in ((True, "shared"), (False, "alone")):
+        tree = {**SPACE, "name": name, "search": {**SPACE["search"], "share": share}}
+        done[share] = run_sweep(write_space(tmp_path_factory.mktemp("space"), **tree), out=root / name)
     return done
 
 
@@ -48,6 +49,20 @@ def test_half_of_the_tokens_are_saved_and_each_value_is_that_of_a_trial_by_itsel
     assert saved >= total / 2
     assert not any("saved_tokens" in one.attributes for one in alone)
     assert sweeps[True].best.number == sweeps[False].best.number
+
+
+def test_mlflow_and_the_results_have_what_was_taken_over(sweeps):
+    sweep = sweeps[True]
+    uri = tracking_uri(sweep.space.settings, sweep.folder.root)
+    assert_equal_to_ledger(uri, sweep.folder.root)
+    runs = {run["tags"].get("forked_from") for run in mlflow_content(uri, sweep.space.experiment).values()}
+    assert (
+        runs - {None}
+        == {str(one.forked_from) for one in sweep.trials if one.forked_from is not None}
+        != set()
+    )
+    saved = sum(one.saved_tokens for one in sweep.trials)
+    assert f"{saved:,} training tokens" in sweep.folder.results_markdown.read_text()
 
 
 def test_no_state_for_others_stays_when_all_have_run(sweeps):
