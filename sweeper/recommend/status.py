@@ -20,11 +20,11 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
 
     ``{"name", "state", "wanted", "trials": [{"number", "state", "params", "value", "evaluations", "reason",
     "seconds", "same_as", "forked_from", "saved_tokens"}], "best": number, "saved_tokens"}``; ``wanted`` is
-    how many trials the sweep is to have in all, an evaluation is ``{"tokens", "step", "seconds", "metrics"}``,
-    and ``best`` is null as long as no trial was trained to its end. ``saved_tokens`` training tokens were
-    taken over from an earlier trial: all of them where it is ``same_as`` that one, the first ones where it was
-    ``forked_from`` it; both are numbers of trials, or null. With ``objective.at: best`` a trial also has
-    ``value_tokens``: the training tokens at the evaluation that ``value`` is of.
+    how many trials the sweep is to have in all, an evaluation is ``{"tokens", "step", "seconds",
+    "metrics"}``, and ``best`` is null as long as no trial was trained to its end. ``saved_tokens`` training
+    tokens were taken over from an earlier trial, all of them where it is ``same_as`` that one, the first ones
+    where it was ``forked_from`` it; both are numbers of trials, or null. With ``objective.at: best`` a trial
+    also has ``value_tokens``: the training tokens at the evaluation that ``value`` is of.
     """
     best = best_record(space, trials)
     return {
