@@ -15,11 +15,6 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``evaluation/TOKENS`` all metrics of the evaluation after TOKENS training tokens
 ``paused``            of a paused trial: its chance to beat the best, and why it was paused
 ``to_end``            present where nothing may pause the trial again
-``same_as``           the trial whose training it would repeat, and whose evaluations it has
-``fork``              ``{"trial", "step", "tokens"}``: whose state after how much it began from; null
-                      where from its start, ``lost`` where that state was not there any more
-``saved_tokens``      training tokens that it took over and did not train
-``steps_of``          a hash of the settings that its first step was computed with
 anything else         what the driver noted
 ===================== ==================================================================
 """

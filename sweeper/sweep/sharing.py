@@ -2,7 +2,16 @@
 
 Of two trials that are the same from the first step to the last, the later one is answered by the ledger. Of
 two that are the same for their first steps, the later one goes on from a state that the earlier one left
-there, at its own end where it is the shorter one. What is taken over is in the ledger before it begins.
+there, at its own end where it is the shorter one. What is taken over is in the ledger before it begins, as
+attributes of the trial:
+
+================ =======================================================================================
+``steps_of``     a hash of the settings that its first step was computed with
+``same_as``      the trial whose training it would repeat, and whose evaluations it has
+``fork``         ``{"trial", "step", "tokens"}``: from whose state after how much it began; null where from
+                 its start, ``lost`` where that state was not there any more
+``saved_tokens`` training tokens that it took over and did not train
+================ =======================================================================================
 """
 
 from __future__ import annotations
@@ -260,11 +269,12 @@ class Sharing:
         return wanted
 
     def _others(self, record: TrialRecord, records: Sequence[TrialRecord]) -> Iterator[TrainingPlan]:
-        """Of the configurations that nobody has asked yet, those that differ from the trial's in the length
-        and the schedule alone; of continuous ranges the two ends."""
-        if begun(records) >= self._space.settings.search.trials:
+        """Of the configurations that are still to begin, those that differ from the trial's in the length and
+        the schedule alone; of continuous ranges the two ends."""
+        if begun(filter(_is_decided, records)) >= self._space.settings.search.trials:
             return
-        seen = {configuration_key(one.values) for one in records}
+        seen = {configuration_key(one.values) for one in records if _is_decided(one)}
+        seen.add(configuration_key(record.values))
         for values in islice(self._space.combinations(_PATHS), _MOST_OTHERS):
             whole = self._space.active_values({**record.values, **values})
             if (key := configuration_key(whole)) not in seen:
@@ -307,6 +317,11 @@ class Sharing:
             except UserError:  # whoever trains on them says so
                 return False
         return True
+
+
+def _is_decided(record: TrialRecord) -> bool:
+    """Whether it is in the ledger what the trial takes over: a driver may be killed before that."""
+    return record.state.is_finished or bool({"fork", "same_as"} & record.attributes.keys())
 
 
 def _has_trained(record: TrialRecord) -> bool:

@@ -393,3 +393,27 @@ def test_a_trial_that_is_judged_by_its_best_evaluation_begins_at_its_start(make,
     sweep.drive()
     assert not any(one.forked_from is not None for one in sweep.trials())
     assert sum(one.same_as is not None for one in sweep.trials()) == 6
+
+
+def test_states_stay_for_trials_that_a_killed_driver_had_not_decided_on(make, pair, tmp_path):
+    """Two trials were asked for side by side, and the driver was killed before either of them began."""
+    sweep = make(tmp_path, search={**SEARCH, "trials": 4})
+
+    def stop(number: int) -> None:
+        if number == 2:
+            raise Killed
+
+    sweep.begins = stop
+    with pytest.raises(Killed):
+        sweep.drive()
+    assert sweep.left()
+    ledger = Ledger.open(sweep.folder.study_url, sweep.space)
+    fourth = ledger.ask()
+    sharing = Sharing(sweep.space, ledger, sweep.folder, lambda: sweep.data)
+    asked = [one for one in sweep.trials() if one.number <= 3]
+    sharing.tidy(asked)
+    config = sweep.space.close(fourth.values)
+    start = sharing.begin(fourth, config, asked, may_fork=True)
+    whole = Sharing(pair[0].space, ledger, sweep.folder, lambda: sweep.data)
+    assert start.fork_from is not None and start.fork_from.is_dir()
+    assert whole.begin(ledger.trial(3), config, asked, may_fork=False).fork_from == start.fork_from
