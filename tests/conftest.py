@@ -45,9 +45,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What was measured on this machine before is nothing to a test."""
+    """What was measured or found on this machine before is nothing to a test, which adds nothing to it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWEEPER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("SWEEPER_HISTORY", "off")
         yield
 
 

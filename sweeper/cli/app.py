@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sweeper import __version__
+from sweeper.cli.history import history
 from sweeper.cli.shown import console, print_lr_range, print_result
 from sweeper.cli.streams import outlive_readers
 from sweeper.errors import SweeperError, SweepInterruptedError, UserError
@@ -34,6 +35,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(history, name="history")
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="FILE", help="A space file, or a best-config.")]
 SweepDir = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, such as sweeps/<name>.")]

@@ -22,6 +22,7 @@ from sweeper.screen.screen import Screen
 from sweeper.search import Ledger, make_stopper
 from sweeper.space import Space, SweepFolder, row_warnings
 from sweeper.sweep.mirror import Mirror
+from sweeper.sweep.past_sweeps import HistoryWriter, freeze_past
 from sweeper.sweep.recorder import Recorder
 from sweeper.sweep.sharing import Sharing
 from sweeper.sweep.stored import with_noted_concurrency
@@ -57,6 +58,7 @@ class Session:
         finished = [record for record in ledger.trials() if record.state.is_finished]
         self._view = ProgressView(space, screen, finished=finished)
         self._mirror = Mirror(space, folder, ledger, self._view.warn)
+        self._history = HistoryWriter(space, ledger, self._view.warn)
         self._fingerprints: dict[str, str] = {}
         self._began_s = began_s
 
@@ -106,6 +108,7 @@ class Session:
 
     def conclude(self) -> list[str]:
         """Write the answer and close MLflow's runs; returns warnings."""
+        self._history.write(self._ledger.trials())
         write_results(self._space, self._ledger.trials(), self._folder)
         if self._ledger.best() is not None:
             write_answer(self._space, self._ledger.trials(), self._folder, versions(), self._fingerprints)
@@ -130,16 +133,19 @@ class Session:
         self._ledger.note_sweep(tags=self._tags())
         self._mirror.replay()
         rows = partial(tokenized, self._typical, data_dir) if self._ledger.shares else None
+        past = freeze_past(self._space, self._folder, self._ledger, self._view.say)
+        self._history.write(self._ledger.trials())  # what an earlier driver could not tell any more
         return Recorder(
             self._space,
             self._ledger,
             self._folder,
-            make_stopper(self._space, pauses=self._ledger.pauses),
-            [self._view, self._mirror.listener],
+            make_stopper(self._space, pauses=self._ledger.pauses, past=past),
+            [self._view, self._mirror.listener, self._history],
             data_dir=data_dir,
             speed=speed,
             sample=sample,
             tunings=tunings,
+            past=past,
             began_s=self._began_s,
             sharing=Sharing(self._space, self._ledger, self._folder, rows),
         )

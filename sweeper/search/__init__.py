@@ -3,10 +3,20 @@
 Importing this room is cheap: Optuna is imported when a ledger is opened.
 """
 
+from sweeper.search.auto import Past
 from sweeper.search.commits import is_committing
+from sweeper.search.foreign_study import read_study
 from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
-from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, best_of, own_evaluations
+from sweeper.search.records import (
+    Evaluation,
+    TrialRecord,
+    TrialState,
+    begun,
+    best_of,
+    is_diverged,
+    own_evaluations,
+)
 from sweeper.search.samplers import check_sampler
 from sweeper.search.stoppers import Pause, StopDecision, Stopper, make_stopper
 from sweeper.search.storage import absolute_address, check_storage
@@ -14,6 +24,7 @@ from sweeper.search.storage import absolute_address, check_storage
 __all__ = [
     "Evaluation",
     "Ledger",
+    "Past",
     "Pause",
     "StopDecision",
     "Stopper",
@@ -26,6 +37,8 @@ __all__ = [
     "check_storage",
     "configurations",
     "is_committing",
+    "is_diverged",
     "make_stopper",
     "own_evaluations",
+    "read_study",
 ]

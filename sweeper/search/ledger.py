@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
+from sweeper.search.auto import Past
 from sweeper.search.database import open_database
 from sweeper.search.records import (
     EVALUATION,
@@ -130,8 +131,10 @@ class Ledger:
             ) from error
         return cls(storage, study, space)
 
-    def ask(self, accept: Callable[[Values], bool] = lambda _: True) -> TrialRecord | None:
-        """Starts the next trial: first the rules of thumb, then what the sampler proposes.
+    def ask(
+        self, accept: Callable[[Values], bool] = lambda _: True, past: Past | None = None
+    ) -> TrialRecord | None:
+        """Starts the next trial, which the sampler proposes; ``past`` are other sweeps that it may go by.
 
         None: the search has no further configuration, because each one of a discrete space was asked; or
         ``accept`` refuses the next one. Nothing is committed then, and the same will be proposed again.
@@ -144,10 +147,10 @@ class Ledger:
         waiting = next((record for record in records if record.state is TrialState.WAITING), None)
         if waiting is not None:
             return self._start_next() if accept(waiting.values) else None
-        values = propose(self._space, records, self._sampler()) if records else self._space.default_values()
+        values = propose(self._space, records, self._sampler(), past)
         if values is None or not accept(values):
             return None
-        self._enqueue(values, is_default=not records)
+        self._enqueue(values, is_default=values == self._space.default_values())
         return self._start_next()
 
     def report(self, number: int, evaluation: Evaluation) -> None:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, cast
 
 from sweeper.errors import Problem, SpaceFileError
-from sweeper.search.auto import propose_auto
+from sweeper.search.auto import Past, propose_auto
 from sweeper.search.grid import LIMIT, configuration_key, configurations, continuous_dimensions, unasked
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
 from sweeper.space import Choice, IntRange, LogUniform
@@ -55,9 +55,14 @@ def check_sampler(space: Space) -> None:
 
 
 def propose(
-    space: Space, records: Sequence[TrialRecord], sampler: SamplerName | None = None
+    space: Space,
+    records: Sequence[TrialRecord],
+    sampler: SamplerName | None = None,
+    past: Past | None = None,
 ) -> Values | None:
     """The configuration of the next new trial, which nobody has asked yet; ``sampler`` for the space's own.
+
+    The rules of thumb come first; ``auto`` may put what past sweeps found before them.
 
     None: every configuration of the space has been asked, which can only happen where all open values
     are discrete. The same configuration is never proposed twice, since training it again would give
@@ -65,7 +70,9 @@ def propose(
     """
     name = sampler or space.settings.search.sampler
     if name == "auto":
-        return propose_auto(space, records)
+        return propose_auto(space, records, past)
+    if not records:
+        return space.default_values()
     left = unasked(space, (record.values for record in records))
     if left is not None and not left:
         return None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from sweeper.search.records import TrialRecord, TrialState
 
 if TYPE_CHECKING:
+    from sweeper.search.auto import Past
     from sweeper.search.auto.standing import Standing
     from sweeper.space import Space
 
@@ -68,7 +69,7 @@ class Stopper(Protocol):
         ...
 
 
-def make_stopper(space: Space, *, pauses: bool = True) -> Stopper:
+def make_stopper(space: Space, *, pauses: bool = True, past: Past | None = None) -> Stopper:
     """The stopper that ``search.stopper`` names, for the sweep's objective.
 
     Without states of trials (``checkpoints.keep_last: 0``), or ``pauses``, ``auto`` stops what is hopeless
@@ -81,7 +82,9 @@ def make_stopper(space: Space, *, pauses: bool = True) -> Stopper:
             return NoStopper()
         case "auto":
             keeps_states = space.closed.get("checkpoints.keep_last", 1) != 0
-            return PausingStopper(space=space) if pauses and keeps_states else HopelessStopper(curves=curves)
+            if pauses and keeps_states:
+                return PausingStopper(space=space, past=past)
+            return HopelessStopper(curves=curves)
         case "asha":
             return AshaStopper(curves=curves, evaluations=objective.evaluations)
         case "median":
@@ -153,6 +156,8 @@ class PausingStopper:
     """
 
     space: Space
+    past: Past | None = None
+    """Past sweeps, whose curves show how curves end."""
 
     def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
         """A trial at its end is never stopped. The default, which all are compared with, and one that was
@@ -188,7 +193,7 @@ class PausingStopper:
         from sweeper.search.auto.coordinates import Coordinates
         from sweeper.search.auto.view import standing_of
 
-        return standing_of(self.space, Coordinates(self.space), trials)
+        return standing_of(self.space, Coordinates(self.space), trials, self.past)
 
 
 @dataclass(frozen=True, kw_only=True)

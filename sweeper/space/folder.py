@@ -41,6 +41,8 @@ class SweepFolder:
     report = _Entry("report.html")
     facts_file = _Entry("facts.json")
     """What was known of data, model and machine when the sweep began."""
+    history_file = _Entry("history.json")
+    """What earlier sweeps had found when the sweep began, which it goes by."""
     lr_range_file = _Entry("lr-range.json")
     """What the LR range test measured and found, as JSON."""
     lr_range_picture = _Entry("lr-range.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sweeper.search import Ledger, Pause, Stopper, TrialRecord, TrialState, begun, own_evaluations
+from sweeper.search import Ledger, Past, Pause, Stopper, TrialRecord, TrialState, begun, own_evaluations
 from sweeper.space import Space
 from sweeper.sweep.budget import Budget
 
@@ -20,6 +20,8 @@ class TrialQueue:
     ledger: Ledger
     stopper: Stopper
     budget: Budget
+    past: Past | None = None
+    """Other sweeps that this one goes by."""
     unfinished: list[TrialRecord] = field(default_factory=list)
     """Trials whose driver or processes ended while they ran: they come first, under their own numbers."""
 
@@ -44,7 +46,7 @@ class TrialQueue:
             return self.ledger.go_on(number, to_end=False)
         is_enough = begun(before) >= self.space.settings.search.trials
         if not is_enough:
-            new = self.ledger.ask(lambda values: self.budget.fits(values, before))
+            new = self.ledger.ask(lambda values: self.budget.fits(values, before), self.past)
             if new is not None:
                 return new
         if any(record.state is TrialState.RUNNING for record in before):

@@ -14,6 +14,7 @@ from sweeper.data import LengthSample
 from sweeper.search import (
     Evaluation,
     Ledger,
+    Past,
     Pause,
     StopDecision,
     Stopper,
@@ -74,12 +75,13 @@ class Recorder:
         speed: Speed | None = None,
         sample: LengthSample | None = None,
         tunings: tuple[Tuning, ...] = (),
+        past: Past | None = None,
         clock: Callable[[], float] = time.monotonic,
         began_s: float | None = None,
         sharing: Sharing | None = None,
     ) -> None:
-        """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not;
-        ``began_s`` is what the clock said when the driver began, where that was before."""
+        """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not; ``past`` are
+        other sweeps; ``began_s`` is what the clock said when the driver began, where that was before."""
         self._space, self._ledger, self._folder = space, ledger, folder
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
         self._data_dir, self._tunings = data_dir, tunings
@@ -96,7 +98,7 @@ class Recorder:
         self._budget = Budget(space, Forecast(space, speed, sample), self._spent_s)
         running = [record for record in self._records.values() if record.state is TrialState.RUNNING]
         self._queue = TrialQueue(
-            space=space, ledger=ledger, stopper=stopper, budget=self._budget, unfinished=running
+            space=space, ledger=ledger, stopper=stopper, budget=self._budget, past=past, unfinished=running
         )
         self._pausing: dict[int, Pause] = {}
         """Trials that write their states to pause."""

@@ -7,6 +7,7 @@ axis can MLflow's charts compare them; the optimizer step is there as the metric
 """
 
 from sweeper.track.boards import BoardWriter, boards_of, check_boards
+from sweeper.track.foreign_runs import read_runs
 from sweeper.track.names import run_name
 from sweeper.track.points import MetricPoint, evaluation_points, judged_by, training_points
 from sweeper.track.reader import TrackedTrial, read_trials
@@ -29,6 +30,7 @@ __all__ = [
     "evaluation_points",
     "judged_by",
     "masked",
+    "read_runs",
     "read_trials",
     "run_name",
     "serve_ui",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ SPACE = Path(__file__).parents[2] / "search_spaces" / "gsm8k_smollm2.yaml"
 
 
 def main() -> int:
+    os.environ["SWEEPER_HISTORY"] = "off"  # no sweep begins with what another one found
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -40,6 +41,7 @@ class Found:
 
 
 def main() -> None:
+    os.environ["SWEEPER_HISTORY"] = "off"  # no sweep begins with what another one found
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--log", type=Path, help="one JSON line for each seed")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import signal
 import subprocess
@@ -53,6 +54,7 @@ class Tally:
 
 
 def main() -> int:
+    os.environ["SWEEPER_HISTORY"] = "off"  # no sweep begins with what another one found
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 from search_methods import BASELINES, Auto, curve_of
 from search_simulator import Method, Sweep
-from search_tables import TABLES, Task, box_of, read, similarity
+from search_tables import TABLES, Task, box_of, in_terms_of, read
 
+from sweeper.history import similarity
 from sweeper.search.auto.curves import Curve
 from sweeper.search.auto.prior import PastSweep, Prior
 
@@ -107,8 +108,10 @@ def _past(
             losses = -losses
         elif history == "shuffled":
             losses = rng.permutation(losses)
-        points = (one.points[known] - low) / extent
-        sweeps.append(PastSweep(points=points, losses=losses, similarity=similarity(task, one)))
+        points = (in_terms_of(task, one)[known] - low) / extent
+        sweeps.append(
+            PastSweep(points=points, losses=losses, similarity=similarity(task.features, one.features))
+        )
         curves.append(tuple(curve_of(one.curves[place], len(one.curves[place])) for place in known))
     return sweeps, tuple(curves)
 

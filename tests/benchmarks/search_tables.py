@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from lr_rule import MODELS
 
+from sweeper.history import Features, lr_ratio
 from sweeper.space.config import rules
 
 TABLES = ("taskset", "nmtlc", "tinker")
@@ -55,6 +56,8 @@ class Task:
     """Losses in nats by evaluation; infinite where it diverged."""
     rule: int
     """The candidate that is nearest to the rule of thumb."""
+    features: Features
+    """What history compares it by."""
 
     @cached_property
     def bests(self) -> np.ndarray:
@@ -82,13 +85,12 @@ def box_of(tasks: Sequence[Task]) -> tuple[np.ndarray, np.ndarray]:
     return low, np.where(high > low, high - low, 1.0)
 
 
-def similarity(a: Task, b: Task) -> float:
-    """By family and size, as they are known before training."""
-    alike = 1.0 if a.family == b.family else 0.3
-    sizes = [_size(one.name) for one in (a, b)]
-    if None in sizes:
-        return alike
-    return alike * math.exp(-abs(math.log(sizes[0] / sizes[1])) / 2)
+def in_terms_of(task: Task, past: Task) -> np.ndarray:
+    """The points of a past task, with its learning rates as the product's history takes them."""
+    points = past.points.copy()
+    if past.dimensions[0] == "lr":
+        points[:, 0] += math.log10(lr_ratio(task.features, past.features))
+    return points
 
 
 def _taskset(folder: Path) -> list[Task]:
@@ -101,7 +103,9 @@ def _taskset(folder: Path) -> list[Task]:
         points = np.log10(points)
         curves = tuple(_finite(curve) for curve in content["valid_loss"])
         rule = _nearest(points, [_ADAM[name] for name in names])
-        tasks.append(Task(file.stem, file.stem.split("_")[2], names, points, curves, rule))
+        family = file.stem.split("_")[2]
+        features = Features(model=file.stem, model_type=family)
+        tasks.append(Task(file.stem, family, names, points, curves, rule, features))
     return tasks
 
 
@@ -118,7 +122,8 @@ def _nmtlc(folder: Path) -> list[Task]:
         lr = rules.lr(width, lora=True, model_type=_MODEL_TYPES.get(family))
         batch = rules.global_batch_size(own[0]["train_rows"])
         rule = _nearest(points, [math.log10(lr), math.log2(batch), math.log2(_LORA_RANK)])
-        tasks.append(Task(space, family, ("lr", "batch", "rank"), points, curves, rule))
+        features = _features(space, family, own[0]["hidden"], _MODEL_TYPES.get(family))
+        tasks.append(Task(space, family, ("lr", "batch", "rank"), points, curves, rule, features))
     return tasks
 
 
@@ -140,8 +145,21 @@ def _tinker(folder: Path) -> list[Task]:
         lr = rules.lr(width, lora=True, model_type=model_type)
         rule = _nearest(points, [math.log10(lr), math.log2(_LORA_RANK)])
         curves = tuple(np.array([loss]) for loss in by_point.values())
-        tasks.append(Task(model, model.split("/")[0], ("lr", "rank"), points, curves, rule))
+        family = model.split("/")[0]
+        features = _features(model, family, width, model_type)
+        tasks.append(Task(model, family, ("lr", "rank"), points, curves, rule, features))
     return tasks
+
+
+def _features(name: str, family: str, hidden_size: int | None, model_type: str | None) -> Features:
+    size = _size(name)
+    return Features(
+        model=name,
+        model_type=model_type or family,
+        parameters=None if size is None else round(size * 1e9),
+        hidden_size=hidden_size,
+        lora=True,
+    )
 
 
 def _nearest(points: np.ndarray, wanted: Sequence[float]) -> int:

@@ -13,9 +13,10 @@ from sweeper.search.records import TrialRecord, TrialState, is_diverged
 from sweeper.space.schedules import lr_multiplier, warmup_steps
 
 if TYPE_CHECKING:
+    from sweeper.search.auto.past import Past
     from sweeper.space import Space
 
-__all__ = ["standing_of"]
+__all__ = ["curve_of", "standing_of"]
 
 _SCHEDULE = {"scheduler", "warmup_ratio", "decay_ratio", "final_lr_ratio"}
 _STEPS = 1000
@@ -30,7 +31,9 @@ _PHASES = {
 }
 
 
-def standing_of(space: Space, coordinates: Coordinates, records: Sequence[TrialRecord]) -> Standing:
+def standing_of(
+    space: Space, coordinates: Coordinates, records: Sequence[TrialRecord], past: Past | None = None
+) -> Standing:
     """How the trials of a sweep stand. A trial that failed for no fault of its values is left out."""
     metric = space.settings.objective.metric
     seen = [
@@ -38,13 +41,14 @@ def standing_of(space: Space, coordinates: Coordinates, records: Sequence[TrialR
         for record in records
         if record.state is not TrialState.FAIL or is_diverged(record, metric)
     ]
-    return Standing(trials=seen, at=space.settings.objective.at)
+    past_curves = () if past is None else past.curves
+    return Standing(trials=seen, past_curves=past_curves, at=space.settings.objective.at)
 
 
 def _seen(
     space: Space, coordinates: Coordinates, record: TrialRecord, records: Sequence[TrialRecord]
 ) -> SeenTrial:
-    curve = _curve(space, record)
+    curve = curve_of(space, record)
     phase = _PHASES[record.state]
     return SeenTrial(
         number=record.number,
@@ -56,7 +60,8 @@ def _seen(
     )
 
 
-def _curve(space: Space, record: TrialRecord) -> Curve:
+def curve_of(space: Space, record: TrialRecord) -> Curve:
+    """A trial's evaluations of the objective as losses."""
     objective = space.settings.objective
     sign = 1.0 if objective.mode == "min" else -1.0
     values = [one.metrics.get(objective.metric, math.nan) for one in record.evaluations]

@@ -189,6 +189,10 @@ class Search(Section):
     """Money that the sweep may cost, in the currency of ``resources.price_per_gpu_hour``; kept like
     ``time_budget``."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    history: Annotated[NonEmptyStr | Literal[False], Words("a path, or false")] | None = None
+    """The file of what all sweeps found: ``sampler: auto`` and ``stopper: auto`` go by it, each trial is
+    added to it; ``false``: none. None: ``$SWEEPER_HISTORY`` (a path, or ``off``), else
+    ``~/.local/share/sweeper/history.sqlite3``."""
     storage: NonEmptyStr | None = None
     """The ledger's database: ``postgresql://user@host/database``, ``mysql+pymysql://...`` or
     ``sqlite:///path``; none: a file in the sweep's folder."""
