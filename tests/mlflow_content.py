@@ -81,4 +81,6 @@ def _expected(record: Any, steps: list[Any]) -> dict[str, dict[int, float]]:
         add("train/step", step.tokens, step.step)
     if "startup_s" in record.attributes and record.state.is_finished:
         add("perf/startup_s", 0, record.attributes["startup_s"])
+    if record.saved_tokens and record.state.is_finished:
+        add("saved_tokens", 0, record.saved_tokens)
     return points

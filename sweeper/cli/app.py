@@ -217,7 +217,7 @@ def status(
 ) -> None:
     """Say how far a sweep is, also while it runs."""
     from sweeper.commands import open_sweep, sweep_state
-    from sweeper.recommend import results_table, running_lines, sweep_status
+    from sweeper.recommend import results_table, running_lines, saved_line, sweep_status
     from sweeper.space import SweepFolder
 
     folder = SweepFolder(directory)
@@ -232,6 +232,8 @@ def status(
     if state == "running":
         for line in running_lines(trials, folder):
             screen.print(line)
+    if saved := saved_line(trials):
+        screen.print(saved, soft_wrap=True)
 
 
 @app.command()

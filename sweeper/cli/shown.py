@@ -31,6 +31,7 @@ def print_result(result: SweepResult) -> None:
         paused_line,
         range_lines,
         results_table,
+        saved_line,
         summary_line,
     )
 
@@ -44,6 +45,8 @@ def print_result(result: SweepResult) -> None:
         screen.print(said, soft_wrap=True, markup=False)
     if paused := paused_line(result.trials):
         screen.print(paused, soft_wrap=True)
+    if saved := saved_line(result.trials):
+        screen.print(saved, soft_wrap=True)
     if memory := memory_line(result.trials):
         screen.print(memory, soft_wrap=True)
     for warning in result.warnings:

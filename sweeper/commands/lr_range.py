@@ -165,7 +165,8 @@ def _rising(config: Config, low: float, high: float) -> Config:
 
     Only ``eval/loss`` is measured, after every step: nobody's own metric, and no generated answers.
     """
-    changes = {"lr": low, "scheduler": "exponential", "final_lr_ratio": high / low, "warmup_ratio": 0.0}
+    changes = {"lr": low, "scheduler": "exponential", "final_lr_ratio": high / low}
+    changes |= {"warmup_ratio": 0.0, "warmup_steps": None}
     return config.model_copy(
         update={
             "training": config.training.model_copy(update=changes),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.autotune import Speed, Tuning, cost_line, known_speed, lengths_of
 from sweeper.commands.autotune import settle
 from sweeper.commands.preparation import preparing
-from sweeper.data import LengthSample, model_fingerprint
+from sweeper.data import LengthSample, model_fingerprint, tokenized
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.ray_tune.cluster import ray_for, ray_request
 from sweeper.recommend import write_answer, write_results
@@ -23,6 +24,7 @@ from sweeper.space import Space, SweepFolder, row_warnings
 from sweeper.sweep.mirror import Mirror
 from sweeper.sweep.past_sweeps import HistoryWriter, freeze_past
 from sweeper.sweep.recorder import Recorder
+from sweeper.sweep.sharing import Sharing
 from sweeper.sweep.stored import with_noted_concurrency
 from sweeper.train import reap
 
@@ -130,6 +132,7 @@ class Session:
         self._fingerprints = {"data": data_dir.name, "model": model}
         self._ledger.note_sweep(tags=self._tags())
         self._mirror.replay()
+        rows = partial(tokenized, self._typical, data_dir) if self._ledger.shares else None
         past = freeze_past(self._space, self._folder, self._ledger, self._view.say)
         self._history.write(self._ledger.trials())  # what an earlier driver could not tell any more
         return Recorder(
@@ -144,6 +147,7 @@ class Session:
             tunings=tunings,
             past=past,
             began_s=self._began_s,
+            sharing=Sharing(self._space, self._ledger, self._folder, rows),
         )
 
     def _tags(self) -> dict[str, str]:

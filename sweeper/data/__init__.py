@@ -9,6 +9,7 @@ from sweeper.data.cache import Rows, TokenizedData, TokenizedSplit, difference, 
 from sweeper.data.fingerprint import model_fingerprint, sampled_hash
 from sweeper.data.gathering import gather_facts
 from sweeper.data.model.model_folder import model_folder
+from sweeper.data.order import SequenceSet, evaluation_steps, run_plan, tokens_after
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
 from sweeper.data.preparing import COMMAND as PREPARING
 from sweeper.data.preview import show_rows, shown_lines
@@ -23,6 +24,7 @@ __all__ = [
     "LengthSample",
     "RowSample",
     "Rows",
+    "SequenceSet",
     "TokenizedData",
     "TokenizedSplit",
     "arrange",
@@ -30,6 +32,7 @@ __all__ = [
     "best_fit",
     "collate",
     "difference",
+    "evaluation_steps",
     "gather_facts",
     "load_tokenizer",
     "made_beside",
@@ -37,6 +40,7 @@ __all__ = [
     "model_folder",
     "prepare",
     "prepared_folder",
+    "run_plan",
     "sample_lengths",
     "sampled_hash",
     "sequences",
@@ -44,5 +48,6 @@ __all__ = [
     "shown_lines",
     "stored_rows",
     "tokenized",
+    "tokens_after",
     "untrusted",
 ]

@@ -71,6 +71,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             if self._job.pause_file is not None and self._job.pause_file.exists():
                 return Outcome(number=self._number, paused=True, warning="; ".join(warnings) or None)
         progress = self._last = engine.advance()
+        warnings += progress.warnings
         if progress.paused and progress.tokens:
             warnings += self._keep(lambda: self._keeper.keep_state(engine, progress))
         elif progress.done:

@@ -17,6 +17,7 @@ from sweeper.recommend.table import (
     results_markdown,
     results_rows,
     results_table,
+    saved_line,
     summary_line,
     write_results,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "results_rows",
     "results_table",
     "running_lines",
+    "saved_line",
     "summary_line",
     "sweep_status",
     "write_answer",

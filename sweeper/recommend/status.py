@@ -20,13 +20,15 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
     """What ``sweeper status --json`` prints, as strict JSON: a value that is not finite is null.
 
     ``{"name", "state", "wanted", "trials": [{"number", "state", "params", "value", "evaluations", "reason",
-    "seconds"}], "best": number, "edges": [...]}``; ``wanted`` is how many trials the sweep is to have in
-    all, an evaluation is ``{"tokens", "step", "seconds", "metrics"}``, ``best`` is null as long as no trial
-    was trained to its end, and ``edges`` are the ends of ranges at which the best trial lies, see
-    ``edge_trees``. With ``objective.at: best`` a trial also has ``value_tokens``: the training tokens at the
-    evaluation that ``value`` is of. With two objectives there are ``objectives``, the names of both, and
-    ``pareto``, the numbers of the front's trials by the second one, and a trial has ``also``, its second
-    objective (null until it is complete), and ``pareto``.
+    "seconds", "same_as", "forked_from", "saved_tokens"}], "best": number, "edges": [...], "saved_tokens"}``;
+    ``wanted`` is how many trials the sweep is to have in all, an evaluation is ``{"tokens", "step",
+    "seconds", "metrics"}``, ``best`` is null as long as no trial was trained to its end, and ``edges`` are
+    the ends of ranges at which the best trial lies, see ``edge_trees``. ``saved_tokens`` training tokens were
+    taken over from an earlier trial, all of them where it is ``same_as`` that one, the first ones where it
+    was ``forked_from`` it; both are numbers of trials, or null. With ``objective.at: best`` a trial also has
+    ``value_tokens``: the training tokens at the evaluation that ``value`` is of. With two objectives there
+    are ``objectives``, the names of both, and ``pareto``, the numbers of the front's trials by the second
+    one, and a trial has ``also``, its second objective (null until it is complete), and ``pareto``.
     """
     best, objective = best_record(space, trials), space.settings.objective
     front = [one.number for one in front_of(trials, objective)]
@@ -38,6 +40,7 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
         "trials": [_trial(one, objective, is_pareto=one.number in front) for one in trials],
         "best": None if best is None else best.number,
         "edges": edge_trees(space, trials),
+        "saved_tokens": sum(one.saved_tokens for one in trials),
         **(both if objective.also else {}),
     }
 
@@ -67,4 +70,7 @@ def _trial(record: TrialRecord, objective: Objective, *, is_pareto: bool) -> dic
         "evaluations": tree["evaluations"],
         "reason": tree["reason"],
         "seconds": tree["seconds"],
+        "same_as": record.same_as,
+        "forked_from": record.forked_from,
+        "saved_tokens": record.saved_tokens,
     }

@@ -37,6 +37,7 @@ __all__ = [
     "results_markdown",
     "results_rows",
     "results_table",
+    "saved_line",
     "summary_line",
     "write_results",
 ]
@@ -57,6 +58,14 @@ _OWN_COLUMNS = ("rank", "trial", "state", "best at", "tokens", "time", "pareto")
 def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, Scalar | None]]:
     """One plain mapping per trial with full precision, the best first; all have the same keys."""
     peaks = {record.number: peak_of(record) for record in trials}
+    sharing: dict[int, dict[str, Scalar | None]] = {
+        one.number: {
+            "same_as": one.same_as,
+            "forked_from": one.forked_from,
+            "saved_tokens": one.saved_tokens,
+        }
+        for one in trials
+    }
     return [
         {
             "rank": row.rank,
@@ -75,6 +84,7 @@ def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, 
             **(_second(space, row) if _has_two(space) else {}),
             **{dimension.name: row.values.get(dimension.name) for dimension in space.dimensions},
             "tokens": row.tokens,
+            **sharing[row.trial],
             "seconds": None if row.seconds is None else round(row.seconds, 3),
             "peak_memory_gib": peaks[row.trial].measured_gib,
             "predicted_memory_gib": peaks[row.trial].predicted_gib,
@@ -101,7 +111,7 @@ def results_markdown(space: Space, trials: Sequence[TrialRecord]) -> str:
     header = _markdown_row([title for title, _ in columns])
     lines = [summary_line(space, trials), "", header, "|" + " --- |" * len(columns)]
     lines += [_markdown_row([cell(row) for _, cell in columns]) for row in result_rows(space, trials)]
-    more = [front_line(space, trials), *range_lines(space, trials), memory_line(trials)]
+    more = [front_line(space, trials), *range_lines(space, trials), memory_line(trials), saved_line(trials)]
     return "\n".join([*lines, *(part for line in more if line for part in ("", line))]) + "\n"
 
 
@@ -163,6 +173,23 @@ def paused_line(trials: Sequence[TrialRecord]) -> str | None:
         return None
     shown = ", ".join(f"{one.number} ({one.chance:.1%})" for one in paused)
     return f"paused, with the chance to beat the best: trials {shown}; `resume --trials` may thaw them"
+
+
+def saved_line(trials: Sequence[TrialRecord]) -> str | None:
+    """How many training tokens were not trained again, and which trials took them over; None where none."""
+    saved = sum(one.saved_tokens for one in trials)
+    if not saved:
+        return None
+    shown = [
+        f"{one.number} ({f'same as {one.same_as}' if one.forked_from is None else f'from {one.forked_from}'})"
+        for one in trials
+        if one.saved_tokens
+    ]
+    share = saved / sum(tokens_seen(one) for one in trials)
+    said = (
+        f"{saved:,} training tokens ({share:.0%}) were taken over from trials that are the same up to there"
+    )
+    return f"{said}: trials {', '.join(shown)}"
 
 
 def _judged_where(space: Space, best: TrialRecord) -> str:

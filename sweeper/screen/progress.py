@@ -16,7 +16,7 @@ from rich.text import Text
 
 from sweeper.recommend import compact
 from sweeper.screen.screen import Screen
-from sweeper.search import TrialRecord, TrialState, best_of
+from sweeper.search import TrialRecord, TrialState, best_of, own_evaluations
 from sweeper.space import Config, Space
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.train import Moved, Prepared, Progress
@@ -113,7 +113,9 @@ class ProgressView:
         with self._lock:
             self._running[number] = _Running(_values(record))
         default = " (the rules of thumb)" if record.is_default else ""
-        verb = "goes on" if record.evaluations else "starts"
+        verb, fork = "goes on" if record.evaluations else "starts", record.attributes.get("fork")
+        if fork and not own_evaluations(record):
+            verb = f"goes on from trial {fork['trial']} after {fork['tokens']:,} tokens"
         self._line(f"trial {number} {verb}{default}: {_values(record)}")
 
     def trial_prepared(self, number: int, prepared: Prepared) -> None:

@@ -11,7 +11,14 @@ from sweeper.search.foreign_study import read_study
 from sweeper.search.front import best_of, expected_second, front_of, second_of
 from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
-from sweeper.search.records import Evaluation, TrialRecord, TrialState, begun, is_diverged
+from sweeper.search.records import (
+    Evaluation,
+    TrialRecord,
+    TrialState,
+    begun,
+    is_diverged,
+    own_evaluations,
+)
 from sweeper.search.samplers import check_sampler
 from sweeper.search.stoppers import Pause, StopDecision, Stopper, make_stopper
 from sweeper.search.storage import absolute_address, check_storage
@@ -38,6 +45,7 @@ __all__ = [
     "is_committing",
     "is_diverged",
     "make_stopper",
+    "own_evaluations",
     "read_study",
     "second_of",
     "space_in_force",

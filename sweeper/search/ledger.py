@@ -58,8 +58,10 @@ _UNTRAINED = "untrained"
 _DIMENSIONS = "dimensions"
 _AUTO = "auto"
 """Which ``sampler: auto`` a sweep began with: 2, or none of those that began when it was ``tpe``."""
+_SHARES = "shares"
+"""Present in sweeps that began when trials took over what others had trained."""
 _OWN_OF_TRIAL = frozenset({"values", "is_default", "reason", "paused", "to_end"})
-_OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS, _AUTO})
+_OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS, _AUTO, _SHARES})
 
 
 class Ledger:
@@ -101,6 +103,7 @@ class Ledger:
         ledger = cls(storage, study, space)
         study.set_user_attr(_DIMENSIONS, _signature(space))
         study.set_user_attr(_AUTO, 2)
+        study.set_user_attr(_SHARES, True)
         return ledger
 
     @classmethod
@@ -251,6 +254,13 @@ class Ledger:
         """Whether ``stopper: auto`` pauses trials: in sweeps that began when it stopped the hopeless, it
         does not."""
         return _AUTO in self._study.user_attrs
+
+    @property
+    def shares(self) -> bool:
+        """Whether trials take over what others have trained (``search.share``); not in sweeps that began
+        before they could, nor where seconds or memory of their own are an objective."""
+        measured = self._objective.also in ("gpu_seconds", "peak_memory")
+        return _SHARES in self._study.user_attrs and self._space.settings.search.share and not measured
 
     @property
     def untrained(self) -> float | None:

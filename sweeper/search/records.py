@@ -23,6 +23,7 @@ __all__ = [
     "decisive_of",
     "evaluations_of",
     "is_diverged",
+    "own_evaluations",
 ]
 
 
@@ -114,6 +115,22 @@ class TrialRecord:
         """The finite objective of a trial that was trained to its end; None of any other."""
         return finite_or_none(self.value) if self.state is TrialState.COMPLETE else None
 
+    @property
+    def same_as(self) -> int | None:
+        """The trial whose training this one would have repeated, and whose evaluations it has."""
+        return self.attributes.get("same_as")
+
+    @property
+    def forked_from(self) -> int | None:
+        """The trial from whose state this one went on."""
+        fork = self.attributes.get("fork")
+        return None if not fork or fork.get("lost") or self.same_as is not None else fork["trial"]
+
+    @property
+    def saved_tokens(self) -> int:
+        """Training tokens that it took over from another trial, and did not train."""
+        return int(self.attributes.get("saved_tokens", 0))
+
     def to_dict(self) -> dict[str, Any]:
         """As strict JSON: a value that is not finite becomes null."""
         return {
@@ -143,6 +160,13 @@ def decisive_of(evaluations: Sequence[Evaluation], objective: Objective) -> Eval
     scored = [(sign * one.metrics.get(objective.metric, math.nan), one.tokens, one) for one in evaluations]
     finite = [entry for entry in scored if math.isfinite(entry[0])]
     return min(finite, key=lambda entry: entry[:2])[2] if finite else evaluations[-1]
+
+
+def own_evaluations(record: TrialRecord) -> tuple[Evaluation, ...]:
+    """Those that the trial made itself: not what it took over from a trial that was the same up to there."""
+    if record.same_as is not None:
+        return ()
+    return tuple(one for one in record.evaluations if one.tokens >= record.saved_tokens)
 
 
 def begun(records: Iterable[TrialRecord]) -> int:

@@ -21,6 +21,7 @@ GROUPS: tuple[frozenset[str], ...] = (
             "training.scheduler",
             "training.final_lr_ratio",
             "training.warmup_ratio",
+            "training.warmup_steps",
             "training.decay_ratio",
         }
     ),
@@ -72,7 +73,7 @@ def _schedule(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
     if scheduler == "exponential" and flat["training.final_lr_ratio"] == 0:
         rule = "an exponential schedule never reaches 0: its final_lr_ratio is above 0"
         yield Contradiction("training.final_lr_ratio", rule, "write 0.05, or auto, or leave it out")
-    elif scheduler == "wsd" and warmup + decay > 1 + ROUNDING:
+    elif scheduler == "wsd" and flat["training.warmup_steps"] is None and warmup + decay > 1 + ROUNDING:
         rule = f"warm-up ({warmup:.12g} of the steps) and decay ({decay:.12g}) overlap"
         remedy = "lower decay_ratio or warmup_ratio: together they are at most 1"
         yield Contradiction("training.decay_ratio", rule, remedy)

@@ -36,7 +36,7 @@ _REFUSED = {
     ),
     "scheduler": (
         "sweeper has its own schedules and takes their settings from the space file",
-        "remove it; set training.scheduler, warmup_ratio and final_lr_ratio there",
+        "remove it; set training.scheduler, warmup_ratio or warmup_steps, and final_lr_ratio there",
     ),
 }
 

@@ -102,6 +102,10 @@ class SweepFolder:
         """The states from which an interrupted trial goes on."""
         return self.trial_dir(number) / "checkpoints"
 
+    def trial_left(self, number: int) -> Path:
+        """The states that the trial left for others which are the same training up to there."""
+        return self.trial_dir(number) / "left"
+
     def trial_model(self, number: int) -> Path:
         """The trained model, where it was kept."""
         return self.trial_dir(number) / "model"

@@ -16,6 +16,7 @@ _SHORT = {
     "per_device_batch_size": "micro",
     "global_batch_size": "batch",
     "warmup_ratio": "warmup",
+    "warmup_steps": "warm-up steps",
     "weight_decay": "decay",
     "final_lr_ratio": "final lr",
     "max_grad_norm": "clip",

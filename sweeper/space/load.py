@@ -11,7 +11,7 @@ from typing import Any
 from sweeper.errors import Problem, SpaceFileError, UserError
 from sweeper.space.checks import GROUPS
 from sweeper.space.config import rules
-from sweeper.space.config.batch import BatchContradiction
+from sweeper.space.config.batch import BatchContradiction, optimizer_steps
 from sweeper.space.config.closing import (
     ACCUMULATION,
     BATCH,
@@ -34,6 +34,7 @@ from sweeper.space.file.overrides import apply_overrides
 from sweeper.space.file.short_forms import written_out
 from sweeper.space.metrics import better, metric_names
 from sweeper.space.plan.system import SYSTEM
+from sweeper.space.schedules import warmup_steps
 from sweeper.space.space import Dimension, Space
 
 __all__ = ["load_space"]
@@ -229,7 +230,17 @@ def _rule_of_thumb(
         with contextlib.suppress(BatchContradiction):  # reported with the combinations of open values
             usual = complete({**closed, **conditions}, facts)
     value: Scalar = usual[path] if leaf.ruled else leaf.default
-    return value
+    return _usual_warmup(usual, facts) if path == "training.warmup_steps" else value
+
+
+def _usual_warmup(usual: Mapping[str, Any], facts: Facts) -> int:
+    """The steps that ``warmup_ratio`` comes to."""
+    steps = optimizer_steps(
+        rows=facts.train_rows,
+        epochs=usual["training.epochs"],
+        global_batch=usual["training.global_batch_size"],
+    )
+    return warmup_steps(steps, usual["training.warmup_ratio"])
 
 
 def _combination_problems(space: Space) -> list[Problem]:

@@ -9,9 +9,11 @@ from sweeper.space.config.config import Scheduler
 __all__ = ["lr_multiplier", "warmup_steps"]
 
 
-def warmup_steps(total_steps: int, warmup_ratio: float) -> int:
-    """Optimizer steps of linear warm-up, rounded up, and never all of them."""
-    return min(math.ceil(warmup_ratio * total_steps), max(total_steps - 1, 0))
+def warmup_steps(total_steps: int, warmup_ratio: float, given: int | None = None) -> int:
+    """Optimizer steps of linear warm-up, rounded up, and never all of them; as many as are ``given``, where
+    that is said."""
+    wanted = math.ceil(warmup_ratio * total_steps) if given is None else given
+    return min(wanted, max(total_steps - 1, 0))
 
 
 def lr_multiplier(
@@ -22,10 +24,12 @@ def lr_multiplier(
     warmup_ratio: float,
     decay_ratio: float,
     final_ratio: float,
+    warmup: int | None = None,
 ) -> float:
     """The learning rate of optimizer step ``step`` (from 0) as a fraction of the peak.
 
-    Warm-up rises linearly and its first step is not zero: (step + 1) / (warm-up steps + 1).
+    Warm-up rises linearly and its first step is not zero: (step + 1) / (warm-up steps + 1). It takes
+    ``warmup`` steps, where that is said, else ``warmup_ratio`` of all.
     After it, with d the fraction of the remaining steps that is done and r the final ratio:
 
     - constant: 1
@@ -36,10 +40,10 @@ def lr_multiplier(
       ``decay_ratio`` of all steps, or of those after warm-up if they are fewer   (Hu et al. 2024,
       arXiv:2404.06395; the form of the decay: Hägele et al. 2024, arXiv:2405.18392)
     """
-    warmup = warmup_steps(total_steps, warmup_ratio)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    start = max(total_steps * (1.0 - decay_ratio), warmup) if scheduler == "wsd" else warmup
+    rising = warmup_steps(total_steps, warmup_ratio, warmup)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    start = max(total_steps * (1.0 - decay_ratio), rising) if scheduler == "wsd" else rising
     done = min(max((step - start) / ((total_steps - start) or 1), 0.0), 1.0)
     return _decayed(done, scheduler, final_ratio)
 

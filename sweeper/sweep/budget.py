@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sweeper.autotune import Limit, Speed, limit_of, trial_tokens
 from sweeper.data import LengthSample
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import TrialRecord, TrialState, own_evaluations
 from sweeper.space import Config, Space, Values, read_config, size_of
 
 __all__ = ["SPENT", "TOLERANCE", "Budget", "Forecast"]
@@ -97,8 +97,8 @@ class Forecast:
 
     def _intervals(self, records: Iterable[TrialRecord]) -> Iterable[_Interval]:
         for record in records:
-            tokens, seconds = 0, 0.0
-            for index, one in enumerate(record.evaluations):
+            tokens, seconds = record.saved_tokens, 0.0
+            for index, one in enumerate(own_evaluations(record)):
                 took_s, more = one.seconds - seconds, one.tokens - tokens
                 per_s = one.metrics.get("perf/tokens_per_s")
                 trained_s = more / per_s if per_s else took_s

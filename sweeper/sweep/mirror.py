@@ -64,6 +64,8 @@ class Mirror:
         front = [one.number for one in front_of(records, self._space.settings.objective)]
         if state == "finished" and front:
             tags["pareto_trials"] = ", ".join(map(str, front))
+        if saved := sum(one.saved_tokens for one in records):
+            metrics["saved_tokens"] = float(saved)
         self._tracker.sweep_finished(
             state=state,
             artifacts=artifacts,

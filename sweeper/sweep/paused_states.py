@@ -1,17 +1,20 @@
-"""How much of the disk the states of paused trials may take."""
+"""How much of the disk the states of paused trials, and those that trials leave for others, may take."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from sweeper.search import TrialRecord, TrialState
 from sweeper.space import SweepFolder
 
-__all__ = ["states_to_drop"]
+__all__ = ["size_gib", "states_over", "states_to_drop"]
 
 _GIB = 2**30
+
+K = TypeVar("K")
 
 
 def states_to_drop(
@@ -24,17 +27,27 @@ def states_to_drop(
     without them.
     """
     paused = [record for record in records if record.state is TrialState.PAUSED]
-    sizes = {record.number: _size_gib(folder.trial_checkpoints(record.number)) for record in paused}
+    sizes = {record.number: size_gib(folder.trial_checkpoints(record.number)) for record in paused}
+    least_first = [one.number for one in sorted(paused, key=lambda one: (one.chance or 0.0, -one.number))]
+    return [(number, sizes[number]) for number in states_over(sizes, least_first, folder, limit_gib)]
+
+
+def states_over(
+    sizes: Mapping[K, float], least_first: Iterable[K], folder: SweepFolder, limit_gib: float | None
+) -> list[K]:
+    """Which of the states with these sizes, GiB, have to go so that the others fit into the limit; None: half
+    of what the disk would have free without them."""
     taken = sum(sizes.values())
     limit = (taken + shutil.disk_usage(folder.root).free / _GIB) / 2 if limit_gib is None else limit_gib
-    dropped = []
-    for record in sorted(paused, key=lambda one: (one.chance or 0.0, -one.number)):
+    over = []
+    for key in least_first:
         if taken <= limit:
             break
-        dropped.append((record.number, sizes[record.number]))
-        taken -= sizes[record.number]
-    return dropped
+        over.append(key)
+        taken -= sizes[key]
+    return over
 
 
-def _size_gib(folder: Path) -> float:
+def size_gib(folder: Path) -> float:
+    """Of all files in a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / _GIB

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sweeper.search import Ledger, Past, Pause, Stopper, TrialRecord, TrialState, begun
+from sweeper.search import Ledger, Past, Pause, Stopper, TrialRecord, TrialState, begun, own_evaluations
 from sweeper.space import Space
 from sweeper.sweep.budget import Budget
 
@@ -38,6 +38,8 @@ class TrialQueue:
         before = list(records.values())
         if self.unfinished:
             first = self.unfinished[0]
+            if not own_evaluations(first):
+                return self.unfinished.pop(0)  # nobody has decided on it yet
             decision = self.stopper.decide(first.number, before, self.ledger.untrained)
             return decision if isinstance(decision, Pause) else self.unfinished.pop(0)
         if (number := self.stopper.goes_on(before, space_is_exhausted=None)) is not None:

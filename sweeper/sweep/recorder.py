@@ -23,13 +23,24 @@ from sweeper.search import (
     begun,
     best_of,
 )
-from sweeper.space import Config, Space, SweepFolder, TooLarge, dump_config, fitted, read_record, write_whole
+from sweeper.space import (
+    Config,
+    Space,
+    SweepFolder,
+    TooLarge,
+    Values,
+    dump_config,
+    fitted,
+    read_record,
+    write_whole,
+)
 from sweeper.sweep.budget import SPENT, Budget, Forecast
 from sweeper.sweep.listener import Listener
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.paused_states import states_to_drop
 from sweeper.sweep.queue import TrialQueue
 from sweeper.sweep.recovery import TrialRestart
+from sweeper.sweep.sharing import Sharing, Start
 from sweeper.sweep.steps import append_steps
 from sweeper.train import (
     STARTUP,
@@ -67,12 +78,15 @@ class Recorder:
         past: Past | None = None,
         clock: Callable[[], float] = time.monotonic,
         began_s: float | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not; ``past`` are
         other sweeps; ``began_s`` is what the clock said when the driver began, where that was before."""
         self._space, self._ledger, self._folder = space, ledger, folder
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
         self._data_dir, self._tunings = data_dir, tunings
+        self._sharing = sharing or Sharing(space, ledger, folder, rows=None)
+        self._sharing.close = self._closed
         self._records = {record.number: record for record in ledger.trials()}
         attributes = ledger.sweep_attributes()
         self._spent_before_s = float(attributes.get(SPENT, 0.0))
@@ -90,8 +104,8 @@ class Recorder:
         """Trials that write their states to pause."""
         self._peaks = PeakForecast(space.facts.sizes, data_dir, tunings)
         self._configs: dict[int, Config] = {}
-        self._to_announce: dict[int, tuple[Config, str | None]] = {}
-        """Trials that no listener has heard of yet: what was asked, and a warning."""
+        self._to_announce: dict[int, tuple[Config, list[str], Start]] = {}
+        """Trials that no listener has heard of yet: what was asked, warnings, and how they begin."""
         self._measures_untrained: int | None = None
         self.stopping = False
         self.problem: Exception | None = None
@@ -106,24 +120,37 @@ class Recorder:
     def next_job(self) -> tuple[int, Job] | None:
         """The next trial's number and job, or None when the space has no further configuration, or none that
         fits into the budget."""
+        while True:
+            while isinstance(record := self._queue.next(self._records), Pause):
+                self._pause(self._queue.unfinished.pop(0).number, record)
+            if record is None:
+                return None
+            number, job = self._job(record)
+            if job is not None:
+                return number, job
+
+    def _job(self, record: TrialRecord) -> tuple[int, Job | None]:
+        """None where the trial is answered already."""
         is_first = not self._records
-        while isinstance(record := self._queue.next(self._records), Pause):
-            self._pause(self._queue.unfinished.pop(0).number, record)
-        if record is None:
-            return None
         number, asked = record.number, self._space.close(record.values)
         self._forget_progress(number)  # of an earlier driver
         self._moved[number] = None
-        config = fitted(tuned(asked, self._tunings, self._space.measured), self._too_large)
+        config = self._closed(record.values)
         self._records[number] = record
         self._note_config(number, config)
-        self._to_announce[number] = (asked, self._budget.warning(asked) if is_first else None)
-        job = Job(
+        evaluate_untrained = self._shall_measure_untrained(number)
+        start = self._start(number, config, may_fork=not evaluate_untrained)
+        warnings = [self._budget.warning(asked) if is_first else None, start.warning]
+        self._to_announce[number] = (asked, [one for one in warnings if one], start)
+        if start.same_as is not None:
+            self._answer(number, start.same_as)
+            return number, None
+        return number, Job(
             config=config,
             cache_dir=self._folder.cache_dir.absolute(),
             data_dir=self._data_dir,
             log_file=self._folder.trial_log(number).absolute(),
-            evaluate_untrained=self._shall_measure_untrained(number),
+            evaluate_untrained=evaluate_untrained,
             resume_from=newest_checkpoint(self._folder.trial_checkpoints(number).absolute()),
             checkpoints=self._folder.trial_checkpoints(number).absolute(),
             model_folder=self._folder.trial_model(number).absolute(),
@@ -133,8 +160,29 @@ class Recorder:
             pause_file=self._folder.trial_pause(number).absolute(),
             retries=self._retries(record),
             best_so_far=None if (best := self._best()) is None else best.final_value,
+            fork_from=start.fork_from,
+            leave_at=start.leave_at,
+            left_states=self._folder.trial_left(number).absolute(),
         )
-        return number, job
+
+    def _closed(self, values: Values) -> Config:
+        """What a trial of these values trains with."""
+        config = tuned(self._space.close(values), self._tunings, self._space.measured)
+        return fitted(config, self._too_large)
+
+    def _start(self, number: int, config: Config, *, may_fork: bool) -> Start:
+        records = list(self._records.values())
+        start = self._sharing.begin(self._records[number], config, records, may_fork=may_fork)
+        self._refresh(number)
+        self._tidy_left()
+        return start
+
+    def _answer(self, number: int, twin: TrialRecord) -> None:
+        """By what another trial, which trained the same, has found."""
+        self.started(number)
+        if twin.attributes.get("diverged"):
+            self._ledger.note(number, diverged=True)
+        self._finish(number, twin.state, f"same as trial {twin.number}")
 
     def ask_to_stop(self) -> None:
         """No further trial starts, and those that run write their states and pause."""
@@ -160,6 +208,7 @@ class Recorder:
     def conclude(self) -> None:
         """Commit what was spent in all, and why there is no further trial."""
         self._commit_time()
+        self._tidy_left()
         self._ledger.note_sweep(
             ended=self._budget.ending(begun(self._records.values()), self._space.settings.search.trials)
         )
@@ -187,12 +236,14 @@ class Recorder:
 
     def started(self, number: int) -> None:
         """A trial has got its place. Listeners hear of it once, before anything else of the trial."""
-        asked, warning = self._to_announce.pop(number, (None, None))
-        if asked is None:
+        if number not in self._to_announce:
             return
+        asked, warnings, start = self._to_announce.pop(number)
         for listener in self._listeners:
             listener.trial_started(number, self._records[number], asked)
-        if warning:
+            for taken in start.told:
+                listener.progressed(number, taken)
+        for warning in warnings:
             self._take_warning(number, warning)
 
     def gives_up(self, number: int) -> bool:
@@ -260,6 +311,9 @@ class Recorder:
             total_steps=prepared.total_steps,
             model_notes=list(prepared.model_notes),
         )
+        fork = self._records[number].attributes.get("fork")
+        if prepared.not_forked and fork:
+            self._take_warning(number, f"{self._sharing.lose(number, fork)} ({prepared.not_forked})")
         if (memory := self._peaks.of(self._configs[number])) is not None:
             predicted = prepared.idle_memory_gib + memory.total_gib
             self._ledger.note(
@@ -275,6 +329,7 @@ class Recorder:
         if setback.out_of_memory:
             self._too_large.append(TooLarge.of(self._configs[number]))
             self._ledger.note_sweep(**{_TOO_LARGE: [asdict(one) for one in self._too_large]})
+            self._sharing.forget(number)
         earlier = self._records[number].attributes.get("setbacks", [])
         now = {"reason": setback.reason, "out_of_memory": setback.out_of_memory}
         self._ledger.note(number, setbacks=[*earlier, now])
@@ -383,10 +438,14 @@ class Recorder:
         settings, best = self._space.settings.checkpoints, self._best()
         if not settings.keep_finished:
             discard(self._folder.trial_checkpoints(number), inside=self._folder.root)
+        self._tidy_left()
         if settings.model == "best" and best is not None:
             for other in self._records.values():
                 if other.number != best.number and other.state.is_finished:
                     discard(self._folder.trial_model(other.number), inside=self._folder.root)
+
+    def _tidy_left(self) -> None:
+        self._sharing.tidy(list(self._records.values()))
 
     def _best(self) -> TrialRecord | None:
         return best_of(self._records.values(), self._space.settings.objective)

@@ -68,7 +68,10 @@ def _smaller(job: Job, error: TrialOutOfMemoryError) -> tuple[Job, TrialRestart]
     changed = {name: value for name, value in after.items() if value != before[name]}
     if changed.keys() & {"zero_stage", "offload"} and job.checkpoints is not None:
         discard(job.checkpoints, inside=job.cache_dir.parent)  # DeepSpeed's states are of one stage
-    again = dataclasses.replace(job, config=config, resume_from=_newest_state(job))
+    # What other trials left or would take up was computed with the batch split otherwise.
+    again = dataclasses.replace(
+        job, config=config, resume_from=_newest_state(job), fork_from=None, leave_at=()
+    )
     reason = f"out of memory, now {_words(changed)}, {_whence(again)} ({error})"
     return again, TrialRestart(reason=reason, out_of_memory=True, config=config)
 
@@ -78,7 +81,8 @@ def _newest_state(job: Job) -> Path | None:
 
 
 def _whence(job: Job) -> str:
-    return "from its start" if job.resume_from is None else f"from {job.resume_from.name}"
+    state = job.resume_from or job.fork_from
+    return "from its start" if state is None else f"from {state.name}"
 
 
 def _words(settings: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ class TrackingListener:
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
         searched = dict(record.values)
         fixed = chart_params(self._space, searched) | named_parameters(self._space, config)
-        tags = self._tags | ({"default": "yes"} if record.is_default else {})
+        tags = self._tags | ({"default": "yes"} if record.is_default else {}) | _sources(record)
         for tracker in self._trackers:
             tracker.trial_started(
                 number,
@@ -83,6 +83,8 @@ class TrackingListener:
     def trial_finished(self, record: TrialRecord) -> None:
         startup_s, objective = record.attributes.get("startup_s"), self._space.settings.objective
         metrics = {} if startup_s is None else {STARTUP: float(startup_s)}
+        if record.saved_tokens:
+            metrics["saved_tokens"] = float(record.saved_tokens)
         if objective.at == "best" and record.final_value is not None:
             metrics[judged_by(objective)] = record.final_value
         second, name = second_of(record, objective), second_by(objective)
@@ -106,6 +108,12 @@ class TrackingListener:
             self.trial_finished(record)
         elif record.state is TrialState.PAUSED:
             self.trial_paused(record)
+
+
+def _sources(record: TrialRecord) -> dict[str, str]:
+    """Whose training it took over."""
+    found = {"same_as": record.same_as, "forked_from": record.forked_from}
+    return {name: str(number) for name, number in found.items() if number is not None}
 
 
 def _setbacks(record: TrialRecord) -> str | None:

@@ -6,7 +6,7 @@ This door imports neither torch nor ray; the trainer lives in rank processes.
 from sweeper.train.engine import STARTUP, Job, Prepared, Probed, Progress, StepMetrics, StepTime
 from sweeper.train.moved import Moved, read_moved
 from sweeper.train.ranks.processes import reap
-from sweeper.train.retention import CheckpointRetention, discard, newest_checkpoint
+from sweeper.train.retention import CheckpointRetention, discard, newest_checkpoint, state_folder, states_in
 
 __all__ = [
     "STARTUP",
@@ -22,4 +22,6 @@ __all__ = [
     "newest_checkpoint",
     "read_moved",
     "reap",
+    "state_folder",
+    "states_in",
 ]

@@ -33,7 +33,7 @@ from sweeper.train.parallel.checkpoint_engine import WRITE_ERRORS
 if TYPE_CHECKING:
     from sweeper.train.parallel.executor import Executor
 
-__all__ = ["TrainingPosition", "on_all_ranks", "restore", "run_hash", "save"]
+__all__ = ["TrainingPosition", "on_all_ranks", "restore", "restore_fork", "run_hash", "save"]
 
 _PROGRESS = "progress.json"
 
@@ -56,6 +56,9 @@ class TrainingPosition:
     """Which run it is: a hash of everything that its steps follow from."""
     best: BestEvaluation | None = None
     """Up to here; None also of a checkpoint that is older than this field."""
+    history: str | None = None
+    """Which steps have led here, see ``history_hash``; None where the split of the batch has changed on the
+    way, and of a checkpoint that is older than this field."""
 
 
 _HASHED = ("training", "deepspeed", "parallel")
@@ -144,14 +147,38 @@ def restore(executor: Executor, folder: Path, config: Config, data: TokenizedDat
 
     Raises: TrialFailedError where the folder is no whole checkpoint; UserError where it is another run's.
     """
+    place = _position(folder)
+    _require_same_run(place, folder, config, data)
+    _take_up(executor, folder)
+    return place
+
+
+def restore_fork(executor: Executor, folder: Path, history_at: Callable[[int], str]) -> TrainingPosition:
+    """Take up what another run wrote, where its steps are this one's to the last bit.
+
+    Args:
+        history_at: this run's ``history_hash`` after so many steps.
+
+    Raises: TrialFailedError, before anything is changed, where the state is not there or of other steps.
+    """
+    place = _position(folder)
+    if place.history != history_at(place.step) or place.ranks != dist.get_world_size():
+        raise TrialFailedError(f"{folder} is of other steps")
+    _take_up(executor, folder)
+    executor.follow_own_schedule()
+    return place
+
+
+def _position(folder: Path) -> TrainingPosition:
     try:
-        place = read_record(TrainingPosition, json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
+        return read_record(TrainingPosition, json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise TrialFailedError(f"{folder} is not a whole checkpoint: {error}") from error
-    _require_same_run(place, folder, config, data)
+
+
+def _take_up(executor: Executor, folder: Path) -> None:
     executor.load_checkpoint(folder)
     _set_random_state(torch.load(folder / f"random-{dist.get_rank()}.pt", weights_only=True))
-    return place
 
 
 def _require_same_run(place: TrainingPosition, folder: Path, config: Config, data: TokenizedData) -> None:

@@ -41,6 +41,13 @@ class Job:
     """A folder that ``Engine.checkpoint`` wrote for the same configuration: go on from there."""
     checkpoints: Path | None = None
     """Where the trial's states go; None writes none."""
+    fork_from: Path | None = None
+    """A state of another trial that is this one's to the last bit: go on from there, where there is none of
+    its own."""
+    leave_at: tuple[int, ...] = ()
+    """After these optimizer steps, leave a state for other trials."""
+    left_states: Path | None = None
+    """Where those go."""
     model_folder: Path | None = None
     """Where the trained model goes, if it is one to keep."""
     processes: Path | None = None
@@ -80,6 +87,8 @@ class Prepared:
     """What became of the rows, in sentences for a person."""
     model_notes: tuple[str, ...] = ()
     """What was found out about the model when it was loaded."""
+    not_forked: str = ""
+    """Why the state of another trial was not taken up: the trial begins at its start then."""
     idle_memory_gib: float = 0.0
     """What ``perf/peak_memory_gib`` counts that is not the trial's: the process before it had a model."""
 
@@ -115,6 +124,8 @@ class Progress:
     done: bool = False
     best: BestEvaluation | None = None
     """The best evaluation so far, this one included, by ``objective``; None before one that is a number."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong beside the training."""
     time_s: float = field(default_factory=time.time)
     """When this was said, in seconds since the epoch."""
 

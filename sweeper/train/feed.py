@@ -1,4 +1,4 @@
-"""Which rows a rank trains on at which step, and where on the tokens-seen axis the evaluations lie."""
+"""The batches of a rank: which rows it trains on at which step, and which it is evaluated on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweeper.data import TokenizedData, arrange, batch_plan, best_fit, sequences
+from sweeper.data import SequenceSet, TokenizedData, arrange, best_fit, run_plan, tokens_after
 from sweeper.space import Config
 from sweeper.train.model.attention import Layout
 from sweeper.train.model.loss import DeviceBatch, device_batch
 
-__all__ = ["EvaluationFeed", "TrainingFeed", "data_rank", "evaluation_steps", "spread"]
+__all__ = ["EvaluationFeed", "TrainingFeed", "data_rank", "spread"]
 
 _PADDED_EVALUATION_ROWS = 8
 """Rows of one held-out batch for a model that cannot take rows one after another."""
@@ -45,26 +45,14 @@ class TrainingFeed:
         steps: int | None = None,
     ) -> None:
         """``steps`` optimizer steps, or as many as the configuration's epochs have."""
-        training, split = config.training, data.train
+        rows = SequenceSet.of(config, data.train)
+        plan = run_plan(config, len(rows.bins), steps=steps)
         self.data, self.layout, self.device = data, layout, device
         self.data_rank = data_rank(config, rank)
-        self.bins = sequences(split, packing=training.packing, max_seq_len=training.max_seq_len)
-        """Row indices that share a sequence."""
-        self._tokens = np.array([split.lengths[rows].sum() for rows in self.bins], dtype=np.int64)
-        self._completions = np.array(
-            [split.completion_tokens[rows].sum() for rows in self.bins], dtype=np.int64
-        )
-        plan = batch_plan(
-            sequences=len(self.bins),
-            epochs=training.epochs if steps is None else steps * training.global_batch_size / len(self.bins),
-            per_device_batch_size=training.per_device_batch_size,
-            accumulation=training.gradient_accumulation_steps,
-            dp=config.parallel.dp,
-            seed=training.seed,
-        )
+        self.bins, self._tokens, self._completions = rows.bins, rows.tokens, rows.completions
         self.plan = arrange(plan, self._tokens, alike=layout == "padded")
         """int64 [steps, accumulation, dp, per device]: indices into ``bins``."""
-        self.tokens_after = np.cumsum(self._tokens[plan].sum(axis=(1, 2, 3)))
+        self.tokens_after = tokens_after(plan, self._tokens)
         """int64 [steps]: real tokens seen by all ranks after each step."""
         self.completion_tokens = self._completions[plan].sum(axis=(1, 2, 3))
         """int64 [steps]: tokens that carry loss in each global batch."""
@@ -152,14 +140,3 @@ def _held_out_groups(
         order, size = np.argsort(lengths, kind="stable"), _PADDED_EVALUATION_ROWS
         return [order[start : start + size] for start in range(0, len(order), size)]
     return best_fit(lengths, max(max_seq_len, int(lengths.max())))
-
-
-def evaluation_steps(tokens_after: np.ndarray[Any, Any], evaluations: int) -> list[int]:
-    """After how many optimizer steps to evaluate: evenly spaced over the training tokens, last at the end.
-
-    A trial with fewer steps than evaluations is evaluated after each step.
-    """
-    total = tokens_after[-1]
-    targets = total * np.arange(1, evaluations + 1) / evaluations
-    steps = np.searchsorted(tokens_after, targets - 1e-6, side="left") + 1
-    return sorted({int(min(step, len(tokens_after))) for step in steps})

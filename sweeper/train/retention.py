@@ -10,7 +10,7 @@ from pathlib import Path
 from sweeper.errors import CheckpointError
 from sweeper.train.engine import Engine, Job, Progress
 
-__all__ = ["CheckpointRetention", "discard", "newest_checkpoint"]
+__all__ = ["CheckpointRetention", "discard", "newest_checkpoint", "state_folder", "states_in"]
 
 _STEP = "step-"
 
@@ -29,7 +29,7 @@ class CheckpointRetention:
         """Write the state after an evaluation, then remove those that it makes superfluous."""
         if self._folder is None or not self._settings.keep_last:
             return
-        target = _state(self._folder, progress.step)
+        target = state_folder(self._folder, progress.step)
         if not target.exists():
             engine.checkpoint(target)
         for superfluous in self._superfluous(self._folder):
@@ -55,7 +55,7 @@ class CheckpointRetention:
         best = progress.best
         if self._objective.at == "end" or best is None or best.step == progress.step:
             return
-        state = None if self._folder is None else _state(self._folder, best.step)
+        state = None if self._folder is None else state_folder(self._folder, best.step)
         if state is None or not state.is_dir():
             raise CheckpointError(
                 f"the model of the best evaluation, after step {best.step}, is lost: its state could not be "
@@ -76,7 +76,7 @@ class CheckpointRetention:
         return self._objective.also is not None and value == self._best_so_far
 
     def _superfluous(self, folder: Path) -> list[Path]:
-        states = _checkpoints(folder)
+        states = list(states_in(folder).values())
         kept = set(states[-self._settings.keep_last :])
         if self._settings.keep_best:
             kept.add(min(states, key=self._badness))
@@ -89,7 +89,7 @@ class CheckpointRetention:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The state with the most steps in a trial's folder; None where there is none."""
-    return next(reversed(_checkpoints(folder)), None)
+    return next(reversed(states_in(folder).values()), None)
 
 
 def discard(folder: Path, *, inside: Path) -> None:
@@ -114,10 +114,12 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _state(folder: Path, step: int) -> Path:
+def state_folder(folder: Path, step: int) -> Path:
+    """Where the state after so many optimizer steps lies."""
     return folder / f"{_STEP}{step:08d}"
 
 
-def _checkpoints(folder: Path) -> list[Path]:
+def states_in(folder: Path) -> dict[int, Path]:
     """Whole states by their steps; drafts begin with a dot."""
-    return sorted(folder.glob(f"{_STEP}*")) if folder.is_dir() else []
+    found = sorted(folder.glob(f"{_STEP}*")) if folder.is_dir() else []
+    return {int(state.name.removeprefix(_STEP)): state for state in found}

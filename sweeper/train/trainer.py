@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from sweeper.data import evaluation_steps
+from sweeper.errors import CheckpointError, TrialFailedError
 from sweeper.space import PEAK_MEMORY, Config
 from sweeper.train.best import BestEvaluation, BestSoFar
-from sweeper.train.checkpoint import TrainingPosition, on_all_ranks, restore, run_hash, save
+from sweeper.train.checkpoint import TrainingPosition, on_all_ranks, restore, restore_fork, run_hash, save
 from sweeper.train.divergence import Divergence
 from sweeper.train.engine import Probed, Progress, StepMetrics
-from sweeper.train.feed import EvaluationFeed, TrainingFeed, evaluation_steps
+from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.generate.generation import Generation
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
 from sweeper.train.model.adapters import merged
@@ -24,6 +26,8 @@ from sweeper.train.moved import Moved
 from sweeper.train.parallel.executor import Executor
 from sweeper.train.parallel.optimizer import schedule_of
 from sweeper.train.ranks.probe import measure
+from sweeper.train.retention import state_folder
+from sweeper.train.shared_steps import history_hash
 
 __all__ = ["Trainer"]
 
@@ -48,9 +52,12 @@ class Trainer:
         started: float,
         pause_wanted: Callable[[], bool],
         on_moved: Callable[[Moved], None],
+        leave_at: Collection[int] = (),
+        left_states: Path | None = None,
     ) -> None:
         """``pause_wanted`` is asked now and then; one rank that wants it pauses all of them, after the same
-        step. ``on_moved`` is told now and then how far it is."""
+        step. ``on_moved`` is told now and then how far it is. After the steps ``leave_at`` a state for other
+        trials is written into ``left_states``."""
         self.config, self._model, self._executor = config, model, executor
         self._feed, self._evaluation, self._generation = feed, evaluation, generation
         self._schedule = schedule_of(config.training, feed.steps)
@@ -66,6 +73,10 @@ class Trainer:
         self._on_moved, self._interval = on_moved, (0, 0.0)
         self._objective: float | None = None
         self._best = BestSoFar(config.objective)
+        self._leave_at, self._left_states = frozenset(leave_at), left_states
+        self._leaving_s, self._warnings = 0.0, list[str]()
+        self._is_one_history = True
+        """Whether all steps so far were computed as those to come: with the same split of the batch."""
         self._pauses = evaluation_steps(feed.tokens_after, config.objective.evaluations)
         if evaluate_untrained:
             self._pauses.insert(0, 0)
@@ -80,15 +91,17 @@ class Trainer:
         Raises TrialDivergedError, and what Generation.measure raises.
         """
         began, first = time.perf_counter(), self.step
-        self._checked, self._interval = began, (first, began)
+        self._checked, self._interval, self._leaving_s = began, (first, began), 0.0
         if self._pausing is None:
             self._pausing = self._is_pause_wanted()
         while self.step < self._pauses[0] and not self._pausing:
             self._optimizer_step()
+            if self.step in self._leave_at:
+                self._leave()
             if len(self._pending) >= self._check_every:
                 self._collect()
         self._collect()
-        performance = self._performance(first, time.perf_counter() - began)
+        performance = self._performance(first, time.perf_counter() - began - self._leaving_s)
         paused = self.step < self._pauses[0] or (self._pausing and self.step == first)
         metrics = {} if paused else self._evaluate() | performance
         if not paused:
@@ -98,6 +111,7 @@ class Trainer:
                     BestEvaluation(step=self.step, tokens=self._tokens(self.step), metrics=dict(metrics))
                 )
         steps, self._reported = tuple(self._reported), []
+        warnings, self._warnings = tuple(self._warnings), []
         return Progress(
             step=self.step,
             tokens=self._tokens(self.step),
@@ -107,6 +121,7 @@ class Trainer:
             paused=paused,
             done=not self._pauses,
             best=self._best.evaluation,
+            warnings=warnings,
         )
 
     def _evaluate(self) -> dict[str, float]:
@@ -128,6 +143,19 @@ class Trainer:
             raise self._divergence.error("the gradients overflow in fp16", self.step + 1) from error
         self._pending.append((summed, norm, time.time()))
         self.step += 1
+
+    def _leave(self) -> None:
+        """A state for other trials. A disk without room costs it, and no trial."""
+        if self._left_states is None or not self._is_one_history:
+            return
+        self._collect()
+        began, target = time.perf_counter(), state_folder(self._left_states, self.step)
+        try:
+            if not target.exists():
+                self.checkpoint(target)
+        except CheckpointError as error:
+            self._warnings.append(f"a state for other trials {error}")
+        self._leaving_s += time.perf_counter() - began
 
     def _is_pause_wanted(self) -> bool:
         """By any rank."""
@@ -209,17 +237,37 @@ class Trainer:
             ranks=dist.get_world_size(),
             run=run_hash(self.config, self._feed.data.content),
             best=self._best.evaluation,
+            history=self._history(self.step) if self._is_one_history else None,
         )
         save(self._executor, folder, place)
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint of the same configuration, with its next evaluation; or back to one."""
         place = restore(self._executor, folder, self.config, self._feed.data)
-        self.step, self._divergence.first_loss = place.step, place.first_loss
-        self._divergence.recent.extend(place.recent_losses)
+        self._go_on_at(place)
+        self._is_one_history = place.history == self._history(place.step)
         self._best.evaluation = place.best
         self._started -= place.elapsed_s
-        self._pauses = [pause for pause in self._pauses if pause > place.step]
+        if place.objective is not None:
+            self._pauses = [pause for pause in self._pauses if pause > place.step]
+
+    def fork(self, folder: Path) -> str:
+        """Go on from another trial's state, with the evaluation at that step where there is one. Returns why
+        that cannot be, and empty where it can; nothing has changed where not."""
+        try:
+            place = restore_fork(self._executor, folder, self._history)
+        except TrialFailedError as error:
+            return str(error)
+        self._go_on_at(place)
+        return ""
+
+    def _go_on_at(self, place: TrainingPosition) -> None:
+        self.step, self._divergence.first_loss = place.step, place.first_loss
+        self._divergence.recent.extend(place.recent_losses)
+        self._pauses = [pause for pause in self._pauses if pause >= place.step]
+
+    def _history(self, step: int) -> str:
+        return history_hash(self.config, self._feed.data.content, step=step, total_steps=self._feed.steps)
 
     def save_model(self, folder: Path, *, merge_into: Any = None) -> None:
         """Every rank takes part; rank 0 writes. ``merge_into`` is an untrained copy that adapters are

@@ -23,6 +23,7 @@ from sweeper.recommend import (
     results_rows,
     results_table,
     running_lines,
+    saved_line,
     summary_line,
     sweep_status,
     write_results,
@@ -157,9 +158,33 @@ def test_the_status_is_strict_json_of_the_documented_shape(space: Space) -> None
         "evaluations",
         "reason",
         "seconds",
+        "same_as",
+        "forked_from",
+        "saved_tokens",
     }
+    assert status["saved_tokens"] == 0
     assert status["trials"][0]["evaluations"][0]["tokens"] == 60_000
     assert status["trials"][5]["value"] is None
+
+
+def test_what_was_not_trained_again_is_told_of_each_trial_and_of_the_sweep(space: Space) -> None:
+    fork = {"trial": 0, "step": 4, "tokens": 250}
+    trials = [
+        trial(0, 1.0),
+        replace(trial(1, 1.0), attributes={"same_as": 0, "saved_tokens": 1000}, reason="same as trial 0"),
+        replace(trial(2, 0.9), attributes={"fork": fork, "saved_tokens": 250}),
+        replace(trial(3, 0.8), attributes={"fork": {**fork, "lost": True}, "saved_tokens": 0}),
+    ]
+    told = sweep_status(space, trials, "finished")
+    assert told["saved_tokens"] == 1250
+    found = [(one["same_as"], one["forked_from"], one["saved_tokens"]) for one in told["trials"]]
+    assert found == [(None, None, 0), (0, None, 1000), (None, 0, 250), (None, None, 0)]
+    rows = {row["trial"]: row for row in results_rows(space, trials)}
+    assert [(rows[n]["same_as"], rows[n]["forked_from"]) for n in range(4)] == [one[:2] for one in found]
+    said = saved_line(trials)
+    assert "1,250 training tokens" in said and "trials 1 (same as 0), 2 (from 0)" in said
+    assert said in results_markdown(space, trials)
+    assert saved_line(trials[:1]) is None
 
 
 def test_the_status_says_how_far_a_running_trial_is_between_its_evaluations(tmp_path: Path) -> None:

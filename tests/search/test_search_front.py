@@ -317,3 +317,12 @@ def test_of_equally_good_trials_the_cheapest_is_best_and_so_on_the_front():
     assert best_of(records, TOKENS).number == 1
     assert [one.number for one in front_of(records, TOKENS)] == [1]
     assert best_of(records, Objective()).number == 0
+
+
+@pytest.mark.parametrize(
+    ("also", "shares"), [("tokens", True), ("gpu_seconds", False), ("peak_memory", False)]
+)
+def test_trials_take_nothing_over_where_their_own_seconds_or_memory_are_an_objective(
+    space_of, url, also, shares
+):
+    assert Ledger.create(url, space_of(BOTH, f"objective.also={also}")).shares is shares

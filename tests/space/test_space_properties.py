@@ -44,6 +44,7 @@ training = st.fixed_dictionaries(
         ),
         "scheduler": _field(list(get_args(Scheduler)), st.just("auto")),
         "warmup_ratio": _field([0, 0.03, 0.1], _range(1e-6, 0.5)),
+        "warmup_steps": st.none() | _field([0, 2], st.just({"int": [0, 4]})),
         "decay_ratio": _field([0.1, 0.5], _range(0.01, 0.5), st.just("auto")),
         "epochs": _field([1, 2, 2.5], st.just({"int": [1, 5], "step": 2}), _range(0.5, 3)),
         "gradient_accumulation_steps": _field([1, 2, 4], st.just({"int": [1, 3]})),

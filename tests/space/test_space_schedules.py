@@ -113,3 +113,25 @@ def test_the_middle_of_each_schedule_is_where_the_formula_puts_it():
 def test_warm_up_never_takes_all_steps():
     assert warmup_steps(1, 0.99) == 0
     assert warmup_steps(10, 0.99) == 9
+
+
+def test_a_given_number_of_warm_up_steps_does_not_depend_on_how_long_the_run_is():
+    assert [warmup_steps(total, 0.1, given=3) for total in (2, 10, 1000)] == [1, 3, 3]
+    assert warmup_steps(10, 0.1, given=0) == 0
+    short, long = (
+        [
+            lr_multiplier(
+                step,
+                total_steps=total,
+                scheduler="wsd",
+                warmup_ratio=0.5,
+                decay_ratio=0.5,
+                final_ratio=0.0,
+                warmup=3,
+            )
+            for step in range(total)
+        ]
+        for total in (20, 40)
+    )
+    assert short[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert short[:11] == long[:11]

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.train.feed import evaluation_steps, spread
+from sweeper.data import evaluation_steps
+from sweeper.train.feed import spread
 
 token_counts = st.lists(st.integers(1, 500), min_size=1, max_size=200)
 

@@ -139,17 +139,21 @@ def _fall_ahead(record: TrialRecord, position: float) -> float:
     if not training.keys() >= _SCHEDULE:
         return 0.0
 
+    given = training.get("warmup_steps")
+    steps = record.attributes.get("total_steps") or _STEPS
+    ratio = training["warmup_ratio"] if given is None else min(given / steps, 1.0)
+
     def multiplier(step: int) -> float:
         return lr_multiplier(
             step,
             total_steps=_STEPS,
             scheduler=training["scheduler"],
-            warmup_ratio=training["warmup_ratio"],
+            warmup_ratio=ratio,
             decay_ratio=training["decay_ratio"],
             final_ratio=training["final_lr_ratio"],
         )
 
-    warmed_up = max(round(position * _STEPS), warmup_steps(_STEPS, training["warmup_ratio"]))
+    warmed_up = max(round(position * _STEPS), warmup_steps(_STEPS, ratio))
     return max(0.0, multiplier(min(warmed_up, _STEPS)) - multiplier(_STEPS))
 
 

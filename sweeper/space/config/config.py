@@ -70,6 +70,9 @@ class Training(Section):
     """The learning rate at the end, as a share of the peak. Not used by ``constant``."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1), SEARCHABLE, AUTO]
     """Share of the optimizer steps over which the learning rate rises linearly from zero."""
+    warmup_steps: Annotated[Annotated[int, Field(ge=0)] | None, SEARCHABLE] = None
+    """Optimizer steps of warm-up, which then does not depend on how long a trial is: ``warmup_ratio`` is not
+    used. None: by ``warmup_ratio``."""
     decay_ratio: Annotated[float, Field(gt=0, le=1), SEARCHABLE, AUTO]
     """Share of the optimizer steps over which ``wsd`` lets the learning rate fall, at the end."""
     epochs: Annotated[float, Field(gt=0, le=1000), SEARCHABLE, AUTO]
@@ -202,6 +205,12 @@ class Search(Section):
     paused_gib: Annotated[float, Field(ge=0)] | None = None
     """What the states of paused trials may take of the disk together; beyond it those with the least chance
     end for good. None: half of what the disk would have free without them."""
+    share: bool = True
+    """Whether a trial takes over what an earlier one has already trained to the last bit: all of it, or its
+    first steps."""
+    share_gib: Annotated[float, Field(ge=0)] | None = None
+    """What the states that trials leave for later ones may take of the disk together. None: half of what the
+    disk would have free without them."""
     time_budget_s: Annotated[float, Field(gt=0)] | None = None
     """Written ``time_budget: 2h`` in a space file. From the command's beginning to the last trial's end, over
     all drivers of the sweep; kept within 5 %: a trial that cannot end in time is not begun, and one that

@@ -92,7 +92,10 @@ class Leaf:
         """What a value of the field is, which decides what ranges it can have."""
         if get_origin(self.info.annotation) is Literal:
             return "word"
-        return _KINDS.get(self.info.annotation, "other")
+        kind: Any = self.info.annotation
+        if self.searchable and type(None) in get_args(kind):  # a value, or null
+            kind = next(get_args(one)[0] for one in get_args(kind) if get_origin(one) is Annotated)
+        return _KINDS.get(kind, "other")
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:

@@ -36,11 +36,12 @@ class Executor(ABC):
         self.ds_config = deepspeed_config(config)
         """The DeepSpeed configuration exactly as used."""
         self._optimizer = adamw(module, config.training)
+        self._schedule = schedule_of(config.training, feed.steps)
         # DeepSpeed fills in its own defaults in the dictionary that it is given: hand it a copy.
         self.engine, *_ = deepspeed.initialize(
             model=module,
             optimizer=self._optimizer,
-            lr_scheduler=LambdaLR(self._optimizer, schedule_of(config.training, feed.steps)),
+            lr_scheduler=LambdaLR(self._optimizer, self._schedule),
             config=dict(self.ds_config),
             mpu=mpu,
         )
@@ -102,6 +103,14 @@ class Executor(ABC):
     def load_checkpoint(self, folder: Path) -> None:
         """Take up what ``save_checkpoint`` wrote, to the last bit."""
         self.engine.load_checkpoint(str(folder), tag="state")
+
+    def follow_own_schedule(self) -> None:
+        """Take the learning rate of the step to come from this run's schedule: the optimizer's state holds
+        one, and may be of a run that goes on otherwise."""
+        scheduler = self.engine.lr_scheduler
+        factor = self._schedule(scheduler.last_epoch)
+        for group, base in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = base * factor
 
     def close(self) -> None:
         """Free the model, the optimizer and DeepSpeed's buffers."""

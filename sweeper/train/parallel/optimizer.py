@@ -58,4 +58,5 @@ def schedule_of(training: Training, total_steps: int) -> Callable[[int], float]:
         warmup_ratio=training.warmup_ratio,
         decay_ratio=training.decay_ratio,
         final_ratio=training.final_lr_ratio,
+        warmup=training.warmup_steps,
     )

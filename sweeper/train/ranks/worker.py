@@ -153,9 +153,14 @@ class RankWorker:
             started=started,
             pause_wanted=self._pause_wanted.is_set,
             on_moved=MovedFile(job.progress_file if self.rank == 0 else None).write,
+            leave_at=job.leave_at,
+            left_states=job.left_states,
         )
+        not_forked = ""
         if job.resume_from is not None:
             self._trainer.restore(job.resume_from)
+        elif job.fork_from is not None:
+            not_forked = self._trainer.fork(job.fork_from)
         return Prepared(
             total_steps=feed.steps,
             total_tokens=feed.total_tokens,
@@ -163,6 +168,7 @@ class RankWorker:
             data_notes=_data_notes(data),
             model_notes=(row_check.note(),),
             idle_memory_gib=self._idle_gib,
+            not_forked=not_forked,
         )
 
     def advance(self) -> Progress:
