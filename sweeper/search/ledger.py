@@ -15,6 +15,7 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``evaluation/TOKENS`` all metrics of the evaluation after TOKENS training tokens
 ``paused``            of a paused trial: its chance to beat the best, and why it was paused
 ``to_end``            present where nothing may pause the trial again
+``replicate_of``      the trial whose values this one trains again, under ``seed``
 anything else         what the driver noted
 ===================== ==================================================================
 """
@@ -27,17 +28,25 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
+from sweeper.search.confirm import chosen
 from sweeper.search.database import open_database
 from sweeper.search.records import (
     EVALUATION,
     Evaluation,
     TrialRecord,
     TrialState,
-    best_of,
     decisive_of,
     evaluations_of,
+    searched,
 )
-from sweeper.search.samplers import SamplerName, check_sampler, direction, distribution, propose
+from sweeper.search.samplers import (
+    SamplerName,
+    check_sampler,
+    direction,
+    distribution,
+    propose,
+    suggest_fixed,
+)
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -53,7 +62,7 @@ _UNTRAINED = "untrained"
 _DIMENSIONS = "dimensions"
 _AUTO = "auto"
 """Which ``sampler: auto`` a sweep began with: 2, or none of those that began when it was ``tpe``."""
-_OWN_OF_TRIAL = frozenset({"values", "is_default", "reason", "paused", "to_end"})
+_OWN_OF_TRIAL = frozenset({"values", "is_default", "reason", "paused", "to_end", "replicate_of", "seed"})
 _OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS, _AUTO})
 
 
@@ -141,10 +150,17 @@ class Ledger:
         waiting = next((record for record in records if record.state is TrialState.WAITING), None)
         if waiting is not None:
             return self._start_next() if accept(waiting.values) else None
-        values = propose(self._space, records, self._sampler()) if records else self._space.default_values()
+        asked = searched(records)
+        values = propose(self._space, asked, self._sampler()) if asked else self._space.default_values()
         if values is None or not accept(values):
             return None
-        self._enqueue(values, is_default=not records)
+        self._enqueue(values, is_default=not asked)
+        return self._start_next()
+
+    def replicate(self, number: int, seed: int) -> TrialRecord:
+        """Starts the values of a trial again, under another seed; a trial that waits comes first."""
+        if all(record.state is not TrialState.WAITING for record in self.trials()):
+            self._enqueue(self.trial(number).values, replicate_of=number, seed=seed)
         return self._start_next()
 
     def report(self, number: int, evaluation: Evaluation) -> None:
@@ -230,8 +246,8 @@ class Ledger:
         )
 
     def best(self) -> TrialRecord | None:
-        """The COMPLETE trial with the best objective, the earliest of equal ones; None without any."""
-        return best_of(self.trials(), self._space.settings.objective.mode)
+        """The trial that the sweep chooses, see ``chosen``; None where none is COMPLETE."""
+        return chosen(self._space, self.trials())
 
     def default(self) -> TrialRecord | None:
         """The trial of the rules of thumb; None before it was asked."""
@@ -283,7 +299,7 @@ class Ledger:
         values: Values = trial.user_attrs["values"]
         active = {d.name: distribution(d.open_value) for d in self._space.dimensions if d.name in values}
         for name, span in active.items():
-            _suggest_fixed(trial, name, span)
+            suggest_fixed(trial, name, span)
         return self._record(self._storage.get_trial(self._trial_id(trial.number)), {})
 
     def _sampler(self) -> SamplerName:
@@ -335,6 +351,8 @@ class Ledger:
             started_s=None if trial.datetime_start is None else trial.datetime_start.timestamp(),
             ended_s=None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
             is_default=bool(attributes.get("is_default", False)),
+            replicate_of=attributes.get("replicate_of"),
+            seed=attributes.get("seed"),
             attributes={
                 name: value
                 for name, value in attributes.items()
@@ -354,18 +372,6 @@ def _no_sampler() -> Any:
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=0)
-
-
-def _suggest_fixed(trial: Any, name: str, span: Any) -> None:
-    """Takes the enqueued value of one parameter over into the trial, through Optuna's public calls."""
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(span, CategoricalDistribution):
-        trial.suggest_categorical(name, span.choices)
-    elif isinstance(span, IntDistribution):
-        trial.suggest_int(name, span.low, span.high, step=span.step)
-    else:
-        trial.suggest_float(name, span.low, span.high, log=span.log)
 
 
 def _signature(space: Space) -> dict[str, str]:

@@ -24,6 +24,8 @@ __all__ = [
     "decisive_of",
     "evaluations_of",
     "is_diverged",
+    "ranked",
+    "searched",
 ]
 
 
@@ -107,6 +109,11 @@ class TrialRecord:
     """When it ended, in seconds since the epoch."""
     is_default: bool = False
     """Whether these are the rules of thumb, which the sweep has to beat."""
+    replicate_of: int | None = None
+    """The trial whose values were trained again under another seed; None of a trial that the search asked
+    for."""
+    seed: int | None = None
+    """Of such a run: in the place of ``training.seed``."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """What the driver noted: ``config``, ``ds_config``, ``startup_s``, ``total_tokens``, ``checkpoint``..."""
 
@@ -146,16 +153,27 @@ def decisive_of(evaluations: Sequence[Evaluation], objective: Objective) -> Eval
     return min(finite, key=lambda entry: entry[:2])[2] if finite else evaluations[-1]
 
 
+def searched(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """What the search asked for: without the runs of the same values under other seeds."""
+    return [record for record in records if record.replicate_of is None]
+
+
 def begun(records: Iterable[TrialRecord]) -> int:
-    """How many trials have been started."""
-    return sum(record.state is not TrialState.WAITING for record in records)
+    """How many trials the search has started."""
+    return sum(record.state is not TrialState.WAITING for record in searched(records))
 
 
 def best_of(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> TrialRecord | None:
     """The COMPLETE trial with the best finite objective, the earliest of equal ones; None without any."""
+    return next(iter(ranked(records, mode)), None)
+
+
+def ranked(records: Iterable[TrialRecord], mode: Literal["min", "max"]) -> list[TrialRecord]:
+    """The COMPLETE trials of the search by their finite objectives, the best first, the earliest of equal
+    ones."""
     sign = 1.0 if mode == "min" else -1.0
-    scored = [(sign * one.final_value, one.number, one) for one in records if one.final_value is not None]
-    return min(scored, key=lambda entry: entry[:2])[2] if scored else None
+    scored = [(sign * v, one.number, one) for one in searched(records) if (v := one.final_value) is not None]
+    return [one for *_, one in sorted(scored, key=lambda entry: entry[:2])]
 
 
 def finite_or_none(value: float | None) -> float | None:

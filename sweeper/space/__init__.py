@@ -10,6 +10,7 @@ from sweeper.space.config.address import ClusterAddress, cluster_address
 from sweeper.space.config.config import (
     Checkpoints,
     Config,
+    Confirm,
     DataFormat,
     DataSource,
     Deepspeed,
@@ -79,6 +80,7 @@ __all__ = [
     "Choice",
     "ClusterAddress",
     "Config",
+    "Confirm",
     "DataFormat",
     "DataSource",
     "Deepspeed",

@@ -19,8 +19,10 @@ from sweeper.search import (
     Stopper,
     TrialRecord,
     TrialState,
+    asked_config,
     begun,
-    best_of,
+    contenders,
+    searched,
 )
 from sweeper.space import Config, Space, SweepFolder, TooLarge, dump_config, fitted, read_record, write_whole
 from sweeper.sweep.budget import SPENT, Budget, Forecast
@@ -109,7 +111,8 @@ class Recorder:
             self._pause(self._queue.unfinished.pop(0).number, record)
         if record is None:
             return None
-        number, asked = record.number, self._space.close(record.values)
+        number, asked = record.number, asked_config(self._space, record)
+        is_replicate = record.replicate_of is not None
         self._forget_progress(number)  # of an earlier driver
         self._moved[number] = None
         config = fitted(tuned(asked, self._tunings, self._space.measured), self._too_large)
@@ -124,13 +127,13 @@ class Recorder:
             evaluate_untrained=self._shall_measure_untrained(number),
             resume_from=newest_checkpoint(self._folder.trial_checkpoints(number).absolute()),
             checkpoints=self._folder.trial_checkpoints(number).absolute(),
-            model_folder=self._folder.trial_model(number).absolute(),
+            model_folder=None if is_replicate else self._folder.trial_model(number).absolute(),
             processes=self._folder.processes_dir.absolute(),
             progress_file=self._folder.trial_progress(number).absolute(),
             stop_file=self._folder.stop_file.absolute(),
             pause_file=self._folder.trial_pause(number).absolute(),
             retries=self._retries(record),
-            best_so_far=None if (best := self._best()) is None else best.final_value,
+            best_so_far=self._to_beat(),
         )
         return number, job
 
@@ -362,10 +365,12 @@ class Recorder:
         return False
 
     def _reason_to_stop(self, number: int) -> StopDecision:
-        records = list(self._records.values())
-        if self._budget.ends_here(self._records[number], self._configs[number], records):
+        record, records = self._records[number], list(self._records.values())
+        if self._budget.ends_here(record, self._configs[number], records):
             return self._budget.reason
-        return self._stopper.decide(number, records, self._ledger.untrained)
+        if record.replicate_of is not None:
+            return None  # it is compared at its end
+        return self._stopper.decide(number, searched(records), self._ledger.untrained)
 
     def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
         self._ledger.finish(number, state, reason)
@@ -377,17 +382,23 @@ class Recorder:
         return False
 
     def _tidy(self, number: int) -> None:
-        """Remove what the settings do not keep of a trial that has ended, and models that were beaten."""
-        settings, best = self._space.settings.checkpoints, self._best()
+        """Remove what the settings do not keep of a trial that has ended, and models that were beaten: those
+        of trials that may yet be chosen stay."""
+        settings, kept = self._space.settings.checkpoints, {one.number for one in self._contenders()}
         if not settings.keep_finished:
             discard(self._folder.trial_checkpoints(number), inside=self._folder.root)
-        if settings.model == "best" and best is not None:
+        if settings.model == "best" and kept:
             for other in self._records.values():
-                if other.number != best.number and other.state.is_finished:
+                if other.number not in kept and other.state.is_finished:
                     discard(self._folder.trial_model(other.number), inside=self._folder.root)
 
-    def _best(self) -> TrialRecord | None:
-        return best_of(self._records.values(), self._space.settings.objective.mode)
+    def _contenders(self) -> list[TrialRecord]:
+        return contenders(self._space, list(self._records.values()))
+
+    def _to_beat(self) -> float | None:
+        """The objective that a trial's model has to beat to be kept."""
+        kept = self._contenders()
+        return kept[-1].final_value if len(kept) == (self._space.settings.search.confirm.top or 1) else None
 
     def _refresh(self, number: int) -> None:
         self._records[number] = self._ledger.trial(number)

@@ -40,7 +40,7 @@ class TrackingListener:
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
         searched = dict(record.values)
         fixed = chart_params(self._space, searched) | named_parameters(self._space, config)
-        tags = self._tags | ({"default": "yes"} if record.is_default else {})
+        tags = self._tags | ({"default": "yes"} if record.is_default else {}) | _replicate_tags(record)
         for tracker in self._trackers:
             tracker.trial_started(
                 number,
@@ -102,6 +102,13 @@ class TrackingListener:
             self.trial_finished(record)
         elif record.state is TrialState.PAUSED:
             self.trial_paused(record)
+
+
+def _replicate_tags(record: TrialRecord) -> dict[str, str]:
+    """That a run trains the values of another trial again."""
+    if record.replicate_of is None:
+        return {}
+    return {"replicate_of": str(record.replicate_of), "seed": str(record.seed)}
 
 
 def _setbacks(record: TrialRecord) -> str | None:

@@ -31,19 +31,21 @@ _PHASES = {
 
 
 def standing_of(space: Space, coordinates: Coordinates, records: Sequence[TrialRecord]) -> Standing:
-    """How the trials of a sweep stand. A trial that failed for no fault of its values is left out."""
+    """How the trials that a sweep's search asked for stand. A trial that failed for no fault of its values is
+    left out."""
     metric = space.settings.objective.metric
     seen = [
-        _seen(space, coordinates, record, records)
-        for record in records
+        _seen(space, coordinates, place, record, records)
+        for place, record in enumerate(records)
         if record.state is not TrialState.FAIL or is_diverged(record, metric)
     ]
     return Standing(trials=seen, at=space.settings.objective.at)
 
 
 def _seen(
-    space: Space, coordinates: Coordinates, record: TrialRecord, records: Sequence[TrialRecord]
+    space: Space, coordinates: Coordinates, place: int, record: TrialRecord, records: Sequence[TrialRecord]
 ) -> SeenTrial:
+    """``place`` counts what was asked for: a trial's number also counts the runs under other seeds."""
     curve = _curve(space, record)
     phase = _PHASES[record.state]
     return SeenTrial(
@@ -51,8 +53,8 @@ def _seen(
         point=coordinates.point(record.values),
         curve=curve,
         phase=phase,
-        control=is_control(space.settings.search.seed, record.number),
-        best_seen_after=_started_before_best(record, curve, records),
+        control=is_control(space.settings.search.seed, place),
+        best_seen_after=_started_before_best(place, record, curve, records),
     )
 
 
@@ -87,10 +89,12 @@ def _fall_ahead(record: TrialRecord, position: float) -> float:
     return max(0.0, multiplier(min(warmed_up, _STEPS)) - multiplier(_STEPS))
 
 
-def _started_before_best(record: TrialRecord, curve: Curve, records: Sequence[TrialRecord]) -> int:
+def _started_before_best(
+    place: int, record: TrialRecord, curve: Curve, records: Sequence[TrialRecord]
+) -> int:
     if not curve.losses:
         return len(records)
     then_s = record.evaluations[curve.losses.index(curve.best)].time_s
     if then_s is None:
-        return record.number + 1
+        return place + 1
     return sum(one.started_s is not None and one.started_s <= then_s for one in records)

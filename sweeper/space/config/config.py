@@ -163,6 +163,20 @@ class Evaluation(Section):
     """An answer is cut after this many tokens."""
 
 
+_AT_LEAST_TWO = Words("a whole number >= 2")
+
+
+class Confirm(Section):
+    """The best trials are trained again under other seeds when the search is over, and the winner is chosen
+    by these runs. Both or none of the two."""
+
+    top: Annotated[Annotated[int, Field(ge=2)] | None, _AT_LEAST_TWO] = None
+    """So many of the best complete trials. None: the choice goes by the trials' own runs."""
+    seeds: Annotated[Annotated[int, Field(ge=2)] | None, _AT_LEAST_TWO] = None
+    """So many runs of each at most, under training.seed + 1, + 2 and so on; a trial that is told apart from
+    the leader gets no further ones."""
+
+
 class Search(Section):
     """Which configurations are tried."""
 
@@ -179,6 +193,7 @@ class Search(Section):
     cost_budget: Annotated[float, Field(gt=0)] | None = None
     """Money that the sweep may cost, in the currency of ``resources.price_per_gpu_hour``; kept like
     ``time_budget``."""
+    confirm: Confirm = Confirm()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     storage: NonEmptyStr | None = None
     """The ledger's database: ``postgresql://user@host/database``, ``mysql+pymysql://...`` or

@@ -148,7 +148,7 @@ class Leaf:
                 return "write the number without quotes"
         if self.path in _FILE_KEYS and is_number(value):
             return f"add the unit: {text(value)}s, {text(value)}m or {text(value)}h"
-        expects_text = self.kind == "other" and not self.expects.startswith("a number")
+        expects_text = self.kind == "other" and not self.expects.startswith(("a number", "a whole number"))
         if expects_text and is_number(value):
             return f'put it in quotes: "{text(value)}"'
         return f"write {self.expects}" + (", or auto" if self.auto else "")
