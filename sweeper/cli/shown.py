@@ -25,11 +25,21 @@ def console() -> Console:
 
 
 def print_result(result: SweepResult) -> None:
-    from sweeper.recommend import memory_line, paused_line, results_table, summary_line
+    from sweeper.recommend import (
+        confirmation_line,
+        memory_line,
+        paused_line,
+        results_table,
+        summary_line,
+        sure_line,
+    )
 
     screen = console()
     screen.print(results_table(result.space, result.trials))
     screen.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
+    for line in (confirmation_line(result.space, result.trials), sure_line(result.space, result.trials)):
+        if line:
+            screen.print(line, soft_wrap=True)
     screen.print(result.ended, soft_wrap=True)
     if paused := paused_line(result.trials):
         screen.print(paused, soft_wrap=True)

@@ -4,6 +4,7 @@ Reads trial records only; nothing here trains, tracks or decides what is tried n
 """
 
 from sweeper.recommend.answer import write_answer
+from sweeper.recommend.certainty import confirmation_line, sure_line
 from sweeper.recommend.export import EXPORT_FORMATS, export
 from sweeper.recommend.peaks import memory_line
 from sweeper.recommend.ranking import ResultRow, best_record, default_record, improvement, result_rows
@@ -24,6 +25,7 @@ __all__ = [
     "ResultRow",
     "best_record",
     "compact",
+    "confirmation_line",
     "default_record",
     "export",
     "improvement",
@@ -36,6 +38,7 @@ __all__ = [
     "results_table",
     "running_lines",
     "summary_line",
+    "sure_line",
     "sweep_status",
     "write_answer",
     "write_results",

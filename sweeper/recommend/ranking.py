@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.search import TrialRecord, TrialState, best_of
+from sweeper.search import Candidate, TrialRecord, TrialState, chosen, confirmation_of, searched
 from sweeper.search.records import finite_or_none
 
 if TYPE_CHECKING:
@@ -56,11 +56,13 @@ class ResultRow:
     """Training tokens seen."""
     seconds: float | None
     reason: str | None
+    confirmed: Candidate | None = None
+    """What its runs under fresh seeds say, where they decide."""
 
 
 def best_record(space: Space, trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The complete trial with the best finite objective, the earliest of equal ones."""
-    return best_of(trials, space.settings.objective.mode)
+    """The trial that the sweep chooses, see ``sweeper.search.chosen``."""
+    return chosen(space, trials)
 
 
 def default_record(trials: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -81,11 +83,22 @@ def improvement(space: Space, value: float | None, default: float | None) -> flo
 
 
 def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
-    """All trials: the complete ones by objective, then the stopped, the unfinished and the failed."""
+    """All trials that the search asked for: the complete ones by objective, before them those that a
+    confirmation has put in order; then the stopped, the unfinished and the failed."""
     default = default_record(trials)
     base = None if default is None else default.final_value
+    confirmation = confirmation_of(space, trials)
+    decides = confirmation is not None and confirmation.chosen is not None
+    confirmed = confirmation.candidates if confirmation is not None and decides else ()
+    places = {one.trial: place for place, one in enumerate(confirmed)}
     ordered = sorted(
-        trials, key=lambda one: (_ORDER.index(one.state), _badness(space, one.value), one.number)
+        searched(trials),
+        key=lambda one: (
+            _ORDER.index(one.state),
+            places.get(one.number, len(places)),
+            _badness(space, one.value),
+            one.number,
+        ),
     )
     return [
         ResultRow(
@@ -101,6 +114,7 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
             tokens=tokens_seen(one),
             seconds=one.seconds,
             reason=one.reason,
+            confirmed=confirmed[places[one.number]] if one.number in places else None,
         )
         for rank, one in enumerate(ordered, start=1)
     ]

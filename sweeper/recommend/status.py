@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sweeper.recommend.certainty import confirmation_tree, sure_tree
 from sweeper.recommend.ranking import best_record
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import TrialRecord, TrialState, searched
 from sweeper.train import read_moved
 
 if TYPE_CHECKING:
@@ -23,14 +24,30 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
     is ``{"tokens", "step", "seconds", "metrics"}``, and ``best`` is null as long as no trial was trained to
     its end. With ``objective.at: best`` a trial also has ``value_tokens``: the training tokens at the
     evaluation that ``value`` is of.
+
+    ``sure`` is ``[{"trial", "chance"}]``: that a trial's configuration is the best of those that are
+    complete, the most likely first; empty where that cannot be told, and where a confirmation has decided.
+    With ``search.confirm`` there are also ``runs``, trials with ``replicate_of`` and ``seed``, and
+    ``confirmation``, see ``confirmation_tree``.
     """
     best = best_record(space, trials)
     return {
         "name": space.name,
         "state": state,
         "wanted": space.settings.search.trials,
-        "trials": [_trial(one, at=space.settings.objective.at) for one in trials],
+        "trials": [_trial(one, at=space.settings.objective.at) for one in searched(trials)],
         "best": None if best is None else best.number,
+        "sure": sure_tree(space, trials),
+        **({} if space.settings.search.confirm.top is None else _confirmation(space, trials)),
+    }
+
+
+def _confirmation(space: Space, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    runs = [one for one in trials if one.replicate_of is not None]
+    at = space.settings.objective.at
+    return {
+        "runs": [{**_trial(one, at=at), "replicate_of": one.replicate_of, "seed": one.seed} for one in runs],
+        "confirmation": confirmation_tree(space, trials),
     }
 
 

@@ -3,6 +3,7 @@
 Importing this room is cheap: Optuna is imported when a ledger is opened.
 """
 
+from sweeper.search.auto import how_sure
 from sweeper.search.commits import is_committing
 from sweeper.search.confirm import (
     Candidate,
@@ -42,6 +43,7 @@ __all__ = [
     "configurations",
     "confirmation_of",
     "contenders",
+    "how_sure",
     "is_committing",
     "make_stopper",
     "paired_difference",

@@ -42,7 +42,7 @@ from sweeper.space.metrics import (
     load_metric,
     metric_name,
 )
-from sweeper.space.plan.plan import TRUSTED, count_trials, make_plan, render
+from sweeper.space.plan.plan import TRUSTED, count_runs, count_trials, make_plan, render
 from sweeper.space.plan.row_warnings import row_warnings
 from sweeper.space.plan.system import (
     SYSTEM,
@@ -114,6 +114,7 @@ __all__ = [
     "Values",
     "begun_format",
     "cluster_address",
+    "count_runs",
     "count_trials",
     "dump_config",
     "duration_text",

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sweeper.autotune import Limit, Speed, limit_of, trial_tokens
+from sweeper.autotune import MOST_RESERVED, Limit, Speed, limit_of, trial_tokens
 from sweeper.data import LengthSample
 from sweeper.search import TrialRecord, TrialState, contenders
 from sweeper.space import Config, Space, Values, read_config, size_of
@@ -22,8 +22,6 @@ __all__ = ["SPENT", "TOLERANCE", "Budget", "Forecast"]
 SPENT = "spent_s"
 """What the ledger keeps of the sweep: the time that all its drivers had."""
 TOLERANCE = 0.05
-_MOST_RESERVED = 0.5
-"""The search has at least the other half."""
 _RECENT = 32
 """So many evaluations tell how fast trials are now: enough to level out noise, few enough to notice that
 the machine has become busier."""
@@ -195,7 +193,7 @@ class Budget:
         values = [one.values for one in contenders(self._space, records)] or [self._space.default_values()]
         expected_s = [self._forecast.trial_s(self._space.close(one), records) or 0.0 for one in values]
         rounds = -(-confirm.top * confirm.seeds // places)
-        return min(rounds * statistics.fmean(expected_s), _MOST_RESERVED * self.limit.seconds)
+        return min(rounds * statistics.fmean(expected_s), MOST_RESERVED * self.limit.seconds)
 
     def warning(self, config: Config) -> str | None:
         """That the first trial is begun although it does not fit; None where it does."""
