@@ -101,8 +101,9 @@ def _against_others(found: Confirmation, best: Candidate, trials: Sequence[Trial
         leader = "it" if best.trial == found.leader else f"trial {found.leader}"
         said = [f"trial {one.trial} is behind {leader} by {_words(one.behind)}" for one in compared]
         others = f"trial{'s' * (len(tied) > 1)} {', '.join(str(one.trial) for one in tied)}"
-        cheapest = f"trial {best.trial} is the cheapest of them ({tokens:,} tokens)"
-        return f", tied with {others}: {'; '.join([*said, cheapest])}"
+        is_leader, cost = best.trial == found.leader, f"{tokens:,} tokens"
+        why = f"none of them is cheaper ({cost})" if is_leader else f"trial {best.trial} is cheaper ({cost})"
+        return f", tied with {others}: {'; '.join([*said, why])}"
     next_best = min(
         (one for one in found.candidates if one.behind is not None),
         key=lambda one: 0.0 if one.behind is None else one.behind.mean,

@@ -33,6 +33,7 @@ __all__ = [
 _LEVEL = 0.95
 _LEAST_SEEDS = 2
 """One difference has no spread: nothing is told apart, and nothing chosen, by fewer seeds."""
+_SAME_COST = 0.1
 _SEEDS = 2**31
 Runs = Mapping[tuple[int, int], float | None]
 """(trial, seed) -> the loss of the run, infinite of one that failed; None while it trains."""
@@ -77,8 +78,9 @@ class Confirmation:
     leader: int | None
     """The trial with the best mean; None as long as nothing counts."""
     chosen: int | None
-    """The cheapest of those that are not told apart: fewest training tokens, then seconds. None before two
-    seeds count, unless all others failed."""
+    """The cheapest of those that are not told apart: fewest training tokens, then seconds, then the best
+    mean; what differs by less than a tenth costs the same. None before two seeds count, unless all others
+    failed."""
     next_runs: tuple[tuple[int, int], ...]
     """(trial, seed) of the runs that may begin now."""
     is_over: bool
@@ -100,10 +102,9 @@ def confirmation_of(space: Space, records: Sequence[TrialRecord]) -> Confirmatio
     numbers = [record.number for record in candidates]
     rounds = _Rounds.of(numbers, seeds, _runs(records, sign))
     found = _candidates(numbers, rounds, sign)
-    cost = {record.number: _cost(record) for record in candidates}
     is_decided = bool(rounds.still) and (len(rounds.counted) >= _LEAST_SEEDS or len(rounds.still) == 1)
-    winner = min(rounds.still, key=lambda number: (*cost[number], numbers.index(number)), default=None)
-    winner = winner if is_decided else None
+    still = [record for record in candidates if record.number in rounds.still]
+    winner = _cheapest(still, rounds.losses) if is_decided else None
     return Confirmation(
         seeds=tuple(rounds.counted),
         wanted_seeds=wanted,
@@ -243,6 +244,19 @@ def _candidate(number: int, rounds: _Rounds, sign: float) -> Candidate:
     )
 
 
-def _cost(record: TrialRecord) -> tuple[int, float]:
-    tokens = record.evaluations[-1].tokens if record.evaluations else 0
-    return tokens, math.inf if record.seconds is None else record.seconds
+def _cheapest(tied: Sequence[TrialRecord], losses: Mapping[int, list[float]]) -> int:
+    """A few rows that fill no global batch, or a machine that was busier for a while, decide nothing."""
+    left = list(tied)
+    for cost in (_tokens, _seconds):
+        least = min(map(cost, left))
+        left = [record for record in left if cost(record) <= (1 + _SAME_COST) * least]
+    numbers = [record.number for record in left]
+    return min(numbers, key=lambda number: fmean(losses[number] or [math.inf]))
+
+
+def _tokens(record: TrialRecord) -> float:
+    return float(record.evaluations[-1].tokens) if record.evaluations else 0.0
+
+
+def _seconds(record: TrialRecord) -> float:
+    return math.inf if record.seconds is None else record.seconds

@@ -61,7 +61,6 @@ def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]
         *_evaluation(flat),
         *_length(flat, facts),
         *_cost(flat),
-        *_confirmation(flat),
         *_rows(flat, facts),
     ]
 
@@ -194,14 +193,6 @@ def _cost(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
         rule = "what a sweep costs is not known without a price: resources.price_per_gpu_hour is missing"
         remedy = "write price_per_gpu_hour under resources, or use search.time_budget"
         yield Contradiction("search.cost_budget", rule, remedy)
-
-
-def _confirmation(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
-    given = [name for name in ("top", "seeds") if flat[f"search.confirm.{name}"] is not None]
-    if len(given) == 1:
-        rule = "a confirmation needs both: how many trials (top), and under how many seeds (seeds)"
-        remedy = "write confirm: {top: 3, seeds: 3}, or leave confirm out"
-        yield Contradiction(f"search.confirm.{given[0]}", rule, remedy)
 
 
 def _rows(flat: Mapping[str, Any], facts: Facts) -> Iterator[Contradiction]:

@@ -150,6 +150,14 @@ def test_of_tied_trials_the_cheapest_is_chosen_by_tokens_then_by_seconds(space):
     assert found.chosen == 2 and found.leader in (1, 3) and found.candidates[0].trial == 2
     quick = [record(0, 2.5), record(1, 2.1, seconds=0.5), record(2, 2.2), record(3, 2.0)]
     assert confirmation_of(space, with_runs(runs, quick)).chosen == 1
+    nearly = [
+        record(0, 2.5),
+        record(1, 2.1, tokens=990, seconds=0.95),
+        record(2, 2.2, seconds=1.02),
+        record(3, 2.0),
+    ]
+    means = {3: [2.0, 2.1], 1: [2.1, 2.03], 2: [2.05, 2.1]}
+    assert confirmation_of(space, with_runs(means, nearly)).chosen == 3  # they cost the same: by the mean
     # The cheapest of all is of no use where it is told apart.
     assert confirmation_of(space, with_runs(runs | {2: [2.3, 2.4]}, few_tokens)).chosen != 2
 

@@ -226,6 +226,11 @@ def _notes(space: Space, trials: int, steps: Span) -> list[str]:
     if space.range_test is not None:
         how = "replaces" if space.range_test.within is None else "narrows"
         notes.append(f"before its first trial, `sweeper run` does an LR range test, which {how} lr's range")
+    if search.confirm.seeds == 2:
+        notes.append(
+            "under confirm.seeds: 2 only large differences are told apart: the interval of two differences "
+            "has 12.7 standard errors to each side, that of three 4.3"
+        )
     if search.sampler == "grid" and trials < search.trials:
         notes.append(f"the grid has {trials} configurations, fewer than search.trials ({search.trials})")
     if space.settings.objective.evaluations > steps.low:
