@@ -5,6 +5,7 @@ Importing this needs neither torch nor ray: the probes run in rank processes tha
 
 from sweeper.autotune.bracket import STEPS, LrRange, is_lost, read_range, tried_range
 from sweeper.autotune.estimate.cost import (
+    MOST_RESERVED,
     Limit,
     Speed,
     cost_line,
@@ -32,6 +33,7 @@ from sweeper.autotune.tuning import ProbeRecord, Tuning, hardware_text, in_words
 from sweeper.autotune.tuning_tables import system_rows, tuning_tables
 
 __all__ = [
+    "MOST_RESERVED",
     "STEPS",
     "Calibration",
     "Limit",

@@ -217,7 +217,15 @@ def status(
 ) -> None:
     """Say how far a sweep is, also while it runs."""
     from sweeper.commands import open_sweep, sweep_state
-    from sweeper.recommend import results_table, running_lines, saved_line, sweep_status
+    from sweeper.recommend import (
+        confirmation_line,
+        results_table,
+        running_lines,
+        saved_line,
+        sure_line,
+        sweep_status,
+    )
+    from sweeper.search import searched
     from sweeper.space import SweepFolder
 
     folder = SweepFolder(directory)
@@ -227,8 +235,11 @@ def status(
         typer.echo(json.dumps(sweep_status(space, trials, state), indent=2))
         return
     screen = console()
-    screen.print(f"{space.name}: {state}, {len(trials)} of {space.settings.search.trials} trials")
+    screen.print(f"{space.name}: {state}, {len(searched(trials))} of {space.settings.search.trials} trials")
     screen.print(results_table(space, trials))
+    for line in (confirmation_line(space, trials), sure_line(space, trials)):
+        if line:
+            screen.print(line, soft_wrap=True)
     if state == "running":
         for line in running_lines(trials, folder):
             screen.print(line)

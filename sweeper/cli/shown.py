@@ -26,6 +26,7 @@ def console() -> Console:
 
 def print_result(result: SweepResult) -> None:
     from sweeper.recommend import (
+        confirmation_line,
         front_line,
         memory_line,
         paused_line,
@@ -33,13 +34,15 @@ def print_result(result: SweepResult) -> None:
         results_table,
         saved_line,
         summary_line,
+        sure_line,
     )
 
     screen = console()
     screen.print(results_table(result.space, result.trials))
     screen.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
-    if front := front_line(result.space, result.trials):
-        screen.print(front, soft_wrap=True)
+    for line in (confirmation_line, sure_line, front_line):
+        if text := line(result.space, result.trials):
+            screen.print(text, soft_wrap=True)
     screen.print(result.ended, soft_wrap=True)
     for said in range_lines(result.space, result.trials):
         screen.print(said, soft_wrap=True, markup=False)

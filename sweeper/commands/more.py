@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sweeper.autotune import Limit, limit_of
 from sweeper.errors import SweepFolderError
-from sweeper.search import Ledger, begun, configurations, space_in_force
+from sweeper.search import Ledger, begun, configurations, confirmation_of, space_in_force
 from sweeper.space import Space, SweepFolder, duration_text
 from sweeper.sweep.budget import SPENT
 from sweeper.sweep.stored import store_asked, stored_space
@@ -61,10 +61,16 @@ def keep_more(space: Space, ledger: Ledger, folder: SweepFolder, more: More) -> 
 
 def what_is_left(space: Space, ledger: Ledger) -> list[str]:
     """What a sweep that goes on has before it, in sentences."""
-    trials, wanted, limit = ledger.trials(), space.settings.search.trials, limit_of(space)
-    asked = begun(trials)
+    trials, limit = ledger.trials(), limit_of(space)
+    wanted, asked = space.settings.search.trials, begun(trials)
+    confirmation = confirmation_of(space, trials)
     said = [f"going on: {asked} of {wanted} trials were begun"]
-    if asked >= wanted:
+    if confirmation is not None:
+        said.append(
+            f"the best trials were trained under {len(confirmation.seeds)} of {confirmation.wanted_seeds} "
+            "fresh seeds"
+        )
+    if asked >= wanted and (confirmation is None or confirmation.is_over):
         said.append("there is nothing left to begin; for more of it: --trials with a larger number")
     if limit is not None:
         said.append(f"{limit}: {_spent(ledger)} are spent, {_left(limit, ledger)}")

@@ -4,6 +4,7 @@ Reads trial records only; nothing here trains, tracks or decides what is tried n
 """
 
 from sweeper.recommend.answer import answer, write_answer
+from sweeper.recommend.certainty import confirmation_line, sure_line
 from sweeper.recommend.ends import range_lines
 from sweeper.recommend.export import EXPORT_FORMATS, export
 from sweeper.recommend.peaks import memory_line
@@ -30,6 +31,7 @@ __all__ = [
     "answer",
     "best_record",
     "compact",
+    "confirmation_line",
     "default_record",
     "export",
     "front_line",
@@ -46,6 +48,7 @@ __all__ = [
     "running_lines",
     "saved_line",
     "summary_line",
+    "sure_line",
     "sweep_status",
     "write_answer",
     "write_results",

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
+from sweeper.recommend.certainty import confirmation_tree
 from sweeper.recommend.ends import extended_ranges
 from sweeper.recommend.preference import Preference, evidence, preferred
 from sweeper.recommend.ranking import decisive_epoch, default_record, tokens_seen
 from sweeper.redact import is_struck
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import TrialRecord, TrialState, searched
 from sweeper.space import (
     Config,
     dump_config,
@@ -41,11 +42,13 @@ def write_answer(
     With two objectives it is that of the preference ``loss``, see ``answer``.
 
     Its ``provenance`` says which trial of which sweep reached what: ``value`` and ``default_value`` are
-    the final objectives of the best trial and of the rules of thumb (null where those were not trained
-    to their end); with ``objective.at: best`` ``value_tokens`` and ``value_epoch`` say at which of its
-    evaluations the best trial reached it. ``trials`` and ``tokens`` are the evidence, all trials and all
-    their training tokens; ``extended`` has the ranges that grew while the sweep ran; ``model_notes`` is what
-    was found out about the model when it was loaded.
+    the final objectives of the chosen trial's own run and of the rules of thumb (null where those were not
+    trained to their end). Training the file again gives ``value``, under that trial's seed. With
+    ``objective.at: best`` ``value_tokens`` and ``value_epoch`` say at which of its evaluations the trial
+    reached it. ``trials`` and ``tokens`` are the evidence, all trials of the search and all training tokens,
+    those under other seeds among them; ``confirmation`` is what these say, see ``confirmation_tree``;
+    ``extended`` has the ranges that grew while the sweep ran; ``model_notes`` is what was found out about the
+    model when it was loaded.
 
     Raises:
         SweeperError: no trial was trained to its end, so that there is no answer.
@@ -96,9 +99,10 @@ def _provenance(space: Space, trials: Sequence[TrialRecord], best: TrialRecord) 
         "value": best.value,
         **judged,
         "default_value": default.value if default is not None and reached else None,
-        "trials": len(trials),
+        "trials": len(searched(trials)),
         "tokens": sum(tokens_seen(one) for one in trials),
         **({"extended": grown} if (grown := extended_ranges(space, trials)) else {}),
+        **({"confirmation": found} if (found := confirmation_tree(space, trials)) else {}),
         **({"warnings": warnings} if (warnings := row_warnings(space)) else {}),
         **({"model_notes": notes} if (notes := best.attributes.get("model_notes")) else {}),
     }
@@ -107,7 +111,7 @@ def _provenance(space: Space, trials: Sequence[TrialRecord], best: TrialRecord) 
 def _no_answer(trials: Sequence[TrialRecord]) -> str:
     if not trials:
         return "there is no best configuration: no trial was started"
-    said = f"there is no best configuration: none of {len(trials)} trials was trained to its end"
+    said = f"there is no best configuration: none of {len(searched(trials))} trials was trained to its end"
     reasons: dict[str, list[int]] = {}
     for one in trials:
         reasons.setdefault(f"{one.state.value}: {one.reason or 'no reason was noted'}", []).append(one.number)

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.search import TrialRecord, TrialState, best_of, front_of, second_of
+from sweeper.search import (
+    Candidate,
+    TrialRecord,
+    TrialState,
+    chosen,
+    confirmation_of,
+    front_of,
+    searched,
+    second_of,
+)
 from sweeper.search.records import finite_or_none
 
 if TYPE_CHECKING:
@@ -60,11 +69,13 @@ class ResultRow:
     """The second objective of a complete trial; None where there is one objective."""
     is_pareto: bool = False
     """Whether it is a member of the Pareto front."""
+    confirmed: Candidate | None = None
+    """What its runs under fresh seeds say, where they decide."""
 
 
 def best_record(space: Space, trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The complete trial with the best finite objective, see ``best_of``."""
-    return best_of(trials, space.settings.objective)
+    """The trial that the sweep chooses, see ``sweeper.search.chosen``."""
+    return chosen(space, trials)
 
 
 def default_record(trials: Sequence[TrialRecord]) -> TrialRecord | None:
@@ -85,13 +96,24 @@ def improvement(space: Space, value: float | None, default: float | None) -> flo
 
 
 def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
-    """All trials: the complete ones by objective, then the stopped, the unfinished and the failed."""
+    """All trials that the search asked for: the complete ones by objective, before them those that a
+    confirmation has put in order; then the stopped, the unfinished and the failed."""
     default = default_record(trials)
     base = None if default is None else default.final_value
     objective = space.settings.objective
     front = {one.number for one in front_of(trials, objective)}
+    confirmation = confirmation_of(space, trials)
+    decides = confirmation is not None and confirmation.chosen is not None
+    confirmed = confirmation.candidates if confirmation is not None and decides else ()
+    places = {one.trial: place for place, one in enumerate(confirmed)}
     ordered = sorted(
-        trials, key=lambda one: (_ORDER.index(one.state), _badness(space, one.value), one.number)
+        searched(trials),
+        key=lambda one: (
+            _ORDER.index(one.state),
+            places.get(one.number, len(places)),
+            _badness(space, one.value),
+            one.number,
+        ),
     )
     return [
         ResultRow(
@@ -109,6 +131,7 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
             reason=one.reason,
             also=second_of(one, objective),
             is_pareto=one.number in front,
+            confirmed=confirmed[places[one.number]] if one.number in places else None,
         )
         for rank, one in enumerate(ordered, start=1)
     ]

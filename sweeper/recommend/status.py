@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sweeper.recommend.certainty import confirmation_tree, sure_tree
 from sweeper.recommend.ends import edge_trees
 from sweeper.recommend.ranking import best_record
-from sweeper.search import TrialRecord, TrialState, front_of, second_of
+from sweeper.search import TrialRecord, TrialState, front_of, searched, second_of
 from sweeper.train import read_moved
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
     ``value_tokens``: the training tokens at the evaluation that ``value`` is of. With two objectives there
     are ``objectives``, the names of both, and ``pareto``, the numbers of the front's trials by the second
     one, and a trial has ``also``, its second objective (null until it is complete), and ``pareto``.
+
+    ``sure`` is ``[{"trial", "chance"}]``: that a trial's configuration is the best of those that are
+    complete, the most likely first; empty where that cannot be told, and where a confirmation has decided.
+    With ``search.confirm`` there are also ``runs``, trials with ``replicate_of`` and ``seed``, and
+    ``confirmation``, see ``confirmation_tree``.
     """
     best, objective = best_record(space, trials), space.settings.objective
     front = [one.number for one in front_of(trials, objective)]
@@ -37,11 +43,25 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
         "name": space.name,
         "state": state,
         "wanted": space.settings.search.trials,
-        "trials": [_trial(one, objective, is_pareto=one.number in front) for one in trials],
+        "trials": [_trial(one, objective, is_pareto=one.number in front) for one in searched(trials)],
         "best": None if best is None else best.number,
+        "sure": sure_tree(space, trials),
         "edges": edge_trees(space, trials),
         "saved_tokens": sum(one.saved_tokens for one in trials),
         **(both if objective.also else {}),
+        **({} if space.settings.search.confirm.top is None else _confirmation(space, trials)),
+    }
+
+
+def _confirmation(space: Space, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    runs = [one for one in trials if one.replicate_of is not None]
+    told = [_trial(one, space.settings.objective, is_pareto=False) for one in runs]
+    return {
+        "runs": [
+            {**tree, "replicate_of": one.replicate_of, "seed": one.seed}
+            for tree, one in zip(told, runs, strict=True)
+        ],
+        "confirmation": confirmation_tree(space, trials),
     }
 
 

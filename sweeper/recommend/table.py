@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sweeper.recommend.certainty import confirmation_line, confirmed_cells, sure_line
 from sweeper.recommend.ends import range_lines
 from sweeper.recommend.peaks import memory_line, peak_of
 from sweeper.recommend.preference import front_line
@@ -22,7 +23,7 @@ from sweeper.recommend.ranking import (
     result_rows,
     tokens_seen,
 )
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import TrialRecord, TrialState, best_of, searched
 from sweeper.space import short_label, write_whole
 
 if TYPE_CHECKING:
@@ -51,8 +52,11 @@ _STYLES = {
     TrialState.FAIL: "red",
 }
 _KEY_COLUMNS = 5
-"""Rank, trial, state, objective, against the default; with two objectives the second one and the front."""
-_OWN_COLUMNS = ("rank", "trial", "state", "best at", "tokens", "time", "pareto")
+"""Rank, trial, state, objective, against the default; two more where a confirmation decides, and with two
+objectives the second one and the front."""
+_OWN_COLUMNS = (
+    "rank", "trial", "state", "fresh seeds", "behind", "best at", "tokens", "time", "pareto"
+)  # fmt: skip
 
 
 def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, Scalar | None]]:
@@ -82,6 +86,7 @@ def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, 
                 else {}
             ),
             **(_second(space, row) if _has_two(space) else {}),
+            **({} if space.settings.search.confirm.top is None else confirmed_cells(row.confirmed)),
             **{dimension.name: row.values.get(dimension.name) for dimension in space.dimensions},
             "tokens": row.tokens,
             **sharing[row.trial],
@@ -107,10 +112,13 @@ def results_csv(space: Space, trials: Sequence[TrialRecord]) -> str:
 
 def results_markdown(space: Space, trials: Sequence[TrialRecord]) -> str:
     """The table of the screen as Markdown, under the sentence that sums it up."""
-    columns = _columns(space)
+    rows = result_rows(space, trials)
+    columns = _columns(space, rows)
     header = _markdown_row([title for title, _ in columns])
-    lines = [summary_line(space, trials), "", header, "|" + " --- |" * len(columns)]
-    lines += [_markdown_row([cell(row) for _, cell in columns]) for row in result_rows(space, trials)]
+    said = (confirmation_line(space, trials), sure_line(space, trials))
+    lines = [summary_line(space, trials), *(part for line in said if line for part in ("", line))]
+    lines += ["", header, "|" + " --- |" * len(columns)]
+    lines += [_markdown_row([cell(row) for _, cell in columns]) for row in rows]
     more = [front_line(space, trials), *range_lines(space, trials), memory_line(trials), saved_line(trials)]
     return "\n".join([*lines, *(part for line in more if line for part in ("", line))]) + "\n"
 
@@ -121,13 +129,14 @@ def results_table(space: Space, trials: Sequence[TrialRecord]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    heading = f"{space.name}: {len(trials)} trials"
+    rows = result_rows(space, trials)
+    columns = _columns(space, rows)
+    heading = f"{space.name}: {len(rows)} trials"
     table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
-    rows, columns = result_rows(space, trials), _columns(space)
+    key_columns = _KEY_COLUMNS + 2 * _decided(rows) + 2 * _has_two(space)
     for index, (title, cell) in enumerate(columns):
         # On a narrow terminal parameters are cut short; what makes the point stays whole.
-        is_whole = index < _KEY_COLUMNS + 2 * _has_two(space)
-        whole = max(len(title), *(len(cell(row)) for row in rows), 0) if is_whole else 4
+        whole = max(len(title), *(len(cell(row)) for row in rows), 0) if index < key_columns else 4
         justify: Literal["left", "right"] = "left" if index == 2 else "right"
         table.add_column(title, justify=justify, no_wrap=True, overflow="ellipsis", min_width=whole)
     for row in rows:
@@ -149,13 +158,18 @@ def write_results(space: Space, trials: Sequence[TrialRecord], folder: SweepFold
 
 def summary_line(space: Space, trials: Sequence[TrialRecord], *, untrained: float | None = None) -> str:
     """What the sweep found, in one honest sentence without a full stop."""
-    best = best_record(space, trials)
+    best, count = best_record(space, trials), len(searched(trials))
     if best is None or best.value is None:
-        return f"none of {len(trials)} trials was trained to its end, so there is no best configuration"
+        return f"none of {count} trials was trained to its end, so there is no best configuration"
     metric = space.settings.objective.metric
-    if best.is_default:
+    if best.is_default and best.number != _best_alone(space, trials):
         said = (
-            f"the default configuration (trial {best.number}) was itself the best of {len(trials)} trials "
+            f"the default configuration (trial {best.number}) is chosen of {count} trials; in its own run it "
+            f"reached {metric} {best.value:.4g}{_judged_where(space, best)}"
+        )
+    elif best.is_default:
+        said = (
+            f"the default configuration (trial {best.number}) was itself the best of {count} trials "
             f"with {metric} {best.value:.4g}{_judged_where(space, best)}: the search found nothing better"
         )
     else:
@@ -207,10 +221,11 @@ def _than_default(space: Space, value: float, default: TrialRecord | None) -> st
     if default.state is not TrialState.COMPLETE or default.value is None:
         return f"; the default configuration was not trained to its end ({default.state.value})"
     better = improvement(space, value, default.value)
-    side = "below" if space.settings.objective.mode == "min" else "above"
+    is_below = (space.settings.objective.mode == "min") == (better is None or better > 0)
+    side = "below" if is_below else "above"
     if better == 0:
         return ", the same as the default configuration"
-    percent = "" if better is None else f"{100 * better:.1f}% "
+    percent = "" if better is None else f"{100 * abs(better):.1f}% "
     return f", {percent}{side} the default configuration's {default.value:.4g}"
 
 
@@ -232,7 +247,17 @@ def _thousands(value: int) -> str:
     return str(value)
 
 
-def _columns(space: Space) -> list[tuple[str, Callable[[ResultRow], str]]]:
+def _best_alone(space: Space, trials: Sequence[TrialRecord]) -> int | None:
+    best = best_of(trials, space.settings.objective)
+    return None if best is None else best.number
+
+
+def _decided(rows: Sequence[ResultRow]) -> bool:
+    """Whether a confirmation has decided."""
+    return any(row.confirmed is not None for row in rows)
+
+
+def _columns(space: Space, rows: Sequence[ResultRow]) -> list[tuple[str, Callable[[ResultRow], str]]]:
     """Title of each column, and its cell of a row."""
     objective = space.settings.objective
     return [
@@ -243,6 +268,7 @@ def _columns(space: Space) -> list[tuple[str, Callable[[ResultRow], str]]]:
         ("vs default", _against_default),
         *([(objective.also, _also)] if objective.also not in (None, "tokens") else []),
         *([("pareto", _is_pareto)] if _has_two(space) else []),
+        *([("fresh seeds", _fresh_seeds), ("behind", _behind)] if _decided(rows) else []),
         *(
             (short_label(space, dimension.name, taken=_OWN_COLUMNS), partial(_parameter, dimension.name))
             for dimension in space.dimensions
@@ -287,6 +313,19 @@ def _against_default(row: ResultRow) -> str:
     if percent == "0.0%":
         return "the same"
     return f"{percent} {'better' if row.improvement > 0 else 'worse'}"
+
+
+def _fresh_seeds(row: ResultRow) -> str:
+    """The mean, and of how many runs."""
+    if row.confirmed is None or row.confirmed.mean is None:
+        return "-"
+    return f"{row.confirmed.mean:.4f} ({len(row.confirmed.values)})"
+
+
+def _behind(row: ResultRow) -> str:
+    """The leader, by how much."""
+    behind = None if row.confirmed is None else row.confirmed.behind
+    return "-" if behind is None else f"{behind.mean:.2g} ± {behind.high - behind.mean:.2g}"
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from sweeper.recommend import compact
 from sweeper.screen.screen import Screen
-from sweeper.search import TrialRecord, TrialState, best_of, own_evaluations
+from sweeper.search import TrialRecord, TrialState, best_of, own_evaluations, searched
 from sweeper.space import Config, Space
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.train import Moved, Prepared, Progress
@@ -69,6 +69,9 @@ class ProgressView:
         self._metric = space.settings.objective.metric
         self._objective = space.settings.objective
         self._wanted, self._name = space.settings.search.trials, space.name
+        confirm = space.settings.search.confirm
+        self._wanted_again = (confirm.top or 0) * (confirm.seeds or 0)
+        """Runs under other seeds, at most."""
         self._finished: dict[int, TrialRecord] = {record.number: record for record in finished}
         self._ended_now = 0
         self._running: dict[int, _Running] = {}
@@ -113,6 +116,8 @@ class ProgressView:
         with self._lock:
             self._running[number] = _Running(_values(record))
         default = " (the rules of thumb)" if record.is_default else ""
+        if record.replicate_of is not None:
+            default = f" (trial {record.replicate_of} under seed {record.seed})"
         verb, fork = "goes on" if record.evaluations else "starts", record.attributes.get("fork")
         if fork and not own_evaluations(record):
             verb = f"goes on from trial {fork['trial']} after {fork['tokens']:,} tokens"
@@ -240,11 +245,14 @@ class ProgressView:
         return f"{value}{_values(record)}"
 
     def _summary(self) -> str:
-        states = Counter(record.state for record in self._finished.values())
+        ended = searched(self._finished.values())
+        again = len(self._finished) - len(ended)
+        states = Counter(record.state for record in ended)
         counted = ", ".join(f"{states[state]} {word}" for state, word in _WORDS.items() if states[state])
         elapsed = time.monotonic() - self._began
-        text = f"{len(self._finished)}/{self._wanted} trials"
+        text = f"{len(ended)}/{self._wanted} trials"
         text += f" ({counted})" if counted else ""
+        text += f", {again} runs under other seeds" if again else ""
         text += f", {len(self._running)} running, {_clock(elapsed)}"
         left = self._seconds_left(elapsed)
         return text if left is None else f"{text}, about {_clock(left)} left"
@@ -254,7 +262,8 @@ class ProgressView:
         if not self._ended_now:
             return None
         begun = sum(running.fraction for running in self._running.values())
-        return max(self._wanted - len(self._finished) - begun, 0.0) * elapsed_s / (self._ended_now + begun)
+        wanted = self._wanted + self._wanted_again
+        return max(wanted - len(self._finished) - begun, 0.0) * elapsed_s / (self._ended_now + begun)
 
 
 def _values(record: TrialRecord) -> str:

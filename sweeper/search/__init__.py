@@ -3,8 +3,18 @@
 Importing this room is cheap: Optuna is imported when a ledger is opened.
 """
 
-from sweeper.search.auto import Past
+from sweeper.search.auto import Past, how_sure
 from sweeper.search.commits import is_committing
+from sweeper.search.confirm import (
+    Candidate,
+    Confirmation,
+    Interval,
+    asked_config,
+    chosen,
+    confirmation_of,
+    contenders,
+    paired_difference,
+)
 from sweeper.search.edges import Edge, edges
 from sweeper.search.extending import space_in_force
 from sweeper.search.foreign_study import read_study
@@ -18,14 +28,18 @@ from sweeper.search.records import (
     begun,
     is_diverged,
     own_evaluations,
+    searched,
 )
 from sweeper.search.samplers import check_sampler
 from sweeper.search.stoppers import Pause, StopDecision, Stopper, make_stopper
 from sweeper.search.storage import absolute_address, check_storage
 
 __all__ = [
+    "Candidate",
+    "Confirmation",
     "Edge",
     "Evaluation",
+    "Interval",
     "Ledger",
     "Past",
     "Pause",
@@ -34,19 +48,26 @@ __all__ = [
     "TrialRecord",
     "TrialState",
     "absolute_address",
+    "asked_config",
     "begun",
     "best_of",
     "check_sampler",
     "check_storage",
+    "chosen",
     "configurations",
+    "confirmation_of",
+    "contenders",
     "edges",
     "expected_second",
     "front_of",
+    "how_sure",
     "is_committing",
     "is_diverged",
     "make_stopper",
     "own_evaluations",
+    "paired_difference",
     "read_study",
+    "searched",
     "second_of",
     "space_in_force",
 ]

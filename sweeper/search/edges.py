@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sweeper.search.front import best_of
-from sweeper.search.records import TrialRecord, TrialState
+from sweeper.search.records import TrialRecord, TrialState, searched
 from sweeper.space import Choice, Extend, LogUniform, Side, is_number, is_ordered, wider
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def edges(space: Space, records: Sequence[TrialRecord]) -> list[Edge]:
     best, sign = best_of(records, objective), 1.0 if objective.mode == "min" else -1.0
     others = [
         (sign * record.value, record.number, record)
-        for record in records
+        for record in searched(records)
         if record.state in _TELLING and record is not best
         if record.value is not None and math.isfinite(record.value)
     ]

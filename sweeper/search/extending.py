@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpaceFileError
 from sweeper.search.edges import edges
-from sweeper.search.records import TrialRecord, TrialState
+from sweeper.search.records import TrialRecord, TrialState, searched
 from sweeper.search.samplers import SamplerName, check_sampler, propose
 from sweeper.space import Choice, Extend, Side, as_tree, from_tree, is_sound, wider, with_open_values
 
@@ -41,7 +41,7 @@ def propose_and_extend(
 
 def space_in_force(space: Space, records: Sequence[TrialRecord]) -> Space:
     """The space in which the newest trial was asked for: the file's, or with ranges that have grown."""
-    noted = [record.attributes[RANGES] for record in records if record.attributes.get(RANGES)]
+    noted = [record.attributes[RANGES] for record in searched(records) if record.attributes.get(RANGES)]
     if not noted:
         return space
     return with_open_values(space, {name: from_tree(tree) for name, tree in noted[-1].items()})

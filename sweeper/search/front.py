@@ -10,26 +10,31 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeper.search.records import TrialRecord, TrialState, finite_or_none
+from sweeper.search.records import TrialRecord, TrialState, finite_or_none, searched
 from sweeper.space import PEAK_MEMORY
 from sweeper.space.metrics import better
 
 if TYPE_CHECKING:
     from sweeper.space import Objective
 
-__all__ = ["best_of", "expected_second", "front_of", "is_cost", "nondominated", "second_of"]
+__all__ = ["best_of", "expected_second", "front_of", "is_cost", "nondominated", "ranked", "second_of"]
 
 
 def best_of(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
-    """The COMPLETE trial with the best finite objective; of equal ones the best second objective where there
-    are two, so that it is on the front, then the earliest. None without any."""
+    """The first of ``ranked``; None without any."""
+    return next(iter(ranked(records, objective)), None)
+
+
+def ranked(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
+    """The COMPLETE trials of the search by their finite objectives, the best first; of equal ones the best
+    second objective where there are two, so that the best is on the front, then the earliest."""
     first, _ = _signs(objective)
     scored = [
         (first * one.final_value, _badness(one, objective), one.number, one)
-        for one in records
+        for one in searched(records)
         if one.final_value is not None
     ]
-    return min(scored, key=lambda entry: entry[:3])[3] if scored else None
+    return [one for *_, one in sorted(scored, key=lambda entry: entry[:3])]
 
 
 def is_cost(objective: Objective) -> bool:
@@ -75,7 +80,7 @@ def front_of(records: Sequence[TrialRecord], objective: Objective) -> list[Trial
     first, _ = _signs(objective)
     scored = [
         (first * one.final_value, _badness(one, objective), one)
-        for one in sorted(records, key=lambda one: one.number)
+        for one in sorted(searched(records), key=lambda one: one.number)
         if one.final_value is not None and second_of(one, objective) is not None
     ]
     return [scored[index][2] for index in nondominated([entry[:2] for entry in scored])]

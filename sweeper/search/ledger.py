@@ -17,6 +17,7 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``to_end``            present where nothing may pause the trial again
 ``ranges``            of a trial that was asked for in wider ranges than the file's: see ``extending``
 ``gpu_seconds``...    the second objective, for Optuna's own tools: here it follows from evaluations
+``replicate_of``      the trial whose values this one trains again, under ``seed``
 anything else         what the driver noted
 ===================== ==================================================================
 """
@@ -31,9 +32,10 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
 from sweeper.search.auto import Past
+from sweeper.search.confirm import chosen
 from sweeper.search.database import open_database
 from sweeper.search.extending import RANGES, in_database, propose_and_extend
-from sweeper.search.front import best_of, second_of
+from sweeper.search.front import second_of
 from sweeper.search.records import (
     EVALUATION,
     Evaluation,
@@ -41,8 +43,15 @@ from sweeper.search.records import (
     TrialState,
     decisive_of,
     evaluations_of,
+    searched,
 )
-from sweeper.search.samplers import SamplerName, check_sampler, direction, distribution
+from sweeper.search.samplers import (
+    SamplerName,
+    check_sampler,
+    direction,
+    distribution,
+    suggest_fixed,
+)
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -60,7 +69,7 @@ _AUTO = "auto"
 """Which ``sampler: auto`` a sweep began with: 2, or none of those that began when it was ``tpe``."""
 _SHARES = "shares"
 """Present in sweeps that began when trials took over what others had trained."""
-_OWN_OF_TRIAL = frozenset({"values", "is_default", "reason", "paused", "to_end"})
+_OWN_OF_TRIAL = frozenset({"values", "is_default", "reason", "paused", "to_end", "replicate_of", "seed"})
 _OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS, _AUTO, _SHARES})
 
 
@@ -151,11 +160,19 @@ class Ledger:
         waiting = next((record for record in records if record.state is TrialState.WAITING), None)
         if waiting is not None:
             return self._start_next() if accept(waiting.values) else None
-        values, ranges = propose_and_extend(self._space, records, self._sampler(), past)
+        values, ranges = propose_and_extend(self._space, searched(records), self._sampler(), past)
         if values is None or not accept(values):
             return None
         is_default = values == self._space.default_values()
         self._enqueue(values, is_default=is_default, ranges=ranges or False)
+        return self._start_next()
+
+    def replicate(self, number: int, seed: int) -> TrialRecord:
+        """Starts the values of a trial again, under another seed; a trial that waits comes first."""
+        if all(record.state is not TrialState.WAITING for record in self.trials()):
+            again = self.trial(number)
+            ranges = again.attributes.get(RANGES, False)
+            self._enqueue(again.values, replicate_of=number, seed=seed, ranges=ranges)
         return self._start_next()
 
     def report(self, number: int, evaluation: Evaluation) -> None:
@@ -242,8 +259,8 @@ class Ledger:
         return self._record(trial, self._late_notes().get(number, {}))
 
     def best(self) -> TrialRecord | None:
-        """The COMPLETE trial with the best objective, the earliest of equal ones; None without any."""
-        return best_of(self.trials(), self._objective)
+        """The trial that the sweep chooses, see ``chosen``; None where none is COMPLETE."""
+        return chosen(self._space, self.trials())
 
     def default(self) -> TrialRecord | None:
         """The trial of the rules of thumb; None before it was asked."""
@@ -301,7 +318,7 @@ class Ledger:
         values: Values = trial.user_attrs["values"]
         for name, open_value in in_database(self._space, trial.user_attrs.get(RANGES, {})).items():
             if name in values:
-                _suggest_fixed(trial, name, distribution(open_value))
+                suggest_fixed(trial, name, distribution(open_value))
         return self._record(self._storage.get_trial(self._trial_id(trial.number)), {})
 
     def _sampler(self) -> SamplerName:
@@ -353,6 +370,8 @@ class Ledger:
             started_s=None if trial.datetime_start is None else trial.datetime_start.timestamp(),
             ended_s=None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
             is_default=bool(attributes.get("is_default", False)),
+            replicate_of=attributes.get("replicate_of"),
+            seed=attributes.get("seed"),
             attributes={
                 name: value
                 for name, value in attributes.items()
@@ -372,18 +391,6 @@ def _no_sampler() -> Any:
     from optuna.samplers import RandomSampler
 
     return RandomSampler(seed=0)
-
-
-def _suggest_fixed(trial: Any, name: str, span: Any) -> None:
-    """Takes the enqueued value of one parameter over into the trial, through Optuna's public calls."""
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(span, CategoricalDistribution):
-        trial.suggest_categorical(name, span.choices)
-    elif isinstance(span, IntDistribution):
-        trial.suggest_int(name, span.low, span.high, step=span.step)
-    else:
-        trial.suggest_float(name, span.low, span.high, log=span.log)
 
 
 def _signature(space: Space) -> dict[str, str]:

@@ -24,6 +24,7 @@ __all__ = [
     "evaluations_of",
     "is_diverged",
     "own_evaluations",
+    "searched",
 ]
 
 
@@ -107,6 +108,11 @@ class TrialRecord:
     """When it ended, in seconds since the epoch."""
     is_default: bool = False
     """Whether these are the rules of thumb, which the sweep has to beat."""
+    replicate_of: int | None = None
+    """The trial whose values were trained again under another seed; None of a trial that the search asked
+    for."""
+    seed: int | None = None
+    """Of such a run: in the place of ``training.seed``."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """What the driver noted: ``config``, ``ds_config``, ``startup_s``, ``total_tokens``, ``checkpoint``..."""
 
@@ -169,9 +175,14 @@ def own_evaluations(record: TrialRecord) -> tuple[Evaluation, ...]:
     return tuple(one for one in record.evaluations if one.tokens >= record.saved_tokens)
 
 
+def searched(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """What the search asked for: without the runs of the same values under other seeds."""
+    return [record for record in records if record.replicate_of is None]
+
+
 def begun(records: Iterable[TrialRecord]) -> int:
-    """How many trials have been started."""
-    return sum(record.state is not TrialState.WAITING for record in records)
+    """How many trials the search has started."""
+    return sum(record.state is not TrialState.WAITING for record in searched(records))
 
 
 def finite_or_none(value: float | None) -> float | None:

@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sweeper.errors import MissingDependencyError, Problem, SpaceFileError
 from sweeper.search.auto import Past, propose_auto
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from sweeper.space import Dimension, Objective, OpenValue, Scalar, Space, Values
 
-__all__ = ["check_sampler", "direction", "distribution", "propose", "startup_trials"]
+__all__ = ["check_sampler", "direction", "distribution", "propose", "startup_trials", "suggest_fixed"]
 
 SamplerName = Literal["auto", "tpe", "gp", "cmaes", "random", "grid", "qmc"]
 
@@ -115,6 +115,18 @@ def distribution(open_value: OpenValue) -> BaseDistribution:
     if isinstance(open_value, IntRange):
         return IntDistribution(open_value.low, open_value.high, step=open_value.step)
     return FloatDistribution(open_value.low, open_value.high, log=isinstance(open_value, LogUniform))
+
+
+def suggest_fixed(trial: Any, name: str, span: Any) -> None:
+    """Takes the enqueued value of one parameter over into the trial, through Optuna's public calls."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(span, CategoricalDistribution):
+        trial.suggest_categorical(name, span.choices)
+    elif isinstance(span, IntDistribution):
+        trial.suggest_int(name, span.low, span.high, step=span.step)
+    else:
+        trial.suggest_float(name, span.low, span.high, log=span.log)
 
 
 def direction(space: Space) -> Literal["minimize", "maximize"]:

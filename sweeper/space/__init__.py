@@ -10,6 +10,7 @@ from sweeper.space.config.address import ClusterAddress, cluster_address
 from sweeper.space.config.config import (
     Checkpoints,
     Config,
+    Confirm,
     DataFormat,
     DataSource,
     Deepspeed,
@@ -55,7 +56,7 @@ from sweeper.space.metrics import (
     load_metric,
     metric_name,
 )
-from sweeper.space.plan.plan import TRUSTED, count_trials, make_plan, render
+from sweeper.space.plan.plan import TRUSTED, count_runs, count_trials, make_plan, render
 from sweeper.space.plan.row_warnings import row_warnings
 from sweeper.space.plan.system import (
     SYSTEM,
@@ -94,6 +95,7 @@ __all__ = [
     "Choice",
     "ClusterAddress",
     "Config",
+    "Confirm",
     "DataFormat",
     "DataSource",
     "Deepspeed",
@@ -130,6 +132,7 @@ __all__ = [
     "as_tree",
     "begun_format",
     "cluster_address",
+    "count_runs",
     "count_trials",
     "describe",
     "dump_config",

@@ -125,6 +125,7 @@ def _looked_through(
     )
     _open_the_lr(draft, facts)
     _check_batch_is_not_overdetermined(draft)
+    _check_confirmation(draft)
     lora = {} if draft.has_lora else {"training.lora": False}
     written = with_defaults({**draft.closed, **lora}, draft.opened)
     closed = _closed(draft, written, _usual(draft, written, facts), facts)
@@ -179,6 +180,17 @@ def _check_batch_is_not_overdetermined(draft: Draft) -> None:
     draft.complain_of(free, rule, f"leave {short_name(free)} out, or write auto")
     draft.closed.pop(free, None)
     draft.opened.pop(free, None)
+
+
+def _check_confirmation(draft: Draft) -> None:
+    """It needs both numbers, and trains the same values under other seeds."""
+    given = [path for path in ("search.confirm.top", "search.confirm.seeds") if path in draft.shown]
+    if len(given) == 1:
+        rule = "a confirmation needs both: how many trials (top), and under how many seeds (seeds)"
+        draft.complain_of(given[0], rule, "write confirm: {top: 3, seeds: 3}, or leave confirm out")
+    if "training.seed" in draft.opened and draft.closed.get("search.confirm.top") is not None:
+        rule = "search.confirm trains the best trials under seeds of its own, so that none can be searched"
+        draft.complain_of("training.seed", rule, "write one seed, or leave search.confirm out")
 
 
 def _usual(draft: Draft, written: dict[str, Any], facts: Facts) -> dict[str, Any]:

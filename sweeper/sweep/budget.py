@@ -2,7 +2,8 @@
 
 Three rules keep it within ``TOLERANCE``: a trial that cannot end within the budget is not begun; a running
 trial stops at the evaluation from which the next one cannot be reached; and what is slower than all
-that was foreseen is paused shortly before the tolerance is used up.
+that was foreseen is paused shortly before the tolerance is used up. Where the best trials are to be trained
+again (``search.confirm``), the search begins no trial that would take the time for that.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sweeper.autotune import Limit, Speed, limit_of, trial_tokens
+from sweeper.autotune import MOST_RESERVED, Limit, Speed, limit_of, trial_tokens
 from sweeper.data import LengthSample
-from sweeper.search import TrialRecord, TrialState, own_evaluations
+from sweeper.search import TrialRecord, TrialState, contenders, own_evaluations
 from sweeper.space import Config, Space, Values, read_config, size_of
 
 __all__ = ["SPENT", "TOLERANCE", "Budget", "Forecast"]
@@ -158,6 +159,8 @@ class Budget:
         self.limit: Limit | None = limit_of(space)
         self.is_full = False
         """Whether a trial was refused, or the running ones are to pause: nothing begins after that."""
+        self.search_is_full = False
+        """Whether the search has used up its part: the rest is for runs under other seeds."""
         self.pauses = False
         """Whether the running trials are to pause."""
 
@@ -170,14 +173,27 @@ class Budget:
     def is_spent(self) -> bool:
         return self.is_full or (self.limit is not None and self._spent_s() >= self.limit.seconds)
 
-    def fits(self, values: Values, records: Sequence[TrialRecord]) -> bool:
-        """Whether a trial of these values would end within the budget. One that cannot be told does, and
-        so does a sweep's first: a sweep without a trial is worth nothing."""
+    def fits(self, values: Values, records: Sequence[TrialRecord], *, reserved_s: float = 0.0) -> bool:
+        """Whether a trial of these values would end within the budget, with so much of it left. One that
+        cannot be told does, and so does a sweep's first: a sweep without a trial is worth nothing."""
         begun = any(one.state is not TrialState.WAITING for one in records)
-        if begun and self._too_long_s(self._space.close(values), records) is not None:
-            self.is_full = True
+        if begun and self._too_long_s(self._space.close(values), records, reserved_s) is not None:
+            self.search_is_full = reserved_s > 0
+            self.is_full = self.is_full or not self.search_is_full
             return False
         return True
+
+    def reserved_s(self, records: Sequence[TrialRecord]) -> float:
+        """What the search leaves for ``search.confirm``: what all of its runs would take, if they are like
+        the best trials so far, and at most a part of the budget."""
+        confirm = self._space.settings.search.confirm
+        places: int = self._space.closed["resources.max_concurrent"]
+        if self.limit is None or confirm.top is None or confirm.seeds is None:
+            return 0.0
+        values = [one.values for one in contenders(self._space, records)] or [self._space.default_values()]
+        expected_s = [self._forecast.trial_s(self._space.close(one), records) or 0.0 for one in values]
+        rounds = -(-confirm.top * confirm.seeds // places)
+        return min(rounds * statistics.fmean(expected_s), MOST_RESERVED * self.limit.seconds)
 
     def warning(self, config: Config) -> str | None:
         """That the first trial is begun although it does not fit; None where it does."""
@@ -186,12 +202,14 @@ class Budget:
             return None
         return f"a trial takes about {expected_s:,.0f} s, more than {self.limit} allows: it will be stopped"
 
-    def _too_long_s(self, config: Config, records: Sequence[TrialRecord]) -> float | None:
+    def _too_long_s(
+        self, config: Config, records: Sequence[TrialRecord], reserved_s: float = 0.0
+    ) -> float | None:
         """The seconds that a trial would take, where that is more than is left."""
         if self.limit is None:
             return None
         expected_s = self._forecast.trial_s(config, records)
-        if expected_s is None or self._spent_s() + expected_s <= self.limit.seconds:
+        if expected_s is None or self._spent_s() + expected_s <= self.limit.seconds - reserved_s:
             return None
         return expected_s
 
@@ -218,6 +236,8 @@ class Budget:
         if self.limit is None or not self.is_spent():
             if run >= trials:
                 return f"all {trials} trials were run"
+            if self.limit is not None and self.search_is_full:
+                return f"the search's part of {self.limit} is spent: {run} of {trials} trials were run"
             return f"every configuration of the space was run: {run} of {trials} trials"
         said = f"{self.limit} is spent: {run} of {trials} trials were run"
         left_s = self.limit.seconds - self._spent_s()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sweeper.search import Ledger, TrialRecord, TrialState, front_of
+from sweeper.search import Ledger, TrialRecord, TrialState, asked_config, front_of
 from sweeper.space import Space, SweepFolder
 from sweeper.sweep.tracking import TrackingListener, named_parameters
 from sweeper.track import Content, Tracker, boards_of, tracking_uri
@@ -48,7 +48,7 @@ class Mirror:
         listener = self.listener
         for record in self._ledger.trials():
             if record.state is not TrialState.WAITING:
-                config = self._space.close(record.values)
+                config = asked_config(self._space, record)
                 listener.replay(record, config, self._folder.trial_steps(record.number))
 
     def conclude(self, state: str) -> None:

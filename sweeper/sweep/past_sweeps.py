@@ -19,7 +19,7 @@ from sweeper.history import (
     take_snapshot,
     write_snapshot,
 )
-from sweeper.search import Ledger, Past, TrialRecord, TrialState, is_diverged
+from sweeper.search import Ledger, Past, TrialRecord, TrialState, is_diverged, searched
 from sweeper.space import PEAK_MEMORY, Space, SweepFolder
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def sweep_facts(space: Space, ledger: Ledger) -> SweepFacts:
 def past_trials(space: Space, records: Iterable[TrialRecord]) -> list[PastTrial]:
     """Those of the trials that tell something about their values: they were evaluated, or diverged."""
     metric = space.settings.objective.metric
-    return [_past_trial(one, metric) for one in records if _tells(one, metric)]
+    return [_past_trial(one, metric) for one in searched(records) if _tells(one, metric)]
 
 
 def _tells(record: TrialRecord, metric: str) -> bool:

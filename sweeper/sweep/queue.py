@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sweeper.search import Ledger, Past, Pause, Stopper, TrialRecord, TrialState, begun, own_evaluations
+from sweeper.search import (
+    Ledger,
+    Past,
+    Pause,
+    Stopper,
+    TrialRecord,
+    TrialState,
+    begun,
+    confirmation_of,
+    own_evaluations,
+    searched,
+)
 from sweeper.space import Space
 from sweeper.sweep.budget import Budget
 
 __all__ = ["TrialQueue"]
+
+_SEARCH_ENDED = "search_ended"
+"""What the ledger keeps of a search that has used up its part of the budget: what it was to have. It goes on
+when it gets more."""
 
 
 @dataclass(kw_only=True)
@@ -29,27 +44,54 @@ class TrialQueue:
         """The trial that starts or goes on; None where there is none for now.
 
         An unfinished trial first, then a paused one whose chance has risen, then a new one; when there is
-        no new one and nothing runs, what the stopper still wants trained. A ``Pause`` says that the first
-        of the unfinished trials is to pause instead: its driver ended before it could say so. Ask again
-        then.
+        no new one and nothing runs, what the stopper still wants trained; and when the search is over, the
+        best ones again under other seeds. A ``Pause`` says that the first of the unfinished trials is to
+        pause instead: its driver ended before it could say so. Ask again then.
 
         Raises what ``Ledger.ask`` raises.
         """
-        before = list(records.values())
+        everything = list(records.values())
+        before = searched(everything)
         if self.unfinished:
             first = self.unfinished[0]
-            if not own_evaluations(first):
-                return self.unfinished.pop(0)  # nobody has decided on it yet
+            if first.replicate_of is not None or not own_evaluations(first):
+                return self.unfinished.pop(0)  # nobody decides on it, or has decided yet
             decision = self.stopper.decide(first.number, before, self.ledger.untrained)
             return decision if isinstance(decision, Pause) else self.unfinished.pop(0)
         if (number := self.stopper.goes_on(before, space_is_exhausted=None)) is not None:
             return self.ledger.go_on(number, to_end=False)
         is_enough = begun(before) >= self.space.settings.search.trials
-        if not is_enough:
-            new = self.ledger.ask(lambda values: self.budget.fits(values, before), self.past)
+        if not (is_enough or self._search_has_ended()):
+            reserved_s = self.budget.reserved_s(everything)
+            new = self.ledger.ask(
+                lambda one: self.budget.fits(one, everything, reserved_s=reserved_s), self.past
+            )
             if new is not None:
                 return new
+            if self.budget.search_is_full:
+                self.ledger.note_sweep(**{_SEARCH_ENDED: self._search_limits()})
         if any(record.state is TrialState.RUNNING for record in before):
             return None
-        number = self.stopper.goes_on(before, space_is_exhausted=not is_enough)
-        return None if number is None else self.ledger.go_on(number, to_end=True)
+        is_exhausted = not (is_enough or self.budget.search_is_full)
+        number = self.stopper.goes_on(before, space_is_exhausted=is_exhausted)
+        return self._replicate(everything) if number is None else self.ledger.go_on(number, to_end=True)
+
+    def _search_has_ended(self) -> bool:
+        """By the budget. What it has left is for the runs under other seeds, however long these take."""
+        ended = self.ledger.sweep_attributes().get(_SEARCH_ENDED)
+        self.budget.search_is_full = ended is not None and ended == self._search_limits()
+        return self.budget.search_is_full
+
+    def _search_limits(self) -> dict[str, float | None]:
+        limit = self.budget.limit
+        trials = self.space.settings.search.trials
+        return {"trials": trials, "limit_s": None if limit is None else limit.seconds}
+
+    def _replicate(self, records: list[TrialRecord]) -> TrialRecord | None:
+        """The next run of the confirmation, where there is time for it."""
+        confirmation = confirmation_of(self.space, records)
+        if confirmation is None or not confirmation.next_runs:
+            return None
+        number, seed = confirmation.next_runs[0]
+        values = next(record.values for record in records if record.number == number)
+        return self.ledger.replicate(number, seed) if self.budget.fits(values, records) else None

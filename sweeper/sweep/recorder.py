@@ -20,8 +20,10 @@ from sweeper.search import (
     Stopper,
     TrialRecord,
     TrialState,
+    asked_config,
     begun,
-    best_of,
+    contenders,
+    searched,
 )
 from sweeper.space import (
     Config,
@@ -132,10 +134,11 @@ class Recorder:
     def _job(self, record: TrialRecord) -> tuple[int, Job | None]:
         """None where the trial is answered already."""
         is_first = not self._records
-        number, asked = record.number, self._space.close(record.values)
+        number, asked = record.number, asked_config(self._space, record)
+        is_replicate = record.replicate_of is not None
         self._forget_progress(number)  # of an earlier driver
         self._moved[number] = None
-        config = self._closed(record.values)
+        config = self._system_of(asked)
         self._records[number] = record
         self._note_config(number, config)
         evaluate_untrained = self._shall_measure_untrained(number)
@@ -153,13 +156,13 @@ class Recorder:
             evaluate_untrained=evaluate_untrained,
             resume_from=newest_checkpoint(self._folder.trial_checkpoints(number).absolute()),
             checkpoints=self._folder.trial_checkpoints(number).absolute(),
-            model_folder=self._folder.trial_model(number).absolute(),
+            model_folder=None if is_replicate else self._folder.trial_model(number).absolute(),
             processes=self._folder.processes_dir.absolute(),
             progress_file=self._folder.trial_progress(number).absolute(),
             stop_file=self._folder.stop_file.absolute(),
             pause_file=self._folder.trial_pause(number).absolute(),
             retries=self._retries(record),
-            best_so_far=None if (best := self._best()) is None else best.final_value,
+            best_so_far=self._to_beat(),
             fork_from=start.fork_from,
             leave_at=start.leave_at,
             left_states=self._folder.trial_left(number).absolute(),
@@ -167,8 +170,11 @@ class Recorder:
 
     def _closed(self, values: Values) -> Config:
         """What a trial of these values trains with."""
-        config = tuned(self._space.close(values), self._tunings, self._space.measured)
-        return fitted(config, self._too_large)
+        return self._system_of(self._space.close(values))
+
+    def _system_of(self, asked: Config) -> Config:
+        """What a trial of this configuration trains with: as measured, and lighter where that did not fit."""
+        return fitted(tuned(asked, self._tunings, self._space.measured), self._too_large)
 
     def _start(self, number: int, config: Config, *, may_fork: bool) -> Start:
         records = list(self._records.values())
@@ -419,10 +425,12 @@ class Recorder:
         return False
 
     def _reason_to_stop(self, number: int) -> StopDecision:
-        records = list(self._records.values())
-        if self._budget.ends_here(self._records[number], self._configs[number], records):
+        record, records = self._records[number], list(self._records.values())
+        if self._budget.ends_here(record, self._configs[number], records):
             return self._budget.reason
-        return self._stopper.decide(number, records, self._ledger.untrained)
+        if record.replicate_of is not None:
+            return None  # it is compared at its end
+        return self._stopper.decide(number, searched(records), self._ledger.untrained)
 
     def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
         self._ledger.finish(number, state, reason)
@@ -434,21 +442,27 @@ class Recorder:
         return False
 
     def _tidy(self, number: int) -> None:
-        """Remove what the settings do not keep of a trial that has ended, and models that were beaten."""
-        settings, best = self._space.settings.checkpoints, self._best()
+        """Remove what the settings do not keep of a trial that has ended, and models that were beaten: those
+        of trials that may yet be chosen stay."""
+        settings, kept = self._space.settings.checkpoints, {one.number for one in self._contenders()}
         if not settings.keep_finished:
             discard(self._folder.trial_checkpoints(number), inside=self._folder.root)
         self._tidy_left()
-        if settings.model == "best" and best is not None:
+        if settings.model == "best" and kept:
             for other in self._records.values():
-                if other.number != best.number and other.state.is_finished:
+                if other.number not in kept and other.state.is_finished:
                     discard(self._folder.trial_model(other.number), inside=self._folder.root)
 
     def _tidy_left(self) -> None:
         self._sharing.tidy(list(self._records.values()))
 
-    def _best(self) -> TrialRecord | None:
-        return best_of(self._records.values(), self._space.settings.objective)
+    def _contenders(self) -> list[TrialRecord]:
+        return contenders(self._space, list(self._records.values()))
+
+    def _to_beat(self) -> float | None:
+        """The objective that a trial's model has to beat to be kept."""
+        kept = self._contenders()
+        return kept[-1].final_value if len(kept) == (self._space.settings.search.confirm.top or 1) else None
 
     def _refresh(self, number: int) -> None:
         self._records[number] = self._ledger.trial(number)

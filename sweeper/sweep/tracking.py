@@ -41,7 +41,8 @@ class TrackingListener:
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
         searched = dict(record.values)
         fixed = chart_params(self._space, searched) | named_parameters(self._space, config)
-        tags = self._tags | ({"default": "yes"} if record.is_default else {}) | _sources(record)
+        own = ({"default": "yes"} if record.is_default else {}) | _sources(record) | _replicate_tags(record)
+        tags = self._tags | own
         for tracker in self._trackers:
             tracker.trial_started(
                 number,
@@ -114,6 +115,13 @@ def _sources(record: TrialRecord) -> dict[str, str]:
     """Whose training it took over."""
     found = {"same_as": record.same_as, "forked_from": record.forked_from}
     return {name: str(number) for name, number in found.items() if number is not None}
+
+
+def _replicate_tags(record: TrialRecord) -> dict[str, str]:
+    """That a run trains the values of another trial again."""
+    if record.replicate_of is None:
+        return {}
+    return {"replicate_of": str(record.replicate_of), "seed": str(record.seed)}
 
 
 def _setbacks(record: TrialRecord) -> str | None:

@@ -66,7 +66,8 @@ class Job:
     pause_file: Path | None = None
     """While it is there, this trial is to write its state and to pause, before it trains on."""
     best_so_far: float | None = None
-    """The best final objective of the trials before; what a model has to beat to be kept."""
+    """What a model has to beat to be kept: the best final objective of the trials before, or the last one of
+    several best trials whose models are kept."""
 
     def pause_is_wanted(self) -> bool:
         """Whether somebody has made the stop file."""

@@ -110,6 +110,32 @@ CASES = {
     "true for lora": ("training: {lora: true}\n", "4:18", "false or a mapping", "rank: 16"),
     "a time without unit": ("search: {time_budget: 90}\n", "4:23", "span of time", "90s, 90m or 90h"),
     "a time of nothing": ("search: {time_budget: 0s}\n", "4:23", "span of time", "span of time"),
+    "a confirmation of one trial": (
+        "search: {confirm: {top: 1, seeds: 3}}\n",
+        "4:25",
+        "search.confirm.top must be a whole number >= 2",
+        "write a whole number >= 2",
+    ),
+    "a confirmation without seeds": (
+        "search: {confirm: {top: 3, seeds: 0}}\n",
+        "4:35",
+        "search.confirm.seeds must be a whole number >= 2",
+        "write a whole number >= 2",
+    ),
+    "half a confirmation": ("search: {confirm: {top: 3}}\n", "4:25", "needs both", "{top: 3, seeds: 3}"),
+    "a confirmation that is a number": ("search: {confirm: 3}\n", "4:19", "is a section", "top, seeds"),
+    "a confirmation that is open": (
+        "search: {confirm: {top: [2, 3], seeds: 3}}\n",
+        "4:25",
+        "whole number",
+        "write a whole number",
+    ),
+    "a confirmation where seeds are searched": (
+        "training: {seed: [0, 1]}\nsearch: {confirm: {top: 3, seeds: 3}}\n",
+        "4:18",
+        "seeds of its own",
+        "write one seed",
+    ),
     "a cost without a price": (
         "training: {scheduler: [linear, cosine]}\nsearch: {cost_budget: 5}\n",
         "5:23",

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sweeper.data import LengthSample, RowSample, best_fit, sample_lengths
-from sweeper.space import Space, TrialSize, count_trials, duration_text, trial_sizes
+from sweeper.space import Space, TrialSize, count_runs, count_trials, duration_text, trial_sizes
 
 __all__ = [
+    "MOST_RESERVED",
     "Limit",
     "Speed",
     "SweepCost",
@@ -26,6 +27,8 @@ __all__ = [
     "trial_tokens",
 ]
 
+MOST_RESERVED = 0.5
+"""What a search leaves of a budget for runs under other seeds, at most: it has at least the other half."""
 _HOUR_S = 3600.0
 _PACKED_ROWS = 4096
 """So many rows show how well rows of these lengths fill sequences."""
@@ -79,6 +82,8 @@ class SweepCost:
     """A whole sweep, if no trial is stopped early. What takes a speed to know is None without one."""
 
     trials: int
+    runs: int
+    """Trials, and those of them that are trained again under other seeds."""
     concurrent: int
     """Trials side by side."""
     each: tuple[TrialCost, ...]
@@ -164,10 +169,11 @@ def sweep_cost(space: Space, sample: LengthSample, speed: Speed | None) -> Sweep
     each = tuple(_trial_cost(space, size, sample, speed) for size in trial_sizes(space))
     cost = SweepCost(
         trials=trials,
+        runs=(runs := count_runs(space)),
         concurrent=min(space.closed["resources.max_concurrent"], trials),
         each=each,
-        tokens=trials * _mean([one.tokens for one in each]),
-        evaluated_tokens=trials * _mean([one.evaluated_tokens for one in each]) + untrained,
+        tokens=runs * _mean([one.tokens for one in each]),
+        evaluated_tokens=runs * _mean([one.evaluated_tokens for one in each]) + untrained,
         price_per_hour=_price_per_hour(space),
         gpus=_gpus(space),
         limit=limit_of(space),
@@ -181,16 +187,18 @@ def _timed(cost: SweepCost, speed: Speed, untrained_tokens: float) -> SweepCost:
     trial_s = [one.seconds or 0.0 for one in cost.each]
     round_s = _mean(trial_s) + speed.warm_start_s
     start_s = speed.cold_start_s - speed.warm_start_s + untrained_tokens / speed.evaluated_tokens_per_s
-    seconds = start_s + math.ceil(cost.trials / cost.concurrent) * round_s
+    seconds = start_s + math.ceil(cost.runs / cost.concurrent) * round_s
     fitting = None
     if cost.limit is not None:
-        rounds = math.floor((cost.limit.seconds - start_s) / round_s + 1e-9) if round_s else cost.trials
+        reserved_s = math.ceil((cost.runs - cost.trials) / cost.concurrent) * round_s
+        search_s = cost.limit.seconds - min(reserved_s, MOST_RESERVED * cost.limit.seconds)
+        rounds = math.floor((search_s - start_s) / round_s + 1e-9) if round_s else cost.trials
         fitting = max(min(rounds * cost.concurrent, cost.trials), 0)
     ranks_s = [one.ranks * taken_s for one, taken_s in zip(cost.each, trial_s, strict=True)]
     return replace(
         cost,
         seconds=seconds,
-        rank_hours=cost.trials * _mean(ranks_s) / _HOUR_S,
+        rank_hours=cost.runs * _mean(ranks_s) / _HOUR_S,
         money=None if cost.price_per_hour is None else seconds / _HOUR_S * cost.price_per_hour,
         fitting=fitting,
     )

@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sweeper.search.auto.past import Past
+from sweeper.search.front import ranked
 from sweeper.search.records import TrialRecord
 
 if TYPE_CHECKING:
     from sweeper.space import Space, Values
 
-__all__ = ["Past", "propose_auto"]
+__all__ = ["Past", "how_sure", "propose_auto"]
+
+_MOST_TRIALS = 150
+"""Of more complete trials only the best are told apart."""
 
 
 def propose_auto(space: Space, records: Sequence[TrialRecord], past: Past | None = None) -> Values | None:
@@ -48,3 +52,22 @@ def propose_auto(space: Space, records: Sequence[TrialRecord], past: Past | None
     if (point == rule).all():
         return space.default_values()  # to the last bit
     return left.get(point.tobytes()) or coordinates.values(point)
+
+
+def how_sure(space: Space, records: Sequence[TrialRecord]) -> dict[int, float]:
+    """The chance of each complete trial that its configuration is the best of them, the most likely first;
+    empty where too few are complete to tell."""
+    import numpy as np
+
+    from sweeper.search.auto.coordinates import Coordinates
+    from sweeper.search.auto.sure import LEAST_TRIALS, chances_of_best
+
+    complete = ranked(records, space.settings.objective)[:_MOST_TRIALS]
+    if len(complete) < LEAST_TRIALS or not space.dimensions:
+        return {}
+    coordinates, sign = Coordinates(space), 1.0 if space.settings.objective.mode == "min" else -1.0
+    points = np.array([coordinates.point(one.values) for one in complete])
+    losses = np.array([sign * (one.final_value or 0.0) for one in complete])
+    chances = chances_of_best(points, losses, coordinates.groups).tolist()
+    found = [(one.number, chance) for one, chance in zip(complete, chances, strict=True)]
+    return dict(sorted(found, key=lambda one: -one[1]))

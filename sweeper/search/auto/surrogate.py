@@ -90,6 +90,16 @@ class GaussianProcess:
         variance = np.maximum(1.0 - (solved * solved).sum(0), 1e-9)
         return covariance @ self.weights, np.sqrt(self.amplitude * variance)
 
+    def joint(self) -> tuple[Array, Array]:
+        """Mean (n,) and covariance (n, n) of what lies at the process's own points, without the noise of the
+        targets there."""
+        from scipy.linalg import solve_triangular
+
+        scaled = self.points / self.lengths
+        covariance = _matern(_squared_distances(scaled, scaled))
+        solved = solve_triangular(self.cholesky, covariance, lower=True, check_finite=False)
+        return covariance @ self.weights, self.amplitude * (covariance - solved.T @ solved)
+
 
 def fit_gaussian_process(
     points: Array, targets: Array, extra_noise: Array | None = None, groups: NDArray[np.intp] | None = None

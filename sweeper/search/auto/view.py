@@ -56,29 +56,32 @@ class View:
         """By the trial's number."""
 
     def standing(self, records: Sequence[TrialRecord]) -> Standing:
-        """How the trials stand. One that failed for no fault of its values is left out."""
+        """How the trials that the search asked for stand. One that failed for no fault of its values is left
+        out."""
         objective = self._space.settings.objective
         starts_s = sorted(one.started_s for one in records if one.started_s is not None)
         seen = [
-            self._seen(record, starts_s, len(records))
-            for record in records
+            self._seen(place, record, starts_s, len(records))
+            for place, record in enumerate(records)
             if record.state is not TrialState.FAIL or is_diverged(record, objective.metric)
         ]
-        past_curves, weighs_costs = (
-            () if self._past is None else self._past.curves,
-            objective.also is not None,
+        return Standing(
+            trials=seen,
+            past_curves=() if self._past is None else self._past.curves,
+            at=objective.at,
+            weighs_costs=objective.also is not None,
         )
-        return Standing(trials=seen, past_curves=past_curves, at=objective.at, weighs_costs=weighs_costs)
 
-    def _seen(self, record: TrialRecord, starts_s: Sequence[float], count: int) -> SeenTrial:
+    def _seen(self, place: int, record: TrialRecord, starts_s: Sequence[float], count: int) -> SeenTrial:
+        """``place`` counts what was asked for: a trial's number also counts the runs under other seeds."""
         point, curve = self._finished.get(record.number) or self._place(record)
         return SeenTrial(
             number=record.number,
             point=point,
             curve=curve,
             phase=_PHASES[record.state],
-            control=is_control(self._space.settings.search.seed, record.number),
-            best_seen_after=_started_before_best(record, curve, starts_s) if curve.losses else count,
+            control=is_control(self._space.settings.search.seed, place),
+            best_seen_after=_started_before_best(place, record, curve, starts_s) if curve.losses else count,
             cost=_cost(record, self._space.settings.objective),
         )
 
@@ -157,7 +160,7 @@ def _fall_ahead(record: TrialRecord, position: float) -> float:
     return max(0.0, multiplier(min(warmed_up, _STEPS)) - multiplier(_STEPS))
 
 
-def _started_before_best(record: TrialRecord, curve: Curve, starts_s: Sequence[float]) -> int:
+def _started_before_best(place: int, record: TrialRecord, curve: Curve, starts_s: Sequence[float]) -> int:
     """How many trials had been started when its best loss was measured; ``starts_s`` rise."""
     then_s = record.evaluations[curve.losses.index(curve.best)].time_s
-    return record.number + 1 if then_s is None else bisect_right(starts_s, then_s)
+    return place + 1 if then_s is None else bisect_right(starts_s, then_s)

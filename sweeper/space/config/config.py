@@ -190,6 +190,18 @@ class Extend(Section):
 
 
 _EXTEND = "true, false, or a mapping of factor (above 1, at most 1000) and times (1 to 10)"
+_AT_LEAST_TWO = Words("a whole number >= 2")
+
+
+class Confirm(Section):
+    """The best trials are trained again under other seeds when the search is over, and the winner is chosen
+    by these runs. Both or none of the two."""
+
+    top: Annotated[Annotated[int, Field(ge=2)] | None, _AT_LEAST_TWO] = None
+    """So many of the best complete trials. None: the choice goes by the trials' own runs."""
+    seeds: Annotated[Annotated[int, Field(ge=2)] | None, _AT_LEAST_TWO] = None
+    """So many runs of each at most, under training.seed + 1, + 2 and so on; a trial that is told apart from
+    the leader gets no further ones."""
 
 
 class Search(Section):
@@ -218,6 +230,7 @@ class Search(Section):
     cost_budget: Annotated[float, Field(gt=0)] | None = None
     """Money that the sweep may cost, in the currency of ``resources.price_per_gpu_hour``; kept like
     ``time_budget``."""
+    confirm: Confirm = Confirm()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     history: Annotated[NonEmptyStr | Literal[False], Words("a path, or false")] | None = None
     """The file of what all sweeps found: ``sampler: auto`` and ``stopper: auto`` go by it, each trial is

@@ -151,7 +151,8 @@ class Leaf:
                 return "write the number without quotes"
         if self.path in _FILE_KEYS and is_number(value):
             return f"add the unit: {text(value)}s, {text(value)}m or {text(value)}h"
-        takes_number = self.expects.startswith("a number") or bool in get_args(self.info.annotation)
+        takes_number = self.expects.startswith(("a number", "a whole number"))
+        takes_number = takes_number or bool in get_args(self.info.annotation)
         expects_text = self.kind == "other" and not takes_number
         if expects_text and is_number(value):
             return f'put it in quotes: "{text(value)}"'

@@ -21,7 +21,7 @@ from sweeper.space.space import Dimension, Space
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["TRUSTED", "Plan", "count_trials", "make_plan", "render"]
+__all__ = ["TRUSTED", "Plan", "count_runs", "count_trials", "make_plan", "render"]
 
 TRUSTED = "Python code that comes with the model is run, with all your rights (trust_remote_code: true)"
 
@@ -77,8 +77,10 @@ class Plan:
         """Label and value of every quantity, in reading order; those of the whole sweep if no trial is
         stopped."""
         space, facts, search = self.space, self.space.facts, self.space.settings.search
+        confirm = search.confirm
         most = "at most " if space.closed["training.packing"] else ""
-        steps, rows = self.steps.times(self.trials), self.rows_per_trial.times(self.trials)
+        runs = count_runs(space)
+        steps, rows = self.steps.times(runs), self.rows_per_trial.times(runs)
         limits = f", ranges extended {extend.times} times at most" if (extend := search.extension) else ""
         limits += f", {duration_text(search.time_budget_s)} at most" if search.time_budget_s else ""
         at_once, ranks = space.closed["resources.max_concurrent"], "rank" if self.ranks.high == 1 else "ranks"
@@ -93,6 +95,11 @@ class Plan:
             ("evaluations", f"{space.settings.objective.evaluations} per trial{_generation(space)}"),
             ("whole sweep", f"{most}{steps} optimizer steps, {rows} rows"),
             ("search", f"{self.trials} trials, sampler {search.sampler}, stopper {search.stopper}{limits}"),
+            *(
+                []
+                if confirm.top is None
+                else [("then", f"the best {confirm.top} again under {confirm.seeds} seeds")]
+            ),
             ("machine", f"{at_once} at once, {self.ranks} {ranks} each, on {hardware}"),
         ]
 
@@ -137,6 +144,12 @@ def count_trials(space: Space) -> int:
         combinations = space.combinations([one.path for one in space.dimensions])
         return min(search.trials, sum(1 for _ in combinations))
     return search.trials
+
+
+def count_runs(space: Space) -> int:
+    """Trials, and those that are trained again under other seeds, at most."""
+    trials, confirm = count_trials(space), space.settings.search.confirm
+    return trials + min(confirm.top or 0, trials) * (confirm.seeds or 0)
 
 
 def render(plan: Plan, more: Sequence[tuple[str, str]] = ()) -> RenderableType:
@@ -215,6 +228,11 @@ def _notes(space: Space, trials: int, steps: Span) -> list[str]:
     if space.range_test is not None:
         how = "replaces" if space.range_test.within is None else "narrows"
         notes.append(f"before its first trial, `sweeper run` does an LR range test, which {how} lr's range")
+    if search.confirm.seeds == 2:
+        notes.append(
+            "under confirm.seeds: 2 only large differences are told apart: the interval of two differences "
+            "has 12.7 standard errors to each side, that of three 4.3"
+        )
     if search.sampler == "grid" and trials < search.trials:
         notes.append(f"the grid has {trials} configurations, fewer than search.trials ({search.trials})")
     if space.settings.objective.evaluations > steps.low:
