@@ -108,6 +108,8 @@ class HistoryFile:
                 connection.execute("PRAGMA foreign_keys = ON")
                 self._migrate(connection)
                 yield connection
+        except SweepFolderError:  # it is an OSError, too
+            raise
         except (sqlite3.Error, OSError) as error:
             raise SweepFolderError.of(
                 where=str(self.path),

@@ -57,6 +57,11 @@ def number(space: Space, trials: list[TrialRecord], prefer) -> int | None:
     return None if found is None else found.number
 
 
+def header(markdown: str) -> list[str]:
+    """The titles of the table's columns."""
+    return next(line for line in markdown.splitlines() if line.startswith("| ")).strip("| ").split(" | ")
+
+
 def test_loss_is_the_best_first_cost_the_cheapest_no_worse_than_the_default_knee_between_them(two):
     chosen = {prefer: number(two, some_trials(), prefer) for prefer in ("loss", "cost", "knee")}
     assert chosen == {"loss": 2, "cost": 1, "knee": 3}
@@ -121,7 +126,7 @@ def test_tables_mark_the_front_and_show_the_second_objective(two):
         "Pareto front of eval/loss and gpu_seconds: trials 4 (3, 10), 1 (1.9, 20), 3 (1.1, 40), 2 (1, 1000); "
         "by preference cost is trial 1, knee is trial 3"
     )
-    assert len(results_table(two, some_trials()).columns) == len(text.splitlines()[2].split(" | "))
+    assert len(results_table(two, some_trials()).columns) == len(header(text))
 
 
 def test_the_status_for_programs_names_both_objectives_and_the_front(two):
@@ -157,5 +162,5 @@ def test_with_one_objective_nothing_is_said_of_a_front(space: Space):
 
 def test_a_cost_in_tokens_has_one_column(tmp_path: Path):
     space = make_space(tmp_path, SPACE + "objective: [eval/loss, tokens]\n")
-    titles = results_markdown(space, some_trials()).splitlines()[2].split(" | ")
+    titles = header(results_markdown(space, some_trials()))
     assert titles.count("tokens") == 1 and "pareto" in titles
