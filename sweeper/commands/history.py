@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from sweeper.errors import Problem, UserError
+from sweeper.errors import Problem, UserError, first_line
 from sweeper.history import HistoryFile, Imported, SweepOfHistory, history_path, past_sweep, read_import_map
 from sweeper.redact import masked
 from sweeper.space import SweepFolder, read_record
@@ -131,7 +131,7 @@ def _read_export(file: Path) -> list[SweepOfHistory]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError.of(
             where=str(file),
-            value=(str(error).splitlines() or [""])[0],
+            value=first_line(error),
             rule="is neither a sweep's folder nor an exported history",
             remedy="name a folder such as sweeps/<name>, or a file that `sweeper history export` has written",
         ) from error

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killed_drivers import Killed, drive_through
 
 from sweeper.data import gather_facts
 from sweeper.search import (
@@ -28,10 +29,6 @@ from sweeper.sweep.recorder import Recorder
 from sweeper.train import STARTUP, Prepared, Progress
 
 TRIALS, EVALUATIONS, TOKENS, TRIAL_S = 5, 2, 800, 10.0
-
-
-class Killed(Exception):
-    """The driver is gone between two commits."""
 
 
 def loss_of(lr: float, seed: int, noise: float = 0.02) -> float:
@@ -184,22 +181,8 @@ def test_a_candidate_that_is_told_apart_gets_no_further_run(tmp_path, space):
 def test_a_sweep_that_is_killed_again_and_again_ends_in_the_same_trials_and_runs(
     tmp_path, space, undisturbed, seed
 ):
-    rng, kills = random.Random(seed), 12
     sweep = Sweep(tmp_path / "killed", space)
-
-    def moment() -> None:
-        nonlocal kills
-        if kills and rng.random() < 0.3:
-            kills -= 1
-            raise Killed
-
-    while True:
-        try:
-            sweep.drive(moment)
-            break
-        except Killed:
-            continue
-    assert kills == 0
+    drive_through(sweep.drive, kills=12, odds=0.3, seed=seed)
     assert sweep.ends() == undisturbed.ends()
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import random
 
 import test_sweep_pausing
-from test_sweep_pausing import EVALUATIONS, Killed, Sweep
+from killed_drivers import drive_through
+from test_sweep_pausing import EVALUATIONS, Sweep
 
 from sweeper.data import gather_facts
 from sweeper.search import space_in_force
@@ -28,23 +28,10 @@ def test_a_sweep_whose_ranges_grow_is_killed_and_ends_in_the_trials_of_an_undist
         search={"trials": 9, "seed": 3, "extend": True},
         objective={"evaluations": EVALUATIONS},
     )
-    space, rng, kills = load_space(file, gather=gather_facts), random.Random(0), 4
-
-    def moment() -> None:
-        nonlocal kills
-        if kills and rng.random() < 0.1:
-            kills -= 1
-            raise Killed
-
+    space = load_space(file, gather=gather_facts)
     whole, killed = Sweep(tmp_path / "whole", space), Sweep(tmp_path / "killed", space)
     whole.drive()
-    while True:
-        try:
-            killed.drive(moment)
-            break
-        except Killed:
-            continue
-    assert kills == 0
+    drive_through(killed.drive, kills=4, odds=0.1)
     assert killed.ends() == whole.ends()
     grown = space_in_force(space, whole.trials()).dimension("lr").open_value
     assert grown.high >= 1e-3

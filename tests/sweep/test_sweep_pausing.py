@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killed_drivers import drive_through
 
 from sweeper.data import gather_facts
 from sweeper.search import Ledger, TrialRecord, TrialState, make_stopper
@@ -22,10 +22,6 @@ from sweeper.sweep.recorder import Recorder
 from sweeper.train import Prepared, Progress
 
 TRIALS, EVALUATIONS, TOKENS = 14, 8, 800
-
-
-class Killed(Exception):
-    """The driver is gone between two commits."""
 
 
 def loss_of(values: dict, fraction: float) -> float:
@@ -153,22 +149,8 @@ def test_what_has_little_chance_is_paused_and_the_winner_is_trained_to_its_end(u
 def test_a_sweep_that_is_killed_ten_times_ends_in_the_trials_of_an_undisturbed_one(
     tmp_path, space, undisturbed, seed
 ):
-    rng = random.Random(seed)
-    sweep, kills = Sweep(tmp_path / "killed", space), 10
-
-    def moment() -> None:
-        nonlocal kills
-        if kills and rng.random() < 0.08:
-            kills -= 1
-            raise Killed
-
-    while True:
-        try:
-            sweep.drive(moment)
-            break
-        except Killed:
-            continue
-    assert kills == 0
+    sweep = Sweep(tmp_path / "killed", space)
+    drive_through(sweep.drive, kills=10, odds=0.08, seed=seed)
     assert sweep.ends() == undisturbed.ends()
 
 

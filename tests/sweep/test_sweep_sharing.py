@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killed_drivers import Killed, drive_through
 
 from sweeper.data import SequenceSet, TokenizedData, gather_facts, prepare
 from sweeper.search import Ledger, TrialRecord, TrialState, make_stopper
@@ -38,10 +38,6 @@ SEARCH = {"trials": 12, "seed": 0, "sampler": "grid", "stopper": "none"}
 def loss_of(weight: float, step: int, lr: float) -> float:
     """It falls, and the larger rate is the worse one."""
     return weight / 20 + 1 - step / 40 + (lr > 1e-3)
-
-
-class Killed(Exception):
-    """The driver is gone between two commits."""
 
 
 class Sweep:
@@ -168,25 +164,6 @@ class Sweep:
         return list(self.folder.trials_dir.glob("*/left/*"))
 
 
-def drive_through(sweep: Sweep, *, kills: int, seed: int) -> None:
-    """Until a driver comes to the end, with so many that did not."""
-    rng = random.Random(seed)
-
-    def moment() -> None:
-        nonlocal kills
-        if kills and rng.random() < 0.15:
-            kills -= 1
-            raise Killed
-
-    while True:
-        try:
-            sweep.drive(moment)
-            break
-        except Killed:
-            continue
-    assert kills == 0
-
-
 @pytest.fixture(scope="module")
 def make(tmp_path_factory, write_space):
     made = {}
@@ -246,7 +223,7 @@ def test_evaluations_before_the_fork_are_those_of_whoever_made_them_at_the_same_
 @pytest.mark.parametrize("seed", range(2))
 def test_a_sweep_that_is_killed_ends_in_the_trials_of_an_undisturbed_one(make, pair, tmp_path, seed):
     sweep = make(tmp_path)
-    drive_through(sweep, kills=8, seed=seed)
+    drive_through(sweep.drive, kills=8, odds=0.15, seed=seed)
     assert sweep.ends() == pair[0].ends()
 
 
@@ -257,7 +234,7 @@ def test_trials_that_pause_or_are_stopped_are_sources_and_kills_change_nothing(m
         make(tmp_path / name, search=search, objective={"evaluations": 6}) for name in ("whole", "killed")
     )
     undisturbed.drive()
-    drive_through(killed, kills=8, seed=3)
+    drive_through(killed.drive, kills=8, odds=0.15, seed=3)
     assert killed.ends() == undisturbed.ends()
     trials = killed.trials()
     sources = {trials[one.forked_from].state for one in trials if one.forked_from is not None}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
-from test_sweep_pausing import Killed, Sweep, loss_of
+from killed_drivers import drive_through
+from test_sweep_pausing import Sweep, loss_of
 
 from sweeper.data import gather_facts
 from sweeper.search import TrialState, front_of
@@ -74,20 +74,6 @@ def test_with_one_objective_the_cheap_end_of_the_front_is_cut(tmp_path, write_sp
 
 
 def test_a_sweep_that_is_killed_ends_in_the_trials_of_an_undisturbed_one(tmp_path, undisturbed):
-    rng, kills = random.Random(0), 6
     sweep = Traded(tmp_path / "killed", undisturbed.space)
-
-    def moment() -> None:
-        nonlocal kills
-        if kills and rng.random() < 0.12:
-            kills -= 1
-            raise Killed
-
-    while True:
-        try:
-            sweep.drive(moment)
-            break
-        except Killed:
-            continue
-    assert kills == 0
+    drive_through(sweep.drive, kills=6, odds=0.12)
     assert sweep.ends() == undisturbed.ends()
