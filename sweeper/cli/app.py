@@ -39,6 +39,8 @@ app = typer.Typer(
 app.add_typer(history, name="history")
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="FILE", help="A space file, or a best-config.")]
+ExportFormat = Literal["yaml", "deepspeed", "trl", "openrlhf", "llamafactory", "axolotl", "ms-swift"]
+ImportFormat = Literal["deepspeed", "trl", "openrlhf", "llamafactory", "axolotl"]
 SweepDir = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, such as sweeps/<name>.")]
 Overrides = Annotated[
     list[str] | None,
@@ -258,7 +260,7 @@ def sync(directory: SweepDir) -> None:
 @app.command()
 def best(
     directory: SweepDir,
-    format: Annotated[Literal["yaml", "deepspeed"], typer.Option(help="What to print it as.")] = "yaml",
+    format: Annotated[ExportFormat, typer.Option(help="What to print it as.")] = "yaml",
     prefer: Annotated[
         Literal["loss", "cost", "knee"],
         typer.Option(
@@ -266,11 +268,41 @@ def best(
             "the knee of the front."
         ),
     ] = "loss",
+    gpus: Annotated[int | None, typer.Option(min=1, help="For so many, at the same global batch.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write it into this file.")] = None,
 ) -> None:
-    """Print the best configuration of a sweep."""
-    from sweeper.commands import best_configuration
+    """Print the best configuration of a sweep, or write it for another trainer."""
+    from sweeper.commands import best_export, write_export
 
-    typer.echo(best_configuration(directory, fmt=format, prefer=prefer), nl=False)
+    found = best_export(directory, fmt=format, prefer=prefer, gpus=gpus)
+    for note in found.notes:
+        typer.echo(f"note: {note.path}: {note.said}", err=True)
+    if output is None:
+        if found.script is not None:
+            typer.echo("note: with --output FILE a script is written beside it", err=True)
+        typer.echo(found.text, nl=False)
+        return
+    for path in write_export(found, output):
+        typer.echo(f"written: {path}")
+
+
+@app.command()
+def init(
+    files: Annotated[
+        list[Path], typer.Option("--from", metavar="FILE", help="Its file; Axolotl's sweep file as a second.")
+    ],
+    format: Annotated[ImportFormat | None, typer.Option(help="Whose it is (default: as it looks).")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The space file.")] = Path("space.yaml"),
+) -> None:
+    """Make a space file of another trainer's configuration or command line."""
+    _without_threads()
+    from sweeper.commands import import_file, write_import
+
+    found = import_file(files, fmt=format)
+    write_import(found, output)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"written: {output}")
 
 
 @app.command()

@@ -4,7 +4,8 @@ Importing this needs neither ray nor torch.
 """
 
 from sweeper.commands.autotune import autotune_file
-from sweeper.commands.best import best_configuration
+from sweeper.commands.best import best_configuration, best_export, write_export
+from sweeper.commands.init import import_file, write_import
 from sweeper.commands.lr_range import LrRangeResult, find_lr_range
 from sweeper.commands.run import SweepResult, load_sweep, resume_sweep, run_sweep
 from sweeper.commands.sync import sync_sweep
@@ -19,7 +20,9 @@ __all__ = [
     "Verbosity",
     "autotune_file",
     "best_configuration",
+    "best_export",
     "find_lr_range",
+    "import_file",
     "load_sweep",
     "newest_sweep",
     "open_sweep",
@@ -28,4 +31,6 @@ __all__ = [
     "sweep_state",
     "sync_sweep",
     "train_config",
+    "write_export",
+    "write_import",
 ]

@@ -1,31 +1,39 @@
-"""The answer of a sweep as text: the one that was written, or another member of the Pareto front."""
+"""The answer of a sweep as text: the one that was written, or another member of the Pareto front; and either
+as the file of another trainer."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sweeper.errors import UserError
-from sweeper.recommend import Preference, answer, export, preferred
-from sweeper.space import SweepFolder
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from sweeper.errors import SweeperError, SweepFolderError, UserError
+from sweeper.recommend import Preference, answer, export
+from sweeper.recommend.exports import Exported, Run
+from sweeper.space import SweepFolder, read_config, write_whole
 from sweeper.sweep.stored import open_sweep
 
-__all__ = ["best_configuration"]
+if TYPE_CHECKING:
+    from sweeper.space import Config, DataFormat
+
+__all__ = ["best_configuration", "best_export", "write_export"]
 
 
-def best_configuration(root: Path, *, fmt: str = "yaml", prefer: Preference = "loss") -> str:
-    """The best configuration of the sweep in this folder, in one of ``EXPORT_FORMATS``.
+def best_configuration(root: Path, *, prefer: Preference = "loss") -> str:
+    """The best configuration of the sweep in this folder, as YAML.
 
     ``loss`` is best-config.yaml as it stands; ``cost`` and ``knee`` are worked out from the ledger, also
     while the sweep runs, and written nowhere.
 
     Raises:
-        UserError: there is no sweep or no answer, an unknown format, or a preference where there is one
-            objective.
+        UserError: there is no sweep or no answer, or a preference where there is one objective.
         SweeperError: no trial was trained to its end.
     """
     folder = SweepFolder(root)
     if prefer == "loss":
-        return export(folder, fmt)
+        return _read(folder.best_config, "finish the sweep first: `sweeper resume`")
     space, ledger = open_sweep(folder)
     objective = space.settings.objective
     if objective.also is None:
@@ -36,10 +44,109 @@ def best_configuration(root: Path, *, fmt: str = "yaml", prefer: Preference = "l
             remedy="leave --prefer out; a sweep begun with objective: [eval/loss, gpu_seconds] has one",
         )
     trials, tags = ledger.trials(), ledger.sweep_attributes().get("tags", {})
-    if fmt != "yaml":
-        chosen = preferred(space, trials, prefer)
-        return export(folder, fmt, trial=None if chosen is None else chosen.number)
     return answer(space, trials, _below("version.", tags), _below("fingerprint.", tags), prefer)
+
+
+def best_export(root: Path, *, fmt: str, prefer: Preference = "loss", gpus: int | None = None) -> Exported:
+    """The same configuration in one of ``EXPORT_FORMATS``, and what that format does not say.
+
+    ``gpus``: the number that the other trainer is to run on, at the same global batch; None: as many as here.
+
+    Raises what ``best_configuration`` and ``export`` raise.
+    """
+    text = best_configuration(root, prefer=prefer)
+    if fmt == "yaml":
+        if gpus is not None:
+            raise UserError.of(
+                where="--gpus",
+                value=gpus,
+                rule="best-config.yaml is what the trial was trained with",
+                remedy="leave it out, or name another trainer by --format",
+            )
+        return Exported(text, ())
+    folder = SweepFolder(root)
+    config, trial = _config_of(text, folder)
+    return export(
+        Run(config=config, steps=_steps(folder, trial), fields=_known_format(config)), fmt, gpus=gpus
+    )
+
+
+def write_export(found: Exported, path: Path) -> tuple[Path, ...]:
+    """Writes the file, and its script beside it under the same name; both or none.
+
+    Raises UserError where it cannot be written.
+    """
+    script = path.with_suffix(".py") if path.suffix != ".py" else path.with_name(f"{path.stem}-train.py")
+    is_new = not script.exists()
+    try:
+        if found.script is not None:
+            write_whole(script, found.script)
+        write_whole(path, found.text)
+    except OSError as error:
+        if found.script is not None and is_new:
+            _remove(script)
+        raise UserError.of(
+            where=str(path),
+            value="",
+            rule=f"cannot be written: {error.strerror or error}",
+            remedy="name a file in a folder of yours by --output",
+        ) from error
+    return (path,) if found.script is None else (path, script)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # where nothing could be written there is nothing to remove
+
+
+def _config_of(text: str, folder: SweepFolder) -> tuple[Config, int]:
+    """The configuration as data, and the number of its trial."""
+    try:
+        tree: Any = YAML(typ="safe").load(text)
+        return read_config(_by_path(tree)), int(tree["provenance"]["trial"])
+    except (YAMLError, KeyError, TypeError, ValueError) as error:
+        raise SweepFolderError.of(
+            where=str(folder.best_config),
+            value="provenance.trial",
+            rule="does not say which trial it is, or not what it was trained with",
+            remedy="write the file again: `sweeper resume`",
+        ) from error
+
+
+def _by_path(tree: dict[str, Any]) -> dict[str, Any]:
+    """As the models have it: keys that a file writes otherwise say nothing of a run."""
+    search = {key: value for key, value in tree.get("search", {}).items() if key != "time_budget"}
+    return {**tree, "search": search}
+
+
+def _steps(folder: SweepFolder, number: int) -> int:
+    """Optimizer steps of the whole trial: its last evaluation is at its end."""
+    _, ledger = open_sweep(folder)
+    for record in ledger.trials():
+        if record.number == number and record.evaluations:
+            return max(one.step for one in record.evaluations)
+    raise SweeperError(
+        f"trial {number}, whose configuration is the best, is not in the ledger of {folder.root}"
+    )
+
+
+def _known_format(config: Config) -> DataFormat | None:
+    """What shape the rows have: as the file says, else as they look where they can be read here."""
+    from sweeper.data import row_format
+
+    said = config.sources[0].format
+    return said if said != "auto" else row_format(config.sources[0].path)
+
+
+def _read(path: Path, remedy: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SweepFolderError.of(
+            where=str(path), value="", rule="cannot be read, or is not there yet", remedy=remedy
+        ) from error
 
 
 def _below(prefix: str, tags: dict[str, str]) -> dict[str, str]:

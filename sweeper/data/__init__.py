@@ -14,6 +14,7 @@ from sweeper.data.prepare import prepare, prepared_folder, tokenized
 from sweeper.data.preparing import COMMAND as PREPARING
 from sweeper.data.preview import show_rows, shown_lines
 from sweeper.data.read.examples import Examples
+from sweeper.data.read.formats import row_format
 from sweeper.data.render.tokenizer import load_tokenizer, untrusted
 from sweeper.data.sample import LengthSample, RowSample, sample_lengths
 
@@ -40,6 +41,7 @@ __all__ = [
     "model_folder",
     "prepare",
     "prepared_folder",
+    "row_format",
     "run_plan",
     "sample_lengths",
     "sampled_hash",

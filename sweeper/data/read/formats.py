@@ -24,10 +24,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeper.data.problems import Problems, Unusable, shortened
 from sweeper.data.read.columns import implied_columns, with_columns
+from sweeper.data.read.files import BUILTIN
 from sweeper.data.read.messages import (
     Message,
     Tool,
@@ -38,10 +40,11 @@ from sweeper.data.read.messages import (
     sharegpt_message,
     tools,
 )
-from sweeper.data.read.read import Row
+from sweeper.data.read.read import Row, rows_of
+from sweeper.errors import DataError
 from sweeper.space import DataFormat
 
-__all__ = ["Example", "conversations"]
+__all__ = ["Example", "conversations", "row_format"]
 
 _OPTIONAL = ("input", "system", "history", "tools", "chat_template_kwargs")
 """Fields that some format uses where they are there."""
@@ -106,6 +109,17 @@ def conversations(
                     _check_fields(row, found)
                     examples += _FORMATS[found].convert(row)
     return [replace(example, source=source) for example in examples] if source else examples
+
+
+def row_format(data_path: str) -> DataFormat | None:
+    """The format of a source's rows by its first one; None where it cannot be read here, or fits none or
+    several."""
+    if not (data_path == BUILTIN or Path(data_path).expanduser().exists()):
+        return None  # a hub id is not fetched for that
+    try:
+        return _recognised(rows_of(data_path)[:1], {})[1]
+    except (DataError, Unusable, OSError):
+        return None
 
 
 def _recognised(rows: list[Row], notes: dict[str, None]) -> tuple[list[Row], DataFormat]:
