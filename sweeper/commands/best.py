@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["best_configuration", "best_export", "write_export"]
 
+_BUILTIN = "builtin:quickstart"
+
 
 def best_configuration(root: Path, *, prefer: Preference = "loss") -> str:
     """The best configuration of the sweep in this folder, as YAML.
@@ -66,6 +68,7 @@ def best_export(root: Path, *, fmt: str, prefer: Preference = "loss", gpus: int 
         return Exported(text, ())
     folder = SweepFolder(root)
     config, trial = _config_of(text, folder)
+    config = _on_disk(config)
     return export(
         Run(config=config, steps=_steps(folder, trial), fields=_known_format(config)), fmt, gpus=gpus
     )
@@ -113,6 +116,21 @@ def _config_of(text: str, folder: SweepFolder) -> tuple[Config, int]:
             rule="does not say which trial it is, or not what it was trained with",
             remedy="write the file again: `sweeper resume`",
         ) from error
+
+
+def _on_disk(config: Config) -> Config:
+    """With the paths of the packaged model and rows, whose short names nobody else knows."""
+    from sweeper.quickstart import DATA_FILE, MODEL_DIR
+
+    changes: dict[str, Any] = {}
+    if config.model_path == _BUILTIN:
+        changes["model_path"] = str(MODEL_DIR)
+    if any(one.path == _BUILTIN for one in config.sources):
+        changes["data_path"] = tuple(
+            one.model_copy(update={"path": str(DATA_FILE)}) if one.path == _BUILTIN else one
+            for one in config.sources
+        )
+    return config.model_copy(update=changes)
 
 
 def _by_path(tree: dict[str, Any]) -> dict[str, Any]:

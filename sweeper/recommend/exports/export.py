@@ -114,7 +114,7 @@ def _head(run: Run, consumer: Consumer, notes: list[Note]) -> list[str]:
     is_same = not any(note.path in SCHEDULE for note in notes)
     if rising and is_same:
         lines.append(
-            f"learning rates are those of the sweep after the first {rising} steps; in these theirs rises from "
-            f"0, ours from 1 / {rising + 1} of the peak"
+            f"learning rates are those of the sweep after the first {rising} steps; in these theirs rises "
+            f"from 0, ours from 1 / {rising + 1} of the peak"
         )
     return lines

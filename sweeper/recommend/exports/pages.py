@@ -19,10 +19,9 @@ again at the same global batch. What the other side cannot say is named on scree
 file, with the nearest that it has; keys of theirs that mean nothing here become comments of the space file.
 
 Learning rates are the same at every step after warm-up, unless a comment names the scheduler. In warm-up
-over W steps transformers has s / W of the peak at step s, and its first step learns nothing; ours has (s +
-1) / (W + 1).
-Held-out rows are drawn by each trainer itself, so that losses on them cannot be compared with those of the
-sweep.
+over W steps transformers has s / W of the peak at step s, and its first step learns nothing; ours has
+(s + 1) / (W + 1). Held-out rows are drawn by each trainer itself: losses on them cannot be compared with
+those of the sweep.
 
 `sweeper.recommend.exports` has one table for each trainer. This page is made from them:
 `python -m sweeper.recommend.exports.pages > docs/exports.md`. Each format is tried with its real trainer by
