@@ -1,6 +1,7 @@
 """A search on a proxy against one on the real thing, at equal training tokens.
 
     python tests/benchmarks/proxy.py --seeds 3
+    python tests/benchmarks/proxy.py --narrower
     python tests/benchmarks/proxy.py --model DIR --proxy-model SMALLER_DIR --data rows.jsonl
 
 For each seed two sweeps of search_spaces/quickstart.yaml (or of that model and data): one with
@@ -8,19 +9,24 @@ For each seed two sweeps of search_spaces/quickstart.yaml (or of that model and 
 without, which gets as many tokens: of its trials those count that had ended when all of them together had
 trained on as many; what it comes to after all of its own is told as well. A token of a smaller model counts
 by its share of the parameters. Prints a line for each seed as it ends: the held-out loss reached, tokens, and
-how the proxy's order held.
+how the proxy's order held. ``--narrower`` first pretrains a model of half the packaged one's width, with its
+tokenizer and in its way, to be the proxy.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import shutil
 import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from sweeper.commands import SweepResult, Verbosity, run_sweep
+from sweeper.quickstart import MODEL_DIR
+from sweeper.quickstart.pretrain import Recipe, token_stream
 from sweeper.recommend import default_record, transfer_tree
 from sweeper.search import TrialRecord, TrialState
 from sweeper.space import shares_of_proxy
@@ -38,13 +44,16 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=3)
     parser.add_argument("--model", help="instead of the packaged one")
     parser.add_argument("--proxy-model", help="a smaller one, instead of a share of the rows")
+    parser.add_argument("--narrower", action="store_true")
     parser.add_argument("--data")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     own = [f"model_path={options.model}"] if options.model else []
     own += [f"data_path={options.data}"] if options.data else []
     own += options.overrides
-    small = f"model_path={options.proxy_model}" if options.proxy_model else f"rows={options.rows}"
+    scratch = tempfile.TemporaryDirectory()
+    smaller = _narrower(Path(scratch.name) / "narrower") if options.narrower else options.proxy_model
+    small = f"model_path={smaller}" if smaller else f"rows={options.rows}"
     proxy = [f"search.proxy.{small}", f"search.proxy.top={options.top}", f"search.trials={options.trials}"]
     gains = [
         _compared(seed, own, proxy) for seed in range(options.first_seed, options.first_seed + options.seeds)
@@ -73,6 +82,34 @@ def _compared(seed: int, own: Sequence[str], proxy: Sequence[str]) -> float:
         flush=True,
     )
     return (other - reached) / other
+
+
+def _narrower(folder: Path) -> Path:
+    import torch
+    from torch.nn.functional import cross_entropy
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, get_cosine_schedule_with_warmup
+
+    shutil.copytree(MODEL_DIR, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    config, recipe = AutoConfig.from_pretrained(MODEL_DIR), Recipe(steps=400)  # a third of the packaged one's
+    config.hidden_size, config.intermediate_size, config.head_dim = 64, 208, 16
+    torch.manual_seed(recipe.seed)
+    torch.set_num_threads(1)
+    model = AutoModelForCausalLM.from_config(config).float()
+    shape = (recipe.steps, recipe.batch_sequences, recipe.sequence_tokens)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR).backend_tokenizer
+    stream = token_stream(tokenizer, seed=recipe.seed + 1, tokens=math.prod(shape))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.peak_lr, weight_decay=recipe.weight_decay)
+    schedule = get_cosine_schedule_with_warmup(optimizer, recipe.warmup_steps, recipe.steps)
+    for batch in torch.from_numpy(stream).view(shape):
+        logits = model(input_ids=batch, use_cache=False).logits[:, :-1]
+        loss = cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    return folder
 
 
 def _sweep(seed: int, overrides: Sequence[str]) -> SweepResult:
