@@ -228,9 +228,16 @@ def fake_gpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
+@pytest.fixture(scope="session")
+def node_of_new_ranks() -> Iterator[RayCluster]:
+    """A Ray whose ranks are new processes, for all tests of this process that need it."""
+    with RayCluster(2) as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def new_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray of the command's own, whose ranks are new processes: a forked one holds less memory of its own,
-    and a limit that is to be met is written for new ones."""
-    for name in ("RAY_ADDRESS", WORKERS):
-        monkeypatch.delenv(name, raising=False)
+def new_ranks(node_of_new_ranks: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands' ranks are new processes: a forked one holds less memory of its own, and a limit that is
+    to be met is written for new ones."""
+    monkeypatch.setenv("RAY_ADDRESS", node_of_new_ranks.address)
+    monkeypatch.delenv(WORKERS, raising=False)
