@@ -16,7 +16,7 @@ from forked_processes import WORKERS
 from hypothesis import HealthCheck, settings
 from postgres_server import Postgres, find_programs
 from ray_cluster import TOKEN, RayCluster
-from warm_processes import empty_store, share, warm
+from warm_processes import empty_store, hurry_databases, share, warm
 
 from sweeper.quickstart import DATA_FILE
 from sweeper.space import Config
@@ -47,6 +47,7 @@ def pytest_collection_finish() -> None:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What was measured or found on this machine before is nothing to a test, which adds nothing to it."""
     with pytest.MonkeyPatch.context() as patch:
+        hurry_databases()
         patch.setenv("SWEEPER_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("SWEEPER_HISTORY", "off")
         yield
