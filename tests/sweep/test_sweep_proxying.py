@@ -16,6 +16,7 @@ from killed_drivers import drive_through
 from sweeper.data import gather_facts
 from sweeper.history import HistoryFile
 from sweeper.search import (
+    Evaluation,
     Ledger,
     TrialRecord,
     TrialState,
@@ -26,7 +27,8 @@ from sweeper.search import (
     searched,
     transfer_of,
 )
-from sweeper.space import Space, SweepFolder, load_space
+from sweeper.space import ProxyModel, Space, SweepFolder, load_space
+from sweeper.sweep.budget import Forecast
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.past_sweeps import HistoryWriter
 from sweeper.sweep.recorder import Recorder
@@ -272,3 +274,34 @@ def test_history_has_the_small_runs_as_what_they_are_apart_from_the_real_ones(un
         of = undisturbed.trials()[one.number].real_of
         ratio = by_number[of].config["training"]["lr"] / one.config["training"]["lr"]
         assert ratio == pytest.approx(SHARE**-0.32)
+
+
+def test_trials_with_a_smaller_model_tell_of_the_real_ones_seconds_by_parameters_until_these_do(space):
+    """A quarter of the parameters: four seconds of the real thing for each that training took."""
+    proxy = space.settings.search.proxy.model_copy(update={"rows": None, "model_path": "small"})
+    sizes = dataclasses.replace(space.facts.sizes, parameters=space.facts.sizes.parameters // 4)
+    facts = dataclasses.replace(space.facts, proxy_model=ProxyModel(sizes=sizes))
+    forecast = Forecast(dataclasses.replace(changed(space, proxy=proxy), facts=facts), None, None)
+
+    def record(number: int, second: float, **phase) -> TrialRecord:
+        evaluations = tuple(
+            Evaluation(tokens=400 * n, step=n, seconds=second * n, metrics={"eval/loss": 1.0})
+            for n in range(1, EVALUATIONS + 1)
+        )
+        noted = {"total_tokens": TOKENS, "startup_s": 0.0}
+        return TrialRecord(
+            number=number,
+            state=TrialState.COMPLETE,
+            values={"lr": 1e-3},
+            value=1.0,
+            evaluations=evaluations,
+            attributes=noted,
+            **phase,
+        )
+
+    small, real = record(0, 1.0, is_proxy=True), record(1, 5.0, real_of=0)
+    config = space.close({"lr": 1e-3})
+    assert forecast.trial_s(config, [small], on_proxy=True) == pytest.approx(EVALUATIONS)
+    assert forecast.trial_s(config, [small]) == pytest.approx(4 * EVALUATIONS, rel=1e-3)
+    assert forecast.trial_s(config, [small, real]) == pytest.approx(5 * EVALUATIONS)
+    assert forecast.trial_s(config, [small, real], on_proxy=True) == pytest.approx(EVALUATIONS)
