@@ -54,8 +54,8 @@ def next_final(space: Space, records: Sequence[TrialRecord]) -> int | None:
 
     Those of the best ``search.proxy.top`` are first: trials trained to their ends by their values, and where
     these are too few the paused ones by their chance; one that fails on the real thing makes room for the
-    next, until more than ``top`` have failed. The rules of thumb, which all are compared with, are last. It is
-    for when the search is over.
+    next, until more than ``top`` have failed. The rules of thumb, which all are compared with, are last. It
+    is for when the search is over.
     """
     top, states = space.settings.search.proxy.finalists, _states(records)
     wanted = failed = 0
