@@ -16,9 +16,9 @@ from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.space import Config, ModelSizes, SystemConfig, with_system_config
 from sweeper.train import Probed
 
-__all__ = ["PROBES", "Tuner", "few_passes", "trained_rate"]
+__all__ = ["Tuner", "few_passes", "trained_rate"]
 
-PROBES = 4
+_PROBES = 4
 """At most: one to learn from, and three that follow from it."""
 _SAME = 0.01
 """Speeds this close, relative to the highest, are the same: the one that needs less memory is taken."""
@@ -55,7 +55,7 @@ class Tuner:
         Raises: UserError where nothing fits.
         """
         candidate = self._first()
-        while candidate is not None and len(self.records) < PROBES:
+        while candidate is not None and len(self.records) < _PROBES:
             self._measure(candidate)
             candidate = self._next()
         usable = self._usable()
@@ -67,19 +67,15 @@ class Tuner:
 
     def _first(self) -> Candidate | None:
         candidates = self._candidates()
-        wanted = [one for one in candidates if one.levers == self.start and one.fits(self.room_gib)]
-        return wanted[0] if wanted else first_probe(candidates, self.room_gib)
+        wanted = (one for one in candidates if one.levers == self.start and one.fits(self.room_gib))
+        return next(wanted, None) or first_probe(candidates, self.room_gib)
 
     def _measure(self, candidate: Candidate) -> None:
         began, memory, words = time.monotonic(), candidate.memory, in_words(candidate.levers)
         record = ProbeRecord(
             levers=candidate.levers,
-            tokens_per_s=None,
-            spread=0.0,
             pass_tokens=candidate.pass_tokens,
             predicted_gib=None if memory is None else memory.total_gib,
-            measured_gib=None,
-            seconds=0.0,
         )
         try:
             probed = self.probe(few_passes(candidate.config))
@@ -109,7 +105,7 @@ class Tuner:
         usable = self._usable()
         if not usable:
             return first_probe(candidates, self.room_gib)
-        best = self._candidate(self._config(max(usable, key=_speed).levers))
+        best = self._tried(max(usable, key=_speed))
         measured = [one.levers for one in self.records if one.tokens_per_s is not None]
         return next_probe(best, measured, candidates, self.room_gib)
 
@@ -133,11 +129,11 @@ class Tuner:
 
     def _needed_gib(self, record: ProbeRecord) -> float:
         """Measured, or predicted for a whole trial by all that was measured."""
-        memory = self._candidate(self._config(record.levers)).memory
+        memory = self._tried(record).memory
         return max(record.measured_gib or 0.0, 0.0 if memory is None else memory.total_gib)
 
-    def _config(self, levers: SystemConfig) -> Config:
-        return with_system_config(self.config, **asdict(levers))
+    def _tried(self, record: ProbeRecord) -> Candidate:
+        return self._candidate(with_system_config(self.config, **asdict(record.levers)))
 
     def _candidates(self) -> list[Candidate]:
         return [self._candidate(one) for one in system_configs(self.config, self.measured)]
@@ -153,26 +149,23 @@ class Tuner:
         return Candidate(config=config, pass_tokens=mean, memory=memory)
 
     def _too_small(self) -> UserError:
-        """What the lightest way needs, by part, so that users see what to do about it."""
+        """What the lightest way needs, by part, and the smallest machine or limit that would do."""
         needs = [(one.memory, one) for one in self._candidates() if one.memory is not None]
         said, least = "", ""
         over = f" over its idle process of {self.idle_gib:.2f}" if self.idle_gib else ""
         if needs:
             memory, lightest = min(needs, key=lambda pair: pair[0].total_gib)
             said = f"; the lightest way ({in_words(lightest.levers)}) needs {memory}"
-            least = self._least(memory.total_gib / MEMORY_FRACTION) + ", or "
+            needed_gib = memory.total_gib / MEMORY_FRACTION
+            least = f"a machine with {needed_gib:.2f} GiB free for each rank, or "
+            if self.config.resources.memory_limit_gib is not None:
+                least = f"a memory_limit_gib of {self.idle_gib + needed_gib:.2f}, if the machine has it, or "
         return UserError.of(
             where="resources",
             value="",
             rule=f"a rank may take {self.room_gib:.2f} GiB{over}, and nothing fits into it{said}",
             remedy=f"{least}a shorter max_seq_len, lora, or more ranks that share the model",
         )
-
-    def _least(self, needed_gib: float) -> str:
-        """The smallest machine that would do; or limit, where the file has one."""
-        if self.config.resources.memory_limit_gib is None:
-            return f"a machine with {needed_gib:.2f} GiB free for each rank"
-        return f"a memory_limit_gib of {self.idle_gib + needed_gib:.2f}, if the machine has it"
 
 
 def few_passes(config: Config) -> Config:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.autotune import Speed, Tuning, cost_line, known_speed, lengths_of
+from sweeper.autotune import Speed, Tuning, cost_rows, known_speed, lengths_of
 from sweeper.commands.autotune import settle
 from sweeper.commands.preparation import preparing
 from sweeper.data import LengthSample, model_fingerprint, tokenized
@@ -20,7 +21,7 @@ from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.progress import ProgressView
 from sweeper.screen.screen import Screen
 from sweeper.search import Ledger, make_stopper
-from sweeper.space import Space, SweepFolder, row_warnings
+from sweeper.space import Space, SweepFolder, read_record, row_warnings
 from sweeper.sweep.mirror import Mirror
 from sweeper.sweep.past_sweeps import HistoryWriter, freeze_past
 from sweeper.sweep.recorder import Recorder
@@ -88,7 +89,8 @@ class Session:
                 speed = tunings[0].speed if tunings else known_speed(self._space)
                 self._typical = self._space.close(self._space.default_values())
                 sample = lengths_of(self._space)
-                self._view.say(cost_line(self._space, sample, speed))
+                rows = cost_rows(self._space, sample, speed)
+                self._view.say("; ".join(f"{label}: {value}" for label, value in rows))
                 recorder = self._recorder(preparation.folder(), sample, tunings, speed)
                 self._view.say("starting the workers")
                 preparation.check()
@@ -120,9 +122,9 @@ class Session:
         if not self._space.measured:
             return ()
         if noted := self._ledger.sweep_attributes().get(_TUNINGS):
-            return tuple(map(Tuning.from_dict, noted))
+            return tuple(read_record(Tuning, one) for one in noted)
         tunings = settle(self._space, self._folder, self._view.say)
-        self._ledger.note_sweep(**{_TUNINGS: [one.to_dict() for one in tunings]})
+        self._ledger.note_sweep(**{_TUNINGS: [asdict(one) for one in tunings]})
         return tunings
 
     def _recorder(
