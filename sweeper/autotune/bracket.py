@@ -78,9 +78,8 @@ def tried_range(practice: float) -> tuple[float, float]:
 
 def is_lost(losses: Sequence[float], untrained: float) -> bool:
     """Whether the last losses have no way back, so that higher rates need not be tried."""
-    ceiling = _ceiling(losses, untrained)
-    last = losses[-_LOST_STEPS:]
-    return len(last) == _LOST_STEPS and all(_is_above(loss, ceiling) for loss in last)
+    ceiling, last = _ceiling(losses, untrained), losses[-_LOST_STEPS:]
+    return len(last) == _LOST_STEPS and not any(loss <= ceiling for loss in last)  # as NaN is not
 
 
 def read_range(lrs: Sequence[float], losses: Sequence[float], *, untrained: float) -> LrRange:
@@ -114,14 +113,10 @@ def _ceiling(losses: Sequence[float], untrained: float) -> float:
     return lowest + max(_LOST_FALL * (untrained - lowest), _LOST_FRACTION * untrained)
 
 
-def _is_above(loss: float, ceiling: float) -> bool:
-    return not loss <= ceiling  # NaN is not below anything
-
-
 def _sound_until(losses: Sequence[float], untrained: float) -> int:
     """After how many steps the losses are lost for good; a single jump near the end is not that."""
     ceiling = _ceiling(losses, untrained)
-    sound = max((step + 1 for step, loss in enumerate(losses) if not _is_above(loss, ceiling)), default=0)
+    sound = max((step + 1 for step, loss in enumerate(losses) if loss <= ceiling), default=0)
     rest = losses[sound:]
     lost = len(rest) >= _LOST_STEPS or not all(map(math.isfinite, rest))
     return sound if lost else len(losses)

@@ -69,6 +69,7 @@ class TrialCost:
 class SweepCost:
     """A whole sweep, if no trial is stopped early. What takes a speed to know is None without one."""
 
+    space: Space
     trials: int
     runs: int
     """Trials, and those of them that are trained again under other seeds."""
@@ -80,13 +81,6 @@ class SweepCost:
     """Training tokens of all trials."""
     evaluated_tokens: float
     """Held-out tokens of all trials, and of the one evaluation before any training."""
-    price_per_hour: float | None
-    """Of everything that the sweep holds while it runs."""
-    gpus: int
-    """GPUs held; 0 where ranks train on the CPU."""
-    limit: Limit | None
-    answers: bool
-    """Whether evaluations also generate answers, whose time is not in here."""
     seconds: float | None = None
     """Wall time."""
     money: float | None = None
@@ -94,33 +88,34 @@ class SweepCost:
     fitting: int | None = None
     """How many trials fit into the budget; None without a budget."""
 
-    def rows(self, file: str = "FILE") -> list[tuple[str, str]]:
-        """Label and value of what is known, in reading order; ``file`` is the space file's name."""
+    def rows(self) -> list[tuple[str, str]]:
+        """Label and value of what is known, in reading order."""
         tokens = _span([_count(one.tokens) for one in sorted(self.each, key=lambda one: one.tokens)])
         whole = f"{_count(self.tokens)} trained on and {_count(self.evaluated_tokens)} evaluated"
         told = [
             ("tokens", f"about {tokens} per trial; whole sweep {whole}, if no trial is stopped early"),
-            ("hours", self._hours(file)),
+            ("hours", self._hours()),
         ]
         if self.money is not None:
-            what = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" if self.gpus else "this machine"
-            told.append(
-                ("cost", f"about {self.money:,.2f}, at {self.price_per_hour:,.4g} an hour for {what}")
-            )
+            gpus, price = _gpus(self.space), _price_per_hour(self.space)
+            what = f"{gpus} GPU{'s' * (gpus != 1)}" if gpus else "this machine"
+            told.append(("cost", f"about {self.money:,.2f}, at {price:,.4g} an hour for {what}"))
+        limit = limit_of(self.space)
         if self.fitting == 0:
-            told.append(("budget", f"not even one trial fits into {self.limit}: the first will be stopped"))
+            told.append(("budget", f"not even one trial fits into {limit}: the first will be stopped"))
         elif self.fitting is not None and self.fitting < self.trials:
-            told.append(("budget", f"about {self.fitting} of {self.trials} trials fit into {self.limit}"))
+            told.append(("budget", f"about {self.fitting} of {self.trials} trials fit into {limit}"))
         return told
 
-    def _hours(self, file: str) -> str:
+    def _hours(self) -> str:
         if self.seconds is None:
-            return f"not measured yet; `sweeper autotune {file}` measures it"
+            return f"not measured yet; `sweeper autotune {self.space.source}` measures it"
         each = _span([_time(one) for one in sorted(one.seconds or 0.0 for one in self.each)])
         said = [f"about {_time(self.seconds)} if no trial is stopped early", f"{each} per trial"]
         if self.concurrent > 1:
             said.append("more if trials side by side slow each other down: measured alone")
-        said += ["time for generated answers not counted"] if self.answers else []
+        if self.space.settings.generated_metrics:
+            said.append("time for generated answers not counted")
         return ", ".join(said)
 
 
@@ -136,7 +131,7 @@ def lengths_of(space: Space, sample: RowSample | None = None) -> LengthSample | 
 def cost_rows(space: Space, sample: LengthSample | None, speed: Speed | None) -> list[tuple[str, str]]:
     """What is known of the sweep's cost, as labels and values."""
     if sample is not None:
-        return sweep_cost(space, sample, speed).rows(str(space.source))
+        return sweep_cost(space, sample, speed).rows()
     most = max(one.rows for one in trial_sizes(space)) * space.closed["training.max_seq_len"]
     return [("tokens", f"unknown before the rows are tokenized; {_count(most)} per trial at most")]
 
@@ -146,16 +141,13 @@ def sweep_cost(space: Space, sample: LengthSample, speed: Speed | None) -> Sweep
     trials, runs, untrained = count_trials(space), count_runs(space), sample.eval_tokens
     each = tuple(_trial_cost(space, size, sample, speed) for size in trial_sizes(space))
     cost = SweepCost(
+        space=space,
         trials=trials,
         runs=runs,
         concurrent=min(space.closed["resources.max_concurrent"], trials),
         each=each,
         tokens=runs * fmean(one.tokens for one in each),
         evaluated_tokens=runs * fmean(one.evaluated_tokens for one in each) + untrained,
-        price_per_hour=_price_per_hour(space),
-        gpus=_gpus(space),
-        limit=limit_of(space),
-        answers=bool(space.settings.generated_metrics),
     )
     return cost if speed is None else _timed(cost, speed, untrained)
 
@@ -165,18 +157,14 @@ def _timed(cost: SweepCost, speed: Speed, untrained_tokens: float) -> SweepCost:
     round_s = fmean(one.seconds or 0.0 for one in cost.each) + speed.warm_start_s
     start_s = speed.cold_start_s - speed.warm_start_s + untrained_tokens / speed.evaluated_tokens_per_s
     seconds = start_s + math.ceil(cost.runs / cost.concurrent) * round_s
-    fitting = None
-    if cost.limit is not None:
+    limit, price, fitting = limit_of(cost.space), _price_per_hour(cost.space), None
+    if limit is not None:
         reserved_s = math.ceil((cost.runs - cost.trials) / cost.concurrent) * round_s
-        search_s = cost.limit.seconds - min(reserved_s, MOST_RESERVED * cost.limit.seconds)
+        search_s = limit.seconds - min(reserved_s, MOST_RESERVED * limit.seconds)
         rounds = math.floor((search_s - start_s) / round_s + 1e-9) if round_s else cost.trials
         fitting = max(min(rounds * cost.concurrent, cost.trials), 0)
-    return replace(
-        cost,
-        seconds=seconds,
-        money=None if cost.price_per_hour is None else seconds / _HOUR_S * cost.price_per_hour,
-        fitting=fitting,
-    )
+    money = None if price is None else seconds / _HOUR_S * price
+    return replace(cost, seconds=seconds, money=money, fitting=fitting)
 
 
 def trial_tokens(size: TrialSize, sample: LengthSample, *, packing: bool) -> float:

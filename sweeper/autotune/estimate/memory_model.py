@@ -22,12 +22,11 @@ from sweeper.autotune.estimate.rank import (
     kept_bytes,
     layer_bytes,
     score_bytes,
-    trainable_parameters,
     working_bytes,
 )
 from sweeper.space import Config, ModelSizes
 
-__all__ = ["Calibration", "Memory", "Pass", "Workload", "calibrated", "predict", "trainable_parameters"]
+__all__ = ["Calibration", "Memory", "Pass", "Workload", "calibrated", "predict"]
 
 _ADAM_BYTES = 8
 """Two moments in fp32 (Kingma and Ba 2015, arXiv:1412.6980)."""
@@ -64,18 +63,10 @@ _MEASURING_DEVIATION = 0.003
 in the next, so that it is another deviation, of its own size."""
 _CALIBRATION_RANGE, _LIBRARIES_RANGE_GIB = (0.5, 2.0), (-0.5, 0.5)
 
-_STAYING = {
-    "untrained copy",
-    "parameters",
-    "fp32 weights",
-    "optimizer states",
-    "libraries",
-    "generated code",
-    "heap",
-}
-"""The parts that stay from step to step."""
 _GRADIENTS, _GATHERED, _BUFFERS = "gradients", "gathered parameters", "communication buffers"
-_ACTIVATIONS, _LOGITS = "activations", "logits"
+_ACTIVATIONS, _LOGITS, _FRAGMENTS = "activations", "logits", "fragmentation"
+_PASSING = (_GRADIENTS, _GATHERED, _BUFFERS, _ACTIVATIONS, _LOGITS, _FRAGMENTS)
+"""The parts that a pass takes; all others stay from step to step."""
 
 Parts = dict[str, float]
 """Bytes by name."""
@@ -142,7 +133,7 @@ class Memory:
     @property
     def states_gib(self) -> float:
         """What stays from step to step."""
-        return sum(gib for name, gib in self.parts.items() if name in _STAYING)
+        return sum(gib for name, gib in self.parts.items() if name not in _PASSING)
 
     @property
     def passing_gib(self) -> float:
@@ -158,7 +149,7 @@ def predict(
     states = _states(rank, work)
     lost = _FRAGMENTATION["cuda" if rank.on_gpu else "cpu"]
     moments = [
-        _scaled(states | parts | {"fragmentation": lost * sum(parts.values())}, moment, by)
+        _scaled(states | parts | {_FRAGMENTS: lost * sum(parts.values())}, moment, by)
         for moment, parts in _moments(rank, work)
     ]
     return max(moments, key=lambda one: one.total_gib)
@@ -186,7 +177,7 @@ def calibrated(points: Iterable[tuple[Memory, float]]) -> Calibration:
 
 
 def _scaled(parts: Parts, moment: str, by: Calibration) -> Memory:
-    gib = {name: size / GIB * (by.states if name in _STAYING else by.passing) for name, size in parts.items()}
+    gib = {name: size / GIB * (by.passing if name in _PASSING else by.states) for name, size in parts.items()}
     gib["libraries"] += by.libraries_gib
     return Memory(parts={name: size for name, size in gib.items() if size > 0}, moment=moment)
 
@@ -270,14 +261,10 @@ def _pass(name: str, rank: Rank, one: Pass, gradients: float) -> Iterator[tuple[
     if rank.recomputes:
         in_layer += one.tokens * layer_bytes(rank) + score_bytes(rank, _squared(rank, one))
     begun = always | {_GRADIENTS: gradients + matrix, _BUFFERS: always[_BUFFERS] + bucket}
-    yield (
-        f"{name}, at its loss",
-        always | {_GRADIENTS: gradients, _ACTIVATIONS: saved, _LOGITS: 3.0 * logits * FP32},
-    )
-    yield (
-        f"{name}, at its output matrix",
-        begun | {_ACTIVATIONS: saved, _LOGITS: float(logits * rank.width)},
-    )
+    at_loss = {_GRADIENTS: gradients, _ACTIVATIONS: saved, _LOGITS: 3.0 * logits * FP32}
+    at_matrix = {_ACTIVATIONS: saved, _LOGITS: float(logits * rank.width)}
+    yield f"{name}, at its loss", always | at_loss
+    yield f"{name}, at its output matrix", begun | at_matrix
     yield f"{name}, at its last layer", begun | {_ACTIVATIONS: saved + in_layer}
     last = always | {_GATHERED: min(always[_GATHERED], float(rank.embedding * rank.width))}
     yield f"{name}, at its embedding", last | _embedding(rank, gradients)

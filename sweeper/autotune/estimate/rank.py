@@ -9,7 +9,6 @@ token, if nothing else is said.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeper.space import Config, ModelSizes
@@ -53,7 +52,7 @@ def trainable_parameters(config: Config, sizes: ModelSizes) -> int:
 
 
 def _adapted_modules(config: Config, sizes: ModelSizes) -> frozenset[str]:
-    """Names of the linear modules that have adapters."""
+    """Names of the linear modules that have adapters, where there are any."""
     lora = config.training.lora
     if not lora:
         return frozenset()
@@ -62,41 +61,23 @@ def _adapted_modules(config: Config, sizes: ModelSizes) -> frozenset[str]:
     return frozenset(sizes.linear) if names == {"all-linear"} else frozenset(sizes.linear) & names
 
 
-@dataclass(frozen=True)
 class Rank:
     """One rank's part of a model and of what training adds to it: elements, if nothing else is said."""
 
-    config: Config
-    sizes: ModelSizes
-
-    @property
-    def stage(self) -> int:
-        return self.config.deepspeed.zero_stage
-
-    @property
-    def dp(self) -> int:
-        return self.config.parallel.dp
-
-    @property
-    def width(self) -> int:
+    def __init__(self, config: Config, sizes: ModelSizes) -> None:
+        self.config, self.sizes = config, sizes
+        self.stage, self.dp = config.deepspeed.zero_stage, config.parallel.dp
+        self.recomputes = config.deepspeed.gradient_checkpointing
+        self.width = _WIDTHS[config.deepspeed.precision]
         """Bytes of one element of the model."""
-        return _WIDTHS[self.config.deepspeed.precision]
-
-    @property
-    def half(self) -> bool:
-        return self.width < 4
-
-    @property
-    def on_gpu(self) -> bool:
-        return self.config.resources.gpus_per_rank > 0
-
-    @property
-    def has_adapters(self) -> bool:
-        return bool(self.config.training.lora)
-
-    @property
-    def recomputes(self) -> bool:
-        return self.config.deepspeed.gradient_checkpointing
+        self.half = self.width < FP32
+        self.on_gpu = config.resources.gpus_per_rank > 0
+        self.has_adapters = bool(config.training.lora)
+        self.bucket_limit = self._setting("reduce_bucket_size")
+        self.embedding = sizes.vocab_size * sizes.hidden_size
+        """The embedding's; the output's matrix is as large."""
+        self.output_matrix = 0 if self.has_adapters else self.embedding
+        """The output's, or the embedding's, where it is trained."""
 
     def offloads(self, what: Literal["optimizer", "all"]) -> bool:
         """Whether the host has it instead of the GPU: optimizer states, or parameters as well. On a CPU
@@ -131,20 +112,8 @@ class Rank:
     def owned(self) -> float:
         """Trained parameters whose optimizer states are here: ZeRO shares them out, and so does DeepSpeed's
         optimizer for bf16 in a pipeline (engine.py: _do_optimizer_sanity_check, bf16_optimizer.py)."""
-        shared = self.stage >= 1 or (
-            self.config.parallel.pp > 1 and self.config.deepspeed.precision == "bf16"
-        )
-        return self.trained / (self.dp if shared else 1)
-
-    @property
-    def embedding(self) -> int:
-        """The embedding's; the output's matrix is as large."""
-        return self.sizes.vocab_size * self.sizes.hidden_size
-
-    @property
-    def output_matrix(self) -> int:
-        """The output's, or the embedding's, where it is trained."""
-        return 0 if self.has_adapters else self.embedding
+        of_a_pipeline = self.config.parallel.pp > 1 and self.config.deepspeed.precision == "bf16"
+        return self.trained / (self.dp if self.stage >= 1 or of_a_pipeline else 1)
 
     @property
     def layers_in_flight(self) -> int:
@@ -154,10 +123,6 @@ class Rank:
         pp = self.config.parallel.pp
         passes = min(pp, self.config.training.gradient_accumulation_steps)
         return -(-self.sizes.layers // pp) * passes
-
-    @property
-    def bucket_limit(self) -> int:
-        return self._setting("reduce_bucket_size")
 
     @property
     def bucket(self) -> float:
@@ -283,11 +248,8 @@ def _inputs(rank: Rank) -> float:
     total = 0.0
     for names, size in reads:
         modules = sum(name in adapted for name in names)
-        if lora.dropout > 0:
-            total += modules * size * (width + _mask_width(rank))
-        else:
-            total += min(modules, 1) * size * width
-        total += modules * lora.rank * width
+        copies, each = (modules, width + _mask_width(rank)) if lora.dropout > 0 else (min(modules, 1), width)
+        total += copies * size * each + modules * lora.rank * width
     return total
 
 
