@@ -123,19 +123,14 @@ def _sound_until(losses: Sequence[float], untrained: float) -> int:
 
 
 def _smoothed(losses: Curve, untrained: float) -> Curve:
-    """A running median, which a jump does not move and which keeps a cliff where it is, then a mean."""
+    """A running median, which a jump does not move and which keeps a cliff where it is, then a mean. Both are
+    mirrored at the ends: repeated, the last value would outvote its neighbours in a median."""
+    from scipy.ndimage import median_filter, uniform_filter1d
+
     ceiling = 1.5 * untrained
     bounded = np.minimum(np.nan_to_num(losses, nan=ceiling, posinf=ceiling), ceiling)
-    median = np.median(_windows(bounded, _MEDIAN), axis=1)
-    mean: Curve = np.mean(_windows(median, _MEAN), axis=1)
-    return mean
-
-
-def _windows(values: Curve, width: int) -> Curve:
-    """Shape (steps, width): each value and its neighbours, mirrored at the ends: repeated, the last value
-    would outvote its neighbours in a median."""
-    padded = np.pad(values, width // 2, mode="reflect")
-    return np.lib.stride_tricks.sliding_window_view(padded, width)
+    smooth: Curve = uniform_filter1d(median_filter(bounded, _MEDIAN, mode="mirror"), _MEAN, mode="mirror")
+    return smooth
 
 
 def _noise(losses: Curve) -> float:

@@ -102,17 +102,20 @@ def next_probe(
     What rows and stages bring is a guess, the price of checkpointing is not: so much of the best's promise
     makes each of them worth a probe.
     """
-    near = [(one, _changed(one, best)) for one in _not_lost(best, measured, candidates) if one.fits(room_gib)]
+    way = stage, recompute, offload = _way(best.levers)
+    fitting = [one for one in _not_lost(best, measured, candidates) if one.fits(room_gib)]
+    near = [(one, one.levers) for one in fitting if one.levers.offload == offload]
     stages = [
         one
-        for one, changed in near
-        if changed == {"zero_stage"} and abs(one.levers.zero_stage - best.levers.zero_stage) == 1
+        for one, levers in near
+        if one.rows == best.rows
+        and levers.gradient_checkpointing == recompute
+        and abs(levers.zero_stage - stage) == 1
     ]
-    only_rows = [one for one, changed in near if changed == {"rows"}]
+    only_rows = [one for one, levers in near if _way(levers) == way]
     more = [one for one in only_rows if one.rows > best.rows]
     fewer = [one for one in only_rows if one.rows < best.rows]
-    other = "gradient_checkpointing"
-    recomputed = [one for one, changed in near if other in changed and changed <= {other, "rows"}]
+    recomputed = [one for one, levers in near if _way(levers) == (stage, not recompute, offload)]
     proposals = (
         (max(stages, key=lambda one: one.promise, default=None), 0.8),
         (min(more, key=lambda one: abs(one.rows - 2 * best.rows), default=None), 0.8),
@@ -142,13 +145,6 @@ def _not_lost(
 def _way(levers: SystemConfig) -> tuple[int, bool, str]:
     """All but its rows."""
     return levers.zero_stage, levers.gradient_checkpointing, levers.offload
-
-
-def _changed(one: Candidate, other: Candidate) -> set[str]:
-    """What they differ in."""
-    names = ("zero_stage", "gradient_checkpointing", "offload")
-    changed = {name for name in names if getattr(one.levers, name) != getattr(other.levers, name)}
-    return changed if one.rows == other.rows else {*changed, "rows"}
 
 
 def _stages(config: Config) -> list[int]:

@@ -54,7 +54,9 @@ class Tuner:
 
         Raises: UserError where nothing fits.
         """
-        candidate = self._first()
+        candidates = self._candidates()
+        wanted = (one for one in candidates if one.levers == self.start and one.fits(self.room_gib))
+        candidate = next(wanted, None) or first_probe(candidates, self.room_gib)
         while candidate is not None and len(self.records) < _PROBES:
             self._measure(candidate)
             candidate = self._next()
@@ -64,11 +66,6 @@ class Tuner:
         least = max(map(_speed, usable)) * (1 - _SAME)
         fastest = [one for one in usable if _speed(one) >= least]
         return min(fastest, key=lambda one: one.measured_gib or 0.0)
-
-    def _first(self) -> Candidate | None:
-        candidates = self._candidates()
-        wanted = (one for one in candidates if one.levers == self.start and one.fits(self.room_gib))
-        return next(wanted, None) or first_probe(candidates, self.room_gib)
 
     def _measure(self, candidate: Candidate) -> None:
         began, memory, words = time.monotonic(), candidate.memory, in_words(candidate.levers)
@@ -83,7 +80,9 @@ class Tuner:
             self.say(f"{words}: does not fit ({error})")
         else:
             record = self._learned(record, candidate.config, probed)
-            self.say(f"{words}: {record.tokens_per_s:,.0f} tokens/s, {_peak(record)}")
+            predicted = "" if record.predicted_gib is None else f" ({record.predicted_gib:.2f} predicted)"
+            peak = f"peak {record.measured_gib:.2f} GiB over the idle process{predicted}"
+            self.say(f"{words}: {record.tokens_per_s:,.0f} tokens/s, {peak}")
         self.records.append(replace(record, seconds=time.monotonic() - began))
 
     def _learned(self, record: ProbeRecord, config: Config, probed: Probed) -> ProbeRecord:
@@ -110,14 +109,13 @@ class Tuner:
         return next_probe(best, measured, candidates, self.room_gib)
 
     def _is_too_large(self, candidate: Candidate) -> bool:
+        """As heavy as one that failed; with sizes unknown, as what was measured is for each token."""
         failed = [one.levers for one in self.records if one.tokens_per_s is None]
-        if any(candidate.levers.needs_no_less_than(limit) for limit in failed):
-            return True
-        if self.sizes is not None:
-            return False
-        # Sizes unknown: what a pass of so many tokens took says what one of more will at most.
         taken = [one.measured_gib / one.pass_tokens for one in self.records if one.measured_gib]
-        return max(taken, default=0.0) * candidate.pass_tokens > self.room_gib
+        at_most_gib = max(taken, default=0.0) * candidate.pass_tokens
+        return any(candidate.levers.needs_no_less_than(limit) for limit in failed) or (
+            self.sizes is None and at_most_gib > self.room_gib
+        )
 
     def _usable(self) -> list[ProbeRecord]:
         """Those that fit with memory to spare; where none does, those that fit.
@@ -189,20 +187,14 @@ def trained_rate(config: Config, probed: Probed) -> tuple[float, float]:
     passes = config.training.gradient_accumulation_steps
     rates = []
     for step in probed.steps:
-        if passes == 1 or len(step.passes_s) < 2:
-            rates.append(step.tokens / step.seconds)
-            continue
-        tokens = passes * step.tokens / len(step.passes_s)
-        without, last = statistics.mean(step.passes_s[:-1]), step.passes_s[-1]
-        rates.append(tokens / ((passes - 1) * without + last))
+        tokens, seconds = float(step.tokens), step.seconds
+        if passes > 1 and len(step.passes_s) > 1:
+            tokens *= passes / len(step.passes_s)
+            seconds = (passes - 1) * statistics.mean(step.passes_s[:-1]) + step.passes_s[-1]
+        rates.append(tokens / seconds)
     middle = statistics.median(rates)
     return middle, (max(rates) - min(rates)) / middle
 
 
 def _speed(record: ProbeRecord) -> float:
     return record.tokens_per_s or 0.0
-
-
-def _peak(record: ProbeRecord) -> str:
-    predicted = "" if record.predicted_gib is None else f" ({record.predicted_gib:.2f} predicted)"
-    return f"peak {record.measured_gib:.2f} GiB over the idle process{predicted}"

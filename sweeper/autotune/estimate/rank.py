@@ -11,19 +11,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from sweeper.space import Config, ModelSizes
+from sweeper.space import Config, Lora, ModelSizes
 
-__all__ = [
-    "FP32",
-    "GIB",
-    "Rank",
-    "keeps_scores",
-    "kept_bytes",
-    "layer_bytes",
-    "score_bytes",
-    "trainable_parameters",
-    "working_bytes",
-]
+__all__ = ["FP32", "GIB", "Rank", "layer_bytes", "score_bytes", "trainable_parameters", "working_bytes"]
 
 GIB = 2**30
 FP32 = 4
@@ -48,14 +38,11 @@ def trainable_parameters(config: Config, sizes: ModelSizes) -> int:
     lora = config.training.lora
     if not lora:
         return sizes.parameters
-    return lora.rank * sum(n for name, n in sizes.linear.items() if name in _adapted_modules(config, sizes))
+    return lora.rank * sum(sizes.linear[name] for name in _adapted_modules(lora, sizes))
 
 
-def _adapted_modules(config: Config, sizes: ModelSizes) -> frozenset[str]:
-    """Names of the linear modules that have adapters, where there are any."""
-    lora = config.training.lora
-    if not lora:
-        return frozenset()
+def _adapted_modules(lora: Lora, sizes: ModelSizes) -> frozenset[str]:
+    """Names of the linear modules that have adapters."""
     wanted = lora.targets.split(",") if isinstance(lora.targets, str) else lora.targets
     names = {name.strip() for name in wanted}
     return frozenset(sizes.linear) if names == {"all-linear"} else frozenset(sizes.linear) & names
@@ -78,6 +65,14 @@ class Rank:
         """The embedding's; the output's matrix is as large."""
         self.output_matrix = 0 if self.has_adapters else self.embedding
         """The output's, or the embedding's, where it is trained."""
+        head_width = sizes.head_dim / config.parallel.tp
+        self.query_width, self.key_width = sizes.heads * head_width, sizes.kv_heads * head_width
+        """The values' is the keys'."""
+        self.mlp_width = sizes.intermediate_size / config.parallel.tp
+        self.mask_width = 1 if self.on_gpu else self.width
+        """Bytes of one value of a dropout's mask: a GPU has an operation with masks of bytes."""
+        self.keeps_scores = sizes.attention_dropout > 0 and not self.on_gpu
+        """Whether training has no fused kind of attention."""
 
     def offloads(self, what: Literal["optimizer", "all"]) -> bool:
         """Whether the host has it instead of the GPU: optimizer states, or parameters as well. On a CPU
@@ -94,11 +89,6 @@ class Rank:
         mlp = (3 if one.gated else 2) * one.hidden_size * one.intermediate_size
         cut = min(one.layers * (attention + mlp), one.parameters)
         return (one.parameters - cut + cut / self.config.parallel.tp) / self.config.parallel.pp
-
-    @property
-    def partitioned(self) -> float:
-        """Parameters that stay here between passes: stage 3 shares them out."""
-        return self.held / (self.dp if self.stage == 3 else 1)
 
     @property
     def trained(self) -> float:
@@ -151,16 +141,10 @@ class Rank:
         return int(value) if isinstance(value, (int, float)) and value > 0 else _DEFAULTS[name]
 
 
-def kept_bytes(rank: Rank) -> float:
-    """What a layer keeps from its forward to its backward pass: with checkpointing its input."""
-    if rank.recomputes:
-        return float(rank.sizes.hidden_size * rank.width)
-    return layer_bytes(rank)
-
-
 def layer_bytes(rank: Rank) -> float:
-    """All that one layer saves, but scores."""
-    return _norms(rank) + _attention(rank) + _mlp(rank) + _inputs(rank) + _residual_masks(rank)
+    """All that one layer saves, but scores; dropout masks what attention and MLP add to the hidden states."""
+    masks = 2.0 * rank.sizes.hidden_size * rank.mask_width if rank.sizes.dropout > 0 else 0.0
+    return _norms(rank) + _attention(rank) + _mlp(rank) + _inputs(rank) + masks
 
 
 def score_bytes(rank: Rank, squared_tokens: int) -> float:
@@ -169,7 +153,7 @@ def score_bytes(rank: Rank, squared_tokens: int) -> float:
     Without a fused kind, torch's scaled_dot_product_attention saves the softmax, the dropout's mask and their
     product in fp32 (_scaled_dot_product_attention_math).
     """
-    if not keeps_scores(rank):
+    if not rank.keeps_scores:
         return 0.0
     return 3.0 * FP32 * squared_tokens * rank.sizes.heads / rank.config.parallel.tp
 
@@ -182,22 +166,7 @@ def working_bytes(rank: Rank) -> float:
     """
     hidden = rank.sizes.hidden_size
     norm = (3 * FP32 + 3 * rank.width) * hidden if rank.half else 0
-    return float(max(2 * rank.width * _mlp_width(rank), norm))
-
-
-def _mlp_width(rank: Rank) -> float:
-    return rank.sizes.intermediate_size / rank.config.parallel.tp
-
-
-def _widths(rank: Rank) -> tuple[float, float]:
-    """Of the queries, and of the keys, which is that of the values."""
-    sizes, tp = rank.sizes, rank.config.parallel.tp
-    return sizes.heads * sizes.head_dim / tp, sizes.kv_heads * sizes.head_dim / tp
-
-
-def keeps_scores(rank: Rank) -> bool:
-    """Whether training has no fused kind of attention."""
-    return rank.sizes.attention_dropout > 0 and not rank.on_gpu
+    return float(max(2 * rank.width * rank.mlp_width, norm))
 
 
 def _norms(rank: Rank) -> float:
@@ -207,15 +176,15 @@ def _norms(rank: Rank) -> float:
     if not sizes.gated:
         return 2 * sizes.hidden_size * width
     normalized = 0 if rank.has_adapters else width
-    query, key = _widths(rank) if sizes.head_norms else (0.0, 0.0)
-    return (2 * sizes.hidden_size + query + key) * (FP32 + normalized)
+    heads = rank.query_width + rank.key_width if sizes.head_norms else 0.0
+    return (2 * sizes.hidden_size + heads) * (FP32 + normalized)
 
 
 def _attention(rank: Rank) -> float:
     """Queries, keys, values and the output, and the logarithm of each head's sum in fp32. Without the fused
     kind, queries and keys are scaled into copies, in fp32, and so are values in half precision."""
-    (query, key), width = _widths(rank), rank.width
-    if keeps_scores(rank):
+    query, key, width = rank.query_width, rank.key_width, rank.width
+    if rank.keeps_scores:
         return FP32 * (query + 2 * key) + (0 if rank.half else FP32 * (query + key))
     return width * (2 * query + 2 * key) + FP32 * rank.sizes.heads / rank.config.parallel.tp
 
@@ -226,7 +195,7 @@ def _mlp(rank: Rank) -> float:
     values = 3
     if not rank.sizes.gated:
         values = 4 if rank.sizes.activation in _WRITTEN_OUT else 1
-    return values * rank.width * _mlp_width(rank)
+    return values * rank.width * rank.mlp_width
 
 
 def _inputs(rank: Rank) -> float:
@@ -234,30 +203,19 @@ def _inputs(rank: Rank) -> float:
     it. A frozen matrix needs nothing; its adapter's first matrix reads the same, or a copy of its own with
     dropout, whose mask is saved as well; the second reads ``rank`` values (peft's lora/layer.py)."""
     width, hidden = rank.width, rank.sizes.hidden_size
-    query, _ = _widths(rank)
     reads = (
         (_INTO_ATTENTION, hidden),
-        (_OUT_OF_ATTENTION, query),
+        (_OUT_OF_ATTENTION, rank.query_width),
         (_INTO_MLP, hidden),
-        (_OUT_OF_MLP, _mlp_width(rank)),
+        (_OUT_OF_MLP, rank.mlp_width),
     )
     lora = rank.config.training.lora
     if not lora:
         return sum(size for _, size in reads) * width
-    adapted = _adapted_modules(rank.config, rank.sizes)
+    adapted = _adapted_modules(lora, rank.sizes)
     total = 0.0
     for names, size in reads:
         modules = sum(name in adapted for name in names)
-        copies, each = (modules, width + _mask_width(rank)) if lora.dropout > 0 else (min(modules, 1), width)
+        copies, each = (modules, width + rank.mask_width) if lora.dropout > 0 else (min(modules, 1), width)
         total += copies * size * each + modules * lora.rank * width
     return total
-
-
-def _mask_width(rank: Rank) -> int:
-    """Bytes of one value of a dropout's mask: a GPU has an operation with masks of bytes."""
-    return 1 if rank.on_gpu else rank.width
-
-
-def _residual_masks(rank: Rank) -> float:
-    """Dropout of what attention and MLP add to the hidden states."""
-    return 2.0 * rank.sizes.hidden_size * _mask_width(rank) if rank.sizes.dropout > 0 else 0.0

@@ -41,10 +41,8 @@ def workload_of(config: Config, data: TokenizedData, lengths: PassLengths | None
     lengths = pass_lengths(config, data) if lengths is None else lengths
     groups = best_fit(data.eval.lengths, max(config.training.max_seq_len, int(data.eval.lengths.max())))
     held_out = [int(data.eval.lengths[rows].sum()) for rows in groups]
-    largest = Pass(
-        tokens=max(held_out),
-        completion_tokens=max(int(data.eval.completion_tokens[rows].sum()) for rows in groups),
-    )
+    completions = max(int(data.eval.completion_tokens[rows].sum()) for rows in groups)
+    largest = Pass(tokens=max(held_out), completion_tokens=completions)
     return _workload(lengths, largest, held_out, _row_lengths(data, lengths))
 
 
@@ -75,8 +73,7 @@ def sampled_workload(config: Config, sample: LengthSample) -> Workload:
 def probed_workload(probed: Probed, data: TokenizedData) -> Workload:
     """That of the steps of a probe."""
     counts = np.array(probed.passes, dtype=np.int64)
-    lengths = counts[..., :1], counts[..., 1:]
-    tokens, completions = probed.held_out
+    lengths, (tokens, completions) = (counts[..., :1], counts[..., 1:]), probed.held_out
     held_out = Pass(tokens=tokens, completion_tokens=completions)
     return _workload(lengths, held_out, [tokens], _row_lengths(data, lengths))
 
