@@ -104,18 +104,12 @@ def next_probe(
     """
     way = stage, recompute, offload = _way(best.levers)
     fitting = [one for one in _not_lost(best, measured, candidates) if one.fits(room_gib)]
-    near = [(one, one.levers) for one in fitting if one.levers.offload == offload]
-    stages = [
-        one
-        for one, levers in near
-        if one.rows == best.rows
-        and levers.gradient_checkpointing == recompute
-        and abs(levers.zero_stage - stage) == 1
-    ]
-    only_rows = [one for one, levers in near if _way(levers) == way]
+    beside = [(stage + step, recompute, offload) for step in (-1, 1)]
+    stages = [one for one in fitting if one.rows == best.rows and _way(one.levers) in beside]
+    only_rows = [one for one in fitting if _way(one.levers) == way]
     more = [one for one in only_rows if one.rows > best.rows]
     fewer = [one for one in only_rows if one.rows < best.rows]
-    recomputed = [one for one, levers in near if _way(levers) == (stage, not recompute, offload)]
+    recomputed = [one for one in fitting if _way(one.levers) == (stage, not recompute, offload)]
     proposals = (
         (max(stages, key=lambda one: one.promise, default=None), 0.8),
         (min(more, key=lambda one: abs(one.rows - 2 * best.rows), default=None), 0.8),

@@ -71,9 +71,8 @@ def system_rows(space: Space, sample: LengthSample | None) -> list[tuple[str, st
     tunings = known_tunings(space) if space.measured else ()
     rows = [("memory", _memory(space, sample, tunings))]
     if space.measured:
-        known = (
-            "as measured before" if tunings else "until it is measured: `run` does, before its first trial"
-        )
+        until = "until it is measured: `run` does, before its first trial"
+        known = "as measured before" if tunings else until
         rows.append(("batches", "\n".join([*_batch_arithmetic(space, tunings), f"({known})"])))
     return rows
 
