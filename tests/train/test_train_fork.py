@@ -120,8 +120,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "zero 3": {"zero_stage": 3},
     "adapters with dropout": {"zero_stage": 2, "lora": {"rank": 4, "alpha": 16, "dropout": 0.2}, "lr": 1e-2},
 }
-"""A state is taken up as by a run that goes on (test_train_checkpoint.py has more); what a fork does beside that,
-it does to the parameter groups of these three optimizers."""
+"""A state is taken up as by a run that goes on, of which test_train_checkpoint.py has more kinds; what a fork
+does beside that it does to the parameter groups of these optimizers."""
 
 
 def trained(engine, job):
