@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.autotune import Speed, Tuning, cost_line, known_speed, lengths_of
+from sweeper.autotune import Speed, Tuning, cost_rows, known_speed, lengths_of
 from sweeper.commands.autotune import settle
 from sweeper.commands.preparation import Preparation, preparing
 from sweeper.data import LengthSample, model_fingerprint, tokenized
@@ -26,6 +27,7 @@ from sweeper.space import (
     SweepFolder,
     on_proxy,
     proxy_warnings,
+    read_record,
     row_warnings,
     search_config,
 )
@@ -96,7 +98,8 @@ class Session:
                 speed = tunings[0].speed if tunings else known_speed(self._space)
                 self._typical = self._space.close(self._space.default_values())
                 sample = lengths_of(self._space)
-                self._view.say(cost_line(self._space, sample, speed))
+                rows = cost_rows(self._space, sample, speed)
+                self._view.say("; ".join(f"{label}: {value}" for label, value in rows))
                 recorder = self._recorder([one.folder() for one in preparations], sample, tunings, speed)
                 self._view.say("starting the workers")
                 _check(preparations)
@@ -138,9 +141,9 @@ class Session:
         if not self._space.measured:
             return ()
         if noted := self._ledger.sweep_attributes().get(_TUNINGS):
-            return tuple(map(Tuning.from_dict, noted))
+            return tuple(read_record(Tuning, one) for one in noted)
         tunings = settle(self._space, self._folder, self._view.say)
-        self._ledger.note_sweep(**{_TUNINGS: [one.to_dict() for one in tunings]})
+        self._ledger.note_sweep(**{_TUNINGS: [asdict(one) for one in tunings]})
         return tunings
 
     def _recorder(

@@ -20,16 +20,19 @@ import math
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from sweeper.commands import SweepResult, Verbosity, run_sweep
 from sweeper.quickstart import MODEL_DIR
-from sweeper.quickstart.pretrain import Recipe, token_stream
 from sweeper.recommend import default_record, transfer_tree
 from sweeper.search import TrialRecord, TrialState
 from sweeper.space import shares_of_proxy
+
+sys.path.append(str(Path(__file__).parents[1] / "quickstart"))
+from quickstart_maker.pretrain import Recipe, token_stream
 
 QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 
