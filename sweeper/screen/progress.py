@@ -18,6 +18,7 @@ from sweeper.recommend import compact
 from sweeper.screen.screen import Screen
 from sweeper.search import TrialRecord, TrialState, best_of, own_evaluations, searched
 from sweeper.space import Config, Space
+from sweeper.sweep.listener import Listener
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.train import Moved, Prepared, Progress
 
@@ -61,8 +62,8 @@ class _Running:
         return self.tokens / self.total_tokens if self.total_tokens else 0.0
 
 
-class ProgressView:
-    """A listener that draws; use as a context manager. Methods may be called from any thread."""
+class ProgressView(Listener):
+    """Draws; use as a context manager. Methods may be called from any thread."""
 
     def __init__(self, space: Space, screen: Screen, *, finished: list[TrialRecord]) -> None:
         self._screen, self._console = screen, screen.console
