@@ -105,9 +105,9 @@ def peak_memory_gib() -> float:
 
 
 def capacity_gib(*, is_shared: bool = False) -> float:
-    """GiB for all that lies on this process's device: what a GPU has, or what is free of it now where strangers
-    share it; or what is left of a CPU's host, or of the control group (version 2) that the
-    process is in, whichever has less."""
+    """GiB for all that lies on this process's device: what a GPU has, or what is free of it now where
+    strangers share it; or what is left of a CPU's host, or of the control group (version 2) that the process
+    is in, whichever has less."""
     if not is_cpu():
         device = get_accelerator()
         return float(device.available_memory() if is_shared else device.total_memory()) / 2**30
