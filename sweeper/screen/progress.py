@@ -19,6 +19,7 @@ from sweeper.screen.screen import Screen
 from sweeper.search import TrialRecord, TrialState, eligible, own_evaluations, runs_of_finals, searched
 from sweeper.search.front import order
 from sweeper.space import Config, Space, shares_of_proxy
+from sweeper.sweep.listener import Listener
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.train import Moved, Prepared, Progress
 
@@ -64,8 +65,8 @@ class _Running:
         return self.tokens / self.total_tokens if self.total_tokens else 0.0
 
 
-class ProgressView:
-    """A listener that draws; use as a context manager. Methods may be called from any thread."""
+class ProgressView(Listener):
+    """Draws; use as a context manager. Methods may be called from any thread."""
 
     def __init__(self, space: Space, screen: Screen, *, finished: list[TrialRecord]) -> None:
         self._screen, self._console = screen, screen.console

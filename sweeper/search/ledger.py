@@ -31,10 +31,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sweeper.errors import SpaceFileError, SweepFolderError
+from sweeper.errors import SpaceFileError
 from sweeper.redact import without_secrets
 from sweeper.search.auto import Past
-from sweeper.search.database import open_database
+from sweeper.search.database import create_study, open_database, open_study, study_names
 from sweeper.search.extending import RANGES, in_database, propose_and_extend
 from sweeper.search.finals.confirm import chosen
 from sweeper.search.front import second_of
@@ -43,7 +43,9 @@ from sweeper.search.records import (
     Evaluation,
     TrialRecord,
     TrialState,
+    as_attribute,
     decisive_of,
+    encoded,
     evaluations_of,
     searched,
 )
@@ -95,22 +97,8 @@ class Ledger:
             SpaceFileError, MissingDependencyError: the sampler cannot work on this space or here.
             SweepFolderError: the database holds a sweep of this name already, or cannot be opened.
         """
-        import optuna
-
         check_sampler(space)
-        storage = open_database(url, must_exist=False)
-        try:
-            study = optuna.create_study(
-                storage=storage, study_name=space.name, direction=direction(space), sampler=_no_sampler()
-            )
-        except optuna.exceptions.DuplicatedStudyError as error:
-            raise SweepFolderError.of(
-                where="the sweep's database",
-                value=space.name,
-                rule="a sweep of this name is already there",
-                remedy=f"write another name than {space.name}; or go on with that sweep: `sweeper resume` "
-                "and its folder",
-            ) from error
+        storage, study = create_study(url, space.name, direction(space))
         ledger = cls(storage, study, space)
         study.set_user_attr(_DIMENSIONS, _signature(space))
         study.set_user_attr(_AUTO, 2)
@@ -123,7 +111,7 @@ class Ledger:
 
         Raises SweepFolderError where the database cannot be opened.
         """
-        return space.name in _names(open_database(url, must_exist=False))
+        return space.name in study_names(open_database(url, must_exist=False))
 
     @classmethod
     def open(cls, url: str, space: Space) -> Ledger:
@@ -132,19 +120,7 @@ class Ledger:
         Raises:
             SweepFolderError: there is no such database, or no sweep of this name in it.
         """
-        import optuna
-
-        storage = open_database(url, must_exist=True)
-        try:
-            study = optuna.load_study(storage=storage, study_name=space.name, sampler=_no_sampler())
-        except KeyError as error:
-            raise SweepFolderError.of(
-                where="the sweep's database",
-                value=space.name,
-                rule="there is no sweep of this name in it",
-                remedy=f"the database holds {', '.join(_names(storage)) or 'no sweep at all'}",
-            ) from error
-        return cls(storage, study, space)
+        return cls(*open_study(url, space.name), space)
 
     def ask(
         self, accept: Callable[[Values], bool] = lambda _: True, past: Past | None = None
@@ -185,13 +161,7 @@ class Ledger:
         One at 0 tokens is of the untrained model: this trial has measured it, and is not measured by it.
         """
         trial_id = self._trial_id(number)
-        content = {
-            "step": evaluation.step,
-            "seconds": evaluation.seconds,
-            "time_s": evaluation.time_s,
-            "metrics": {name: _encode(value) for name, value in evaluation.metrics.items()},
-        }
-        self._storage.set_trial_user_attr(trial_id, f"{EVALUATION}{evaluation.tokens}", content)
+        self._storage.set_trial_user_attr(trial_id, *as_attribute(evaluation))
         if evaluation.tokens == 0:
             return
         objective = float(evaluation.metrics.get(self._metric, math.nan))
@@ -286,21 +256,21 @@ class Ledger:
     @property
     def untrained(self) -> float | None:
         """The objective of the search's model before any training; None where it was not noted."""
-        encoded = self._study.user_attrs.get(_UNTRAINED)
-        return None if encoded is None else float(encoded)
+        noted = self._study.user_attrs.get(_UNTRAINED)
+        return None if noted is None else float(noted)
 
     @property
     def untrained_of_real(self) -> float | None:
         """The same of the real model, where the search has a smaller one."""
         if self._space.settings.search.proxy.model_path is None:
             return self.untrained
-        encoded = self._study.user_attrs.get(_UNTRAINED_REAL)
-        return None if encoded is None else float(encoded)
+        noted = self._study.user_attrs.get(_UNTRAINED_REAL)
+        return None if noted is None else float(noted)
 
     def note_untrained(self, value: float, *, of_real: bool = False) -> None:
         """Keeps the objective of the model before any training; ``of_real``: where the search has a smaller
         one, of the real one."""
-        self._study.set_user_attr(_UNTRAINED_REAL if of_real else _UNTRAINED, _encode(value))
+        self._study.set_user_attr(_UNTRAINED_REAL if of_real else _UNTRAINED, encoded(value))
 
     def note_sweep(self, **attributes: Any) -> None:
         """Keeps JSON-able attributes with the sweep."""
@@ -407,13 +377,6 @@ class Ledger:
         return f"{self._metric} is {record.value} at the last evaluation, after {tokens:,} tokens"
 
 
-def _no_sampler() -> Any:
-    """The study never samples: each trial is put in with all its values."""
-    from optuna.samplers import RandomSampler
-
-    return RandomSampler(seed=0)
-
-
 def _signature(space: Space) -> dict[str, str]:
     """Dimension name -> its open value in words, and how they grow, to tell one space from another."""
     extend = space.settings.search.extension
@@ -421,18 +384,9 @@ def _signature(space: Space) -> dict[str, str]:
     return open_values if extend is None else {**open_values, "search.extend": str(extend)}
 
 
-def _names(storage: BaseStorage) -> list[str]:
-    return [study.study_name for study in storage.get_all_studies()]
-
-
 def _check_name(name: str, own: Iterable[str]) -> None:
     if name in own or name.startswith((EVALUATION, _LATE_NOTE)):
         raise ValueError(f"{name} is kept by the ledger itself")
-
-
-def _encode(value: float) -> float | str:
-    """A number for strict JSON: ``nan``, ``inf`` and ``-inf`` as words, which ``float`` reads back."""
-    return float(value) if math.isfinite(value) else str(float(value))
 
 
 def _seconds(trial: FrozenTrial, evaluations: tuple[Evaluation, ...]) -> float | None:

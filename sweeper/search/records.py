@@ -19,9 +19,11 @@ __all__ = [
     "Evaluation",
     "TrialRecord",
     "TrialState",
+    "as_attribute",
     "begun",
     "decisive_of",
     "eligible",
+    "encoded",
     "evaluations_of",
     "is_diverged",
     "own_evaluations",
@@ -226,6 +228,21 @@ def is_diverged(record: TrialRecord, metric: str) -> bool:
         return False
     values = (e.metrics[metric] for e in record.evaluations if metric in e.metrics)
     return bool(record.attributes.get("diverged")) or any(not math.isfinite(value) for value in values)
+
+
+def as_attribute(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
+    """The name and the content under which the ledger keeps an evaluation."""
+    return f"{EVALUATION}{evaluation.tokens}", {
+        "step": evaluation.step,
+        "seconds": evaluation.seconds,
+        "time_s": evaluation.time_s,
+        "metrics": {name: encoded(value) for name, value in evaluation.metrics.items()},
+    }
+
+
+def encoded(value: float) -> float | str:
+    """A number for strict JSON: ``nan``, ``inf`` and ``-inf`` as words, which ``float`` reads back."""
+    return float(value) if math.isfinite(value) else str(float(value))
 
 
 def evaluations_of(attributes: Mapping[str, Any]) -> tuple[Evaluation, ...]:

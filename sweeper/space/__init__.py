@@ -10,14 +10,11 @@ from sweeper.space.config.address import ClusterAddress, cluster_address
 from sweeper.space.config.config import (
     Checkpoints,
     Config,
-    Confirm,
     DataFormat,
     DataSource,
     Deepspeed,
     Evaluation,
-    Extend,
     Lora,
-    Objective,
     Parallel,
     Resources,
     RowField,
@@ -30,6 +27,7 @@ from sweeper.space.config.config import (
 from sweeper.space.config.duration import duration_text
 from sweeper.space.config.facts import Facts, ModelSizes, ProxyModel, SampledRows
 from sweeper.space.config.rules import lr as rule_of_thumb_lr
+from sweeper.space.config.search import Confirm, Extend, Objective
 from sweeper.space.config.values import (
     Choice,
     IntRange,

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sweeper.space.config import rules
-from sweeper.space.config.config import Config, Proxy
+from sweeper.space.config.config import Config
+from sweeper.space.config.search import Proxy
 
 if TYPE_CHECKING:
     from sweeper.space.config.facts import Facts

@@ -6,7 +6,6 @@ import importlib.metadata
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from sweeper.errors import UserError
 from sweeper.history import (
@@ -23,11 +22,7 @@ from sweeper.history import (
 )
 from sweeper.search import Ledger, Past, TrialRecord, TrialState, eligible, is_diverged
 from sweeper.space import PEAK_MEMORY, Space, SweepFolder, proxied
-
-if TYPE_CHECKING:
-    from sweeper.space import Config
-    from sweeper.sweep.recovery import TrialRestart
-    from sweeper.train import Moved, Prepared, Progress
+from sweeper.sweep.listener import Listener
 
 __all__ = ["HistoryWriter", "freeze_past", "sweeps_for_history"]
 
@@ -64,8 +59,8 @@ def freeze_past(space: Space, folder: SweepFolder, ledger: Ledger, say: Callable
     return Past(space, snapshot)
 
 
-class HistoryWriter:
-    """A listener that adds each trial at its end. Where that fails it says so once; the sweep goes on."""
+class HistoryWriter(Listener):
+    """Adds each trial at its end. Where that fails it says so once; the sweep goes on."""
 
     def __init__(self, space: Space, ledger: Ledger, warn: Callable[[str], None]) -> None:
         path = history_path(space.settings.search.history)
@@ -82,27 +77,6 @@ class HistoryWriter:
         except UserError as error:
             self._file = None
             self._warn(f"this sweep is not kept in the history of sweeps: {error}")
-
-    def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
-        """Nothing is known of it yet."""
-
-    def trial_prepared(self, number: int, prepared: Prepared) -> None:
-        """Nothing is known of it yet."""
-
-    def moved(self, number: int, moved: Moved) -> None:
-        """History has trials that came to an end."""
-
-    def progressed(self, number: int, progress: Progress) -> None:
-        """History has trials that came to an end."""
-
-    def trial_set_back(self, number: int, setback: TrialRestart) -> None:
-        """It goes on."""
-
-    def warned(self, number: int, warning: str) -> None:
-        """A matter of the sweep."""
-
-    def trial_paused(self, record: TrialRecord) -> None:
-        """It may go on; what is paused at the sweep's end is written then."""
 
     def trial_finished(self, record: TrialRecord) -> None:
         self.write([record])

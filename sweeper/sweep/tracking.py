@@ -9,7 +9,7 @@ from typing import Any
 
 from sweeper.search import TrialRecord, TrialState, second_of
 from sweeper.space import Config, Space, dump_config
-from sweeper.sweep.recovery import TrialRestart
+from sweeper.sweep.listener import Listener
 from sweeper.sweep.steps import read_steps
 from sweeper.track import (
     BoardWriter,
@@ -22,14 +22,14 @@ from sweeper.track import (
     second_by,
     training_points,
 )
-from sweeper.train import STARTUP, Moved, Prepared, Progress, StepMetrics
+from sweeper.train import STARTUP, Progress, StepMetrics
 
 __all__ = ["TrackingListener"]
 
 _SECTIONS = ("training", "deepspeed", "parallel")
 
 
-class TrackingListener:
+class TrackingListener(Listener):
     """Sends each trial's parameters, metrics and end to MLflow, as one child run, and to the other boards."""
 
     def __init__(
@@ -56,12 +56,6 @@ class TrackingListener:
                 at_s=record.started_s,
             )
 
-    def trial_prepared(self, number: int, prepared: Prepared) -> None:
-        """Nothing that MLflow wants to know."""
-
-    def moved(self, number: int, moved: Moved) -> None:
-        """What MLflow wants of it comes with the next evaluation."""
-
     def progressed(self, number: int, progress: Progress) -> None:
         points = _step_points(progress.steps)
         points += training_points(
@@ -72,12 +66,6 @@ class TrackingListener:
         )
         for tracker in self._trackers:
             tracker.metrics(number, points)
-
-    def trial_set_back(self, number: int, setback: TrialRestart) -> None:
-        """Its parameters stay those that it was begun with: the global batch is the same."""
-
-    def warned(self, number: int, warning: str) -> None:
-        """A matter between the sweep and the person."""
 
     def trial_paused(self, record: TrialRecord) -> None:
         for tracker in self._trackers:

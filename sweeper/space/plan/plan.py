@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.space.config import rules
-from sweeper.space.config.config import Objective
 from sweeper.space.config.duration import duration_text
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, short_name
+from sweeper.space.config.search import Objective
 from sweeper.space.config.values import Choice, IntRange, describe, points, text
 from sweeper.space.metrics import better, metric_name
 from sweeper.space.plan.row_warnings import left_out_notes, row_warnings
