@@ -83,7 +83,7 @@ class AveragedProcess:
         chosen = np.searchsorted(np.cumsum(self.weights), places).clip(max=len(self.weights) - 1)
         normal = rng.standard_normal((count, size))
         variances = self.rates[chosen] / rng.gamma(_SHAPE + size / 2, size=count)
-        drawn = self.means[chosen]
+        drawn: Array = self.means[chosen]
         for sample in np.unique(chosen):
             mine = chosen == sample
             spectrum, axes = np.linalg.eigh(self.covariances[sample])
@@ -106,7 +106,8 @@ def _proposals(
     thetas = np.concatenate([middle + deviation * normal[:half], near + _AROUND * normal[half:]])
     prior = _log_density(thetas, middle, deviation)
     around = _log_density(thetas, near, np.full(dimensions + 1, _AROUND))
-    return thetas, prior - np.logaddexp(prior, around)
+    log_ratios: Array = prior - np.logaddexp(prior, around)
+    return thetas, log_ratios
 
 
 def _log_density(at: Array, middle: Array, deviation: Array) -> Array:
