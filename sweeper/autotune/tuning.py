@@ -39,16 +39,16 @@ class ProbeRecord:
 
     levers: SystemConfig
     """Micro-batch and accumulation are those of the whole global batch."""
-    tokens_per_s: float | None
-    """Real training tokens of the whole global batch; None where it did not fit after all."""
-    spread: float
-    """(highest - lowest) / median over the measured steps."""
     pass_tokens: float
     """Real tokens of one forward pass of one rank, on average."""
-    predicted_gib: float | None
+    tokens_per_s: float | None = None
+    """Real training tokens of the whole global batch; None where it did not fit after all."""
+    spread: float = 0.0
+    """(highest - lowest) / median over the measured steps."""
+    predicted_gib: float | None = None
     """Peak of a rank over its idle process; None where the model's sizes are not known."""
-    measured_gib: float | None
-    seconds: float
+    measured_gib: float | None = None
+    seconds: float = 0.0
     """What the probe took in all."""
 
 
@@ -76,14 +76,6 @@ class Tuning:
     """What the tuning took, the workers' start included."""
     made_s: float
     """When it was made, in seconds since the epoch."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, tree: dict[str, Any]) -> Tuning:
-        """Raises ValueError for what no version wrote."""
-        return read_record(cls, tree)
 
 
 def in_words(levers: SystemConfig) -> str:
@@ -141,10 +133,10 @@ def read_tuning(shape: str) -> Tuning | None:
     more patiently, as what it has decided stays."""
     try:
         tree = json.loads(cache_file(shape).read_bytes())
-        found = Tuning.from_dict(tree)
+        found = read_record(Tuning, tree)
     except (OSError, ValueError):
         return None
-    is_whole = json.loads(json.dumps(found.to_dict())) == tree
+    is_whole = json.loads(json.dumps(asdict(found))) == tree
     return found if is_whole and found.shape == shape else None
 
 
@@ -152,7 +144,7 @@ def write_tuning(tuning: Tuning) -> Path:
     """Returns the file."""
     file = cache_file(tuning.shape)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(tuning.to_dict(), indent=2) + "\n")
+    write_whole(file, json.dumps(asdict(tuning), indent=2) + "\n")
     return file
 
 

@@ -15,7 +15,7 @@ from sweeper.data.preparing import COMMAND as PREPARING
 from sweeper.data.preview import show_rows, shown_lines
 from sweeper.data.read.examples import Examples
 from sweeper.data.render.tokenizer import load_tokenizer, untrusted
-from sweeper.data.sample import LengthSample, RowSample, sample_lengths
+from sweeper.data.sample import LengthSample, RowSample, load_sample
 
 __all__ = [
     "NO_LOSS",
@@ -34,6 +34,7 @@ __all__ = [
     "difference",
     "evaluation_steps",
     "gather_facts",
+    "load_sample",
     "load_tokenizer",
     "made_beside",
     "model_fingerprint",
@@ -41,7 +42,6 @@ __all__ = [
     "prepare",
     "prepared_folder",
     "run_plan",
-    "sample_lengths",
     "sampled_hash",
     "sequences",
     "show_rows",

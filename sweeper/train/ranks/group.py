@@ -96,7 +96,7 @@ class _Rank:
         self._worker.want_pause()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        with self._worker.limited(), translated_errors(method):
+        with self._worker.limited(), translated_errors():
             return getattr(self._worker, method)(*arguments)
 
 
