@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Candidates", "propose_point"]
 
-_STARTUP = 4
+_STARTUP = 3
 """Trials whose losses are known before the Gaussian process is asked, where history does not help."""
 _HISTORY_PICKS, _TRUSTED, _DISTRUSTED = 3, 0.7, 0.6
 """First trials that history may pick, the trust that the later ones of them need, and the trust below which
@@ -180,6 +180,8 @@ def _most_improving(seen: _Seen, candidates: Candidates, seed: int) -> Array:
         best = np.argsort(seen.losses, kind="stable") if front is None else front.some(4)
         best_tried = seen.points[best[:4]]
         near = np.concatenate([near, candidates.around(best_tried, seed + 1)])
+        asked = {one.tobytes() for one in seen.all_points}
+        near = near[[one.tobytes() not in asked for one in near]]
         if len(near):
             near_values = improvement(near)
             pool, values = np.concatenate([pool, near]), np.concatenate([values, near_values])
