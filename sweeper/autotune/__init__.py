@@ -12,6 +12,7 @@ from sweeper.autotune.estimate.cost import (
     cost_rows,
     lengths_of,
     limit_of,
+    price_per_hour,
     sweep_cost,
     trial_tokens,
 )
@@ -29,7 +30,15 @@ from sweeper.autotune.lookup import (
 from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
 from sweeper.autotune.tuner import Tuner, few_passes, trained_rate
-from sweeper.autotune.tuning import ProbeRecord, Tuning, hardware_text, in_words, shape_text, write_tuning
+from sweeper.autotune.tuning import (
+    ProbeRecord,
+    Tuning,
+    cache_root,
+    hardware_text,
+    in_words,
+    shape_text,
+    write_tuning,
+)
 from sweeper.autotune.tuning_tables import system_rows, tuning_tables
 
 __all__ = [
@@ -46,6 +55,7 @@ __all__ = [
     "Tuner",
     "Tuning",
     "Workload",
+    "cache_root",
     "compared",
     "cost_line",
     "cost_rows",
@@ -61,6 +71,7 @@ __all__ = [
     "lr_picture",
     "lr_span",
     "predict",
+    "price_per_hour",
     "read_range",
     "reusable",
     "settled",

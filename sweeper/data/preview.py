@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.data.cache import TokenizedSplit
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples
 from sweeper.data.read.formats import Example
@@ -23,7 +24,7 @@ from sweeper.space import Facts, Settings, Space, row_warnings
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["ShownRow", "ShownRows", "show_rows", "shown_lines", "shown_rows"]
+__all__ = ["ShownRow", "ShownRows", "show_rows", "shown_examples", "shown_lines", "shown_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,3 +172,28 @@ def _coloured(row: ShownRow) -> Text:
     for start, end in row.loss:
         text.stylize("not dim bold green", start, end)
     return text
+
+
+def shown_examples(
+    settings: Settings, split: TokenizedSplit, count: int
+) -> list[tuple[tuple[tuple[str, bool], ...], tuple[int, int]]]:
+    """The first tokenized rows as text again: stretches of it, each with whether it carries loss, and how
+    many tokens are without and with.
+
+    Raises: ModelError, or what the tokenizers library raises for files that cannot be used.
+    """
+    tokenizer = _tokenizer(settings)
+    found = []
+    for index in range(min(count, split.rows)):
+        ids, mask = split.row(index)
+        edges = [0, *(np.flatnonzero(np.diff(mask.astype(np.int8))) + 1).tolist(), len(ids)]
+        # Decoded from the beginning each time: what a token says may depend on those before it.
+        texts = [tokenizer.decode(ids[:end].tolist(), skip_special_tokens=False) for end in edges[1:]]
+        starts = [0, *map(len, texts[:-1])]
+        parts = tuple(
+            (texts[-1][start : len(text)], bool(mask[first]))
+            for first, start, text in zip(edges, starts, texts, strict=False)
+        )
+        with_loss = int(mask.sum())
+        found.append((parts, (len(ids) - with_loss, with_loss)))
+    return found

@@ -23,6 +23,7 @@ __all__ = [
     "cost_rows",
     "lengths_of",
     "limit_of",
+    "price_per_hour",
     "sweep_cost",
     "trial_tokens",
 ]
@@ -174,7 +175,7 @@ def sweep_cost(space: Space, sample: LengthSample, speed: Speed | None) -> Sweep
         each=each,
         tokens=runs * _mean([one.tokens for one in each]),
         evaluated_tokens=runs * _mean([one.evaluated_tokens for one in each]) + untrained,
-        price_per_hour=_price_per_hour(space),
+        price_per_hour=price_per_hour(space),
         gpus=_gpus(space),
         limit=limit_of(space),
         answers=bool(space.settings.generated_metrics),
@@ -214,7 +215,7 @@ def trial_tokens(size: TrialSize, sample: LengthSample, *, packing: bool) -> flo
     return steps * size.global_batch / units * sample.epoch_tokens
 
 
-def _price_per_hour(space: Space) -> float | None:
+def price_per_hour(space: Space) -> float | None:
     """Of all that the sweep holds while it runs: the GPUs of all trials side by side, or the machine."""
     price = space.closed["resources.price_per_gpu_hour"]
     return None if price is None else float(price) * (_gpus(space) or 1)
@@ -222,7 +223,7 @@ def _price_per_hour(space: Space) -> float | None:
 
 def limit_of(space: Space) -> Limit | None:
     """The tighter of the two budgets; None where there is none."""
-    search, price = space.settings.search, _price_per_hour(space)
+    search, price = space.settings.search, price_per_hour(space)
     limits = []
     if search.time_budget_s is not None:
         amount = duration_text(search.time_budget_s)

@@ -90,15 +90,22 @@ class GaussianProcess:
         variance = np.maximum(1.0 - (solved * solved).sum(0), 1e-9)
         return covariance @ self.weights, np.sqrt(self.amplitude * variance)
 
-    def joint(self) -> tuple[Array, Array]:
-        """Mean (n,) and covariance (n, n) of what lies at the process's own points, without the noise of the
-        targets there."""
+    def joint(self, points: Array | None = None) -> tuple[Array, Array]:
+        """Mean (m,) and covariance (m, m) of what lies at ``points`` (m, columns), without the noise of the
+        targets there; None: at the process's own points."""
         from scipy.linalg import solve_triangular
 
-        scaled = self.points / self.lengths
-        covariance = _matern(_squared_distances(scaled, scaled))
-        solved = solve_triangular(self.cholesky, covariance, lower=True, check_finite=False)
-        return covariance @ self.weights, self.amplitude * (covariance - solved.T @ solved)
+        own = self.points / self.lengths
+        scaled = own if points is None else points / self.lengths
+        across = _matern(_squared_distances(own, scaled))
+        among = across if points is None else _matern(_squared_distances(scaled, scaled))
+        solved = solve_triangular(self.cholesky, across, lower=True, check_finite=False)
+        return across.T @ self.weights, self.amplitude * (among - solved.T @ solved)
+
+    @property
+    def noise(self) -> float:
+        """Variance of one target around the process: the common noise, in units of the targets squared."""
+        return self.amplitude * max(float(self.cholesky[0, 0]) ** 2 - 1.0 - _JITTER, 0.0)
 
 
 def fit_gaussian_process(
