@@ -52,7 +52,8 @@ class WrittenReport:
 
     def to_dict(self) -> dict[str, Any]:
         """As strict JSON: ``{"name", "state", "report", "trials", "complete", "best", "metric", "value",
-        "over_default", "over_median", "sure", "gpu_hours", "money", "next": {"says", "command"}}``.
+        "over_default", "over_median", "sure", "gpu_hours", "money", "advice": [{"about", "says"}],
+        "next": {"says", "command"}}``.
 
         A gain is ``{"over", "measured", "percent", "low", "high", "by"}`` or null, and positive where the
         best trial is the better one; ``low`` and ``high`` are null where nothing tells.
@@ -73,6 +74,7 @@ class WrittenReport:
             "sure": how_sure_line(told),
             "gpu_hours": told.gpu_hours,
             "money": told.money,
+            "advice": [{"about": one.about, "says": one.says} for one in told.advice],
             "next": {"says": says, "command": command or None},
         }
 

@@ -37,8 +37,9 @@ class Gain:
     """Of the true difference, 95 %; None where nothing tells."""
     by: By
     """What the interval is of: runs of both under the same fresh seeds; the spread of the search's Gaussian
-    process, each configuration having been trained once; or, where the other one was so bad that the process
-    cuts it off, the measured difference with the noise of a run that the process was fitted with."""
+    process, each configuration having been trained once; or, where that process cuts the other one off for
+    being so bad, the measured difference of two runs, each of which is as far from what its
+    configuration gives as trials are from what the others say of them."""
 
 
 def gain_over_default(space: Space, trials: Sequence[TrialRecord], surface: Surface | None) -> Gain | None:
@@ -64,8 +65,8 @@ def gain_over(
     sign = 1.0 if space.settings.objective.mode == "min" else -1.0
     measured = sign * (other.final_value - best.final_value)
     interval, by = _interval(space, trials, best.number, other.number, surface)
-    if interval is None and surface is not None:
-        half = _NORMAL * math.sqrt(2.0) * surface.noise
+    if interval is None and surface is not None and surface.tells:
+        half = _NORMAL * math.sqrt(2.0) * surface.error
         interval, by = Interval(mean=measured, low=measured - half, high=measured + half), "noise"
     part = improvement(space, best.final_value, other.final_value)
     return Gain(

@@ -247,7 +247,8 @@ def test_the_command_writes_the_report_and_says_what_to_do_next(swept) -> None:
     told = json.loads(said.output)
     assert folder.report.is_file() and told["report"] == str(folder.report)
     assert (told["trials"], told["complete"], told["state"]) == (10, 6, "finished")
-    assert told["over_default"]["low"] < told["over_default"]["measured"] < told["over_default"]["high"]
+    assert told["over_default"]["measured"] > 0 and told["over_default"]["low"] is None  # six are too few
+    assert told["advice"] == []
     assert told["next"]["command"] == f"sweeper train {folder.best_config} --output-dir my-model"
     plain = CliRunner().invoke(app, ["report", str(folder.root)])
     assert plain.output.splitlines()[-1].startswith("next: ")

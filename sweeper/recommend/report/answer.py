@@ -20,7 +20,7 @@ __all__ = ["answer_html", "cost_line", "gain_line", "how_sure_line", "next_step"
 _BY = {
     "fresh seeds": "95 %, paired runs under fresh seeds",
     "surrogate": "95 % by the spread of the surrogate, which is fitted to one run of each; none was repeated",
-    "noise": "95 % by the noise of a run, as the surrogate was fitted; none was repeated",
+    "noise": "95 % by how far trials are from what the others say of them; none was repeated",
 }
 
 
@@ -116,7 +116,7 @@ def _figures(material: Material) -> str:
 
 def _interval(gain: Gain) -> str:
     if gain.interval is None:
-        return "no interval: fewer than five trials were trained to their end"
+        return "no interval: too few trials, or they do not predict each other"
     low, high = f"{gain.interval.low:+.2g}", f"{gain.interval.high:+.2g}"
     return f"{gain.measured:+.3g}; interval {low} to {high} ({_BY[gain.by]})"
 

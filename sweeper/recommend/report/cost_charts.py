@@ -166,7 +166,7 @@ def lengths(material: Material) -> Drawing | None:
         alt.Chart(alt.NamedData("lengths"))
         .mark_bar(color=SERIES[0], stroke="var(--paper)", strokeWidth=0.5)
         .encode(
-            x=alt.X("from:Q", title="tokens of a row", bin="binned"),
+            x=alt.X("from:Q", title="tokens of a row", bin="binned", axis=alt.Axis(format="d")),
             x2="to:Q",
             y=alt.Y("rows:Q", title="rows"),
             tooltip=["from:Q", "to:Q", "rows:Q"],

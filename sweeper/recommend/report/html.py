@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 from sweeper.redact import without_secrets
 
-__all__ = ["code", "escaped", "items", "paragraph", "struck", "table"]
+__all__ = ["code", "escaped", "items", "paragraph", "sentence", "struck", "table"]
 
 
 @lru_cache(maxsize=4096)
@@ -22,11 +22,17 @@ def escaped(text: object) -> str:
     return html.escape(struck(str(text)), quote=True)
 
 
+def sentence(text: str, names: Collection[str] = ()) -> str:
+    """With a capital, unless it begins with one of these names, or with one such as ``eval/loss``."""
+    first = text.partition(" ")[0].strip(",")
+    return text if first in names or not first.isalpha() else text[0].upper() + text[1:]
+
+
 def paragraph(text: str, kind: str = "") -> str:
     """A sentence with its full stop; empty where there is no text."""
     if not text:
         return ""
-    said = text[0].upper() + text[1:]
+    said = sentence(text)
     stop = "" if said.endswith((".", "!", "?", ":")) else "."
     return f"<p{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}>{escaped(said)}{stop}</p>"
 

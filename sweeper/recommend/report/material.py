@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeper.recommend.advice import Advice, advice
 from sweeper.recommend.gains import Gain, gain_over_default, gain_over_median
 from sweeper.recommend.ranking import ResultRow, best_record, default_record, result_rows
 from sweeper.search import TrialRecord, own_evaluations, searched
@@ -92,6 +93,10 @@ class Material:
     def over_median(self) -> Gain | None:
         return gain_over_median(self.space, self.trials, self.surface)
 
+    @cached_property
+    def advice(self) -> list[Advice]:
+        return advice(self.space, self.trials, self.surface)
+
     @property
     def metric(self) -> str:
         return self.space.settings.objective.metric
@@ -125,8 +130,7 @@ def own_seconds(record: TrialRecord) -> float:
         return 0.0
     if not record.evaluations:
         return record.seconds or 0.0
-    own = own_evaluations(record)
-    taken = [one for one in record.evaluations if one not in own]
+    taken = record.evaluations[: len(record.evaluations) - len(own_evaluations(record))]
     return record.evaluations[-1].seconds - (taken[-1].seconds if taken else 0.0)
 
 

@@ -11,7 +11,7 @@ from sweeper.recommend.report import cost_charts, value_charts
 from sweeper.recommend.report.answer import answer_html, next_step
 from sweeper.recommend.report.charts import Drawing, curves, progress
 from sweeper.recommend.report.datasets import Rows, datasets
-from sweeper.recommend.report.html import escaped, items, paragraph, struck
+from sweeper.recommend.report.html import escaped, items, paragraph, sentence, struck
 from sweeper.recommend.report.material import Material
 from sweeper.recommend.report.parallel import parallel
 from sweeper.recommend.report.trials import failures_html, trials_html
@@ -102,7 +102,9 @@ def _sections(material: Material) -> list[_Section]:
     lists = [name for name in names if name not in numbers]
     chosen = [name for name in _COMPARED if name in lists] + [name for name in lists if name not in _COMPARED]
     slices = [value_charts.against(material, name) for name in matter]
+    said = [f"{sentence(one.says, names)}." for one in material.advice]
     found = [
+        _Section(key="advice", title="Advice", drawings=[], html=items(said) or _no_advice(material)),
         _Section(key="curves", title="Loss curves", drawings=_some(curves(material))),
         _Section(
             key="values",
@@ -153,6 +155,13 @@ def _importance_note(material: Material) -> str:
     )
 
 
+def _no_advice(material: Material) -> str:
+    if not material.complete:
+        return ""
+    count = len(material.complete)
+    return paragraph(f"there is none that the evidence of {count} complete trials carries")
+
+
 def _data_html(material: Material) -> str:
     shown = "".join(
         '<figure class="example">'
@@ -175,7 +184,7 @@ def _subtitle(material: Material) -> str:
 
 def _figure(one: Drawing, place: int) -> str:
     kind = "chart wide" if one.is_wide else "chart"
-    said = escaped(one.said[0].upper() + one.said[1:])
+    said = escaped(sentence(one.said))
     return (
         f'<figure class="{kind}"><h3>{escaped(one.title)}</h3>'
         f'<div class="drawn" data-chart="{place}" role="img" aria-label="{said}"></div>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -97,7 +98,7 @@ def _row(material: Material, row: Mapping[str, Scalar | None], record: TrialReco
     is_best = material.best is not None and record.number == material.best.number
     told = {**row, "state": ended_how(record)}
     cells = "".join(_cell(name, value) for name, value in told.items())
-    copied = escaped(fragment(material.space, record))
+    copied = html.escape(fragment(material.space, record), quote=True)  # searched values hold no secrets
     label = f"Copy the values of trial {record.number}"
     button = f'<button type="button" data-copy="{copied}" aria-label="{label}">Copy</button>'
     return f"<tr{' class=best' if is_best else ''}><td>{button}</td>{cells}</tr>"

@@ -90,8 +90,8 @@ def compared(material: Material, name: str) -> Drawing | None:
         y=_axis(material),
         tooltip=[alt.Tooltip("value:Q", title="median"), alt.Tooltip("text:N", title="trials")],
     )
-    written = middle.mark_text(color="var(--ink2)", fontSize=11, baseline="top").encode(
-        y=alt.value(2), text="text:N"
+    written = middle.mark_text(color="var(--ink2)", fontSize=11, baseline="bottom").encode(
+        y=alt.value(-4), text="text:N"
     )
     label = material.label(name)
     return drawing(

@@ -102,6 +102,15 @@ class GaussianProcess:
         solved = solve_triangular(self.cholesky, across, lower=True, check_finite=False)
         return across.T @ self.weights, self.amplitude * (among - solved.T @ solved)
 
+    def left_out(self) -> tuple[Array, Array]:
+        """How far each target (n,) lies from what all others say of it, and the standard deviation that they
+        give with it, noise included (Rasmussen and Williams 2006, equations 5.10 to 5.12)."""
+        from scipy.linalg import cho_solve
+
+        inverse = cho_solve((self.cholesky, True), np.eye(len(self.targets)), check_finite=False)
+        precision = np.diag(inverse)
+        return self.weights / precision, np.sqrt(self.amplitude / precision)
+
     @property
     def noise(self) -> float:
         """Variance of one target around the process: the common noise, in units of the targets squared."""
