@@ -219,11 +219,13 @@ def status(
     from sweeper.commands import open_sweep, sweep_state
     from sweeper.recommend import (
         confirmation_line,
+        phase_line,
         results_table,
         running_lines,
         saved_line,
         sure_line,
         sweep_status,
+        transfer_line,
     )
     from sweeper.search import searched
     from sweeper.space import SweepFolder
@@ -237,8 +239,8 @@ def status(
     screen = console()
     screen.print(f"{space.name}: {state}, {len(searched(trials))} of {space.settings.search.trials} trials")
     screen.print(results_table(space, trials))
-    for line in (confirmation_line(space, trials), sure_line(space, trials)):
-        if line:
+    for said in (phase_line, transfer_line, confirmation_line, sure_line):
+        if line := said(space, trials):
             screen.print(line, soft_wrap=True)
     if state == "running":
         for line in running_lines(trials, folder):

@@ -206,13 +206,15 @@ def _material(space: Space, folder: SweepFolder, ledger: Ledger, state: str, row
 def _rows_of(space: Space, folder: SweepFolder, ledger: Ledger) -> _Rows:
     """As far as they are still there."""
     facts, tags = space.facts, ledger.sweep_attributes().get("tags", {})
+    counted = f"{facts.train_rows:,} rows trained on, {facts.eval_rows:,} held out"
     try:
         data = TokenizedData.open(folder.cache_dir / str(tags.get("fingerprint.data", "")))
     except SweeperError:
-        counted = f"{facts.train_rows:,} rows trained on, {facts.eval_rows:,} held out"
         gone = "the tokenized rows are not there (any more), so that no row is shown"
         return _Rows(lengths=[], lines=[counted, gone], examples=[])
-    lengths, lines = data.train.lengths.tolist(), [data.summary(), *data.notes]
+    with suppress(KeyError):  # rows of an older version have fewer counts
+        counted = data.summary()
+    lengths, lines = data.train.lengths.tolist(), [counted, *data.notes]
     try:
         shown = shown_examples(space.settings, data.train, _EXAMPLES)
     except Exception as error:  # a tokenizer that is gone is no reason to go without the rest

@@ -23,6 +23,7 @@ from sweeper.recommend.table import (
     summary_line,
     write_results,
 )
+from sweeper.recommend.transfer import phase_line, transfer_line, transfer_tree
 
 __all__ = [
     "EXPORT_FORMATS",
@@ -42,6 +43,7 @@ __all__ = [
     "improvement",
     "memory_line",
     "paused_line",
+    "phase_line",
     "preferred",
     "range_lines",
     "result_rows",
@@ -54,6 +56,8 @@ __all__ = [
     "summary_line",
     "sure_line",
     "sweep_status",
+    "transfer_line",
+    "transfer_tree",
     "write_answer",
     "write_results",
 ]

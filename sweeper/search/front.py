@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeper.search.records import TrialRecord, TrialState, finite_or_none, searched
+from sweeper.search.records import TrialRecord, TrialState, eligible, finite_or_none
 from sweeper.space import PEAK_MEMORY
 from sweeper.space.metrics import better
 
@@ -24,6 +24,7 @@ __all__ = [
     "front_of",
     "is_cost",
     "nondominated",
+    "order",
     "ranked",
     "second_of",
 ]
@@ -35,12 +36,17 @@ def best_of(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord
 
 
 def ranked(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
-    """The COMPLETE trials of the search by their finite objectives, the best first; of equal ones the best
-    second objective where there are two, so that the best is on the front, then the earliest."""
+    """The COMPLETE trials that may be chosen, in their ``order``: none that was trained on a proxy."""
+    return order(eligible(records), objective)
+
+
+def order(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
+    """The COMPLETE ones by their finite objectives, the best first; of equal ones the best second objective
+    where there are two, so that the best is on the front, then the earliest."""
     first, _ = _signs(objective)
     scored = [
         (first * one.final_value, _badness(one, objective), one.number, one)
-        for one in searched(records)
+        for one in records
         if one.final_value is not None
     ]
     return [one for *_, one in sorted(scored, key=lambda entry: entry[:3])]
@@ -89,7 +95,7 @@ def front_of(records: Sequence[TrialRecord], objective: Objective) -> list[Trial
     first, _ = _signs(objective)
     scored = [
         (first * one.final_value, _badness(one, objective), one)
-        for one in sorted(searched(records), key=lambda one: one.number)
+        for one in sorted(eligible(records), key=lambda one: one.number)
         if one.final_value is not None and second_of(one, objective) is not None
     ]
     return [scored[index][2] for index in nondominated([entry[:2] for entry in scored])]

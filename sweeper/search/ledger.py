@@ -18,6 +18,8 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``ranges``            of a trial that was asked for in wider ranges than the file's: see ``extending``
 ``gpu_seconds``...    the second objective, for Optuna's own tools: here it follows from evaluations
 ``replicate_of``      the trial whose values this one trains again, under ``seed``
+``proxy``             present on trials that were trained on the search's proxy
+``real_of``           the one of these whose values this trial trains on the real thing
 anything else         what the driver noted
 ===================== ==================================================================
 """
@@ -32,9 +34,9 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import SpaceFileError, SweepFolderError
 from sweeper.redact import without_secrets
 from sweeper.search.auto import Past
-from sweeper.search.confirm import chosen
 from sweeper.search.database import open_database
 from sweeper.search.extending import RANGES, in_database, propose_and_extend
+from sweeper.search.finals.confirm import chosen
 from sweeper.search.front import second_of
 from sweeper.search.records import (
     EVALUATION,
@@ -63,14 +65,14 @@ if TYPE_CHECKING:
 __all__ = ["Ledger"]
 
 _LATE_NOTE = "trial/"
-_UNTRAINED = "untrained"
+_UNTRAINED, _UNTRAINED_REAL = "untrained", "untrained_real"
 _DIMENSIONS = "dimensions"
 _AUTO = "auto"
 """Which ``sampler: auto`` a sweep began with: 2, or none of those that began when it was ``tpe``."""
 _SHARES = "shares"
 """Present in sweeps that began when trials took over what others had trained."""
-_OWN_OF_TRIAL = frozenset({"values", "is_default", "reason", "paused", "to_end", "replicate_of", "seed"})
-_OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS, _AUTO, _SHARES})
+_OWN_OF_TRIAL = frozenset("values is_default reason paused to_end replicate_of seed proxy real_of".split())
+_OWN_OF_STUDY = frozenset({_UNTRAINED, _UNTRAINED_REAL, _DIMENSIONS, _AUTO, _SHARES})
 
 
 class Ledger:
@@ -164,16 +166,18 @@ class Ledger:
         if values is None or not accept(values):
             return None
         is_default = values == self._space.default_values()
-        self._enqueue(values, is_default=is_default, ranges=ranges or False)
+        on_proxy = self._space.settings.search.proxy.is_wanted
+        self._enqueue(values, is_default=is_default, ranges=ranges or False, proxy=on_proxy)
         return self._start_next()
 
     def replicate(self, number: int, seed: int) -> TrialRecord:
         """Starts the values of a trial again, under another seed; a trial that waits comes first."""
-        if all(record.state is not TrialState.WAITING for record in self.trials()):
-            again = self.trial(number)
-            ranges = again.attributes.get(RANGES, False)
-            self._enqueue(again.values, replicate_of=number, seed=seed, ranges=ranges)
-        return self._start_next()
+        return self._train_again(number, replicate_of=number, seed=seed)
+
+    def train_real(self, number: int) -> TrialRecord:
+        """Starts the values of a trial on the proxy on the real thing; a trial that waits comes first."""
+        is_default = self.trial(number).is_default
+        return self._train_again(number, real_of=number, is_default=is_default)
 
     def report(self, number: int, evaluation: Evaluation) -> None:
         """Commits one evaluation; a second one at the same number of tokens replaces the first.
@@ -281,13 +285,22 @@ class Ledger:
 
     @property
     def untrained(self) -> float | None:
-        """The objective of the model before any training; None where it was not noted."""
+        """The objective of the search's model before any training; None where it was not noted."""
         encoded = self._study.user_attrs.get(_UNTRAINED)
         return None if encoded is None else float(encoded)
 
-    def note_untrained(self, value: float) -> None:
-        """Keeps the objective of the model before any training."""
-        self._study.set_user_attr(_UNTRAINED, _encode(value))
+    @property
+    def untrained_of_real(self) -> float | None:
+        """The same of the real model, where the search has a smaller one."""
+        if self._space.settings.search.proxy.model_path is None:
+            return self.untrained
+        encoded = self._study.user_attrs.get(_UNTRAINED_REAL)
+        return None if encoded is None else float(encoded)
+
+    def note_untrained(self, value: float, *, of_real: bool = False) -> None:
+        """Keeps the objective of the model before any training; ``of_real``: where the search has a smaller
+        one, of the real one."""
+        self._study.set_user_attr(_UNTRAINED_REAL if of_real else _UNTRAINED, _encode(value))
 
     def note_sweep(self, **attributes: Any) -> None:
         """Keeps JSON-able attributes with the sweep."""
@@ -306,6 +319,12 @@ class Ledger:
     def close(self) -> None:
         """Gives back the calling thread's connection."""
         self._storage.remove_session()
+
+    def _train_again(self, number: int, **attributes: Any) -> TrialRecord:
+        if all(record.state is not TrialState.WAITING for record in self.trials()):
+            again = self.trial(number)
+            self._enqueue(again.values, ranges=again.attributes.get(RANGES, False), **attributes)
+        return self._start_next()
 
     def _enqueue(self, values: Values, **attributes: Any) -> None:
         """Commits a WAITING trial: from here on its values cannot be lost."""
@@ -372,6 +391,8 @@ class Ledger:
             is_default=bool(attributes.get("is_default", False)),
             replicate_of=attributes.get("replicate_of"),
             seed=attributes.get("seed"),
+            is_proxy=bool(attributes.get("proxy", False)),
+            real_of=attributes.get("real_of"),
             attributes={
                 name: value
                 for name, value in attributes.items()

@@ -33,7 +33,9 @@ from sweeper.space import (
     Values,
     dump_config,
     fitted,
+    proxied,
     read_record,
+    search_config,
     write_whole,
 )
 from sweeper.sweep.budget import SPENT, Budget, Forecast
@@ -81,12 +83,15 @@ class Recorder:
         clock: Callable[[], float] = time.monotonic,
         began_s: float | None = None,
         sharing: Sharing | None = None,
+        proxy_data_dir: Path | None = None,
     ) -> None:
         """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not; ``past`` are
-        other sweeps; ``began_s`` is what the clock said when the driver began, where that was before."""
+        other sweeps; ``began_s`` is what the clock said when the driver began, where that was before.
+        ``data_dir`` are the rows of the real thing, ``proxy_data_dir`` those of the search's proxy, where it
+        has one."""
         self._space, self._ledger, self._folder = space, ledger, folder
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
-        self._data_dir, self._tunings = data_dir, tunings
+        self._data_dirs, self._tunings = {False: data_dir, True: proxy_data_dir or data_dir}, tunings
         self._sharing = sharing or Sharing(space, ledger, folder, rows=None)
         self._sharing.close = self._closed
         self._records = {record.number: record for record in ledger.trials()}
@@ -104,11 +109,15 @@ class Recorder:
         )
         self._pausing: dict[int, Pause] = {}
         """Trials that write their states to pause."""
-        self._peaks = PeakForecast(space.facts.sizes, data_dir, tunings)
+        self._peaks = {
+            on_proxy: PeakForecast(one.facts.sizes, self._data_dirs[on_proxy], tunings)
+            for on_proxy, one in ((False, space), (True, proxied(space)))
+        }
         self._configs: dict[int, Config] = {}
         self._to_announce: dict[int, tuple[Config, list[str], Start]] = {}
         """Trials that no listener has heard of yet: what was asked, warnings, and how they begin."""
-        self._measures_untrained: int | None = None
+        self._measures_untrained: dict[bool, int] = {}
+        """Which trial does: of the search's model, and of the real one where that is another."""
         self.stopping = False
         self.problem: Exception | None = None
         """Why the sweep cannot go on: something to mend, or a ledger that takes nothing more."""
@@ -135,7 +144,7 @@ class Recorder:
         """None where the trial is answered already."""
         is_first = not self._records
         number, asked = record.number, asked_config(self._space, record)
-        is_replicate = record.replicate_of is not None
+        may_be_chosen = record.replicate_of is None and not record.is_proxy
         self._forget_progress(number)  # of an earlier driver
         self._moved[number] = None
         config = self._system_of(asked)
@@ -151,12 +160,12 @@ class Recorder:
         return number, Job(
             config=config,
             cache_dir=self._folder.cache_dir.absolute(),
-            data_dir=self._data_dir,
+            data_dir=self._data_dirs[record.is_proxy],
             log_file=self._folder.trial_log(number).absolute(),
             evaluate_untrained=evaluate_untrained,
             resume_from=newest_checkpoint(self._folder.trial_checkpoints(number).absolute()),
             checkpoints=self._folder.trial_checkpoints(number).absolute(),
-            model_folder=None if is_replicate else self._folder.trial_model(number).absolute(),
+            model_folder=self._folder.trial_model(number).absolute() if may_be_chosen else None,
             processes=self._folder.processes_dir.absolute(),
             progress_file=self._folder.trial_progress(number).absolute(),
             stop_file=self._folder.stop_file.absolute(),
@@ -169,16 +178,18 @@ class Recorder:
         )
 
     def _closed(self, values: Values) -> Config:
-        """What a trial of these values trains with."""
-        return self._system_of(self._space.close(values))
+        """What a trial of these values trains with that the search asks for."""
+        return self._system_of(search_config(self._space, values))
 
     def _system_of(self, asked: Config) -> Config:
         """What a trial of this configuration trains with: as measured, and lighter where that did not fit."""
         return fitted(tuned(asked, self._tunings, self._space.measured), self._too_large)
 
     def _start(self, number: int, config: Config, *, may_fork: bool) -> Start:
-        records = list(self._records.values())
-        start = self._sharing.begin(self._records[number], config, records, may_fork=may_fork)
+        record, records = self._records[number], list(self._records.values())
+        if self._space.settings.search.proxy.is_wanted and not record.is_proxy:
+            return Start()  # nothing else has trained the same
+        start = self._sharing.begin(record, config, records, may_fork=may_fork)
         self._refresh(number)
         self._tidy_left()
         return start
@@ -302,13 +313,21 @@ class Recorder:
     # -----------------------------------------------------------------------------------------
 
     def _shall_measure_untrained(self, number: int) -> bool:
-        """Once per sweep; again only when the trial that was to do it is gone without having done it."""
-        other = self._measures_untrained
-        at_work = other not in (None, number) and not self._records[other].state.is_finished
-        if self._ledger.untrained is not None or at_work:
+        """Once per sweep, and once more of the real model where the search has a smaller one; again only when
+        the trial that was to do it is gone without having done it."""
+        of_real = self._has_other_model(number)
+        other = self._measures_untrained.get(of_real, number)
+        at_work = other != number and not self._records[other].state.is_finished
+        known = self._ledger.untrained_of_real if of_real else self._ledger.untrained
+        if known is not None or at_work:
             return False
-        self._measures_untrained = number
+        self._measures_untrained[of_real] = number
         return True
+
+    def _has_other_model(self, number: int) -> bool:
+        """Than the trials that the search asks for."""
+        is_smaller = self._space.settings.search.proxy.model_path is not None
+        return is_smaller and not self._records[number].is_proxy
 
     def _take_prepared(self, number: int, prepared: Prepared) -> None:
         self._ledger.note(
@@ -320,7 +339,8 @@ class Recorder:
         fork = self._records[number].attributes.get("fork")
         if prepared.not_forked and fork:
             self._take_warning(number, f"{self._sharing.lose(number, fork)} ({prepared.not_forked})")
-        if (memory := self._peaks.of(self._configs[number])) is not None:
+        peaks = self._peaks[self._records[number].is_proxy]
+        if (memory := peaks.of(self._configs[number])) is not None:
             predicted = prepared.idle_memory_gib + memory.total_gib
             self._ledger.note(
                 number, predicted_memory_gib=predicted, idle_memory_gib=prepared.idle_memory_gib
@@ -372,7 +392,7 @@ class Recorder:
                 ),
             )
         if progress.tokens == 0 and not progress.paused:
-            self._ledger.note_untrained(progress.metrics[metric])
+            self._ledger.note_untrained(progress.metrics[metric], of_real=self._has_other_model(number))
         elif progress.tokens:
             if STARTUP in progress.metrics:
                 self._ledger.note(number, startup_s=progress.metrics[STARTUP])
@@ -428,7 +448,7 @@ class Recorder:
         record, records = self._records[number], list(self._records.values())
         if self._budget.ends_here(record, self._configs[number], records):
             return self._budget.reason
-        if record.replicate_of is not None:
+        if not record.is_searched:
             return None  # it is compared at its end
         return self._stopper.decide(number, searched(records), self._ledger.untrained)
 

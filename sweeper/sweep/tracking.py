@@ -41,7 +41,9 @@ class TrackingListener:
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
         searched = dict(record.values)
         fixed = chart_params(self._space, searched) | named_parameters(self._space, config)
-        own = ({"default": "yes"} if record.is_default else {}) | _sources(record) | _replicate_tags(record)
+        own = ({"default": "yes"} if record.is_default else {}) | _sources(record) | _run_tags(record)
+        if self._space.settings.search.proxy.is_wanted:
+            own |= _phase_tags(record, config)
         tags = self._tags | own
         for tracker in self._trackers:
             tracker.trial_started(
@@ -117,7 +119,14 @@ def _sources(record: TrialRecord) -> dict[str, str]:
     return {name: str(number) for name, number in found.items() if number is not None}
 
 
-def _replicate_tags(record: TrialRecord) -> dict[str, str]:
+def _phase_tags(record: TrialRecord, config: Config) -> dict[str, str]:
+    """Whether it was the small run, and then under which learning rate, or the real one, and of which."""
+    if record.is_proxy:
+        return {"phase": "proxy", "trained_lr": f"{config.training.lr:.6g}"}
+    return {"phase": "real"} | ({} if record.real_of is None else {"real_of": str(record.real_of)})
+
+
+def _run_tags(record: TrialRecord) -> dict[str, str]:
     """That a run trains the values of another trial again."""
     if record.replicate_of is None:
         return {}

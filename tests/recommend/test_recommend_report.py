@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tarfile
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from report_support import (
@@ -35,6 +37,7 @@ from sweeper.recommend.report.trials import fragment
 from sweeper.search import TrialState
 from sweeper.space import Space, SweepFolder
 
+OLD = Path(__file__).parents[1] / "commands" / "old_folders" / "dd1f124" / "interrupted.tar.xz"
 alt = pytest.importorskip("altair")
 
 
@@ -271,6 +274,15 @@ def test_a_folder_that_is_no_sweep_one_without_trials_and_one_of_a_newer_version
     folder.format_file.write_text(json.dumps({"format_version": 999}))
     with pytest.raises(SweepFolderError, match="reads folders up to"):
         write_report(folder.root)
+
+
+def test_a_folder_of_an_older_version_has_a_report(tmp_path) -> None:
+    with tarfile.open(OLD) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (space_file,) = tmp_path.glob("**/space.yaml")
+    written = write_report(space_file.parent)
+    assert written.material.state == "interrupted" and written.path.is_file()
+    assert "rows trained on" in written.material.data_lines[0]
 
 
 def test_without_the_extra_the_command_says_how_to_get_it(swept, monkeypatch) -> None:

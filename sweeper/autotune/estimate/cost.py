@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sweeper.data import LengthSample, RowSample, best_fit, sample_lengths
-from sweeper.space import Space, TrialSize, count_runs, count_trials, duration_text, trial_sizes
+from sweeper.space import Space, TrialSize, count_runs, count_trials, duration_text, full_runs, trial_sizes
 
 __all__ = [
     "MOST_RESERVED",
@@ -84,7 +84,9 @@ class SweepCost:
 
     trials: int
     runs: int
-    """Trials, and those of them that are trained again under other seeds."""
+    """Trials, and those of them that are trained again on the real thing or under other seeds."""
+    full_runs: float
+    """The same in runs of full size, by time: a trial on a proxy is a part of one."""
     concurrent: int
     """Trials side by side."""
     each: tuple[TrialCost, ...]
@@ -168,12 +170,14 @@ def sweep_cost(space: Space, sample: LengthSample, speed: Speed | None) -> Sweep
     """The sweep's cost by rows of these lengths at this speed."""
     trials, untrained = count_trials(space), sample.eval_tokens
     each = tuple(_trial_cost(space, size, sample, speed) for size in trial_sizes(space))
+    in_tokens, in_time = full_runs(space, trials, runs := count_runs(space))
     cost = SweepCost(
         trials=trials,
-        runs=(runs := count_runs(space)),
+        runs=runs,
+        full_runs=in_time,
         concurrent=min(space.closed["resources.max_concurrent"], trials),
         each=each,
-        tokens=runs * _mean([one.tokens for one in each]),
+        tokens=in_tokens * _mean([one.tokens for one in each]),
         evaluated_tokens=runs * _mean([one.evaluated_tokens for one in each]) + untrained,
         price_per_hour=price_per_hour(space),
         gpus=_gpus(space),
@@ -188,18 +192,19 @@ def _timed(cost: SweepCost, speed: Speed, untrained_tokens: float) -> SweepCost:
     trial_s = [one.seconds or 0.0 for one in cost.each]
     round_s = _mean(trial_s) + speed.warm_start_s
     start_s = speed.cold_start_s - speed.warm_start_s + untrained_tokens / speed.evaluated_tokens_per_s
-    seconds = start_s + math.ceil(cost.runs / cost.concurrent) * round_s
+    seconds = start_s + math.ceil(cost.full_runs / cost.concurrent) * round_s
     fitting = None
     if cost.limit is not None:
         reserved_s = math.ceil((cost.runs - cost.trials) / cost.concurrent) * round_s
         search_s = cost.limit.seconds - min(reserved_s, MOST_RESERVED * cost.limit.seconds)
-        rounds = math.floor((search_s - start_s) / round_s + 1e-9) if round_s else cost.trials
+        searched_s = round_s * (cost.full_runs - (cost.runs - cost.trials)) / cost.trials
+        rounds = math.floor((search_s - start_s) / searched_s + 1e-9) if searched_s else cost.trials
         fitting = max(min(rounds * cost.concurrent, cost.trials), 0)
     ranks_s = [one.ranks * taken_s for one, taken_s in zip(cost.each, trial_s, strict=True)]
     return replace(
         cost,
         seconds=seconds,
-        rank_hours=cost.runs * _mean(ranks_s) / _HOUR_S,
+        rank_hours=cost.full_runs * _mean(ranks_s) / _HOUR_S,
         money=None if cost.price_per_hour is None else seconds / _HOUR_S * cost.price_per_hour,
         fitting=fitting,
     )

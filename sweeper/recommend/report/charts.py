@@ -22,8 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["SERIES", "Drawing", "axis_of", "curves", "drawing", "progress", "said_of", "value_axis"]
 
 SERIES = [f"var(--c{index})" for index in range(1, 8)]
-_ENDS = {"complete": "var(--c1)", "paused": "var(--c3)", "stopped": "var(--c2)", "failed": "var(--c4)"}
-_SHAPES = {"complete": "circle", "paused": "square", "stopped": "triangle-down", "failed": "cross"}
+_ENDS = {
+    "complete": "var(--c1)",
+    "paused": "var(--c3)",
+    "stopped": "var(--c2)",
+    "failed": "var(--c4)",
+    "on the proxy": "var(--c7)",
+}
+_SHAPES = {
+    "complete": "circle",
+    "paused": "square",
+    "stopped": "triangle-down",
+    "failed": "cross",
+    "on the proxy": "diamond",
+}
 _HEIGHT = 280
 
 

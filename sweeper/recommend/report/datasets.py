@@ -47,7 +47,9 @@ def datasets(material: Material) -> dict[str, Rows]:
 
 
 def ended_how(record: TrialRecord) -> str:
-    """A trial's state in a word."""
+    """A trial's state in a word; on a proxy it is told apart, for its values are no rivals of the others."""
+    if record.is_proxy and record.state is TrialState.COMPLETE:
+        return "on the proxy"
     return _ENDED[record.state]
 
 
@@ -95,7 +97,7 @@ def _mark(material: Material, record: TrialRecord) -> str:
 def _cost(material: Material, record: TrialRecord, also: float | None) -> float | None:
     """The second objective where it is one to be kept small, else GPU seconds as if nothing had been taken
     over."""
-    if record.state is not TrialState.COMPLETE:
+    if record.state is not TrialState.COMPLETE or record.is_proxy:
         return None
     if material.space.settings.objective.also is not None:
         return also

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sweeper.recommend.advice import Advice, advice
 from sweeper.recommend.gains import Gain, gain_over_default, gain_over_median
 from sweeper.recommend.ranking import ResultRow, best_record, default_record, result_rows
-from sweeper.search import TrialRecord, own_evaluations, searched
+from sweeper.search import TrialRecord, own_evaluations
 from sweeper.search.evidence import Surface, importances, surface_of
 from sweeper.search.front import devices_of
 from sweeper.space import short_label
@@ -58,12 +58,13 @@ class Material:
 
     @cached_property
     def asked(self) -> list[TrialRecord]:
-        """Without the runs under fresh seeds."""
-        return searched(self.trials)
+        """Those of the table: without the runs under fresh seeds."""
+        told = {row.trial for row in self.rows}
+        return [one for one in self.trials if one.number in told]
 
     @cached_property
     def complete(self) -> list[TrialRecord]:
-        return [one for one in self.asked if one.final_value is not None]
+        return [one for one in self.asked if one.final_value is not None and not one.is_proxy]
 
     @cached_property
     def rows(self) -> list[ResultRow]:

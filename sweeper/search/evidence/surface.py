@@ -13,8 +13,8 @@ import numpy as np
 from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.auto.sure import LEAST_TRIALS
 from sweeper.search.auto.surrogate import GaussianProcess, expected_improvement, fit_gaussian_process
-from sweeper.search.confirm import Interval
 from sweeper.search.extending import space_in_force
+from sweeper.search.finals.confirm import Interval
 from sweeper.search.front import ranked
 from sweeper.search.records import TrialRecord
 

@@ -204,6 +204,30 @@ class Confirm(Section):
     the leader gets no further ones."""
 
 
+_SHARE = Words("a share of the rows: a number > 0 and < 1, such as 0.2")
+
+
+class Proxy(Section):
+    """The search tries its configurations on a small run: on a share of the rows, or with a smaller model.
+    The best few, and the rules of thumb, then train on the real thing, and of these alone one is chosen."""
+
+    rows: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, _SHARE] = None
+    """This share of the training rows of each source, always the same ones; the held-out rows stay."""
+    model_path: Annotated[NonEmptyStr | None, Words("a model's folder, .gguf file or hub id")] = None
+    """A smaller model of the same family, with the same tokenizer."""
+    top: Annotated[Annotated[int, Field(ge=1)] | None, Words("a whole number >= 1")] = None
+    """So many of the best train on the real thing. None: 3."""
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.rows is not None or self.model_path is not None
+
+    @property
+    def finalists(self) -> int:
+        """``top``, or what it is where nothing is said; the rules of thumb come on top of them."""
+        return 3 if self.top is None else self.top
+
+
 class Search(Section):
     """Which configurations are tried."""
 
@@ -231,6 +255,7 @@ class Search(Section):
     """Money that the sweep may cost, in the currency of ``resources.price_per_gpu_hour``; kept like
     ``time_budget``."""
     confirm: Confirm = Confirm()
+    proxy: Proxy = Proxy()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     history: Annotated[NonEmptyStr | Literal[False], Words("a path, or false")] | None = None
     """The file of what all sweeps found: ``sampler: auto`` and ``stopper: auto`` go by it, each trial is
