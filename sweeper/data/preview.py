@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.data.cache import TokenizedSplit
+from sweeper.data.model.model_folder import model_folder
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples
 from sweeper.data.read.formats import Example
@@ -19,6 +21,7 @@ from sweeper.data.render.render import Span
 from sweeper.data.render.tokenizer import Tokenizer, load_tokenizer
 from sweeper.data.render.tokens import Offsets, encode
 from sweeper.data.render.tools import Renderer
+from sweeper.errors import ModelError
 from sweeper.space import Facts, Settings, Space, row_warnings
 
 if TYPE_CHECKING:
@@ -182,6 +185,13 @@ def shown_examples(
 
     Raises: ModelError, or what the tokenizers library raises for files that cannot be used.
     """
+    if not Path(model_folder(settings.model_path)).exists():
+        raise ModelError.of(
+            where="model_path",
+            value=settings.model_path,
+            rule="its tokenizer is not on this machine, and a report asks no hub for it",
+            remedy="give a local folder",
+        )
     tokenizer = _tokenizer(settings)
     found = []
     for index in range(min(count, split.rows)):
