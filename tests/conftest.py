@@ -50,6 +50,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         hurry_databases()
         patch.setenv("SWEEPER_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("SWEEPER_HISTORY", "off")
+        patch.setenv("SWEEPER_REPORT", "off")  # a second for each of many sweeps
         yield
 
 

@@ -11,6 +11,7 @@ from sweeper.autotune.estimate.cost import (
     cost_rows,
     lengths_of,
     limit_of,
+    price_per_hour,
     trial_tokens,
 )
 from sweeper.autotune.lookup import (
@@ -25,7 +26,14 @@ from sweeper.autotune.lookup import (
 from sweeper.autotune.lr_advice import compared, lr_span, settled, suggested
 from sweeper.autotune.lr_picture import lr_picture
 from sweeper.autotune.tuner import Tuner
-from sweeper.autotune.tuning import Tuning, hardware_text, in_words, shape_text, write_tuning
+from sweeper.autotune.tuning import (
+    Tuning,
+    cache_root,
+    hardware_text,
+    in_words,
+    shape_text,
+    write_tuning,
+)
 from sweeper.autotune.tuning_tables import system_rows, tuning_tables
 
 __all__ = [
@@ -37,6 +45,7 @@ __all__ = [
     "Speed",
     "Tuner",
     "Tuning",
+    "cache_root",
     "compared",
     "cost_rows",
     "hardware_text",
@@ -49,6 +58,7 @@ __all__ = [
     "limit_of",
     "lr_picture",
     "lr_span",
+    "price_per_hour",
     "read_range",
     "reusable",
     "settled",

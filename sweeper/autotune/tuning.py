@@ -23,6 +23,7 @@ __all__ = [
     "Tuning",
     "apart_from_resources",
     "cache_file",
+    "cache_root",
     "hardware_text",
     "in_words",
     "read_tuning",
@@ -120,12 +121,16 @@ def hardware_text() -> str:
     return f"{processor}, {os.cpu_count()} cores, {gib} GiB"
 
 
-def cache_file(shape: str) -> Path:
+def cache_root() -> Path:
     """``$SWEEPER_CACHE``, else ``sweeper`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     named = os.environ.get("SWEEPER_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = Path(named) if named else home / "sweeper"
-    return root / "autotune" / f"{hashlib.sha256(shape.encode()).hexdigest()[:16]}.json"
+    return Path(named) if named else home / "sweeper"
+
+
+def cache_file(shape: str) -> Path:
+    """Where the tuning of a shape is kept."""
+    return cache_root() / "autotune" / f"{hashlib.sha256(shape.encode()).hexdigest()[:16]}.json"
 
 
 def read_tuning(shape: str) -> Tuning | None:

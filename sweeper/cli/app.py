@@ -276,6 +276,24 @@ def best(
 
 
 @app.command()
+def report(
+    directory: SweepDir,
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Write the report of a sweep, report.html, with the answer and its evidence."""
+    _without_threads()
+    from sweeper.commands import write_report
+
+    written = write_report(directory)
+    typer.echo(json.dumps(written.to_dict(), indent=2) if as_json else written.said)
+    if open_it:
+        import webbrowser
+
+        webbrowser.open(written.path.absolute().as_uri())
+
+
+@app.command()
 def train(
     file: SpaceFile,
     output_dir: Annotated[Path | None, typer.Option(help="Default: models/<name>.")] = None,

@@ -6,6 +6,7 @@ Importing this needs neither ray nor torch.
 from sweeper.commands.autotune import autotune_file
 from sweeper.commands.best import best_configuration
 from sweeper.commands.lr_range import LrRangeResult, find_lr_range
+from sweeper.commands.report import WrittenReport, write_report
 from sweeper.commands.run import SweepResult, load_sweep, resume_sweep, run_sweep
 from sweeper.commands.sync import sync_sweep
 from sweeper.commands.train import TrainResult, train_config
@@ -17,6 +18,7 @@ __all__ = [
     "SweepResult",
     "TrainResult",
     "Verbosity",
+    "WrittenReport",
     "autotune_file",
     "best_configuration",
     "find_lr_range",
@@ -28,4 +30,5 @@ __all__ = [
     "sweep_state",
     "sync_sweep",
     "train_config",
+    "write_report",
 ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sweeper.autotune import Speed, Tuning, cost_rows, known_speed, lengths_of
 from sweeper.commands.autotune import settle
 from sweeper.commands.preparation import Preparation, preparing
+from sweeper.commands.report import ReportKeeper
 from sweeper.data import LengthSample, model_fingerprint, tokenized
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.ray_tune.cluster import ray_for, ray_request
@@ -69,6 +70,7 @@ class Session:
         self._view = ProgressView(space, screen, finished=finished)
         self._mirror = Mirror(space, folder, ledger, self._view.warn)
         self._history = HistoryWriter(space, ledger, self._view.warn)
+        self._report = ReportKeeper(space, folder, ledger, self._view.warn)
         self._fingerprints: dict[str, str] = {}
         self._began_s = began_s
 
@@ -133,6 +135,7 @@ class Session:
         write_results(self._space, self._ledger.trials(), self._folder)
         if self._ledger.best() is not None:
             write_answer(self._space, self._ledger.trials(), self._folder, versions(), self._fingerprints)
+        self._report.conclude("finished")
         self._mirror.conclude("finished")
         return self._mirror.close(_TRACKING_PATIENCE_S)
 
@@ -169,7 +172,7 @@ class Session:
             self._ledger,
             self._folder,
             make_stopper(self._space, pauses=self._ledger.pauses, past=past),
-            [self._view, self._mirror.listener, self._history],
+            [self._view, self._mirror.listener, self._history, self._report],
             data_dir=data_dir,
             speed=speed,
             sample=sample,
@@ -194,6 +197,8 @@ class Session:
             state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(Exception):  # the first error is the one to know
                 self._mirror.conclude(state)
+            with suppress(Exception):
+                self._report.conclude(state)
             self._mirror.close(_INTERRUPTED_PATIENCE_S)
             raise
 

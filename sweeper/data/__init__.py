@@ -12,7 +12,7 @@ from sweeper.data.model.model_folder import model_folder
 from sweeper.data.order import SequenceSet, evaluation_steps, run_plan, tokens_after
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
 from sweeper.data.preparing import COMMAND as PREPARING
-from sweeper.data.preview import show_rows, shown_lines
+from sweeper.data.preview import show_rows, shown_examples, shown_lines
 from sweeper.data.read.examples import Examples
 from sweeper.data.render.tokenizer import load_tokenizer, untrusted
 from sweeper.data.sample import LengthSample, RowSample, load_sample
@@ -45,6 +45,7 @@ __all__ = [
     "sampled_hash",
     "sequences",
     "show_rows",
+    "shown_examples",
     "shown_lines",
     "stored_rows",
     "tokenized",

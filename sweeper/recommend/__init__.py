@@ -3,6 +3,7 @@
 Reads trial records only; nothing here trains, tracks or decides what is tried next.
 """
 
+from sweeper.recommend.advice import Advice, advice, advice_lines
 from sweeper.recommend.answer import answer, write_answer
 from sweeper.recommend.certainty import confirmation_line, sure_line
 from sweeper.recommend.ends import range_lines
@@ -27,8 +28,11 @@ from sweeper.recommend.transfer import phase_line, transfer_line, transfer_tree
 __all__ = [
     "EXPORT_FORMATS",
     "PREFERENCES",
+    "Advice",
     "Preference",
     "ResultRow",
+    "advice",
+    "advice_lines",
     "answer",
     "best_record",
     "compact",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
+from sweeper.recommend.advice import advice_lines
 from sweeper.recommend.certainty import confirmation_tree
 from sweeper.recommend.ends import extended_ranges
 from sweeper.recommend.preference import Preference, evidence, preferred
@@ -67,7 +68,8 @@ def answer(
     prefer: Preference,
 ) -> str:
     """The text of an answer by a preference. With two objectives ``provenance`` says by which, what the
-    second objective came to, and what the front is that the trial was chosen from.
+    second objective came to, and what the front is that the trial was chosen from. The most important advice
+    stands above, as comments.
 
     Raises what ``write_answer`` raises.
     """
@@ -77,7 +79,8 @@ def answer(
     provenance = _provenance(space, trials, best) | evidence(space, trials, prefer)
     provenance |= {"versions": dict(versions), "fingerprints": dict(fingerprints)}
     config = _without_password(without_proxy(_as_trained(space, best)))
-    return dump_config(config.model_copy(update={"provenance": provenance}))
+    said = "".join(f"# {line}\n" for line in advice_lines(space, trials))
+    return said + dump_config(config.model_copy(update={"provenance": provenance}))
 
 
 def _as_trained(space: Space, record: TrialRecord) -> Config:

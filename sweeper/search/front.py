@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "best_of",
+    "devices_of",
     "expected_second",
     "front_of",
     "is_cost",
@@ -132,7 +133,7 @@ def _measured(record: TrialRecord, objective: Objective) -> float | None:
     if objective.also == "tokens":
         value = float(last.tokens)
     elif objective.also == "gpu_seconds":
-        value = last.seconds * _devices(record.attributes.get("config"))
+        value = last.seconds * devices_of(record.attributes.get("config"))
     elif objective.also == "peak_memory":
         value = max(one.metrics.get(PEAK_MEMORY, -math.inf) for one in record.evaluations)
     elif record.decisive is not None:
@@ -140,7 +141,7 @@ def _measured(record: TrialRecord, objective: Objective) -> float | None:
     return finite_or_none(value)
 
 
-def _devices(ran: Any) -> float:
+def devices_of(ran: Any) -> float:
     """GPUs of a trial, by the configuration that the driver noted; its ranks, where they are on the CPU."""
     if ran is None:
         return 1.0

@@ -14,7 +14,16 @@ import numpy as np
 from sweeper.data import LengthSample, RowSample, best_fit, load_sample
 from sweeper.space import Space, TrialSize, count_runs, count_trials, duration_text, full_runs, trial_sizes
 
-__all__ = ["MOST_RESERVED", "Limit", "Speed", "cost_rows", "lengths_of", "limit_of", "trial_tokens"]
+__all__ = [
+    "MOST_RESERVED",
+    "Limit",
+    "Speed",
+    "cost_rows",
+    "lengths_of",
+    "limit_of",
+    "price_per_hour",
+    "trial_tokens",
+]
 
 MOST_RESERVED = 0.5
 """What a search leaves of a budget for runs under other seeds, at most: it has at least the other half."""
@@ -99,7 +108,7 @@ class SweepCost:
             ("hours", self._hours()),
         ]
         if self.money is not None:
-            gpus, price = _gpus(self.space), _price_per_hour(self.space)
+            gpus, price = _gpus(self.space), price_per_hour(self.space)
             what = f"{gpus} GPU{'s' * (gpus != 1)}" if gpus else "this machine"
             told.append(("cost", f"about {self.money:,.2f}, at {price:,.4g} an hour for {what}"))
         limit = limit_of(self.space)
@@ -161,7 +170,7 @@ def _timed(cost: SweepCost, speed: Speed, untrained_tokens: float) -> SweepCost:
     round_s = fmean(one.seconds or 0.0 for one in cost.each) + speed.warm_start_s
     start_s = speed.cold_start_s - speed.warm_start_s + untrained_tokens / speed.evaluated_tokens_per_s
     seconds = start_s + math.ceil(cost.full_runs / cost.concurrent) * round_s
-    limit, price, fitting = limit_of(cost.space), _price_per_hour(cost.space), None
+    limit, price, fitting = limit_of(cost.space), price_per_hour(cost.space), None
     if limit is not None:
         reserved_s = math.ceil((cost.runs - cost.trials) / cost.concurrent) * round_s
         search_s = limit.seconds - min(reserved_s, MOST_RESERVED * limit.seconds)
@@ -182,7 +191,7 @@ def trial_tokens(size: TrialSize, sample: LengthSample, *, packing: bool) -> flo
     return steps * size.global_batch / units * sample.epoch_tokens
 
 
-def _price_per_hour(space: Space) -> float | None:
+def price_per_hour(space: Space) -> float | None:
     """Of all that the sweep holds while it runs: the GPUs of all trials side by side, or the machine."""
     price = space.closed["resources.price_per_gpu_hour"]
     return None if price is None else float(price) * (_gpus(space) or 1)
@@ -190,7 +199,7 @@ def _price_per_hour(space: Space) -> float | None:
 
 def limit_of(space: Space) -> Limit | None:
     """The tighter of the two budgets; None where there is none."""
-    search, price = space.settings.search, _price_per_hour(space)
+    search, price = space.settings.search, price_per_hour(space)
     limits = []
     if search.time_budget_s is not None:
         amount = duration_text(search.time_budget_s)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Candidates", "propose_point"]
 
-_STARTUP = 3
+_STARTUP = 4
 """Trials whose losses are known before the Gaussian process is asked, where history does not help."""
 _HISTORY_PICKS, _TRUSTED, _DISTRUSTED = 3, 0.7, 0.6
 """First trials that history may pick, the trust that the later ones of them need, and the trust below which

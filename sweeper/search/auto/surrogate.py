@@ -100,6 +100,32 @@ class GaussianProcess:
         variance = np.maximum(1.0 - (solved * solved).sum(0), 1e-9)
         return covariance @ self.weights, np.sqrt(self.amplitude * variance)
 
+    def joint(self, points: Array | None = None) -> tuple[Array, Array]:
+        """Mean (m,) and covariance (m, m) of what lies at ``points`` (m, columns), without the noise of the
+        targets there; None: at the process's own points."""
+        from scipy.linalg import solve_triangular
+
+        own = self.points / self.lengths
+        scaled = own if points is None else points / self.lengths
+        across = matern(_squared_distances(own, scaled))
+        among = across if points is None else matern(_squared_distances(scaled, scaled))
+        solved = solve_triangular(self.cholesky, across, lower=True, check_finite=False)
+        return across.T @ self.weights, self.amplitude * (among - solved.T @ solved)
+
+    def left_out(self) -> tuple[Array, Array]:
+        """How far each target (n,) lies from what all others say of it, and the standard deviation that they
+        give with it, noise included (Rasmussen and Williams 2006, equations 5.10 to 5.12)."""
+        from scipy.linalg import cho_solve
+
+        inverse = cho_solve((self.cholesky, True), np.eye(len(self.targets)), check_finite=False)
+        precision = np.diag(inverse)
+        return self.weights / precision, np.sqrt(self.amplitude / precision)
+
+    @property
+    def noise(self) -> float:
+        """Variance of one target around the process: the common noise, in units of the targets squared."""
+        return self.amplitude * max(float(self.cholesky[0, 0]) ** 2 - 1.0 - JITTER, 0.0)
+
 
 def fit_gaussian_process(
     points: Array, targets: Array, extra_noise: Array | None = None, groups: NDArray[np.intp] | None = None
