@@ -16,7 +16,7 @@ from forked_processes import WORKERS
 from hypothesis import HealthCheck, settings
 from postgres_server import Postgres, find_programs
 from ray_cluster import TOKEN, RayCluster
-from warm_processes import empty_store, share, warm
+from warm_processes import empty_store, hurry_databases, share, warm
 
 from sweeper.quickstart import DATA_FILE
 from sweeper.space import Config
@@ -47,8 +47,10 @@ def pytest_collection_finish() -> None:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What was measured or found on this machine before is nothing to a test, which adds nothing to it."""
     with pytest.MonkeyPatch.context() as patch:
+        hurry_databases()
         patch.setenv("SWEEPER_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("SWEEPER_HISTORY", "off")
+        patch.setenv("SWEEPER_REPORT", "off")  # a second for each of many sweeps
         yield
 
 
@@ -228,9 +230,16 @@ def fake_gpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
+@pytest.fixture(scope="session")
+def node_of_new_ranks() -> Iterator[RayCluster]:
+    """A Ray whose ranks are new processes, for all tests of this process that need it."""
+    with RayCluster(2) as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def new_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray of the command's own, whose ranks are new processes: a forked one holds less memory of its own,
-    and a limit that is to be met is written for new ones."""
-    for name in ("RAY_ADDRESS", WORKERS):
-        monkeypatch.delenv(name, raising=False)
+def new_ranks(node_of_new_ranks: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands' ranks are new processes: a forked one holds less memory of its own, and a limit that is
+    to be met is written for new ones."""
+    monkeypatch.setenv("RAY_ADDRESS", node_of_new_ranks.address)
+    monkeypatch.delenv(WORKERS, raising=False)

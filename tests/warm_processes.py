@@ -22,7 +22,7 @@ from typing import Any
 import forked_processes
 import pytest
 
-__all__ = ["Forked", "empty_store", "share", "warm"]
+__all__ = ["Forked", "empty_store", "hurry_databases", "share", "warm"]
 
 _TESTS = Path(__file__).parent
 _IMPORTED = {
@@ -44,6 +44,7 @@ load("transformers.convert_slow_tokenizer", "transformers.tokenization_utils_tok
     "commands": """
 load("sweeper.cli.app", "sweeper.commands.session", "sweeper.ray_tune.searcher", "sweeper.ray_tune.trainable")
 import pytest, warm_processes
+warm_processes.hurry_databases()
 warm_processes.share(pytest.MonkeyPatch(), *sys.argv[3:])
 """,
 }
@@ -100,6 +101,28 @@ def empty_store() -> str:
     file = str(_folder() / "mlflow.db")
     utils._initialize_tables(sqlalchemy.create_engine(f"sqlite:///{file}"))
     return file
+
+
+@cache
+def hurry_databases() -> None:
+    """SQLite waits for no disk in this process: what a killed process has written stays all the same, only a
+    machine without power would lose it. And Optuna reads its migrations once, not at each opening of a
+    ledger."""
+    from optuna.storages._rdb.storage import _VersionManager
+    from sqlalchemy import Engine, event
+
+    def hurry(connection: Any, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", hurry)
+    read, migrations = _VersionManager._create_alembic_script, []
+
+    def read_once(self: Any) -> Any:
+        migrations[:] = migrations or [read(self)]
+        return migrations[0]
+
+    _VersionManager._create_alembic_script = read_once  # type: ignore[method-assign]
 
 
 def share(patch: pytest.MonkeyPatch, rows: str, store: str) -> None:

@@ -78,9 +78,8 @@ def tried_range(practice: float) -> tuple[float, float]:
 
 def is_lost(losses: Sequence[float], untrained: float) -> bool:
     """Whether the last losses have no way back, so that higher rates need not be tried."""
-    ceiling = _ceiling(losses, untrained)
-    last = losses[-_LOST_STEPS:]
-    return len(last) == _LOST_STEPS and all(_is_above(loss, ceiling) for loss in last)
+    ceiling, last = _ceiling(losses, untrained), losses[-_LOST_STEPS:]
+    return len(last) == _LOST_STEPS and not any(loss <= ceiling for loss in last)  # as NaN is not
 
 
 def read_range(lrs: Sequence[float], losses: Sequence[float], *, untrained: float) -> LrRange:
@@ -114,33 +113,24 @@ def _ceiling(losses: Sequence[float], untrained: float) -> float:
     return lowest + max(_LOST_FALL * (untrained - lowest), _LOST_FRACTION * untrained)
 
 
-def _is_above(loss: float, ceiling: float) -> bool:
-    return not loss <= ceiling  # NaN is not below anything
-
-
 def _sound_until(losses: Sequence[float], untrained: float) -> int:
     """After how many steps the losses are lost for good; a single jump near the end is not that."""
     ceiling = _ceiling(losses, untrained)
-    sound = max((step + 1 for step, loss in enumerate(losses) if not _is_above(loss, ceiling)), default=0)
+    sound = max((step + 1 for step, loss in enumerate(losses) if loss <= ceiling), default=0)
     rest = losses[sound:]
     lost = len(rest) >= _LOST_STEPS or not all(map(math.isfinite, rest))
     return sound if lost else len(losses)
 
 
 def _smoothed(losses: Curve, untrained: float) -> Curve:
-    """A running median, which a jump does not move and which keeps a cliff where it is, then a mean."""
+    """A running median, which a jump does not move and which keeps a cliff where it is, then a mean. Both are
+    mirrored at the ends: repeated, the last value would outvote its neighbours in a median."""
+    from scipy.ndimage import median_filter, uniform_filter1d
+
     ceiling = 1.5 * untrained
     bounded = np.minimum(np.nan_to_num(losses, nan=ceiling, posinf=ceiling), ceiling)
-    median = np.median(_windows(bounded, _MEDIAN), axis=1)
-    mean: Curve = np.mean(_windows(median, _MEAN), axis=1)
-    return mean
-
-
-def _windows(values: Curve, width: int) -> Curve:
-    """Shape (steps, width): each value and its neighbours, mirrored at the ends: repeated, the last value
-    would outvote its neighbours in a median."""
-    padded = np.pad(values, width // 2, mode="reflect")
-    return np.lib.stride_tricks.sliding_window_view(padded, width)
+    smooth: Curve = uniform_filter1d(median_filter(bounded, _MEDIAN, mode="mirror"), _MEAN, mode="mirror")
+    return smooth
 
 
 def _noise(losses: Curve) -> float:

@@ -60,17 +60,15 @@ def system_configs(config: Config, measured: frozenset[str]) -> Iterator[Config]
     """Every combination of the fields that may change (their paths are ``measured``), each with the same
     global batch."""
     of_a_rank = config.training.global_batch_size // config.parallel.dp
-    row_counts = [config.training.per_device_batch_size]
-    if "training.per_device_batch_size" in measured:
-        row_counts = [rows for rows in range(1, of_a_rank + 1) if of_a_rank % rows == 0]
-    stages = _stages(config) if "deepspeed.zero_stage" in measured else [config.deepspeed.zero_stage]
-    offloads = [config.deepspeed.offload]
-    if "deepspeed.offload" in measured and config.resources.gpus_per_rank:
-        offloads = ["none", "optimizer", "all"]
-    recomputes = [config.deepspeed.gradient_checkpointing]
-    if "deepspeed.gradient_checkpointing" in measured:
-        recomputes = [False, True]
-    for stage, offload, recompute, rows in itertools.product(stages, offloads, recomputes, row_counts):
+    as_it_is, names = system_config_of(config), {path.rpartition(".")[2] for path in measured}
+    choices = {
+        "zero_stage": _stages(config),
+        "offload": list(_OFFLOAD_PRICE) if config.resources.gpus_per_rank else [as_it_is.offload],
+        "gradient_checkpointing": [False, True],
+        "per_device_batch_size": [rows for rows in range(1, of_a_rank + 1) if of_a_rank % rows == 0],
+    }
+    left = [each if name in names else [getattr(as_it_is, name)] for name, each in choices.items()]
+    for stage, offload, recompute, rows in itertools.product(*left):
         if stage >= _LEAST_STAGE[offload]:
             yield with_system_config(
                 config,
@@ -88,12 +86,10 @@ def first_probe(candidates: Sequence[Candidate], room_gib: float) -> Candidate |
     Where sizes are not known it is one row: what it needs says how many will fit.
     """
     fitting = [one for one in candidates if one.fits(room_gib)]
-    if not fitting:
-        return None
-    if fitting[0].memory is not None:
+    if fitting and fitting[0].memory is not None:
         best = max(one.promise for one in fitting)
         fitting = [one for one in fitting if one.promise >= best * _GOOD_ENOUGH]
-    return min(fitting, key=lambda one: (one.pass_tokens, -one.promise))
+    return min(fitting, key=lambda one: (one.pass_tokens, -one.promise), default=None)
 
 
 def next_probe(
@@ -106,13 +102,14 @@ def next_probe(
     What rows and stages bring is a guess, the price of checkpointing is not: so much of the best's promise
     makes each of them worth a probe.
     """
-    near = [(one, _changed(one, best)) for one in _not_lost(best, measured, candidates) if one.fits(room_gib)]
-    stages = [one for one, changed in near if changed == {"zero_stage"} and _is_next_stage(one, best)]
-    only_rows = [one for one, changed in near if changed == {"rows"}]
+    way = stage, recompute, offload = _way(best.levers)
+    fitting = [one for one in _not_lost(best, measured, candidates) if one.fits(room_gib)]
+    beside = [(stage + step, recompute, offload) for step in (-1, 1)]
+    stages = [one for one in fitting if one.rows == best.rows and _way(one.levers) in beside]
+    only_rows = [one for one in fitting if _way(one.levers) == way]
     more = [one for one in only_rows if one.rows > best.rows]
     fewer = [one for one in only_rows if one.rows < best.rows]
-    other = "gradient_checkpointing"
-    recomputed = [one for one, changed in near if other in changed and changed <= {other, "rows"}]
+    recomputed = [one for one in fitting if _way(one.levers) == (stage, not recompute, offload)]
     proposals = (
         (max(stages, key=lambda one: one.promise, default=None), 0.8),
         (min(more, key=lambda one: abs(one.rows - 2 * best.rows), default=None), 0.8),
@@ -142,17 +139,6 @@ def _not_lost(
 def _way(levers: SystemConfig) -> tuple[int, bool, str]:
     """All but its rows."""
     return levers.zero_stage, levers.gradient_checkpointing, levers.offload
-
-
-def _changed(one: Candidate, other: Candidate) -> set[str]:
-    """What they differ in."""
-    names = ("zero_stage", "gradient_checkpointing", "offload")
-    changed = {name for name in names if getattr(one.levers, name) != getattr(other.levers, name)}
-    return changed if one.rows == other.rows else {*changed, "rows"}
-
-
-def _is_next_stage(one: Candidate, other: Candidate) -> bool:
-    return abs(one.levers.zero_stage - other.levers.zero_stage) == 1
 
 
 def _stages(config: Config) -> list[int]:

@@ -42,12 +42,15 @@ def left_to_measuring(space: Space) -> frozenset[str]:
 
 def shapes_of(space: Space) -> list[Config]:
     """One configuration for each number of replicas: that with the largest global batch and adapters."""
+
+    def size(config: Config) -> tuple[int, int]:
+        lora = config.training.lora
+        return config.training.global_batch_size, lora.rank if lora else 0
+
     largest: dict[int, Config] = {}
     for values in space.combinations({*GROUPS[2], "training.lora.rank"}):
         config = space.close(values)
-        before = largest.get(config.parallel.dp)
-        if before is None or _size(config) > _size(before):
-            largest[config.parallel.dp] = config
+        largest[config.parallel.dp] = max(largest.get(config.parallel.dp, config), config, key=size)
     return list(largest.values())
 
 
@@ -135,8 +138,3 @@ def _known(space: Space) -> Iterator[tuple[Config, Tuning]]:
         found = read_tuning(shape_text(config, measured))
         if found is not None and found.hardware == hardware_text():
             yield config, found
-
-
-def _size(config: Config) -> tuple[int, int]:
-    lora = config.training.lora
-    return config.training.global_batch_size, lora.rank if lora else 0

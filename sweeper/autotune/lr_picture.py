@@ -38,9 +38,8 @@ def lr_picture(found: LrRange, *, name: str, asked: tuple[float, float], whose: 
         fastest = f"steepest fall, {steepest:.1e}"
         axes.axvline(steepest, color=_FOUND, linestyle="--", linewidth=1.2, label=fastest)
     if found.diverged_at is not None:
-        axes.axvline(
-            found.diverged_at, color=_LOST, linewidth=1.2, label=f"lost from {found.diverged_at:.1e} on"
-        )
+        lost = f"lost from {found.diverged_at:.1e} on"
+        axes.axvline(found.diverged_at, color=_LOST, linewidth=1.2, label=lost)
     axes.plot(asked, [bottom + 0.05 * (top - bottom)] * 2, color=_ASKED, linewidth=5, marker="|",
               markersize=14, markeredgewidth=2.5, solid_capstyle="butt", label=whose)  # fmt: skip
     axes.set_xscale("log")

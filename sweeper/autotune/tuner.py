@@ -16,9 +16,9 @@ from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.space import Config, ModelSizes, SystemConfig, with_system_config
 from sweeper.train import Probed
 
-__all__ = ["PROBES", "Tuner", "few_passes", "trained_rate"]
+__all__ = ["Tuner", "few_passes", "trained_rate"]
 
-PROBES = 4
+_PROBES = 4
 """At most: one to learn from, and three that follow from it."""
 _SAME = 0.01
 """Speeds this close, relative to the highest, are the same: the one that needs less memory is taken."""
@@ -54,8 +54,10 @@ class Tuner:
 
         Raises: UserError where nothing fits.
         """
-        candidate = self._first()
-        while candidate is not None and len(self.records) < PROBES:
+        candidates = self._candidates()
+        wanted = (one for one in candidates if one.levers == self.start and one.fits(self.room_gib))
+        candidate = next(wanted, None) or first_probe(candidates, self.room_gib)
+        while candidate is not None and len(self.records) < _PROBES:
             self._measure(candidate)
             candidate = self._next()
         usable = self._usable()
@@ -65,21 +67,12 @@ class Tuner:
         fastest = [one for one in usable if _speed(one) >= least]
         return min(fastest, key=lambda one: one.measured_gib or 0.0)
 
-    def _first(self) -> Candidate | None:
-        candidates = self._candidates()
-        wanted = [one for one in candidates if one.levers == self.start and one.fits(self.room_gib)]
-        return wanted[0] if wanted else first_probe(candidates, self.room_gib)
-
     def _measure(self, candidate: Candidate) -> None:
         began, memory, words = time.monotonic(), candidate.memory, in_words(candidate.levers)
         record = ProbeRecord(
             levers=candidate.levers,
-            tokens_per_s=None,
-            spread=0.0,
             pass_tokens=candidate.pass_tokens,
             predicted_gib=None if memory is None else memory.total_gib,
-            measured_gib=None,
-            seconds=0.0,
         )
         try:
             probed = self.probe(few_passes(candidate.config))
@@ -87,7 +80,9 @@ class Tuner:
             self.say(f"{words}: does not fit ({error})")
         else:
             record = self._learned(record, candidate.config, probed)
-            self.say(f"{words}: {record.tokens_per_s:,.0f} tokens/s, {_peak(record)}")
+            predicted = "" if record.predicted_gib is None else f" ({record.predicted_gib:.2f} predicted)"
+            peak = f"peak {record.measured_gib:.2f} GiB over the idle process{predicted}"
+            self.say(f"{words}: {record.tokens_per_s:,.0f} tokens/s, {peak}")
         self.records.append(replace(record, seconds=time.monotonic() - began))
 
     def _learned(self, record: ProbeRecord, config: Config, probed: Probed) -> ProbeRecord:
@@ -109,19 +104,18 @@ class Tuner:
         usable = self._usable()
         if not usable:
             return first_probe(candidates, self.room_gib)
-        best = self._candidate(self._config(max(usable, key=_speed).levers))
+        best = self._tried(max(usable, key=_speed))
         measured = [one.levers for one in self.records if one.tokens_per_s is not None]
         return next_probe(best, measured, candidates, self.room_gib)
 
     def _is_too_large(self, candidate: Candidate) -> bool:
+        """As heavy as one that failed; with sizes unknown, as what was measured is for each token."""
         failed = [one.levers for one in self.records if one.tokens_per_s is None]
-        if any(candidate.levers.needs_no_less_than(limit) for limit in failed):
-            return True
-        if self.sizes is not None:
-            return False
-        # Sizes unknown: what a pass of so many tokens took says what one of more will at most.
         taken = [one.measured_gib / one.pass_tokens for one in self.records if one.measured_gib]
-        return max(taken, default=0.0) * candidate.pass_tokens > self.room_gib
+        at_most_gib = max(taken, default=0.0) * candidate.pass_tokens
+        return any(candidate.levers.needs_no_less_than(limit) for limit in failed) or (
+            self.sizes is None and at_most_gib > self.room_gib
+        )
 
     def _usable(self) -> list[ProbeRecord]:
         """Those that fit with memory to spare; where none does, those that fit.
@@ -133,11 +127,11 @@ class Tuner:
 
     def _needed_gib(self, record: ProbeRecord) -> float:
         """Measured, or predicted for a whole trial by all that was measured."""
-        memory = self._candidate(self._config(record.levers)).memory
+        memory = self._tried(record).memory
         return max(record.measured_gib or 0.0, 0.0 if memory is None else memory.total_gib)
 
-    def _config(self, levers: SystemConfig) -> Config:
-        return with_system_config(self.config, **asdict(levers))
+    def _tried(self, record: ProbeRecord) -> Candidate:
+        return self._candidate(with_system_config(self.config, **asdict(record.levers)))
 
     def _candidates(self) -> list[Candidate]:
         return [self._candidate(one) for one in system_configs(self.config, self.measured)]
@@ -153,26 +147,23 @@ class Tuner:
         return Candidate(config=config, pass_tokens=mean, memory=memory)
 
     def _too_small(self) -> UserError:
-        """What the lightest way needs, by part, so that users see what to do about it."""
+        """What the lightest way needs, by part, and the smallest machine or limit that would do."""
         needs = [(one.memory, one) for one in self._candidates() if one.memory is not None]
         said, least = "", ""
         over = f" over its idle process of {self.idle_gib:.2f}" if self.idle_gib else ""
         if needs:
             memory, lightest = min(needs, key=lambda pair: pair[0].total_gib)
             said = f"; the lightest way ({in_words(lightest.levers)}) needs {memory}"
-            least = self._least(memory.total_gib / MEMORY_FRACTION) + ", or "
+            needed_gib = memory.total_gib / MEMORY_FRACTION
+            least = f"a machine with {needed_gib:.2f} GiB free for each rank, or "
+            if self.config.resources.memory_limit_gib is not None:
+                least = f"a memory_limit_gib of {self.idle_gib + needed_gib:.2f}, if the machine has it, or "
         return UserError.of(
             where="resources",
             value="",
             rule=f"a rank may take {self.room_gib:.2f} GiB{over}, and nothing fits into it{said}",
             remedy=f"{least}a shorter max_seq_len, lora, or more ranks that share the model",
         )
-
-    def _least(self, needed_gib: float) -> str:
-        """The smallest machine that would do; or limit, where the file has one."""
-        if self.config.resources.memory_limit_gib is None:
-            return f"a machine with {needed_gib:.2f} GiB free for each rank"
-        return f"a memory_limit_gib of {self.idle_gib + needed_gib:.2f}, if the machine has it"
 
 
 def few_passes(config: Config) -> Config:
@@ -196,20 +187,14 @@ def trained_rate(config: Config, probed: Probed) -> tuple[float, float]:
     passes = config.training.gradient_accumulation_steps
     rates = []
     for step in probed.steps:
-        if passes == 1 or len(step.passes_s) < 2:
-            rates.append(step.tokens / step.seconds)
-            continue
-        tokens = passes * step.tokens / len(step.passes_s)
-        without, last = statistics.mean(step.passes_s[:-1]), step.passes_s[-1]
-        rates.append(tokens / ((passes - 1) * without + last))
+        tokens, seconds = float(step.tokens), step.seconds
+        if passes > 1 and len(step.passes_s) > 1:
+            tokens *= passes / len(step.passes_s)
+            seconds = (passes - 1) * statistics.mean(step.passes_s[:-1]) + step.passes_s[-1]
+        rates.append(tokens / seconds)
     middle = statistics.median(rates)
     return middle, (max(rates) - min(rates)) / middle
 
 
 def _speed(record: ProbeRecord) -> float:
     return record.tokens_per_s or 0.0
-
-
-def _peak(record: ProbeRecord) -> str:
-    predicted = "" if record.predicted_gib is None else f" ({record.predicted_gib:.2f} predicted)"
-    return f"peak {record.measured_gib:.2f} GiB over the idle process{predicted}"

@@ -23,6 +23,7 @@ __all__ = [
     "Tuning",
     "apart_from_resources",
     "cache_file",
+    "cache_root",
     "hardware_text",
     "in_words",
     "read_tuning",
@@ -39,16 +40,16 @@ class ProbeRecord:
 
     levers: SystemConfig
     """Micro-batch and accumulation are those of the whole global batch."""
-    tokens_per_s: float | None
-    """Real training tokens of the whole global batch; None where it did not fit after all."""
-    spread: float
-    """(highest - lowest) / median over the measured steps."""
     pass_tokens: float
     """Real tokens of one forward pass of one rank, on average."""
-    predicted_gib: float | None
+    tokens_per_s: float | None = None
+    """Real training tokens of the whole global batch; None where it did not fit after all."""
+    spread: float = 0.0
+    """(highest - lowest) / median over the measured steps."""
+    predicted_gib: float | None = None
     """Peak of a rank over its idle process; None where the model's sizes are not known."""
-    measured_gib: float | None
-    seconds: float
+    measured_gib: float | None = None
+    seconds: float = 0.0
     """What the probe took in all."""
 
 
@@ -76,14 +77,6 @@ class Tuning:
     """What the tuning took, the workers' start included."""
     made_s: float
     """When it was made, in seconds since the epoch."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, tree: dict[str, Any]) -> Tuning:
-        """Raises ValueError for what no version wrote."""
-        return read_record(cls, tree)
 
 
 def in_words(levers: SystemConfig) -> str:
@@ -128,12 +121,16 @@ def hardware_text() -> str:
     return f"{processor}, {os.cpu_count()} cores, {gib} GiB"
 
 
-def cache_file(shape: str) -> Path:
+def cache_root() -> Path:
     """``$SWEEPER_CACHE``, else ``sweeper`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     named = os.environ.get("SWEEPER_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = Path(named) if named else home / "sweeper"
-    return root / "autotune" / f"{hashlib.sha256(shape.encode()).hexdigest()[:16]}.json"
+    return Path(named) if named else home / "sweeper"
+
+
+def cache_file(shape: str) -> Path:
+    """Where the tuning of a shape is kept."""
+    return cache_root() / "autotune" / f"{hashlib.sha256(shape.encode()).hexdigest()[:16]}.json"
 
 
 def read_tuning(shape: str) -> Tuning | None:
@@ -141,10 +138,10 @@ def read_tuning(shape: str) -> Tuning | None:
     more patiently, as what it has decided stays."""
     try:
         tree = json.loads(cache_file(shape).read_bytes())
-        found = Tuning.from_dict(tree)
+        found = read_record(Tuning, tree)
     except (OSError, ValueError):
         return None
-    is_whole = json.loads(json.dumps(found.to_dict())) == tree
+    is_whole = json.loads(json.dumps(asdict(found))) == tree
     return found if is_whole and found.shape == shape else None
 
 
@@ -152,7 +149,7 @@ def write_tuning(tuning: Tuning) -> Path:
     """Returns the file."""
     file = cache_file(tuning.shape)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(tuning.to_dict(), indent=2) + "\n")
+    write_whole(file, json.dumps(asdict(tuning), indent=2) + "\n")
     return file
 
 

@@ -46,56 +46,52 @@ def tuning_tables(space: Space, tunings: tuple[Tuning, ...]) -> Iterator[Rendera
                 style="bold" if levers == tuning.levers else "",
             )
         yield table
-        yield Text("\n".join(_to_write(tuning)))
+        yield Text(_to_write(tuning))
     yield Text("\n".join(_batch_arithmetic(space, tunings)))
 
 
 def _batch_arithmetic(space: Space, tunings: tuple[Tuning, ...]) -> list[str]:
     """One line for each global batch that trials have: asked, and how it is computed."""
     of_dp = {json.loads(one.shape)["parallel"]["dp"]: one for one in tunings}
-    lines = []
+    lines: dict[str, None] = {}
     for values in space.combinations(GROUPS[2]):
         config = space.close(values)
-        tuning = of_dp.get(config.parallel.dp)
-        rows, passes = config.training.per_device_batch_size, config.training.gradient_accumulation_steps
+        tuning, training = of_dp.get(config.parallel.dp), config.training
+        rows, passes = training.per_device_batch_size, training.gradient_accumulation_steps
         if tuning is not None:
             rows, passes = split_of(config, tuning.levers.per_device_batch_size)
-        lines.append(
-            f"global batch {config.training.global_batch_size} = micro-batch {rows} "
-            f"x accumulation {passes} x dp {config.parallel.dp}"
-        )
-    each = list(dict.fromkeys(lines))
-    if len(each) <= _MOST_LINES:
-        return each
-    return [*each[:_MOST_LINES], f"... and {len(each) - _MOST_LINES} more"]
+        split = f"micro-batch {rows} x accumulation {passes} x dp {config.parallel.dp}"
+        lines[f"global batch {training.global_batch_size} = {split}"] = None
+    more = len(lines) - _MOST_LINES
+    return [*list(lines)[:_MOST_LINES], *([f"... and {more} more"] if more > 0 else [])]
 
 
 def system_rows(space: Space, sample: LengthSample | None) -> list[tuple[str, str]]:
     """What ``validate`` says of memory and of how global batches are made, as labels and values."""
     tunings = known_tunings(space) if space.measured else ()
     rows = [("memory", _memory(space, sample, tunings))]
-    if not space.measured:
-        return rows
-    known = "as measured before" if tunings else "until it is measured: `run` does, before its first trial"
-    return [*rows, ("batches", "\n".join([*_batch_arithmetic(space, tunings), f"({known})"]))]
+    if space.measured:
+        until = "until it is measured: `run` does, before its first trial"
+        known = "as measured before" if tunings else until
+        rows.append(("batches", "\n".join([*_batch_arithmetic(space, tunings), f"({known})"])))
+    return rows
 
 
 def _memory(space: Space, sample: LengthSample | None, tunings: tuple[Tuning, ...]) -> str:
     sizes, config = space.facts.sizes, space.close(space.default_values())
     if sizes is None or sample is None:
         return "unknown before the model and the rows are at hand"
-    config = tuned(config, tunings, space.measured)
-    calibration = tunings[0].calibration if tunings else None
+    config, calibration = tuned(config, tunings, space.measured), tunings[0].calibration if tunings else None
     memory = predict(config, sizes, sampled_workload(config, sample), calibration)
     return f"about {memory} (a rank of the default trial, over its idle process)"
 
 
-def _to_write(tuning: Tuning) -> list[str]:
+def _to_write(tuning: Tuning) -> str:
     levers = tuning.levers
-    return [
-        f"fastest: {tuning.speed.tokens_per_s:,.0f} real tokens/s; as a file says it:",
+    return (
+        f"fastest: {tuning.speed.tokens_per_s:,.0f} real tokens/s; as a file says it:\n"
         f"  training: {{per_device_batch_size: {levers.per_device_batch_size}, "
-        f"global_batch_size: {tuning.global_batch_size}}}",
+        f"global_batch_size: {tuning.global_batch_size}}}\n"
         f"  deepspeed: {{zero_stage: {levers.zero_stage}, offload: {levers.offload}, "
-        f"gradient_checkpointing: {str(levers.gradient_checkpointing).lower()}}}",
-    ]
+        f"gradient_checkpointing: {str(levers.gradient_checkpointing).lower()}}}"
+    )

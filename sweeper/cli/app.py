@@ -221,11 +221,13 @@ def status(
     from sweeper.commands import open_sweep, sweep_state
     from sweeper.recommend import (
         confirmation_line,
+        phase_line,
         results_table,
         running_lines,
         saved_line,
         sure_line,
         sweep_status,
+        transfer_line,
     )
     from sweeper.search import searched
     from sweeper.space import SweepFolder
@@ -239,8 +241,8 @@ def status(
     screen = console()
     screen.print(f"{space.name}: {state}, {len(searched(trials))} of {space.settings.search.trials} trials")
     screen.print(results_table(space, trials))
-    for line in (confirmation_line(space, trials), sure_line(space, trials)):
-        if line:
+    for said in (phase_line, transfer_line, confirmation_line, sure_line):
+        if line := said(space, trials):
             screen.print(line, soft_wrap=True)
     if state == "running":
         for line in running_lines(trials, folder):
@@ -303,6 +305,24 @@ def init(
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"written: {output}")
+
+
+@app.command()
+def report(
+    directory: SweepDir,
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Write the report of a sweep, report.html, with the answer and its evidence."""
+    _without_threads()
+    from sweeper.commands import write_report
+
+    written = write_report(directory)
+    typer.echo(json.dumps(written.to_dict(), indent=2) if as_json else written.said)
+    if open_it:
+        import webbrowser
+
+        webbrowser.open(written.path.absolute().as_uri())
 
 
 @app.command()

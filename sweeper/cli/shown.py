@@ -35,12 +35,13 @@ def print_result(result: SweepResult) -> None:
         saved_line,
         summary_line,
         sure_line,
+        transfer_line,
     )
 
     screen = console()
     screen.print(results_table(result.space, result.trials))
     screen.print(summary_line(result.space, result.trials, untrained=result.untrained), soft_wrap=True)
-    for line in (confirmation_line, sure_line, front_line):
+    for line in (transfer_line, confirmation_line, sure_line, front_line):
         if text := line(result.space, result.trials):
             screen.print(text, soft_wrap=True)
     screen.print(result.ended, soft_wrap=True)

@@ -7,6 +7,7 @@ from sweeper.commands.autotune import autotune_file
 from sweeper.commands.best import best_configuration, best_export, write_export
 from sweeper.commands.init import import_file, write_import
 from sweeper.commands.lr_range import LrRangeResult, find_lr_range
+from sweeper.commands.report import WrittenReport, write_report
 from sweeper.commands.run import SweepResult, load_sweep, resume_sweep, run_sweep
 from sweeper.commands.sync import sync_sweep
 from sweeper.commands.train import TrainResult, train_config
@@ -18,6 +19,7 @@ __all__ = [
     "SweepResult",
     "TrainResult",
     "Verbosity",
+    "WrittenReport",
     "autotune_file",
     "best_configuration",
     "best_export",
@@ -33,4 +35,5 @@ __all__ = [
     "train_config",
     "write_export",
     "write_import",
+    "write_report",
 ]

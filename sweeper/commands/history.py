@@ -11,7 +11,7 @@ from sweeper.errors import Problem, UserError, first_line
 from sweeper.history import HistoryFile, Imported, SweepOfHistory, history_path, past_sweep, read_import_map
 from sweeper.redact import masked
 from sweeper.space import SweepFolder, read_record
-from sweeper.sweep.past_sweeps import past_trials, sweep_facts
+from sweeper.sweep.past_sweeps import sweeps_for_history
 from sweeper.sweep.stored import open_sweep
 
 __all__ = [
@@ -83,11 +83,7 @@ def import_stored(history: HistoryFile, source: Path) -> list[SweepOfHistory]:
     """
     if source.is_dir():
         space, ledger = open_sweep(SweepFolder(source))
-        sweeps = [
-            SweepOfHistory(
-                facts=sweep_facts(space, ledger), trials=tuple(past_trials(space, ledger.trials()))
-            )
-        ]
+        sweeps = sweeps_for_history(space, ledger, ledger.trials())
     else:
         sweeps = _read_export(source)
     _write(history, sweeps)

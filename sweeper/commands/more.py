@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from sweeper.autotune import Limit, limit_of
 from sweeper.errors import SweepFolderError
-from sweeper.search import Ledger, begun, configurations, confirmation_of, space_in_force
+from sweeper.search import (
+    Ledger,
+    TrialRecord,
+    begun,
+    configurations,
+    confirmation_of,
+    next_final,
+    space_in_force,
+)
 from sweeper.space import Space, SweepFolder, duration_text
 from sweeper.sweep.budget import SPENT
 from sweeper.sweep.stored import store_asked, stored_space
@@ -70,7 +78,11 @@ def what_is_left(space: Space, ledger: Ledger) -> list[str]:
             f"the best trials were trained under {len(confirmation.seeds)} of {confirmation.wanted_seeds} "
             "fresh seeds"
         )
-    if asked >= wanted and (confirmation is None or confirmation.is_over):
+    real = [one for one in trials if one.real_of is not None]
+    if real:
+        ended = sum(one.state.is_finished for one in real)
+        said.append(f"{ended} of the proxy's best have ended on the real thing")
+    if asked >= wanted and (confirmation is None or confirmation.is_over) and not _has_finals(space, trials):
         said.append("there is nothing left to begin; for more of it: --trials with a larger number")
     if limit is not None:
         said.append(f"{limit}: {_spent(ledger)} are spent, {_left(limit, ledger)}")
@@ -78,6 +90,14 @@ def what_is_left(space: Space, ledger: Ledger) -> list[str]:
     if every is not None and len(every) < wanted:
         said.append(f"the space has {len(every)} configurations, fewer than {wanted} trials")
     return said
+
+
+def _has_finals(space: Space, trials: list[TrialRecord]) -> bool:
+    """Whether something is still to train on the real thing, after a search on a proxy."""
+    if not space.settings.search.proxy.is_wanted:
+        return False
+    is_busy = any(not one.state.is_finished and one.real_of is not None for one in trials)
+    return is_busy or next_final(space, trials) is not None
 
 
 def _spent_s(ledger: Ledger) -> float:

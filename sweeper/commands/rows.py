@@ -8,7 +8,7 @@ from pathlib import Path
 from sweeper.data import difference, prepared_folder, stored_rows, tokenized
 from sweeper.errors import SweepFolderError
 from sweeper.search import Ledger
-from sweeper.space import Space, SweepFolder
+from sweeper.space import Config, Space, SweepFolder, search_config
 
 __all__ = ["require_same_rows"]
 
@@ -23,10 +23,16 @@ def require_same_rows(space: Space, ledger: Ledger, folder: SweepFolder, say: Ca
         SweepFolderError: they are others, or those of then are not there any more to compare with.
         DataError, ModelError: they cannot be made.
     """
-    begun = ledger.sweep_attributes().get("tags", {}).get("fingerprint.data")
-    if begun is None or not any(record.evaluations for record in ledger.trials()):
-        return
-    config = space.close(space.default_values())
+    tags = ledger.sweep_attributes().get("tags", {})
+    values, evaluated = space.default_values(), [one for one in ledger.trials() if one.evaluations]
+    for on_proxy, name in ((True, "fingerprint.proxy_data"), (False, "fingerprint.data")):
+        begun = tags.get(name)
+        if begun is not None and any(one.is_proxy == on_proxy for one in evaluated):
+            config = search_config(space, values) if on_proxy else space.close(values)
+            _require_same(config, begun, folder, say)
+
+
+def _require_same(config: Config, begun: str, folder: SweepFolder, say: Callable[[str], None]) -> None:
     now = prepared_folder(config, folder.cache_dir.absolute())
     if now.name == begun:
         return

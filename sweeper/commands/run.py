@@ -186,7 +186,7 @@ def _result(space: Space, folder: SweepFolder, ledger: Ledger, warnings: Sequenc
         folder=folder,
         trials=tuple(ledger.trials()),
         best=ledger.best(),
-        untrained=ledger.untrained,
+        untrained=ledger.untrained_of_real,
         ended=str(ledger.sweep_attributes().get("ended", "")),
         warnings=(*row_warnings(space), *warnings),
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeper.autotune import Speed, Tuning, cost_line, known_speed, lengths_of
+from sweeper.autotune import Speed, Tuning, cost_rows, known_speed, lengths_of
 from sweeper.commands.autotune import settle
-from sweeper.commands.preparation import preparing
+from sweeper.commands.preparation import Preparation, preparing
+from sweeper.commands.report import ReportKeeper
 from sweeper.data import LengthSample, model_fingerprint, tokenized
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.ray_tune.cluster import ray_for, ray_request
@@ -20,7 +22,16 @@ from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.progress import ProgressView
 from sweeper.screen.screen import Screen
 from sweeper.search import Ledger, make_stopper
-from sweeper.space import Space, SweepFolder, row_warnings
+from sweeper.space import (
+    Config,
+    Space,
+    SweepFolder,
+    on_proxy,
+    proxy_warnings,
+    read_record,
+    row_warnings,
+    search_config,
+)
 from sweeper.sweep.mirror import Mirror
 from sweeper.sweep.past_sweeps import HistoryWriter, freeze_past
 from sweeper.sweep.recorder import Recorder
@@ -59,6 +70,7 @@ class Session:
         self._view = ProgressView(space, screen, finished=finished)
         self._mirror = Mirror(space, folder, ledger, self._view.warn)
         self._history = HistoryWriter(space, ledger, self._view.warn)
+        self._report = ReportKeeper(space, folder, ledger, self._view.warn)
         self._fingerprints: dict[str, str] = {}
         self._began_s = began_s
 
@@ -76,22 +88,23 @@ class Session:
         with self._view, self._tracked():
             if orphans := reap(self._folder.processes_dir):
                 self._view.say(f"ended {len(orphans)} processes of an earlier driver")
-            for warning in row_warnings(self._space):
+            for warning in (*row_warnings(self._space), *proxy_warnings(self._space)):
                 self._view.warn(f"warning: {warning}")
             with (
-                preparing(config, self._folder.cache_dir.absolute()) as preparation,
+                self._preparing(config) as preparations,
                 ray_for(config, places=places, say=self._view.say),
             ):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
-                preparation.check()
+                _check(preparations)
                 tunings = self._settled()
                 speed = tunings[0].speed if tunings else known_speed(self._space)
                 self._typical = self._space.close(self._space.default_values())
                 sample = lengths_of(self._space)
-                self._view.say(cost_line(self._space, sample, speed))
-                recorder = self._recorder(preparation.folder(), sample, tunings, speed)
+                rows = cost_rows(self._space, sample, speed)
+                self._view.say("; ".join(f"{label}: {value}" for label, value in rows))
+                recorder = self._recorder([one.folder() for one in preparations], sample, tunings, speed)
                 self._view.say("starting the workers")
-                preparation.check()
+                _check(preparations)
                 interrupts.ask_first(lambda: self._ask_to_stop(recorder))
                 self._tuner(recorder).fit()
                 interrupts.ask_first(None)
@@ -100,6 +113,16 @@ class Session:
             if recorder.stopping:
                 raise KeyboardInterrupt
             recorder.conclude()
+
+    @contextmanager
+    def _preparing(self, config: Config) -> Iterator[list[Preparation]]:
+        """The rows of the real thing, and those of the search's proxy where it has one."""
+        wanted = [config]
+        if self._space.settings.search.proxy.is_wanted:
+            wanted.append(on_proxy(self._space, config))
+        cache = self._folder.cache_dir.absolute()
+        with ExitStack() as stack:
+            yield [stack.enter_context(preparing(one, cache)) for one in wanted]
 
     def _ask_to_stop(self, recorder: Recorder) -> None:
         recorder.ask_to_stop()
@@ -112,6 +135,7 @@ class Session:
         write_results(self._space, self._ledger.trials(), self._folder)
         if self._ledger.best() is not None:
             write_answer(self._space, self._ledger.trials(), self._folder, versions(), self._fingerprints)
+        self._report.conclude("finished")
         self._mirror.conclude("finished")
         return self._mirror.close(_TRACKING_PATIENCE_S)
 
@@ -120,19 +144,27 @@ class Session:
         if not self._space.measured:
             return ()
         if noted := self._ledger.sweep_attributes().get(_TUNINGS):
-            return tuple(map(Tuning.from_dict, noted))
+            return tuple(read_record(Tuning, one) for one in noted)
         tunings = settle(self._space, self._folder, self._view.say)
-        self._ledger.note_sweep(**{_TUNINGS: [one.to_dict() for one in tunings]})
+        self._ledger.note_sweep(**{_TUNINGS: [asdict(one) for one in tunings]})
         return tunings
 
     def _recorder(
-        self, data_dir: Path, sample: LengthSample | None, tunings: tuple[Tuning, ...], speed: Speed | None
+        self,
+        data_dirs: Sequence[Path],
+        sample: LengthSample | None,
+        tunings: tuple[Tuning, ...],
+        speed: Speed | None,
     ) -> Recorder:
+        data_dir, on_small = data_dirs[0], data_dirs[1] if len(data_dirs) > 1 else None
         model = model_fingerprint(self._typical.model_path)
         self._fingerprints = {"data": data_dir.name, "model": model}
+        if on_small is not None:
+            self._fingerprints["proxy_data"] = on_small.name
         self._ledger.note_sweep(tags=self._tags())
         self._mirror.replay()
-        rows = partial(tokenized, self._typical, data_dir) if self._ledger.shares else None
+        searched = search_config(self._space, self._space.default_values())
+        rows = partial(tokenized, searched, on_small or data_dir) if self._ledger.shares else None
         past = freeze_past(self._space, self._folder, self._ledger, self._view.say)
         self._history.write(self._ledger.trials())  # what an earlier driver could not tell any more
         return Recorder(
@@ -140,7 +172,7 @@ class Session:
             self._ledger,
             self._folder,
             make_stopper(self._space, pauses=self._ledger.pauses, past=past),
-            [self._view, self._mirror.listener, self._history],
+            [self._view, self._mirror.listener, self._history, self._report],
             data_dir=data_dir,
             speed=speed,
             sample=sample,
@@ -148,6 +180,7 @@ class Session:
             past=past,
             began_s=self._began_s,
             sharing=Sharing(self._space, self._ledger, self._folder, rows),
+            proxy_data_dir=on_small,
         )
 
     def _tags(self) -> dict[str, str]:
@@ -164,6 +197,8 @@ class Session:
             state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(Exception):  # the first error is the one to know
                 self._mirror.conclude(state)
+            with suppress(Exception):
+                self._report.conclude(state)
             self._mirror.close(_INTERRUPTED_PATIENCE_S)
             raise
 
@@ -204,6 +239,12 @@ class Session:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
+
+
+def _check(preparations: Iterable[Preparation]) -> None:
+    """Raises the DataError that one of them has met by now."""
+    for one in preparations:
+        one.check()
 
 
 def _to_mend(problem: Exception, folder: SweepFolder) -> Exception:

@@ -12,11 +12,11 @@ from sweeper.data.model.model_folder import model_folder
 from sweeper.data.order import SequenceSet, evaluation_steps, run_plan, tokens_after
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
 from sweeper.data.preparing import COMMAND as PREPARING
-from sweeper.data.preview import show_rows, shown_lines
+from sweeper.data.preview import show_rows, shown_examples, shown_lines
 from sweeper.data.read.examples import Examples
 from sweeper.data.read.formats import row_format
 from sweeper.data.render.tokenizer import load_tokenizer, untrusted
-from sweeper.data.sample import LengthSample, RowSample, sample_lengths
+from sweeper.data.sample import LengthSample, RowSample, load_sample
 
 __all__ = [
     "NO_LOSS",
@@ -35,6 +35,7 @@ __all__ = [
     "difference",
     "evaluation_steps",
     "gather_facts",
+    "load_sample",
     "load_tokenizer",
     "made_beside",
     "model_fingerprint",
@@ -43,10 +44,10 @@ __all__ = [
     "prepared_folder",
     "row_format",
     "run_plan",
-    "sample_lengths",
     "sampled_hash",
     "sequences",
     "show_rows",
+    "shown_examples",
     "shown_lines",
     "stored_rows",
     "tokenized",

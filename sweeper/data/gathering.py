@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sweeper.data.model.model_folder import survey_model
 from sweeper.data.model.sizes import model_sizes
+from sweeper.data.model.smaller import survey_smaller
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples, load_examples
 from sweeper.data.render.templates import read_template
@@ -36,6 +37,7 @@ def gather_facts(
     """
     model_problems = Problems()
     survey = survey_model(settings.model_path, model_problems, trust_remote_code=settings.trust_remote_code)
+    smaller = survey_smaller(settings, model_problems)
     with model_problems.noting("chat_template"):
         read_template(settings.chat_template)
     try:
@@ -60,6 +62,7 @@ def gather_facts(
         data_notes=(*examples.notes, *(sample.notes if sample else ())),
         train_sample=sample.train.counted(exact=sample.exact) if sample else None,
         eval_sample=sample.eval.counted(exact=sample.exact) if sample else None,
+        proxy_model=smaller,
         **vars(survey),
     )
 

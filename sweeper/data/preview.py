@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sweeper.data.cache import TokenizedSplit
+from sweeper.data.model.model_folder import model_folder
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples
 from sweeper.data.read.formats import Example
@@ -18,12 +21,13 @@ from sweeper.data.render.render import Span
 from sweeper.data.render.tokenizer import Tokenizer, load_tokenizer
 from sweeper.data.render.tokens import Offsets, encode
 from sweeper.data.render.tools import Renderer
+from sweeper.errors import ModelError
 from sweeper.space import Facts, Settings, Space, row_warnings
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["ShownRow", "ShownRows", "show_rows", "shown_lines", "shown_rows"]
+__all__ = ["ShownRow", "ShownRows", "show_rows", "shown_examples", "shown_lines", "shown_rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,3 +175,35 @@ def _coloured(row: ShownRow) -> Text:
     for start, end in row.loss:
         text.stylize("not dim bold green", start, end)
     return text
+
+
+def shown_examples(
+    settings: Settings, split: TokenizedSplit, count: int
+) -> list[tuple[tuple[tuple[str, bool], ...], tuple[int, int]]]:
+    """The first tokenized rows as text again: stretches of it, each with whether it carries loss, and how
+    many tokens are without and with.
+
+    Raises: ModelError, or what the tokenizers library raises for files that cannot be used.
+    """
+    if not Path(model_folder(settings.model_path)).exists():
+        raise ModelError.of(
+            where="model_path",
+            value=settings.model_path,
+            rule="its tokenizer is not on this machine, and a report asks no hub for it",
+            remedy="give a local folder",
+        )
+    tokenizer = _tokenizer(settings)
+    found = []
+    for index in range(min(count, split.rows)):
+        ids, mask = split.row(index)
+        edges = [0, *(np.flatnonzero(np.diff(mask.astype(np.int8))) + 1).tolist(), len(ids)]
+        # Decoded from the beginning each time: what a token says may depend on those before it.
+        texts = [tokenizer.decode(ids[:end].tolist(), skip_special_tokens=False) for end in edges[1:]]
+        starts = [0, *map(len, texts[:-1])]
+        parts = tuple(
+            (texts[-1][start : len(text)], bool(mask[first]))
+            for first, start, text in zip(edges, starts, texts, strict=False)
+        )
+        with_loss = int(mask.sum())
+        found.append((parts, (len(ids) - with_loss, with_loss)))
+    return found

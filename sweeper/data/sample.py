@@ -18,7 +18,7 @@ from sweeper.data.render.tokens import TokenRow, tokenize
 from sweeper.data.render.tools import ADAPTATIONS
 from sweeper.space import SampledRows, Settings
 
-__all__ = ["LengthSample", "RowSample", "sample_lengths", "sample_rows"]
+__all__ = ["LengthSample", "RowSample", "load_sample", "sample_rows"]
 
 Counts = npt.NDArray[np.int64]
 
@@ -162,17 +162,13 @@ def _sampled_split(
     return SampledSplit(rows, max(round(len(examples) * (len(rows) / len(picked))), 1))
 
 
-def sample_lengths(
-    settings: Settings, *, max_seq_len: int, overlong: str = "truncate"
-) -> LengthSample | None:
-    """The lengths of a sample of the rows, at a length and with what ``training.overlong`` does to longer
-    ones; None where ``sample_rows`` has none."""
+def load_sample(settings: Settings) -> RowSample | None:
+    """A sample of the rows, which are read for it; None where ``sample_rows`` has none."""
     try:
         examples = load_examples(settings)
     except Exception:  # see sample_rows
         return None
-    sample = sample_rows(settings, examples)
-    return sample.within(max_seq_len, overlong) if sample else None
+    return sample_rows(settings, examples)
 
 
 def _notes(rows: Sequence[TokenRow], examples: int) -> list[str]:

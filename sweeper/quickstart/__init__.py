@@ -1,9 +1,7 @@
 """The embedded model and data behind the first command: no network, no account, no GPU.
 
-``model/`` is a Llama-architecture model of about a million parameters with its own tokenizer and
-chat template, pretrained by ``python -m sweeper.quickstart.pretrain`` on text that this package
-writes itself. ``data/train.jsonl`` is an instruction set that the model does not know yet, written
-by ``python -m sweeper.quickstart.instructions``. Importing this door costs nothing.
+``model/`` is a Llama of about a million parameters with a tokenizer and chat template of its own;
+``data/train.jsonl`` is an instruction set that it does not know yet. Importing this door costs nothing.
 """
 
 from __future__ import annotations

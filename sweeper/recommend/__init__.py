@@ -3,6 +3,7 @@
 Reads trial records only; nothing here trains, tracks or decides what is tried next.
 """
 
+from sweeper.recommend.advice import Advice, advice, advice_lines
 from sweeper.recommend.answer import answer, write_answer
 from sweeper.recommend.certainty import confirmation_line, sure_line
 from sweeper.recommend.ends import range_lines
@@ -22,12 +23,16 @@ from sweeper.recommend.table import (
     summary_line,
     write_results,
 )
+from sweeper.recommend.transfer import phase_line, transfer_line, transfer_tree
 
 __all__ = [
     "EXPORT_FORMATS",
     "PREFERENCES",
+    "Advice",
     "Preference",
     "ResultRow",
+    "advice",
+    "advice_lines",
     "answer",
     "best_record",
     "compact",
@@ -38,6 +43,7 @@ __all__ = [
     "improvement",
     "memory_line",
     "paused_line",
+    "phase_line",
     "preferred",
     "range_lines",
     "result_rows",
@@ -50,6 +56,8 @@ __all__ = [
     "summary_line",
     "sure_line",
     "sweep_status",
+    "transfer_line",
+    "transfer_tree",
     "write_answer",
     "write_results",
 ]

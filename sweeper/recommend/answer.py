@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SweeperError
+from sweeper.recommend.advice import advice_lines
 from sweeper.recommend.certainty import confirmation_tree
 from sweeper.recommend.ends import extended_ranges
 from sweeper.recommend.preference import Preference, evidence, preferred
 from sweeper.recommend.ranking import decisive_epoch, default_record, tokens_seen
+from sweeper.recommend.transfer import transfer_tree
 from sweeper.redact import is_struck
 from sweeper.search import TrialRecord, TrialState, searched
 from sweeper.space import (
@@ -21,6 +23,7 @@ from sweeper.space import (
     row_warnings,
     system_config_of,
     with_system_config,
+    without_proxy,
     write_whole,
 )
 
@@ -47,8 +50,8 @@ def write_answer(
     ``objective.at: best`` ``value_tokens`` and ``value_epoch`` say at which of its evaluations the trial
     reached it. ``trials`` and ``tokens`` are the evidence, all trials of the search and all training tokens,
     those under other seeds among them; ``confirmation`` is what these say, see ``confirmation_tree``;
-    ``extended`` has the ranges that grew while the sweep ran; ``model_notes`` is what was found out about the
-    model when it was loaded.
+    ``proxy`` is how well a proxy's order held, see ``transfer_tree``; ``extended`` has the ranges that grew
+    while the sweep ran; ``model_notes`` is what was found out about the model when it was loaded.
 
     Raises:
         SweeperError: no trial was trained to its end, so that there is no answer.
@@ -65,7 +68,8 @@ def answer(
     prefer: Preference,
 ) -> str:
     """The text of an answer by a preference. With two objectives ``provenance`` says by which, what the
-    second objective came to, and what the front is that the trial was chosen from.
+    second objective came to, and what the front is that the trial was chosen from. The most important advice
+    stands above, as comments.
 
     Raises what ``write_answer`` raises.
     """
@@ -74,8 +78,9 @@ def answer(
         raise SweeperError(_no_answer(trials))
     provenance = _provenance(space, trials, best) | evidence(space, trials, prefer)
     provenance |= {"versions": dict(versions), "fingerprints": dict(fingerprints)}
-    config = _without_password(_as_trained(space, best))
-    return dump_config(config.model_copy(update={"provenance": provenance}))
+    config = _without_password(without_proxy(_as_trained(space, best)))
+    said = "".join(f"# {line}\n" for line in advice_lines(space, trials))
+    return said + dump_config(config.model_copy(update={"provenance": provenance}))
 
 
 def _as_trained(space: Space, record: TrialRecord) -> Config:
@@ -102,6 +107,7 @@ def _provenance(space: Space, trials: Sequence[TrialRecord], best: TrialRecord) 
         "trials": len(searched(trials)),
         "tokens": sum(tokens_seen(one) for one in trials),
         **({"extended": grown} if (grown := extended_ranges(space, trials)) else {}),
+        **({"proxy": tree} if (tree := transfer_tree(space, trials)) else {}),
         **({"confirmation": found} if (found := confirmation_tree(space, trials)) else {}),
         **({"warnings": warnings} if (warnings := row_warnings(space)) else {}),
         **({"model_notes": notes} if (notes := best.attributes.get("model_notes")) else {}),

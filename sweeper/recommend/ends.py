@@ -11,25 +11,30 @@ from sweeper.space import as_tree, describe, value_text
 if TYPE_CHECKING:
     from sweeper.space import Space
 
-__all__ = ["edge_trees", "extended_ranges", "range_lines"]
+__all__ = ["edge_lines", "edge_trees", "extended_ranges", "range_lines"]
 
 
 def range_lines(space: Space, trials: Sequence[TrialRecord]) -> list[str]:
     """A sentence for each range that grew, and for each end at which the best trial lies; none mostly."""
     asked = space_in_force(space, trials)
-    by_itself = "" if space.settings.search.extension else ", or search.extend: true"
     grown = [
         f"{now.name} was extended from {describe(begun.open_value)} to {describe(now.open_value)}"
         for begun, now in zip(space.dimensions, asked.dimensions, strict=True)
         if begun.open_value != now.open_value
     ]
-    at_ends = [
+    return [*grown, *edge_lines(space, trials)]
+
+
+def edge_lines(space: Space, trials: Sequence[TrialRecord]) -> list[str]:
+    """A sentence for each end at which the best trial lies."""
+    asked = space_in_force(space, trials)
+    by_itself = "" if space.settings.search.extension else ", or search.extend: true"
+    return [
         f"the best {one.name}, {value_text(one.value)}, lies at the {one.side} end of what was searched "
         f"({describe(one.searched)}), and a better one may lie beyond: write {one.name}: "
         f"{value_text(_written(space, one))}{by_itself}"
         for one in edges(asked, trials)
     ]
-    return [*grown, *at_ends]
 
 
 def edge_trees(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:

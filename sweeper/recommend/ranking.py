@@ -14,7 +14,6 @@ from sweeper.search import (
     chosen,
     confirmation_of,
     front_of,
-    searched,
     second_of,
 )
 from sweeper.search.records import finite_or_none
@@ -69,6 +68,10 @@ class ResultRow:
     """The second objective of a complete trial; None where there is one objective."""
     is_pareto: bool = False
     """Whether it is a member of the Pareto front."""
+    is_proxy: bool = False
+    """Whether it was trained on the proxy, whose values are no rivals of the others."""
+    real_of: int | None = None
+    """The trial on the proxy whose values it trained on the real thing."""
     confirmed: Candidate | None = None
     """What its runs under fresh seeds say, where they decide."""
 
@@ -79,8 +82,9 @@ def best_record(space: Space, trials: Sequence[TrialRecord]) -> TrialRecord | No
 
 
 def default_record(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The trial of the rules of thumb: the one that was trained to its end, else the newest."""
-    defaults = [one for one in trials if one.is_default]
+    """The trial of the rules of thumb: the one that was trained to its end, else the newest; with a proxy, on
+    the real thing."""
+    defaults = [one for one in trials if one.is_default and not one.is_proxy]
     return next((one for one in defaults if one.final_value is not None), defaults[-1] if defaults else None)
 
 
@@ -96,8 +100,9 @@ def improvement(space: Space, value: float | None, default: float | None) -> flo
 
 
 def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
-    """All trials that the search asked for: the complete ones by objective, before them those that a
-    confirmation has put in order; then the stopped, the unfinished and the failed."""
+    """All trials but the runs under other seeds: the complete ones by objective, before them those that a
+    confirmation has put in order; then the stopped, the unfinished and the failed. Those on a proxy come
+    after them in the same order, and have no rank."""
     default = default_record(trials)
     base = None if default is None else default.final_value
     objective = space.settings.objective
@@ -107,8 +112,9 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
     confirmed = confirmation.candidates if confirmation is not None and decides else ()
     places = {one.trial: place for place, one in enumerate(confirmed)}
     ordered = sorted(
-        searched(trials),
+        (one for one in trials if one.replicate_of is None),
         key=lambda one: (
+            one.is_proxy,
             _ORDER.index(one.state),
             places.get(one.number, len(places)),
             _badness(space, one.value),
@@ -117,20 +123,22 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
     )
     return [
         ResultRow(
-            rank=None if one.final_value is None else rank,
+            rank=None if one.final_value is None or one.is_proxy else rank,
             trial=one.number,
             state=one.state,
             is_default=one.is_default,
             value=finite_or_none(one.value),
             value_tokens=None if one.decisive is None else one.decisive.tokens,
             value_epoch=decisive_epoch(one),
-            improvement=improvement(space, one.final_value, base),
+            improvement=None if one.is_proxy else improvement(space, one.final_value, base),
             values=one.values,
             tokens=tokens_seen(one),
             seconds=one.seconds,
             reason=one.reason,
             also=second_of(one, objective),
             is_pareto=one.number in front,
+            is_proxy=one.is_proxy,
+            real_of=one.real_of,
             confirmed=confirmed[places[one.number]] if one.number in places else None,
         )
         for rank, one in enumerate(ordered, start=1)

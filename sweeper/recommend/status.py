@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sweeper.recommend.certainty import confirmation_tree, sure_tree
 from sweeper.recommend.ends import edge_trees
 from sweeper.recommend.ranking import best_record
-from sweeper.search import TrialRecord, TrialState, front_of, searched, second_of
+from sweeper.recommend.transfer import transfer_tree
+from sweeper.search import TrialRecord, TrialState, front_of, second_of
 from sweeper.train import read_moved
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
     ``sure`` is ``[{"trial", "chance"}]``: that a trial's configuration is the best of those that are
     complete, the most likely first; empty where that cannot be told, and where a confirmation has decided.
     With ``search.confirm`` there are also ``runs``, trials with ``replicate_of`` and ``seed``, and
-    ``confirmation``, see ``confirmation_tree``.
+    ``confirmation``, see ``confirmation_tree``. With ``search.proxy`` a trial also has ``phase``, proxy or
+    real, and ``real_of``, the trial on the proxy whose values it trains on the real thing, and there is
+    ``proxy``, see ``transfer_tree``.
     """
     best, objective = best_record(space, trials), space.settings.objective
     front = [one.number for one in front_of(trials, objective)]
@@ -43,14 +46,25 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
         "name": space.name,
         "state": state,
         "wanted": space.settings.search.trials,
-        "trials": [_trial(one, objective, is_pareto=one.number in front) for one in searched(trials)],
+        "trials": [
+            _trial(one, objective, is_pareto=one.number in front) | _phase(space, one)
+            for one in trials
+            if one.replicate_of is None
+        ],
         "best": None if best is None else best.number,
         "sure": sure_tree(space, trials),
         "edges": edge_trees(space, trials),
         "saved_tokens": sum(one.saved_tokens for one in trials),
+        **({} if (tree := transfer_tree(space, trials)) is None else {"proxy": tree}),
         **(both if objective.also else {}),
         **({} if space.settings.search.confirm.top is None else _confirmation(space, trials)),
     }
+
+
+def _phase(space: Space, record: TrialRecord) -> dict[str, Any]:
+    if not space.settings.search.proxy.is_wanted:
+        return {}
+    return {"phase": "proxy" if record.is_proxy else "real", "real_of": record.real_of}
 
 
 def _confirmation(space: Space, trials: Sequence[TrialRecord]) -> dict[str, Any]:

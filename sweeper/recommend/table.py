@@ -23,6 +23,7 @@ from sweeper.recommend.ranking import (
     result_rows,
     tokens_seen,
 )
+from sweeper.recommend.transfer import transfer_line
 from sweeper.search import TrialRecord, TrialState, best_of, searched
 from sweeper.space import short_label, write_whole
 
@@ -55,7 +56,7 @@ _KEY_COLUMNS = 5
 """Rank, trial, state, objective, against the default; two more where a confirmation decides, and with two
 objectives the second one and the front."""
 _OWN_COLUMNS = (
-    "rank", "trial", "state", "fresh seeds", "behind", "best at", "tokens", "time", "pareto"
+    "rank", "trial", "state", "phase", "fresh seeds", "behind", "best at", "tokens", "time", "pareto"
 )  # fmt: skip
 
 
@@ -87,6 +88,7 @@ def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, 
             ),
             **(_second(space, row) if _has_two(space) else {}),
             **({} if space.settings.search.confirm.top is None else confirmed_cells(row.confirmed)),
+            **(_phase_cells(row) if space.settings.search.proxy.is_wanted else {}),
             **{dimension.name: row.values.get(dimension.name) for dimension in space.dimensions},
             "tokens": row.tokens,
             **sharing[row.trial],
@@ -115,7 +117,11 @@ def results_markdown(space: Space, trials: Sequence[TrialRecord]) -> str:
     rows = result_rows(space, trials)
     columns = _columns(space, rows)
     header = _markdown_row([title for title, _ in columns])
-    said = (confirmation_line(space, trials), sure_line(space, trials))
+    said = (
+        transfer_line(space, trials),
+        confirmation_line(space, trials),
+        sure_line(space, trials),
+    )
     lines = [summary_line(space, trials), *(part for line in said if line for part in ("", line))]
     lines += ["", header, "|" + " --- |" * len(columns)]
     lines += [_markdown_row([cell(row) for _, cell in columns]) for row in rows]
@@ -133,7 +139,8 @@ def results_table(space: Space, trials: Sequence[TrialRecord]) -> Table:
     columns = _columns(space, rows)
     heading = f"{space.name}: {len(rows)} trials"
     table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
-    key_columns = _KEY_COLUMNS + 2 * _decided(rows) + 2 * _has_two(space)
+    on_proxy = space.settings.search.proxy.is_wanted
+    key_columns = _KEY_COLUMNS + 2 * _decided(rows) + 2 * _has_two(space) + on_proxy
     for index, (title, cell) in enumerate(columns):
         # On a narrow terminal parameters are cut short; what makes the point stays whole.
         whole = max(len(title), *(len(cell(row)) for row in rows), 0) if index < key_columns else 4
@@ -264,6 +271,7 @@ def _columns(space: Space, rows: Sequence[ResultRow]) -> list[tuple[str, Callabl
         ("rank", lambda row: "-" if row.rank is None else str(row.rank)),
         ("trial", lambda row: str(row.trial)),
         ("state", lambda row: row.state.value.lower()),
+        *([("phase", _phase)] if space.settings.search.proxy.is_wanted else []),
         (objective.metric, lambda row: "-" if row.value is None else f"{row.value:.4f}"),
         ("vs default", _against_default),
         *([(objective.also, _also)] if objective.also not in (None, "tokens") else []),
@@ -277,6 +285,14 @@ def _columns(space: Space, rows: Sequence[ResultRow]) -> list[tuple[str, Callabl
         ("tokens", lambda row: compact(row.tokens)),
         ("time", lambda row: "-" if row.seconds is None else f"{row.seconds:.1f} s"),
     ]
+
+
+def _phase(row: ResultRow) -> str:
+    return "proxy" if row.is_proxy else "real" if row.real_of is None else f"real of {row.real_of}"
+
+
+def _phase_cells(row: ResultRow) -> dict[str, Scalar | None]:
+    return {"phase": "proxy" if row.is_proxy else "real", "real_of": row.real_of}
 
 
 def _has_two(space: Space) -> bool:

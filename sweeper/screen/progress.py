@@ -16,8 +16,10 @@ from rich.text import Text
 
 from sweeper.recommend import compact
 from sweeper.screen.screen import Screen
-from sweeper.search import TrialRecord, TrialState, best_of, own_evaluations, searched
-from sweeper.space import Config, Space
+from sweeper.search import TrialRecord, TrialState, eligible, own_evaluations, runs_of_finals, searched
+from sweeper.search.front import order
+from sweeper.space import Config, Space, shares_of_proxy
+from sweeper.sweep.listener import Listener
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.train import Moved, Prepared, Progress
 
@@ -55,14 +57,16 @@ class _Running:
     tokens: int = 0
     objective: float | None = None
     tokens_per_s: float = 0.0
+    size: float = 1.0
+    """In trials of full size."""
 
     @property
     def fraction(self) -> float:
         return self.tokens / self.total_tokens if self.total_tokens else 0.0
 
 
-class ProgressView:
-    """A listener that draws; use as a context manager. Methods may be called from any thread."""
+class ProgressView(Listener):
+    """Draws; use as a context manager. Methods may be called from any thread."""
 
     def __init__(self, space: Space, screen: Screen, *, finished: list[TrialRecord]) -> None:
         self._screen, self._console = screen, screen.console
@@ -72,8 +76,13 @@ class ProgressView:
         confirm = space.settings.search.confirm
         self._wanted_again = (confirm.top or 0) * (confirm.seeds or 0)
         """Runs under other seeds, at most."""
+        self._wanted_real = runs_of_finals(space)
+        """Trials on the real thing after a search on a proxy, at most."""
+        self._small = shares_of_proxy(space)[1] or 1.0
+        """A trial on the proxy, in trials of full size."""
         self._finished: dict[int, TrialRecord] = {record.number: record for record in finished}
-        self._ended_now = 0
+        self._ended_now = 0.0
+        """In trials of full size."""
         self._running: dict[int, _Running] = {}
         self._note = "starting Ray and the workers"
         self._notes: dict[str, tuple[str, ...]] = {}
@@ -114,10 +123,14 @@ class ProgressView:
 
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
         with self._lock:
-            self._running[number] = _Running(_values(record))
+            self._running[number] = _Running(_values(record), size=self._size(record))
         default = " (the rules of thumb)" if record.is_default else ""
         if record.replicate_of is not None:
             default = f" (trial {record.replicate_of} under seed {record.seed})"
+        elif record.is_proxy:
+            default = " (the rules of thumb, on the proxy)" if record.is_default else " (on the proxy)"
+        elif record.real_of is not None:
+            default = f" (trial {record.real_of} on the real thing)"
         verb, fork = "goes on" if record.evaluations else "starts", record.attributes.get("fork")
         if fork and not own_evaluations(record):
             verb = f"goes on from trial {fork['trial']} after {fork['tokens']:,} tokens"
@@ -177,7 +190,7 @@ class ProgressView:
         with self._lock:
             self._running.pop(record.number, None)
             self._finished[record.number] = record
-            self._ended_now += 1
+            self._ended_now += self._size(record)
         value = "" if record.value is None else f"{self._metric} {compact(record.value)}"
         said = ", ".join(part for part in (value, record.reason) if part)
         line = f"trial {record.number} {_WORDS[record.state]}: {said}  [{self._summary()}]"
@@ -196,9 +209,12 @@ class ProgressView:
     def _draw(self) -> RenderableType:
         with self._lock:
             parts: list[RenderableType] = [Text(f"{self._name}  {self._summary()}", style="bold")]
-            best = best_of(self._finished.values(), self._objective)
-            if best is not None:
-                parts.append(Text(f"best so far: trial {best.number}, {self._scored(best)}", style="green"))
+            finished = self._finished.values()
+            best = order(eligible(finished) or searched(finished), self._objective)
+            if best:
+                on_proxy = " on the proxy" if best[0].is_proxy else ""
+                said = f"best so far{on_proxy}: trial {best[0].number}, {self._scored(best[0])}"
+                parts.append(Text(said, style="green"))
             parts += [Text(line, style="dim") for lines in self._notes.values() for line in lines]
             parts += [Text(warning, style="yellow") for warning in self._warnings]
             if self._note:
@@ -246,12 +262,14 @@ class ProgressView:
 
     def _summary(self) -> str:
         ended = searched(self._finished.values())
-        again = len(self._finished) - len(ended)
+        again = sum(one.replicate_of is not None for one in self._finished.values())
+        real = sum(one.real_of is not None for one in self._finished.values())
         states = Counter(record.state for record in ended)
         counted = ", ".join(f"{states[state]} {word}" for state, word in _WORDS.items() if states[state])
         elapsed = time.monotonic() - self._began
-        text = f"{len(ended)}/{self._wanted} trials"
+        text = f"{len(ended)}/{self._wanted} trials" + " on the proxy" * bool(self._wanted_real)
         text += f" ({counted})" if counted else ""
+        text += f", {real} on the real thing" if real else ""
         text += f", {again} runs under other seeds" if again else ""
         text += f", {len(self._running)} running, {_clock(elapsed)}"
         left = self._seconds_left(elapsed)
@@ -261,9 +279,14 @@ class ProgressView:
         """From the pace so far; None until a trial has ended."""
         if not self._ended_now:
             return None
-        begun = sum(running.fraction for running in self._running.values())
-        wanted = self._wanted + self._wanted_again
-        return max(wanted - len(self._finished) - begun, 0.0) * elapsed_s / (self._ended_now + begun)
+        begun = sum(running.fraction * running.size for running in self._running.values())
+        ended = sum(map(self._size, self._finished.values()))
+        searched_size = self._small if self._wanted_real else 1.0
+        wanted = self._wanted * searched_size + self._wanted_real + self._wanted_again
+        return max(wanted - ended - begun, 0.0) * elapsed_s / (self._ended_now + begun)
+
+    def _size(self, record: TrialRecord) -> float:
+        return self._small if record.is_proxy else 1.0
 
 
 def _values(record: TrialRecord) -> str:

@@ -5,7 +5,9 @@ Importing this room is cheap: Optuna is imported when a ledger is opened.
 
 from sweeper.search.auto import Past, how_sure
 from sweeper.search.commits import is_committing
-from sweeper.search.confirm import (
+from sweeper.search.edges import Edge, edges
+from sweeper.search.extending import space_in_force
+from sweeper.search.finals.confirm import (
     Candidate,
     Confirmation,
     Interval,
@@ -15,8 +17,14 @@ from sweeper.search.confirm import (
     contenders,
     paired_difference,
 )
-from sweeper.search.edges import Edge, edges
-from sweeper.search.extending import space_in_force
+from sweeper.search.finals.proxy import (
+    Pair,
+    Transfer,
+    next_final,
+    runs_of_finals,
+    to_train_again,
+    transfer_of,
+)
 from sweeper.search.foreign_study import read_study
 from sweeper.search.front import best_of, expected_second, front_of, second_of
 from sweeper.search.grid import configurations
@@ -26,6 +34,7 @@ from sweeper.search.records import (
     TrialRecord,
     TrialState,
     begun,
+    eligible,
     is_diverged,
     own_evaluations,
     searched,
@@ -41,10 +50,12 @@ __all__ = [
     "Evaluation",
     "Interval",
     "Ledger",
+    "Pair",
     "Past",
     "Pause",
     "StopDecision",
     "Stopper",
+    "Transfer",
     "TrialRecord",
     "TrialState",
     "absolute_address",
@@ -58,16 +69,21 @@ __all__ = [
     "confirmation_of",
     "contenders",
     "edges",
+    "eligible",
     "expected_second",
     "front_of",
     "how_sure",
     "is_committing",
     "is_diverged",
     "make_stopper",
+    "next_final",
     "own_evaluations",
     "paired_difference",
     "read_study",
+    "runs_of_finals",
     "searched",
     "second_of",
     "space_in_force",
+    "to_train_again",
+    "transfer_of",
 ]

@@ -1,4 +1,4 @@
-"""Opening the ledger's database: SQLite in the sweep's folder, or any database that SQLAlchemy reaches.
+"""Opening the ledger's study and its database: SQLite in the sweep's folder, or any that SQLAlchemy reaches.
 
 SQLite keeps its rollback journal and gets a long busy timeout. Write-ahead logging would save a
 millisecond for each commit, and does not work when the folder lies on a network file system, as the
@@ -8,7 +8,7 @@ folder of a sweep on a cluster does.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sweeper.errors import MissingDependencyError, SweepFolderError, first_line
 from sweeper.redact import Redactor, masked
@@ -16,8 +16,9 @@ from sweeper.search.storage import SQLITE, driver_address
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from optuna.study import Study
 
-__all__ = ["open_database"]
+__all__ = ["create_study", "open_database", "open_study", "study_names"]
 
 _BUSY_TIMEOUT_S = 60
 _CONNECT_TIMEOUT_S = 5
@@ -25,6 +26,63 @@ _SILENCE_S = 30
 """A connection over which nothing comes for so long is taken for broken."""
 _PATIENCE_S = 60.0
 """A server that is away in mid-sweep, as while it is restarted, is waited for so long."""
+
+
+def create_study(
+    url: str, name: str, direction: Literal["minimize", "maximize"]
+) -> tuple[BaseStorage, Study]:
+    """A new study for a sweep of this name.
+
+    Raises SweepFolderError where the database holds one already, or cannot be opened.
+    """
+    import optuna
+
+    storage = open_database(url, must_exist=False)
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction=direction, sampler=_no_sampler()
+        )
+    except optuna.exceptions.DuplicatedStudyError as error:
+        raise SweepFolderError.of(
+            where="the sweep's database",
+            value=name,
+            rule="a sweep of this name is already there",
+            remedy=f"write another name than {name}; or go on with that sweep: `sweeper resume` and its "
+            "folder",
+        ) from error
+    return storage, study
+
+
+def open_study(url: str, name: str) -> tuple[BaseStorage, Study]:
+    """The study of an existing sweep.
+
+    Raises SweepFolderError where there is no such database, or no sweep of this name in it.
+    """
+    import optuna
+
+    storage = open_database(url, must_exist=True)
+    try:
+        study = optuna.load_study(storage=storage, study_name=name, sampler=_no_sampler())
+    except KeyError as error:
+        raise SweepFolderError.of(
+            where="the sweep's database",
+            value=name,
+            rule="there is no sweep of this name in it",
+            remedy=f"the database holds {', '.join(study_names(storage)) or 'no sweep at all'}",
+        ) from error
+    return storage, study
+
+
+def study_names(storage: BaseStorage) -> list[str]:
+    """The sweeps that a database holds."""
+    return [study.study_name for study in storage.get_all_studies()]
+
+
+def _no_sampler() -> Any:
+    """The study never samples: each trial is put in with all its values."""
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=0)
 
 
 def open_database(url: str, *, must_exist: bool) -> BaseStorage:

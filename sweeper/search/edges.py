@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.search.front import best_of
+from sweeper.search.front import order
 from sweeper.search.records import TrialRecord, TrialState, searched
 from sweeper.space import Choice, Extend, LogUniform, Side, is_number, is_ordered, wider
 
@@ -45,10 +45,12 @@ def edges(space: Space, records: Sequence[TrialRecord]) -> list[Edge]:
 
     The best was trained to its end; of the others one that was paused or stopped counts by the value that it
     had then: with a stopper few are trained to their ends. ``space`` is the one in force, see
-    ``space_in_force``. Empty while there is one such trial: alone it says nothing about where the best lies.
+    ``space_in_force``; with a proxy all of them are trials on it. Empty while there is one such trial: alone
+    it says nothing about where the best lies.
     """
     objective = space.settings.objective
-    best, sign = best_of(records, objective), 1.0 if objective.mode == "min" else -1.0
+    best = next(iter(order(searched(records), objective)), None)
+    sign = 1.0 if objective.mode == "min" else -1.0
     others = [
         (sign * record.value, record.number, record)
         for record in searched(records)

@@ -10,14 +10,24 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeper.search.records import TrialRecord, TrialState, finite_or_none, searched
+from sweeper.search.records import TrialRecord, TrialState, eligible, finite_or_none
 from sweeper.space import PEAK_MEMORY
 from sweeper.space.metrics import better
 
 if TYPE_CHECKING:
     from sweeper.space import Objective
 
-__all__ = ["best_of", "expected_second", "front_of", "is_cost", "nondominated", "ranked", "second_of"]
+__all__ = [
+    "best_of",
+    "devices_of",
+    "expected_second",
+    "front_of",
+    "is_cost",
+    "nondominated",
+    "order",
+    "ranked",
+    "second_of",
+]
 
 
 def best_of(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
@@ -26,12 +36,17 @@ def best_of(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord
 
 
 def ranked(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
-    """The COMPLETE trials of the search by their finite objectives, the best first; of equal ones the best
-    second objective where there are two, so that the best is on the front, then the earliest."""
+    """The COMPLETE trials that may be chosen, in their ``order``: none that was trained on a proxy."""
+    return order(eligible(records), objective)
+
+
+def order(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
+    """The COMPLETE ones by their finite objectives, the best first; of equal ones the best second objective
+    where there are two, so that the best is on the front, then the earliest."""
     first, _ = _signs(objective)
     scored = [
         (first * one.final_value, _badness(one, objective), one.number, one)
-        for one in searched(records)
+        for one in records
         if one.final_value is not None
     ]
     return [one for *_, one in sorted(scored, key=lambda entry: entry[:3])]
@@ -80,7 +95,7 @@ def front_of(records: Sequence[TrialRecord], objective: Objective) -> list[Trial
     first, _ = _signs(objective)
     scored = [
         (first * one.final_value, _badness(one, objective), one)
-        for one in sorted(searched(records), key=lambda one: one.number)
+        for one in sorted(eligible(records), key=lambda one: one.number)
         if one.final_value is not None and second_of(one, objective) is not None
     ]
     return [scored[index][2] for index in nondominated([entry[:2] for entry in scored])]
@@ -118,7 +133,7 @@ def _measured(record: TrialRecord, objective: Objective) -> float | None:
     if objective.also == "tokens":
         value = float(last.tokens)
     elif objective.also == "gpu_seconds":
-        value = last.seconds * _devices(record.attributes.get("config"))
+        value = last.seconds * devices_of(record.attributes.get("config"))
     elif objective.also == "peak_memory":
         value = max(one.metrics.get(PEAK_MEMORY, -math.inf) for one in record.evaluations)
     elif record.decisive is not None:
@@ -126,7 +141,7 @@ def _measured(record: TrialRecord, objective: Objective) -> float | None:
     return finite_or_none(value)
 
 
-def _devices(ran: Any) -> float:
+def devices_of(ran: Any) -> float:
     """GPUs of a trial, by the configuration that the driver noted; its ranks, where they are on the CPU."""
     if ran is None:
         return 1.0

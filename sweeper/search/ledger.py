@@ -18,6 +18,8 @@ values are the objective by training tokens seen, and its user attributes hold t
 ``ranges``            of a trial that was asked for in wider ranges than the file's: see ``extending``
 ``gpu_seconds``...    the second objective, for Optuna's own tools: here it follows from evaluations
 ``replicate_of``      the trial whose values this one trains again, under ``seed``
+``proxy``             present on trials that were trained on the search's proxy
+``real_of``           the one of these whose values this trial trains on the real thing
 anything else         what the driver noted
 ===================== ==================================================================
 """
@@ -29,19 +31,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sweeper.errors import SpaceFileError, SweepFolderError
+from sweeper.errors import SpaceFileError
 from sweeper.redact import without_secrets
 from sweeper.search.auto import Past
-from sweeper.search.confirm import chosen
-from sweeper.search.database import open_database
+from sweeper.search.database import create_study, open_database, open_study, study_names
 from sweeper.search.extending import RANGES, in_database, propose_and_extend
+from sweeper.search.finals.confirm import chosen
 from sweeper.search.front import second_of
 from sweeper.search.records import (
     EVALUATION,
     Evaluation,
     TrialRecord,
     TrialState,
+    as_attribute,
     decisive_of,
+    encoded,
     evaluations_of,
     searched,
 )
@@ -63,14 +67,14 @@ if TYPE_CHECKING:
 __all__ = ["Ledger"]
 
 _LATE_NOTE = "trial/"
-_UNTRAINED = "untrained"
+_UNTRAINED, _UNTRAINED_REAL = "untrained", "untrained_real"
 _DIMENSIONS = "dimensions"
 _AUTO = "auto"
 """Which ``sampler: auto`` a sweep began with: 2, or none of those that began when it was ``tpe``."""
 _SHARES = "shares"
 """Present in sweeps that began when trials took over what others had trained."""
-_OWN_OF_TRIAL = frozenset({"values", "is_default", "reason", "paused", "to_end", "replicate_of", "seed"})
-_OWN_OF_STUDY = frozenset({_UNTRAINED, _DIMENSIONS, _AUTO, _SHARES})
+_OWN_OF_TRIAL = frozenset("values is_default reason paused to_end replicate_of seed proxy real_of".split())
+_OWN_OF_STUDY = frozenset({_UNTRAINED, _UNTRAINED_REAL, _DIMENSIONS, _AUTO, _SHARES})
 
 
 class Ledger:
@@ -93,22 +97,8 @@ class Ledger:
             SpaceFileError, MissingDependencyError: the sampler cannot work on this space or here.
             SweepFolderError: the database holds a sweep of this name already, or cannot be opened.
         """
-        import optuna
-
         check_sampler(space)
-        storage = open_database(url, must_exist=False)
-        try:
-            study = optuna.create_study(
-                storage=storage, study_name=space.name, direction=direction(space), sampler=_no_sampler()
-            )
-        except optuna.exceptions.DuplicatedStudyError as error:
-            raise SweepFolderError.of(
-                where="the sweep's database",
-                value=space.name,
-                rule="a sweep of this name is already there",
-                remedy=f"write another name than {space.name}; or go on with that sweep: `sweeper resume` "
-                "and its folder",
-            ) from error
+        storage, study = create_study(url, space.name, direction(space))
         ledger = cls(storage, study, space)
         study.set_user_attr(_DIMENSIONS, _signature(space))
         study.set_user_attr(_AUTO, 2)
@@ -121,7 +111,7 @@ class Ledger:
 
         Raises SweepFolderError where the database cannot be opened.
         """
-        return space.name in _names(open_database(url, must_exist=False))
+        return space.name in study_names(open_database(url, must_exist=False))
 
     @classmethod
     def open(cls, url: str, space: Space) -> Ledger:
@@ -130,19 +120,7 @@ class Ledger:
         Raises:
             SweepFolderError: there is no such database, or no sweep of this name in it.
         """
-        import optuna
-
-        storage = open_database(url, must_exist=True)
-        try:
-            study = optuna.load_study(storage=storage, study_name=space.name, sampler=_no_sampler())
-        except KeyError as error:
-            raise SweepFolderError.of(
-                where="the sweep's database",
-                value=space.name,
-                rule="there is no sweep of this name in it",
-                remedy=f"the database holds {', '.join(_names(storage)) or 'no sweep at all'}",
-            ) from error
-        return cls(storage, study, space)
+        return cls(*open_study(url, space.name), space)
 
     def ask(
         self, accept: Callable[[Values], bool] = lambda _: True, past: Past | None = None
@@ -164,16 +142,18 @@ class Ledger:
         if values is None or not accept(values):
             return None
         is_default = values == self._space.default_values()
-        self._enqueue(values, is_default=is_default, ranges=ranges or False)
+        on_proxy = self._space.settings.search.proxy.is_wanted
+        self._enqueue(values, is_default=is_default, ranges=ranges or False, proxy=on_proxy)
         return self._start_next()
 
     def replicate(self, number: int, seed: int) -> TrialRecord:
         """Starts the values of a trial again, under another seed; a trial that waits comes first."""
-        if all(record.state is not TrialState.WAITING for record in self.trials()):
-            again = self.trial(number)
-            ranges = again.attributes.get(RANGES, False)
-            self._enqueue(again.values, replicate_of=number, seed=seed, ranges=ranges)
-        return self._start_next()
+        return self._train_again(number, replicate_of=number, seed=seed)
+
+    def train_real(self, number: int) -> TrialRecord:
+        """Starts the values of a trial on the proxy on the real thing; a trial that waits comes first."""
+        is_default = self.trial(number).is_default
+        return self._train_again(number, real_of=number, is_default=is_default)
 
     def report(self, number: int, evaluation: Evaluation) -> None:
         """Commits one evaluation; a second one at the same number of tokens replaces the first.
@@ -181,13 +161,7 @@ class Ledger:
         One at 0 tokens is of the untrained model: this trial has measured it, and is not measured by it.
         """
         trial_id = self._trial_id(number)
-        content = {
-            "step": evaluation.step,
-            "seconds": evaluation.seconds,
-            "time_s": evaluation.time_s,
-            "metrics": {name: _encode(value) for name, value in evaluation.metrics.items()},
-        }
-        self._storage.set_trial_user_attr(trial_id, f"{EVALUATION}{evaluation.tokens}", content)
+        self._storage.set_trial_user_attr(trial_id, *as_attribute(evaluation))
         if evaluation.tokens == 0:
             return
         objective = float(evaluation.metrics.get(self._metric, math.nan))
@@ -281,13 +255,22 @@ class Ledger:
 
     @property
     def untrained(self) -> float | None:
-        """The objective of the model before any training; None where it was not noted."""
-        encoded = self._study.user_attrs.get(_UNTRAINED)
-        return None if encoded is None else float(encoded)
+        """The objective of the search's model before any training; None where it was not noted."""
+        noted = self._study.user_attrs.get(_UNTRAINED)
+        return None if noted is None else float(noted)
 
-    def note_untrained(self, value: float) -> None:
-        """Keeps the objective of the model before any training."""
-        self._study.set_user_attr(_UNTRAINED, _encode(value))
+    @property
+    def untrained_of_real(self) -> float | None:
+        """The same of the real model, where the search has a smaller one."""
+        if self._space.settings.search.proxy.model_path is None:
+            return self.untrained
+        noted = self._study.user_attrs.get(_UNTRAINED_REAL)
+        return None if noted is None else float(noted)
+
+    def note_untrained(self, value: float, *, of_real: bool = False) -> None:
+        """Keeps the objective of the model before any training; ``of_real``: where the search has a smaller
+        one, of the real one."""
+        self._study.set_user_attr(_UNTRAINED_REAL if of_real else _UNTRAINED, encoded(value))
 
     def note_sweep(self, **attributes: Any) -> None:
         """Keeps JSON-able attributes with the sweep."""
@@ -306,6 +289,12 @@ class Ledger:
     def close(self) -> None:
         """Gives back the calling thread's connection."""
         self._storage.remove_session()
+
+    def _train_again(self, number: int, **attributes: Any) -> TrialRecord:
+        if all(record.state is not TrialState.WAITING for record in self.trials()):
+            again = self.trial(number)
+            self._enqueue(again.values, ranges=again.attributes.get(RANGES, False), **attributes)
+        return self._start_next()
 
     def _enqueue(self, values: Values, **attributes: Any) -> None:
         """Commits a WAITING trial: from here on its values cannot be lost."""
@@ -372,6 +361,8 @@ class Ledger:
             is_default=bool(attributes.get("is_default", False)),
             replicate_of=attributes.get("replicate_of"),
             seed=attributes.get("seed"),
+            is_proxy=bool(attributes.get("proxy", False)),
+            real_of=attributes.get("real_of"),
             attributes={
                 name: value
                 for name, value in attributes.items()
@@ -386,13 +377,6 @@ class Ledger:
         return f"{self._metric} is {record.value} at the last evaluation, after {tokens:,} tokens"
 
 
-def _no_sampler() -> Any:
-    """The study never samples: each trial is put in with all its values."""
-    from optuna.samplers import RandomSampler
-
-    return RandomSampler(seed=0)
-
-
 def _signature(space: Space) -> dict[str, str]:
     """Dimension name -> its open value in words, and how they grow, to tell one space from another."""
     extend = space.settings.search.extension
@@ -400,18 +384,9 @@ def _signature(space: Space) -> dict[str, str]:
     return open_values if extend is None else {**open_values, "search.extend": str(extend)}
 
 
-def _names(storage: BaseStorage) -> list[str]:
-    return [study.study_name for study in storage.get_all_studies()]
-
-
 def _check_name(name: str, own: Iterable[str]) -> None:
     if name in own or name.startswith((EVALUATION, _LATE_NOTE)):
         raise ValueError(f"{name} is kept by the ledger itself")
-
-
-def _encode(value: float) -> float | str:
-    """A number for strict JSON: ``nan``, ``inf`` and ``-inf`` as words, which ``float`` reads back."""
-    return float(value) if math.isfinite(value) else str(float(value))
 
 
 def _seconds(trial: FrozenTrial, evaluations: tuple[Evaluation, ...]) -> float | None:

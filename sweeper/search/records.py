@@ -19,8 +19,11 @@ __all__ = [
     "Evaluation",
     "TrialRecord",
     "TrialState",
+    "as_attribute",
     "begun",
     "decisive_of",
+    "eligible",
+    "encoded",
     "evaluations_of",
     "is_diverged",
     "own_evaluations",
@@ -113,6 +116,11 @@ class TrialRecord:
     for."""
     seed: int | None = None
     """Of such a run: in the place of ``training.seed``."""
+    is_proxy: bool = False
+    """Whether it was trained on the proxy (``search.proxy``), so that its values say nothing of their own
+    about the real thing."""
+    real_of: int | None = None
+    """The trial on the proxy whose values this one trained on the real thing."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """What the driver noted: ``config``, ``ds_config``, ``startup_s``, ``total_tokens``, ``checkpoint``..."""
 
@@ -120,6 +128,11 @@ class TrialRecord:
     def final_value(self) -> float | None:
         """The finite objective of a trial that was trained to its end; None of any other."""
         return finite_or_none(self.value) if self.state is TrialState.COMPLETE else None
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether the search asked for it; the others train values again that it had asked for."""
+        return self.replicate_of is None and self.real_of is None
 
     @property
     def same_as(self) -> int | None:
@@ -176,8 +189,15 @@ def own_evaluations(record: TrialRecord) -> tuple[Evaluation, ...]:
 
 
 def searched(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """What the search asked for: without the runs of the same values under other seeds."""
-    return [record for record in records if record.replicate_of is None]
+    """What the search asked for: without the runs of the same values under other seeds, and without those on
+    the real thing where the search is on a proxy."""
+    return [record for record in records if record.is_searched]
+
+
+def eligible(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Of which one can be chosen: what the search asked for, or with a proxy what followed on the real
+    thing."""
+    return [record for record in records if record.replicate_of is None and not record.is_proxy]
 
 
 def begun(records: Iterable[TrialRecord]) -> int:
@@ -208,6 +228,21 @@ def is_diverged(record: TrialRecord, metric: str) -> bool:
         return False
     values = (e.metrics[metric] for e in record.evaluations if metric in e.metrics)
     return bool(record.attributes.get("diverged")) or any(not math.isfinite(value) for value in values)
+
+
+def as_attribute(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
+    """The name and the content under which the ledger keeps an evaluation."""
+    return f"{EVALUATION}{evaluation.tokens}", {
+        "step": evaluation.step,
+        "seconds": evaluation.seconds,
+        "time_s": evaluation.time_s,
+        "metrics": {name: encoded(value) for name, value in evaluation.metrics.items()},
+    }
+
+
+def encoded(value: float) -> float | str:
+    """A number for strict JSON: ``nan``, ``inf`` and ``-inf`` as words, which ``float`` reads back."""
+    return float(value) if math.isfinite(value) else str(float(value))
 
 
 def evaluations_of(attributes: Mapping[str, Any]) -> tuple[Evaluation, ...]:

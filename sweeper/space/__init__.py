@@ -10,14 +10,11 @@ from sweeper.space.config.address import ClusterAddress, cluster_address
 from sweeper.space.config.config import (
     Checkpoints,
     Config,
-    Confirm,
     DataFormat,
     DataSource,
     Deepspeed,
     Evaluation,
-    Extend,
     Lora,
-    Objective,
     Parallel,
     Resources,
     RowField,
@@ -28,8 +25,9 @@ from sweeper.space.config.config import (
     Training,
 )
 from sweeper.space.config.duration import duration_text
-from sweeper.space.config.facts import Facts, ModelSizes, SampledRows
+from sweeper.space.config.facts import Facts, ModelSizes, ProxyModel, SampledRows
 from sweeper.space.config.rules import lr as rule_of_thumb_lr
+from sweeper.space.config.search import Confirm, Extend, Objective
 from sweeper.space.config.values import (
     Choice,
     IntRange,
@@ -70,6 +68,18 @@ from sweeper.space.plan.system import (
     with_system_config,
 )
 from sweeper.space.plan.trial_sizes import TrialSize, size_of, trial_sizes
+from sweeper.space.proxy import (
+    full_runs,
+    on_proxy,
+    proxied,
+    proxy_lr_factor,
+    proxy_warnings,
+    proxy_words,
+    real_config,
+    search_config,
+    shares_of_proxy,
+    without_proxy,
+)
 from sweeper.space.requirements import require_closed, require_hardware, require_metrics, require_open
 from sweeper.space.schedules import lr_multiplier
 from sweeper.space.schema import json_schema
@@ -111,6 +121,7 @@ __all__ = [
     "Objective",
     "OpenValue",
     "Parallel",
+    "ProxyModel",
     "RangeTest",
     "Resources",
     "RowField",
@@ -139,6 +150,7 @@ __all__ = [
     "duration_text",
     "fitted",
     "from_tree",
+    "full_runs",
     "is_number",
     "is_ordered",
     "is_sound",
@@ -151,9 +163,15 @@ __all__ = [
     "mark_format",
     "metric_name",
     "next_memory_fallback",
+    "on_proxy",
+    "proxied",
+    "proxy_lr_factor",
+    "proxy_warnings",
+    "proxy_words",
     "read_config",
     "read_record",
     "read_secrets",
+    "real_config",
     "render",
     "require_closed",
     "require_hardware",
@@ -161,7 +179,9 @@ __all__ = [
     "require_open",
     "row_warnings",
     "rule_of_thumb_lr",
+    "search_config",
     "secrets_of",
+    "shares_of_proxy",
     "short_label",
     "size_of",
     "split_of",
@@ -172,6 +192,7 @@ __all__ = [
     "with_open_values",
     "with_system",
     "with_system_config",
+    "without_proxy",
     "write_secrets",
     "write_whole",
 ]

@@ -64,6 +64,7 @@ def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]
         *_length(flat, facts),
         *_cost(flat),
         *_rows(flat, facts),
+        *_proxy(flat, facts),
     ]
 
 
@@ -233,6 +234,47 @@ def _rows(flat: Mapping[str, Any], facts: Facts) -> Iterator[Contradiction]:
         rule = f"{rows} training rows x {epochs:g} epochs do not fill one global batch of {global_batch}"
         remedy = "give more rows or epochs, or a smaller batch or accumulation"
         yield Contradiction("training.global_batch_size", rule, remedy)
+
+
+def _proxy(flat: Mapping[str, Any], facts: Facts) -> Iterator[Contradiction]:
+    """Whether the small run can be trained, and says something about the real one."""
+    rows, model_path = flat["search.proxy.rows"], flat["search.proxy.model_path"]
+    if rows is None and model_path is None:
+        return
+    path = "search.proxy.model_path" if rows is None else "search.proxy.rows"
+    if flat["objective.also"] is not None:
+        rule = "with search.proxy few trials train on the real thing, too few for a front of two objectives"
+        yield Contradiction("objective.also", rule, "write one objective, or leave search.proxy out")
+    small = facts.on_proxy(rows)
+    if rows is None:
+        yield from _smaller_model(flat, facts, small)
+    wrong = {one.path for one in _on_proxy(flat, facts)}
+    for one in _on_proxy(flat, small):
+        if one.path not in wrong:
+            remedy = "write a larger share" if rows else "name another model, or write rows: 0.2 instead"
+            yield Contradiction(path, f"on the proxy, {one.rule}", remedy)
+
+
+def _on_proxy(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]:
+    return [*_pipeline(flat, facts), *_length(flat, facts), *_rows(flat, facts)]
+
+
+def _smaller_model(flat: Mapping[str, Any], facts: Facts, small: Facts) -> Iterator[Contradiction]:
+    path, remedy = "search.proxy.model_path", "name a smaller model of the same family, or write rows: 0.2"
+    if flat[path] == flat["model_path"]:
+        yield Contradiction(path, "is the model itself, and the proxy has to be a smaller one", remedy)
+    elif None not in (facts.model_type, small.model_type) and facts.model_type != small.model_type:
+        rule = (
+            f"the proxy is of the architecture {small.model_type}, the model of {facts.model_type}: what is "
+            "best for one family says little about another"
+        )
+        yield Contradiction(path, rule, f"{remedy} instead")
+    elif small.sizes and facts.sizes and small.sizes.parameters >= facts.sizes.parameters:
+        rule = (
+            f"the proxy has {small.sizes.parameters:,} parameters, no fewer than the model's "
+            f"{facts.sizes.parameters:,}: it saves nothing"
+        )
+        yield Contradiction(path, rule, f"{remedy} instead")
 
 
 def _nothing_left(flat: Mapping[str, Any], facts: Facts) -> Contradiction:

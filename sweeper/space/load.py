@@ -126,6 +126,7 @@ def _looked_through(
     _open_the_lr(draft, facts)
     _check_batch_is_not_overdetermined(draft)
     _check_confirmation(draft)
+    _check_proxy(draft)
     lora = {} if draft.has_lora else {"training.lora": False}
     written = with_defaults({**draft.closed, **lora}, draft.opened)
     closed = _closed(draft, written, _usual(draft, written, facts), facts)
@@ -191,6 +192,17 @@ def _check_confirmation(draft: Draft) -> None:
     if "training.seed" in draft.opened and draft.closed.get("search.confirm.top") is not None:
         rule = "search.confirm trains the best trials under seeds of its own, so that none can be searched"
         draft.complain_of("training.seed", rule, "write one seed, or leave search.confirm out")
+
+
+def _check_proxy(draft: Draft) -> None:
+    """A small run is of fewer rows or of a smaller model."""
+    rows, model = (f"search.proxy.{name}" in draft.shown for name in ("rows", "model_path"))
+    if rows and model:
+        rule = "a proxy has fewer rows or a smaller model: with both, nobody knows which of them misled"
+        draft.complain_of("search.proxy.model_path", rule, "keep rows, or model_path")
+    elif "search.proxy.top" in draft.shown and not (rows or model):
+        rule = "top says how many of a proxy's best train on the real thing, and there is no proxy"
+        draft.complain_of("search.proxy.top", rule, "write rows: 0.2 beside it, or leave proxy out")
 
 
 def _usual(draft: Draft, written: dict[str, Any], facts: Facts) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sweeper.errors import UserError
-from sweeper.space.config.config import Cost
 from sweeper.space.config.fields import closest
+from sweeper.space.config.search import Cost
 
 __all__ = [
     "EXACT_MATCH",

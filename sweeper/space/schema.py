@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from sweeper.space.config.config import DataSource, Extend
+from sweeper.space.config.config import DataSource
 from sweeper.space.config.duration import PATTERN
 from sweeper.space.config.fields import Branch, Leaf, branches, leaves
+from sweeper.space.config.search import Extend
 from sweeper.space.file.opening import LR, RANGE_TEST
 
 __all__ = ["json_schema"]

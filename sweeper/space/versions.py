@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from sweeper.errors import SweepFolderError, first_line
 from sweeper.space.atomic_write import write_whole
-from sweeper.space.config.config import Config, Section
+from sweeper.space.config.config import Config
+from sweeper.space.config.section import Section
 from sweeper.space.folder import SweepFolder
 
 __all__ = [

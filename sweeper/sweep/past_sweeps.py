@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from sweeper.errors import UserError
 from sweeper.history import (
@@ -13,21 +13,18 @@ from sweeper.history import (
     HistoryFile,
     PastTrial,
     SweepFacts,
+    SweepOfHistory,
     features_of,
     history_path,
     read_snapshot,
     take_snapshot,
     write_snapshot,
 )
-from sweeper.search import Ledger, Past, TrialRecord, TrialState, is_diverged, searched
-from sweeper.space import PEAK_MEMORY, Space, SweepFolder
+from sweeper.search import Ledger, Past, TrialRecord, TrialState, eligible, is_diverged
+from sweeper.space import PEAK_MEMORY, Space, SweepFolder, proxied
+from sweeper.sweep.listener import Listener
 
-if TYPE_CHECKING:
-    from sweeper.space import Config
-    from sweeper.sweep.recovery import TrialRestart
-    from sweeper.train import Moved, Prepared, Progress
-
-__all__ = ["HistoryWriter", "freeze_past", "past_trials", "sweep_facts"]
+__all__ = ["HistoryWriter", "freeze_past", "sweeps_for_history"]
 
 _FROZEN = "history"
 """What the ledger keeps of the snapshot: its hash, or nothing in a sweep that began without history."""
@@ -62,8 +59,8 @@ def freeze_past(space: Space, folder: SweepFolder, ledger: Ledger, say: Callable
     return Past(space, snapshot)
 
 
-class HistoryWriter:
-    """A listener that adds each trial at its end. Where that fails it says so once; the sweep goes on."""
+class HistoryWriter(Listener):
+    """Adds each trial at its end. Where that fails it says so once; the sweep goes on."""
 
     def __init__(self, space: Space, ledger: Ledger, warn: Callable[[str], None]) -> None:
         path = history_path(space.settings.search.history)
@@ -74,42 +71,32 @@ class HistoryWriter:
         """Add these trials; writing one again changes nothing."""
         if self._file is None:
             return
-        trials = past_trials(self._space, records)
-        if not trials:
-            return
         try:
-            self._file.write(sweep_facts(self._space, self._ledger), trials)
+            for sweep in sweeps_for_history(self._space, self._ledger, records):
+                self._file.write(sweep.facts, sweep.trials)
         except UserError as error:
             self._file = None
             self._warn(f"this sweep is not kept in the history of sweeps: {error}")
-
-    def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
-        """Nothing is known of it yet."""
-
-    def trial_prepared(self, number: int, prepared: Prepared) -> None:
-        """Nothing is known of it yet."""
-
-    def moved(self, number: int, moved: Moved) -> None:
-        """History has trials that came to an end."""
-
-    def progressed(self, number: int, progress: Progress) -> None:
-        """History has trials that came to an end."""
-
-    def trial_set_back(self, number: int, setback: TrialRestart) -> None:
-        """It goes on."""
-
-    def warned(self, number: int, warning: str) -> None:
-        """A matter of the sweep."""
-
-    def trial_paused(self, record: TrialRecord) -> None:
-        """It may go on; what is paused at the sweep's end is written then."""
 
     def trial_finished(self, record: TrialRecord) -> None:
         self.write([record])
 
 
-def sweep_facts(space: Space, ledger: Ledger) -> SweepFacts:
-    """What history keeps of a sweep."""
+def sweeps_for_history(space: Space, ledger: Ledger, records: Iterable[TrialRecord]) -> list[SweepOfHistory]:
+    """What history keeps of a sweep: the trials that tell something, because they were evaluated or diverged.
+    Those on a proxy are another sweep, with the features of the small run. None without any trial."""
+    known = list(records)
+    facts, own = _facts(space, ledger), _past_trials(space, eligible(known))
+    small = _past_trials(space, (one for one in known if one.is_proxy))
+    sweeps = [SweepOfHistory(facts=facts, trials=tuple(own))]
+    if small:
+        features = features_of(proxied(space))
+        of_proxy = replace(facts, id=f"proxy-{facts.id}", name=f"{facts.name} (proxy)", features=features)
+        sweeps.append(SweepOfHistory(facts=of_proxy, trials=tuple(small)))
+    return [one for one in sweeps if one.trials]
+
+
+def _facts(space: Space, ledger: Ledger) -> SweepFacts:
     attributes, objective = ledger.sweep_attributes(), space.settings.objective
     return SweepFacts(
         id=str(attributes["id"]),
@@ -122,10 +109,9 @@ def sweep_facts(space: Space, ledger: Ledger) -> SweepFacts:
     )
 
 
-def past_trials(space: Space, records: Iterable[TrialRecord]) -> list[PastTrial]:
-    """Those of the trials that tell something about their values: they were evaluated, or diverged."""
+def _past_trials(space: Space, records: Iterable[TrialRecord]) -> list[PastTrial]:
     metric = space.settings.objective.metric
-    return [_past_trial(one, metric) for one in searched(records) if _tells(one, metric)]
+    return [_past_trial(one, metric) for one in records if _tells(one, metric)]
 
 
 def _tells(record: TrialRecord, metric: str) -> bool:

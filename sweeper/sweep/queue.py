@@ -14,6 +14,7 @@ from sweeper.search import (
     TrialState,
     begun,
     confirmation_of,
+    next_final,
     own_evaluations,
     searched,
 )
@@ -44,9 +45,10 @@ class TrialQueue:
         """The trial that starts or goes on; None where there is none for now.
 
         An unfinished trial first, then a paused one whose chance has risen, then a new one; when there is
-        no new one and nothing runs, what the stopper still wants trained; and when the search is over, the
-        best ones again under other seeds. A ``Pause`` says that the first of the unfinished trials is to
-        pause instead: its driver ended before it could say so. Ask again then.
+        no new one and nothing runs, what the stopper still wants trained; and when the search is over, a
+        proxy's best on the real thing, and then the best ones again under other seeds. A ``Pause`` says that
+        the first of the unfinished trials is to pause instead: its driver ended before it could say so. Ask
+        again then.
 
         Raises what ``Ledger.ask`` raises.
         """
@@ -54,7 +56,7 @@ class TrialQueue:
         before = searched(everything)
         if self.unfinished:
             first = self.unfinished[0]
-            if first.replicate_of is not None or not own_evaluations(first):
+            if not (first.is_searched and own_evaluations(first)):
                 return self.unfinished.pop(0)  # nobody decides on it, or has decided yet
             decision = self.stopper.decide(first.number, before, self.ledger.untrained)
             return decision if isinstance(decision, Pause) else self.unfinished.pop(0)
@@ -74,7 +76,7 @@ class TrialQueue:
             return None
         is_exhausted = not (is_enough or self.budget.search_is_full)
         number = self.stopper.goes_on(before, space_is_exhausted=is_exhausted)
-        return self._replicate(everything) if number is None else self.ledger.go_on(number, to_end=True)
+        return self._final(everything) if number is None else self.ledger.go_on(number, to_end=True)
 
     def _search_has_ended(self) -> bool:
         """By the budget. What it has left is for the runs under other seeds, however long these take."""
@@ -87,6 +89,18 @@ class TrialQueue:
         trials = self.space.settings.search.trials
         return {"trials": trials, "limit_s": None if limit is None else limit.seconds}
 
+    def _final(self, records: list[TrialRecord]) -> TrialRecord | None:
+        """The next trial on the real thing, where the search was on a proxy; when these are over, the next
+        run of the confirmation."""
+        if not self.space.settings.search.proxy.is_wanted:
+            return self._replicate(records)
+        if (number := next_final(self.space, records)) is not None:
+            values = next(record.values for record in records if record.number == number)
+            fits = self.budget.fits(values, records, is_searched=False)
+            return self.ledger.train_real(number) if fits else None
+        is_busy = any(one.real_of is not None and one.state is TrialState.RUNNING for one in records)
+        return None if is_busy else self._replicate(records)
+
     def _replicate(self, records: list[TrialRecord]) -> TrialRecord | None:
         """The next run of the confirmation, where there is time for it."""
         confirmation = confirmation_of(self.space, records)
@@ -94,4 +108,5 @@ class TrialQueue:
             return None
         number, seed = confirmation.next_runs[0]
         values = next(record.values for record in records if record.number == number)
-        return self.ledger.replicate(number, seed) if self.budget.fits(values, records) else None
+        fits = self.budget.fits(values, records, is_searched=False)
+        return self.ledger.replicate(number, seed) if fits else None

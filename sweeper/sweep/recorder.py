@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
-from sweeper.autotune import PeakForecast, Speed, Tuning, tuned
+from sweeper.autotune import Speed, Tuning
 from sweeper.data import LengthSample
+from sweeper.errors import TrialFailedError
 from sweeper.search import (
     Evaluation,
     Ledger,
@@ -22,38 +21,18 @@ from sweeper.search import (
     TrialState,
     asked_config,
     begun,
-    contenders,
     searched,
 )
-from sweeper.space import (
-    Config,
-    Space,
-    SweepFolder,
-    TooLarge,
-    Values,
-    dump_config,
-    fitted,
-    read_record,
-    write_whole,
-)
+from sweeper.space import Config, Space, SweepFolder, dump_config, write_whole
 from sweeper.sweep.budget import SPENT, Budget, Forecast
 from sweeper.sweep.listener import Listener
 from sweeper.sweep.outcome import Outcome
-from sweeper.sweep.paused_states import states_to_drop
 from sweeper.sweep.queue import TrialQueue
-from sweeper.sweep.recovery import TrialRestart
+from sweeper.sweep.recovery import SystemConfigs, TrialRestart, recover_lost, retries_of
 from sweeper.sweep.sharing import Sharing, Start
 from sweeper.sweep.steps import append_steps
-from sweeper.train import (
-    STARTUP,
-    Job,
-    Moved,
-    Prepared,
-    Progress,
-    discard,
-    newest_checkpoint,
-    read_moved,
-)
+from sweeper.sweep.trial_files import TrialFiles
+from sweeper.train import STARTUP, Job, Prepared, Progress
 
 __all__ = ["Recorder"]
 
@@ -81,22 +60,24 @@ class Recorder:
         clock: Callable[[], float] = time.monotonic,
         began_s: float | None = None,
         sharing: Sharing | None = None,
+        proxy_data_dir: Path | None = None,
     ) -> None:
         """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not; ``past`` are
-        other sweeps; ``began_s`` is what the clock said when the driver began, where that was before."""
+        other sweeps; ``began_s`` is what the clock said when the driver began, where that was before.
+        ``data_dir`` are the rows of the real thing, ``proxy_data_dir`` those of the search's proxy, where it
+        has one."""
         self._space, self._ledger, self._folder = space, ledger, folder
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
-        self._data_dir, self._tunings = data_dir, tunings
+        self._data_dirs = {False: data_dir, True: proxy_data_dir or data_dir}
         self._sharing = sharing or Sharing(space, ledger, folder, rows=None)
-        self._sharing.close = self._closed
         self._records = {record.number: record for record in ledger.trials()}
         attributes = ledger.sweep_attributes()
         self._spent_before_s = float(attributes.get(SPENT, 0.0))
-        self._too_large = [read_record(TooLarge, one) for one in attributes.get(_TOO_LARGE, [])]
+        self._systems = SystemConfigs(space, self._data_dirs, tunings, attributes.get(_TOO_LARGE, []))
+        self._sharing.close = self._systems.of_values
         self._began = clock() if began_s is None else began_s
         self._counted = self._looked = clock()
-        self._moved: dict[int, Moved | None] = {}
-        """How far the trials at work have said that they are."""
+        self._files = TrialFiles(space, folder)
         self._budget = Budget(space, Forecast(space, speed, sample), self._spent_s)
         running = [record for record in self._records.values() if record.state is TrialState.RUNNING]
         self._queue = TrialQueue(
@@ -104,11 +85,11 @@ class Recorder:
         )
         self._pausing: dict[int, Pause] = {}
         """Trials that write their states to pause."""
-        self._peaks = PeakForecast(space.facts.sizes, data_dir, tunings)
         self._configs: dict[int, Config] = {}
         self._to_announce: dict[int, tuple[Config, list[str], Start]] = {}
         """Trials that no listener has heard of yet: what was asked, warnings, and how they begin."""
-        self._measures_untrained: int | None = None
+        self._measures_untrained: dict[bool, int] = {}
+        """Which trial does: of the search's model, and of the real one where that is another."""
         self.stopping = False
         self.problem: Exception | None = None
         """Why the sweep cannot go on: something to mend, or a ledger that takes nothing more."""
@@ -135,10 +116,8 @@ class Recorder:
         """None where the trial is answered already."""
         is_first = not self._records
         number, asked = record.number, asked_config(self._space, record)
-        is_replicate = record.replicate_of is not None
-        self._forget_progress(number)  # of an earlier driver
-        self._moved[number] = None
-        config = self._system_of(asked)
+        self._files.watch(number)
+        config = self._systems.of(asked)
         self._records[number] = record
         self._note_config(number, config)
         evaluate_untrained = self._shall_measure_untrained(number)
@@ -148,39 +127,24 @@ class Recorder:
         if start.same_as is not None:
             self._answer(number, start.same_as)
             return number, None
-        return number, Job(
-            config=config,
-            cache_dir=self._folder.cache_dir.absolute(),
-            data_dir=self._data_dir,
-            log_file=self._folder.trial_log(number).absolute(),
+        return number, self._files.job(
+            number,
+            config,
+            start,
+            data_dir=self._data_dirs[record.is_proxy],
+            keeps_model=record.replicate_of is None and not record.is_proxy,
             evaluate_untrained=evaluate_untrained,
-            resume_from=newest_checkpoint(self._folder.trial_checkpoints(number).absolute()),
-            checkpoints=self._folder.trial_checkpoints(number).absolute(),
-            model_folder=None if is_replicate else self._folder.trial_model(number).absolute(),
-            processes=self._folder.processes_dir.absolute(),
-            progress_file=self._folder.trial_progress(number).absolute(),
-            stop_file=self._folder.stop_file.absolute(),
-            pause_file=self._folder.trial_pause(number).absolute(),
-            retries=self._retries(record),
-            best_so_far=self._to_beat(),
-            fork_from=start.fork_from,
-            leave_at=start.leave_at,
-            left_states=self._folder.trial_left(number).absolute(),
+            retries=retries_of(record),
+            best_so_far=self._files.to_beat(self._all()),
         )
 
-    def _closed(self, values: Values) -> Config:
-        """What a trial of these values trains with."""
-        return self._system_of(self._space.close(values))
-
-    def _system_of(self, asked: Config) -> Config:
-        """What a trial of this configuration trains with: as measured, and lighter where that did not fit."""
-        return fitted(tuned(asked, self._tunings, self._space.measured), self._too_large)
-
     def _start(self, number: int, config: Config, *, may_fork: bool) -> Start:
-        records = list(self._records.values())
-        start = self._sharing.begin(self._records[number], config, records, may_fork=may_fork)
+        record = self._records[number]
+        if self._space.settings.search.proxy.is_wanted and not record.is_proxy:
+            return Start()  # nothing else has trained the same
+        start = self._sharing.begin(record, config, self._all(), may_fork=may_fork)
         self._refresh(number)
-        self._tidy_left()
+        self._sharing.tidy(self._all())
         return start
 
     def _answer(self, number: int, twin: TrialRecord) -> None:
@@ -193,7 +157,7 @@ class Recorder:
     def ask_to_stop(self) -> None:
         """No further trial starts, and those that run write their states and pause."""
         self.stopping = True
-        self._touch_stop_file()
+        self._files.ask_all_to_pause()
 
     def fail(self, problem: Exception) -> None:
         """The sweep cannot go on."""
@@ -209,34 +173,21 @@ class Recorder:
         if self._clock() - self._looked > _LOOK_EVERY_S:
             self._look_at_trials()
         if self._budget.must_pause():
-            self._touch_stop_file()
+            self._files.ask_all_to_pause()
 
     def conclude(self) -> None:
         """Commit what was spent in all, and why there is no further trial."""
         self._commit_time()
-        self._tidy_left()
+        self._sharing.tidy(self._all())
         self._ledger.note_sweep(
             ended=self._budget.ending(begun(self._records.values()), self._space.settings.search.trials)
         )
 
     def _look_at_trials(self) -> None:
         self._looked = self._clock()
-        for number, before in list(self._moved.items()):
-            moved = read_moved(self._folder.trial_progress(number))
-            if moved is not None and moved != before:
-                self._moved[number] = moved
-                for listener in self._listeners:
-                    listener.moved(number, moved)
-
-    def _forget_progress(self, number: int) -> None:
-        self._moved.pop(number, None)
-        for file in (self._folder.trial_progress(number), self._folder.trial_pause(number)):
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
-
-    def _touch_stop_file(self) -> None:
-        with suppress(OSError):  # a disk without room: then trials stop after their next evaluation
-            self._folder.stop_file.touch()
+        for number, moved in self._files.news():
+            for listener in self._listeners:
+                listener.moved(number, moved)
 
     # What the scheduler and Ray report -------------------------------------------------------
 
@@ -290,25 +241,32 @@ class Recorder:
         record = self._records[number]
         if record.state.is_finished:
             return
-        limit = self._configs[number].resources.max_retries
-        if self._retries(record) >= limit:
-            log = self._folder.trial_log(number)
-            self._finish(number, TrialState.FAIL, f"its processes died, after {limit} retries (see {log})")
+        try:
+            setback = recover_lost(record, self._configs[number], self._folder.trial_log(number))
+        except TrialFailedError as error:
+            self._finish(number, TrialState.FAIL, str(error))
             return
-        setback = TrialRestart(reason="its processes died", out_of_memory=False, config=self._configs[number])
         self._take_setback(number, setback)
         self._queue.unfinished.append(self._records[number])
 
     # -----------------------------------------------------------------------------------------
 
     def _shall_measure_untrained(self, number: int) -> bool:
-        """Once per sweep; again only when the trial that was to do it is gone without having done it."""
-        other = self._measures_untrained
-        at_work = other not in (None, number) and not self._records[other].state.is_finished
-        if self._ledger.untrained is not None or at_work:
+        """Once per sweep, and once more of the real model where the search has a smaller one; again only when
+        the trial that was to do it is gone without having done it."""
+        of_real = self._has_other_model(number)
+        other = self._measures_untrained.get(of_real, number)
+        at_work = other != number and not self._records[other].state.is_finished
+        known = self._ledger.untrained_of_real if of_real else self._ledger.untrained
+        if known is not None or at_work:
             return False
-        self._measures_untrained = number
+        self._measures_untrained[of_real] = number
         return True
+
+    def _has_other_model(self, number: int) -> bool:
+        """Than the trials that the search asks for."""
+        is_smaller = self._space.settings.search.proxy.model_path is not None
+        return is_smaller and not self._records[number].is_proxy
 
     def _take_prepared(self, number: int, prepared: Prepared) -> None:
         self._ledger.note(
@@ -320,11 +278,10 @@ class Recorder:
         fork = self._records[number].attributes.get("fork")
         if prepared.not_forked and fork:
             self._take_warning(number, f"{self._sharing.lose(number, fork)} ({prepared.not_forked})")
-        if (memory := self._peaks.of(self._configs[number])) is not None:
-            predicted = prepared.idle_memory_gib + memory.total_gib
-            self._ledger.note(
-                number, predicted_memory_gib=predicted, idle_memory_gib=prepared.idle_memory_gib
-            )
+        on_proxy = self._records[number].is_proxy
+        if (peak_gib := self._systems.predicted_gib(self._configs[number], on_proxy=on_proxy)) is not None:
+            idle_gib = prepared.idle_memory_gib
+            self._ledger.note(number, predicted_memory_gib=idle_gib + peak_gib, idle_memory_gib=idle_gib)
         self._refresh(number)
         text = json.dumps(prepared.ds_config, indent=2) + "\n"
         write_whole(self._folder.trial_ds_config(number), text)
@@ -333,8 +290,8 @@ class Recorder:
 
     def _take_setback(self, number: int, setback: TrialRestart) -> bool:
         if setback.out_of_memory:
-            self._too_large.append(TooLarge.of(self._configs[number]))
-            self._ledger.note_sweep(**{_TOO_LARGE: [asdict(one) for one in self._too_large]})
+            too_large = self._systems.add_too_large(self._configs[number])
+            self._ledger.note_sweep(**{_TOO_LARGE: too_large})
             self._sharing.forget(number)
         earlier = self._records[number].attributes.get("setbacks", [])
         now = {"reason": setback.reason, "out_of_memory": setback.out_of_memory}
@@ -372,7 +329,7 @@ class Recorder:
                 ),
             )
         if progress.tokens == 0 and not progress.paused:
-            self._ledger.note_untrained(progress.metrics[metric])
+            self._ledger.note_untrained(progress.metrics[metric], of_real=self._has_other_model(number))
         elif progress.tokens:
             if STARTUP in progress.metrics:
                 self._ledger.note(number, startup_s=progress.metrics[STARTUP])
@@ -388,35 +345,22 @@ class Recorder:
             return True  # to a pause, with its state
         reason = self._reason_to_stop(number)
         if isinstance(reason, Pause):
-            return self._ask_to_pause(number, reason)
+            self._pausing[number] = reason
+            self._files.ask_to_pause(number)
+            return True  # for as long as it takes to write its state
         return True if reason is None else self._finish(number, TrialState.PRUNED, reason)
-
-    def _ask_to_pause(self, number: int, pause: Pause) -> bool:
-        """The trial goes on for as long as it takes to write its state; where it cannot be told, until its
-        next evaluation."""
-        self._pausing[number] = pause
-        with suppress(OSError):
-            self._folder.trial_pause(number).touch()
-        return True
 
     def _pause(self, number: int, pause: Pause) -> bool:
         self._pausing.pop(number, None)
         self._ledger.pause(number, pause.chance, pause.reason)
         self._refresh(number)
-        self._forget_progress(number)
+        self._files.forget(number)
         for listener in self._listeners:
             listener.trial_paused(self._records[number])
-        self._drop_states()
-        return False
-
-    def _drop_states(self) -> None:
-        """A paused trial whose state is gone has ended."""
-        limit_gib = self._space.settings.search.paused_gib
-        for number, size_gib in states_to_drop(self._records.values(), self._folder, limit_gib):
-            discard(self._folder.trial_checkpoints(number), inside=self._folder.root)
+        for other, size_gib in self._files.drop_states(self._all()):
             gone = f"its state of {size_gib:.2g} GiB had to go (search.paused_gib)"
-            reason = f"{self._records[number].reason}; {gone}"
-            self._finish(number, TrialState.PRUNED, reason)
+            self._finish(other, TrialState.PRUNED, f"{self._records[other].reason}; {gone}")
+        return False
 
     def _take_pause(self, number: int) -> bool:
         """By somebody's wish the trial goes on later; for the budget's sake it has ended."""
@@ -425,44 +369,25 @@ class Recorder:
         return False
 
     def _reason_to_stop(self, number: int) -> StopDecision:
-        record, records = self._records[number], list(self._records.values())
+        record, records = self._records[number], self._all()
         if self._budget.ends_here(record, self._configs[number], records):
             return self._budget.reason
-        if record.replicate_of is not None:
+        if not record.is_searched:
             return None  # it is compared at its end
         return self._stopper.decide(number, searched(records), self._ledger.untrained)
 
     def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
         self._ledger.finish(number, state, reason)
         self._refresh(number)
-        self._forget_progress(number)
-        self._tidy(number)
+        self._files.forget(number)
+        self._files.tidy(number, self._all())
+        self._sharing.tidy(self._all())
         for listener in self._listeners:
             listener.trial_finished(self._records[number])
         return False
 
-    def _tidy(self, number: int) -> None:
-        """Remove what the settings do not keep of a trial that has ended, and models that were beaten: those
-        of trials that may yet be chosen stay."""
-        settings, kept = self._space.settings.checkpoints, {one.number for one in self._contenders()}
-        if not settings.keep_finished:
-            discard(self._folder.trial_checkpoints(number), inside=self._folder.root)
-        self._tidy_left()
-        if settings.model == "best" and kept:
-            for other in self._records.values():
-                if other.number not in kept and other.state.is_finished:
-                    discard(self._folder.trial_model(other.number), inside=self._folder.root)
-
-    def _tidy_left(self) -> None:
-        self._sharing.tidy(list(self._records.values()))
-
-    def _contenders(self) -> list[TrialRecord]:
-        return contenders(self._space, list(self._records.values()))
-
-    def _to_beat(self) -> float | None:
-        """The objective that a trial's model has to beat to be kept."""
-        kept = self._contenders()
-        return kept[-1].final_value if len(kept) == (self._space.settings.search.confirm.top or 1) else None
+    def _all(self) -> list[TrialRecord]:
+        return list(self._records.values())
 
     def _refresh(self, number: int) -> None:
         self._records[number] = self._ledger.trial(number)
@@ -473,7 +398,3 @@ class Recorder:
     def _commit_time(self) -> None:
         self._counted = self._clock()
         self._ledger.note_sweep(**{SPENT: self._spent_s()})
-
-    def _retries(self, record: TrialRecord) -> int:
-        setbacks = record.attributes.get("setbacks", [])
-        return sum(not one["out_of_memory"] for one in setbacks)

@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from sweeper.data import SequenceSet, TokenizedData
 from sweeper.errors import UserError
 from sweeper.search import Evaluation, Ledger, TrialRecord, TrialState, begun
 from sweeper.search.grid import configuration_key, continuous_dimensions
-from sweeper.space import Config, Space, SweepFolder, Values, read_config
+from sweeper.space import Config, Space, SweepFolder, Values, read_config, search_config
 from sweeper.sweep.paused_states import size_gib, states_over
 from sweeper.train import Progress, discard, newest_checkpoint, state_folder, states_in
 from sweeper.train.shared_steps import OF_THE_LENGTH, TrainingPlan, shared_steps, training_plan
@@ -92,7 +93,7 @@ class Sharing:
         """``rows`` are asked for when they are needed first. None, or where it raises a UserError: nothing is
         shared."""
         self._space, self._ledger, self._folder, self._rows = space, ledger, folder, rows
-        self.close: Callable[[Values], Config] = space.close
+        self.close: Callable[[Values], Config] = partial(search_config, space)
         """Makes the configuration that a trial of these values would train with."""
         self._sequences: SequenceSet | None = None
         self._content = ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sweeper.search import TrialRecord, TrialState, second_of
 from sweeper.space import Config, Space, dump_config
-from sweeper.sweep.recovery import TrialRestart
+from sweeper.sweep.listener import Listener
 from sweeper.sweep.steps import read_steps
 from sweeper.track import (
     BoardWriter,
@@ -22,14 +22,14 @@ from sweeper.track import (
     second_by,
     training_points,
 )
-from sweeper.train import STARTUP, Moved, Prepared, Progress, StepMetrics
+from sweeper.train import STARTUP, Progress, StepMetrics
 
 __all__ = ["TrackingListener"]
 
 _SECTIONS = ("training", "deepspeed", "parallel")
 
 
-class TrackingListener:
+class TrackingListener(Listener):
     """Sends each trial's parameters, metrics and end to MLflow, as one child run, and to the other boards."""
 
     def __init__(
@@ -41,7 +41,9 @@ class TrackingListener:
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
         searched = dict(record.values)
         fixed = chart_params(self._space, searched) | named_parameters(self._space, config)
-        own = ({"default": "yes"} if record.is_default else {}) | _sources(record) | _replicate_tags(record)
+        own = ({"default": "yes"} if record.is_default else {}) | _sources(record) | _run_tags(record)
+        if self._space.settings.search.proxy.is_wanted:
+            own |= _phase_tags(record, config)
         tags = self._tags | own
         for tracker in self._trackers:
             tracker.trial_started(
@@ -54,12 +56,6 @@ class TrackingListener:
                 at_s=record.started_s,
             )
 
-    def trial_prepared(self, number: int, prepared: Prepared) -> None:
-        """Nothing that MLflow wants to know."""
-
-    def moved(self, number: int, moved: Moved) -> None:
-        """What MLflow wants of it comes with the next evaluation."""
-
     def progressed(self, number: int, progress: Progress) -> None:
         points = _step_points(progress.steps)
         points += training_points(
@@ -70,12 +66,6 @@ class TrackingListener:
         )
         for tracker in self._trackers:
             tracker.metrics(number, points)
-
-    def trial_set_back(self, number: int, setback: TrialRestart) -> None:
-        """Its parameters stay those that it was begun with: the global batch is the same."""
-
-    def warned(self, number: int, warning: str) -> None:
-        """A matter between the sweep and the person."""
 
     def trial_paused(self, record: TrialRecord) -> None:
         for tracker in self._trackers:
@@ -117,7 +107,14 @@ def _sources(record: TrialRecord) -> dict[str, str]:
     return {name: str(number) for name, number in found.items() if number is not None}
 
 
-def _replicate_tags(record: TrialRecord) -> dict[str, str]:
+def _phase_tags(record: TrialRecord, config: Config) -> dict[str, str]:
+    """Whether it was the small run, and then under which learning rate, or the real one, and of which."""
+    if record.is_proxy:
+        return {"phase": "proxy", "trained_lr": f"{config.training.lr:.6g}"}
+    return {"phase": "real"} | ({} if record.real_of is None else {"real_of": str(record.real_of)})
+
+
+def _run_tags(record: TrialRecord) -> dict[str, str]:
     """That a run trains the values of another trial again."""
     if record.replicate_of is None:
         return {}

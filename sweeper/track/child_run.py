@@ -1,15 +1,19 @@
-"""A trial's run in MLflow, as far as it is known here."""
+"""Runs in MLflow: those that are there, and a trial's as far as it is known here."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sweeper.track.points import MetricPoint
 from sweeper.track.text import key
 
-__all__ = ["ChildRun", "final_points", "point_of"]
+__all__ = ["ChildRun", "all_runs", "final_points", "point_of"]
+
+_PAGE = 1000
+"""Runs that are asked for at a time."""
 
 
 @dataclass
@@ -37,6 +41,17 @@ class ChildRun:
     def close(self) -> None:
         self.closed_points, self.closed = self.points(), True
         self.known, self.waiting = {}, []
+
+
+def all_runs(client: Any, experiment_id: str, filter_string: str = "") -> list[Any]:
+    """The runs of an experiment, by their start."""
+    from mlflow.utils import get_results_from_paginated_fn
+
+    def page(size: int, token: str | None) -> Any:
+        return client.search_runs([experiment_id], filter_string, max_results=size, page_token=token)
+
+    found = get_results_from_paginated_fn(page, _PAGE)
+    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
 def final_points(run: ChildRun, metrics: Mapping[str, float], at_s: float | None) -> list[MetricPoint]:

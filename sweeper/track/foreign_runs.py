@@ -7,6 +7,7 @@ from typing import Any
 
 from sweeper.errors import UserError
 from sweeper.history import ForeignTrial
+from sweeper.track.child_run import all_runs
 from sweeper.track.mlflow_logging import set_environment
 from sweeper.track.uri import masked
 
@@ -29,26 +30,14 @@ def read_runs(
     if found is None:
         known = ", ".join(sorted(one.name for one in client.search_experiments())) or "none"
         raise _wrong(uri, experiment, "there is no experiment of this name", f"its experiments are: {known}")
-    runs = _pages(client, found.experiment_id)
+    runs = all_runs(client, found.experiment_id)
     ended = [run for run in runs if run.info.status != "RUNNING" and metric in run.data.metrics]
     if not ended:
         logged = sorted({name for run in runs for name in run.data.metrics})
         remedy = f"name its metric in the mapping, `value: NAME`; there are: {', '.join(logged) or 'none'}"
         raise _wrong(uri, f"{experiment}: {metric}", "no run that has ended has this metric", remedy)
-    ended.sort(key=lambda run: (run.info.start_time, run.info.run_id))
     trials = [_foreign(client, run, number, metric, names) for number, run in enumerate(ended)]
     return trials, ended[0].info.start_time / 1000
-
-
-def _pages(client: Any, experiment_id: str) -> list[Any]:
-    runs: list[Any] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
 
 
 def _foreign(client: Any, run: Any, number: int, metric: str, names: Collection[str]) -> ForeignTrial:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.errors import UserError
+from sweeper.track.child_run import all_runs
 from sweeper.track.mlflow_logging import set_environment
 from sweeper.track.run_writer import PARENT_TAG, SWEEP_ID_TAG, TRIAL_TAG
 from sweeper.track.uri import masked
@@ -38,19 +39,14 @@ def read_trials(uri: str, experiment: str, *, sweep_id: str | None = None) -> li
 
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(experiment)
-    runs = [] if found is None else client.search_runs([found.experiment_id], max_results=5000)
+    runs = [] if found is None else all_runs(client, found.experiment_id)
     parents = [run for run in runs if PARENT_TAG not in run.data.tags]
     if sweep_id is not None:
         parents = [run for run in parents if run.data.tags.get(SWEEP_ID_TAG) == sweep_id]
     if not parents:
-        raise UserError.of(
-            where=masked(uri),
-            value=experiment,
-            rule="holds no sweep",
-            remedy="name the experiment of a sweep",
-        )
-    parent = max(parents, key=lambda run: run.info.start_time)
-    children = [run for run in runs if run.data.tags.get(PARENT_TAG) == parent.info.run_id]
+        remedy = "name the experiment of a sweep"
+        raise UserError.of(where=masked(uri), value=experiment, rule="holds no sweep", remedy=remedy)
+    children = [run for run in runs if run.data.tags.get(PARENT_TAG) == parents[-1].info.run_id]
     return sorted((_trial(client, run) for run in children), key=lambda trial: trial.number)
 
 

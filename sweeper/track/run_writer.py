@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeper.track.child_run import ChildRun, final_points, point_of
+from sweeper.track.child_run import ChildRun, all_runs, final_points, point_of
 from sweeper.track.names import old_run_name
 from sweeper.track.points import MetricPoint, Points
-from sweeper.track.text import cut, flatten, key, quoted
+from sweeper.track.text import cut, flatten, key
 from sweeper.track.uri import Redactor
 
 __all__ = ["Content", "Recorder"]
@@ -31,7 +31,6 @@ PAUSED = "PAUSED"
 
 _PARAM_LIMIT = 6000
 _TAG_LIMIT = 8000
-_PARAMS_PER_BATCH = 100
 _METRICS_PER_BATCH = 1000
 """MLflow's limits: mlflow.utils.validation, and the same on its servers."""
 
@@ -145,19 +144,18 @@ class Recorder:
         A parameter in both mappings is taken from ``searched``.
         """
         run = self._trials.get(number)
-        if run is not None and run.name == old_run_name(number) != name:
-            self._client.update_run(run.run_id, name=name)
-            run.name = name
-        if run is not None and run.closed:
-            return
-        if run is not None:
-            run.paused = False
         labels = {**tags, TRIAL_TAG: str(number), "searched": ", ".join(searched), "state": "RUNNING"}
         if run is None:
             parent = {} if self._parent is None else {PARENT_TAG: self._parent}
             run = ChildRun(self._create(name, {**labels, **parent}, at_s), name=name)
             self._trials[number] = run
         else:
+            if run.name == old_run_name(number) != name:
+                self._client.update_run(run.run_id, name=name)
+                run.name = name
+            if run.closed:
+                return
+            run.paused = False
             self._client.update_run(run.run_id, status="RUNNING")
             self._log_tags(run.run_id, labels)
         self._log_params(run.run_id, {**fixed, **searched})
@@ -301,8 +299,7 @@ class Recorder:
         from mlflow.entities import Param
 
         entries = [Param(key(k), cut(self._redact(v), _PARAM_LIMIT)) for k, v in flatten(params)]
-        for start in range(0, len(entries), _PARAMS_PER_BATCH):
-            self._client.log_batch(run_id, params=entries[start : start + _PARAMS_PER_BATCH])
+        self._client.log_batch(run_id, params=entries)
 
     def _log_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -322,20 +319,19 @@ class Recorder:
         """The sweep's run, None without one; of two the one that is known, or the first."""
         if self._sweep_id is None:
             return None
-        found = self._search(f"tags.`{SWEEP_ID_TAG}` = '{quoted(self._sweep_id)}'")
-        parents = [str(run.info.run_id) for run in _by_age(found) if PARENT_TAG not in run.data.tags]
+        found = self._search(SWEEP_ID_TAG, self._sweep_id)
+        parents = [str(run.info.run_id) for run in found if PARENT_TAG not in run.data.tags]
         if not parents:
             return None
         chosen = self._parent if self._parent in parents else parents[0]
         for other in parents:
-            if other != chosen and not self._search(f"tags.`{PARENT_TAG}` = '{other}'"):
+            if other != chosen and not self._search(PARENT_TAG, other):
                 self._client.delete_run(other)
         return chosen
 
     def _find_trials(self, parent: str) -> None:
         """Take up the child runs that are there; of two for one trial the one that is known, or the first."""
-        found = self._search(f"tags.`{PARENT_TAG}` = '{parent}'")
-        for run in _by_age(found):
+        for run in self._search(PARENT_TAG, parent):
             number = run.data.tags.get(TRIAL_TAG, "")
             if not number.isdigit():
                 continue
@@ -362,22 +358,9 @@ class Recorder:
             self._added += len(run.waiting) - len(waiting)
             run.waiting = waiting
 
-    def _search(self, filter_string: str) -> list[Any]:
-        runs: list[Any] = []
-        token: str | None = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id], filter_string=filter_string, max_results=1000, page_token=token
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+    def _search(self, tag: str, value: str) -> list[Any]:
+        return all_runs(self._client, self._experiment_id, f"tags.`{tag}` = '{value}'")
 
 
 def _milliseconds(at_s: float | None) -> int:
     return int((time.time() if at_s is None else at_s) * 1000)
-
-
-def _by_age(runs: Sequence[Any]) -> list[Any]:
-    return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))

@@ -12,7 +12,7 @@ from sweeper.space import LogUniform
 if TYPE_CHECKING:
     from sweeper.space import Scalar, Space
 
-__all__ = ["chart_params", "cut", "flatten", "key", "quoted"]
+__all__ = ["chart_params", "cut", "flatten", "key"]
 
 _KEY_LIMIT = 250
 """MLflow's, in mlflow.utils.validation and the same on its servers."""
@@ -62,8 +62,3 @@ def key(name: str) -> str:
 def cut(text: str, limit: int) -> str:
     """At most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def quoted(text: str) -> str:
-    """Fit to stand between quotes in a search."""
-    return text.replace("'", "")

@@ -19,7 +19,7 @@ __all__ = [
     "peak_memory_gib",
     "reset_peak_memory",
     "return_freed_memory",
-    "return_heap",
+    "return_unused",
 ]
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -50,9 +50,12 @@ def return_freed_memory(*, tight: bool = False) -> None:
             libc.mallopt(_M_TRIM_THRESHOLD, kept)
 
 
-def return_heap() -> None:
-    """Give back what a CPU's heap keeps of tensors that are gone: a next trial may have larger ones."""
-    if is_cpu():
+def return_unused() -> None:
+    """Give back what the device's allocator, or a CPU's heap, keeps of tensors that are gone: a next trial
+    may have larger ones, and other processes use the device too."""
+    if not is_cpu():
+        get_accelerator().empty_cache()
+    else:
         with suppress(AttributeError, OSError):
             ctypes.CDLL(None).malloc_trim(0)
 
@@ -85,8 +88,9 @@ def limit_memory(limit_gib: float | None) -> None:
 
 
 def held_memory_gib() -> float:
-    """GiB that this process holds now: resident memory of the host, and the device's allocations."""
-    device = 0.0 if is_cpu() else float(get_accelerator().memory_allocated()) / 2**30
+    """GiB that this process holds now: resident memory of the host, and what the device's allocator has
+    reserved, which no other process can have."""
+    device = 0.0 if is_cpu() else float(get_accelerator().memory_reserved()) / 2**30
     return _gib("VmRSS:") + device
 
 
@@ -100,11 +104,13 @@ def peak_memory_gib() -> float:
     return _gib("VmHWM:") if is_cpu() else float(get_accelerator().max_memory_allocated()) / 2**30
 
 
-def capacity_gib() -> float:
-    """GiB for all that lies on this process's device: what a GPU has; or what is left of a CPU's host, or of
-    the control group (version 2) that the process is in, whichever has less."""
+def capacity_gib(*, is_shared: bool = False) -> float:
+    """GiB for all that lies on this process's device: what a GPU has, or what is free of it now where
+    strangers share it; or what is left of a CPU's host, or of the control group (version 2) that the process
+    is in, whichever has less."""
     if not is_cpu():
-        return float(get_accelerator().total_memory()) / 2**30
+        device = get_accelerator()
+        return float(device.available_memory() if is_shared else device.total_memory()) / 2**30
     host = _gib("MemAvailable:", Path("/proc/meminfo"))
     with suppress(OSError, ValueError, StopIteration):
         group = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::")

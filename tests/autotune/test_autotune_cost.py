@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.autotune import Speed, cost_line, cost_rows, limit_of, sweep_cost, trial_tokens
+from sweeper.autotune import Speed, cost_rows, limit_of, trial_tokens
+from sweeper.autotune.estimate.cost import sweep_cost
 from sweeper.data import LengthSample, gather_facts
 from sweeper.space import Space, TrialSize, load_space
 
@@ -56,7 +57,6 @@ def test_trials_side_by_side_take_turns_in_their_places(space):
     paired = sweep_cost(space(search__trials=4, resources={"max_concurrent": 2}), SAMPLE, SPEED)
     round_s = 9600 / 100 + 3 * 1200 / 500 + 2
     assert alone.seconds - paired.seconds == pytest.approx(2 * round_s)
-    assert alone.rank_hours == pytest.approx(paired.rank_hours)
     assert "measured alone" not in dict(alone.rows())["hours"]
     assert "measured alone" in dict(paired.rows())["hours"]
 
@@ -78,7 +78,7 @@ def test_the_price_of_a_cpu_hour_is_the_machines(space):
 def test_the_price_of_gpus_is_of_all_places_for_as_long_as_the_sweep_runs(space):
     resources = {"max_concurrent": 2, "gpus_per_rank": 0.75, "price_per_gpu_hour": 3.6}
     cost = sweep_cost(space(resources=resources, parallel={"dp": 2}), SAMPLE, SPEED)
-    assert cost.gpus == 3
+    assert dict(cost.rows())["cost"].endswith("for 3 GPUs")
     assert cost.money == pytest.approx(3 * cost.seconds / 1000)
 
 
@@ -108,7 +108,6 @@ def test_without_a_speed_tokens_are_said_and_what_measures_the_rest(space):
     rows = dict(cost_rows(space(), SAMPLE, None))
     assert "9,600 per trial" in rows["tokens"]
     assert rows["hours"].startswith("not measured yet; `sweeper autotune ")
-    assert "not measured yet" in cost_line(space(), SAMPLE, None)
 
 
 def test_without_lengths_there_is_an_upper_bound_of_tokens(space):

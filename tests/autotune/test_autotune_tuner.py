@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.autotune import Tuner, predict, workload_of
+from sweeper.autotune import Tuner
+from sweeper.autotune.estimate.memory_model import predict
+from sweeper.autotune.estimate.workload import workload_of
 from sweeper.data import TokenizedData
 from sweeper.data.model.sizes import model_sizes
 from sweeper.errors import TrialOutOfMemoryError, UserError

@@ -7,17 +7,9 @@ import json
 
 import pytest
 
-from sweeper.autotune import (
-    Calibration,
-    ProbeRecord,
-    Speed,
-    Tuning,
-    hardware_text,
-    reusable,
-    shape_text,
-    tuned,
-)
-from sweeper.autotune.tuning import cache_file, read_tuning, write_tuning
+from sweeper.autotune import Speed, Tuning, hardware_text, reusable, shape_text, tuned
+from sweeper.autotune.estimate.memory_model import Calibration
+from sweeper.autotune.tuning import ProbeRecord, cache_file, read_tuning, write_tuning
 from sweeper.data import prepare
 from sweeper.data.model.sizes import model_sizes
 from sweeper.space import SYSTEM, system_config_of
@@ -122,5 +114,5 @@ def test_a_broken_file_is_as_good_as_none(config, rows, tuning, content):
     file = write_tuning(tuning)
     file.write_text(content)
     assert reusable(config, SYSTEM, SIZES, rows) == (None, "")
-    file.write_text(json.dumps({**tuning.to_dict(), "of another version": 1}))
+    file.write_text(json.dumps({**dataclasses.asdict(tuning), "of another version": 1}))
     assert read_tuning(tuning.shape) is None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweeper.autotune import workload_of
-from sweeper.autotune.estimate.workload import probed_workload
+from sweeper.autotune.estimate.workload import probed_workload, workload_of
 from sweeper.train import Probed
 from sweeper.train.feed import TrainingFeed
 

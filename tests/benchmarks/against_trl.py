@@ -161,14 +161,17 @@ def config_of(arguments: argparse.Namespace, case: dict[str, Any], side: dict[st
 
 def sampled(arguments: argparse.Namespace) -> list[str]:
     """The first rows of each file, about as many of each, in files of their own."""
-    from sweeper.data.read.read import rows_of
+    from sweeper.data.problems import Problems
+    from sweeper.data.read.files import Source
+    from sweeper.data.read.read import read_rows
 
     each = -(-arguments.rows // len(arguments.data))
     files = []
     for number, name in enumerate(arguments.data):
         file = arguments.work / f"rows-{number}.jsonl"
         if not file.is_file():
-            rows = rows_of(name)[:: max(1, len(rows_of(name)) // each)][:each]
+            rows = read_rows(Source(name), Problems())
+            rows = rows[:: max(1, len(rows) // each)][:each]
             file.write_text("".join(json.dumps(row.fields) + "\n" for row in rows))
         files.append(str(file))
     return files

@@ -24,9 +24,11 @@ from typing import Any
 
 from memory_model import draw_peaks, summary
 
-from sweeper.autotune import Tuner, few_passes, predict, trained_rate
+from sweeper.autotune import Tuner
 from sweeper.autotune.candidates import Candidate
+from sweeper.autotune.estimate.memory_model import predict
 from sweeper.autotune.estimate.workload import probed_workload
+from sweeper.autotune.tuner import few_passes, trained_rate
 from sweeper.commands.autotune import ProbeWorkers
 from sweeper.data import gather_facts, prepared_folder, tokenized
 from sweeper.data.model.sizes import model_sizes

@@ -208,7 +208,7 @@ from swift.utils import parse_args
 
 def read(file):
     import tempfile
-    more = ["--model_type", "llama", "--output_dir", tempfile.mkdtemp()]  # of four types that fit
+    more = ["--model_type", "llama", "--template", "llama3", "--output_dir", tempfile.mkdtemp()]
     arguments, rest = parse_args(SftArguments, options(file) + more)
     assert not rest, f"unknown: {rest}"
 

@@ -20,6 +20,7 @@ from sweeper.space import Config, dump_config
 SAME_LOSS = 0.01
 ROWS, HELD_OUT = 256, 64
 STEPS = 64
+LONGEST_S = 600
 
 
 def compare_trained(work: Path, pythons: dict[str, Path], only: list[str], shim: Path | None) -> int:
@@ -39,8 +40,10 @@ def compare_trained(work: Path, pythons: dict[str, Path], only: list[str], shim:
 def told(name: str, found: tuple[float, float], ours: tuple[float, float]) -> int:
     apart = abs(found[0] / ours[0] - 1)
     print(
-        f"{name}: held-out loss {found[0]:.4f}, ours {ours[0]:.4f}, {apart:.2%} apart (target {SAME_LOSS:.0%}); "
-        f"{found[1]:.0f} s, ours {ours[1]:.0f} s"
+        f"{name}: held-out loss {found[0]:.4f}, ours {ours[0]:.4f}, "
+        f"{apart:.2%} apart (target {SAME_LOSS:.0%}); "
+        f"{found[1]:.0f} s, ours {ours[1]:.0f} s",
+        flush=True,
     )
     return int(apart > SAME_LOSS)
 
@@ -144,7 +147,7 @@ ALONE = {
 
 def timed(command: list[str], more: dict[str, Any]) -> float:
     began = time.perf_counter()
-    done = subprocess.run(command, env=os.environ | more, capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | more, capture_output=True, text=True, timeout=LONGEST_S)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{(done.stdout + done.stderr)[-3000:]}")
     return time.perf_counter() - began

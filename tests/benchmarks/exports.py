@@ -126,8 +126,9 @@ def check(name: str, python: Path, work: Path, configurations: int) -> int:
     read = [line for line in told["read"] if line]
     print(
         f"{name} {told['version']}: {len(files)} files through {told['what']}: "
-        f"{read or 'accepted'}; {len(drawn) - named - apart} of {len(drawn)} schedules "
-        f"equal to {SAME_LR:g}, {named} named as others, {apart} apart   ({time.perf_counter() - began:.0f} s)"
+        f"{read or 'accepted'}; {len(drawn) - named - apart} of {len(drawn)} schedules equal "
+        f"to {SAME_LR:g}, {named} named as others, {apart} apart   "
+        f"({time.perf_counter() - began:.0f} s)"
     )
     return len(read) + apart
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,6 @@ import yaml
 from models import write_model, write_rows
 
 from sweeper.autotune.estimate.memory_model import Calibration, Memory, Pass, Workload, calibrated, predict
-from sweeper.autotune.estimate.workload import different_lengths
 from sweeper.data import TokenizedSplit, gather_facts, prepared_folder, tokenized
 from sweeper.data.model.sizes import model_sizes
 from sweeper.space import Config, ModelSizes, load_space
@@ -206,14 +205,20 @@ def _workloads(config: Config, folder: Path) -> Iterator[Workload]:
                 tokens=max(batch.input_ids.numel() for batch, _ in held_out.batches),
                 completion_tokens=max(batch.targets.numel() for batch, _ in held_out.batches),
             ),
-            pass_lengths=different_lengths(
+            pass_lengths=_different_lengths(
                 (int(lengths[rows].sum()) for rows in micros), (sum(rows) for rows in evaluated)
             ),
-            row_lengths=different_lengths(
+            row_lengths=_different_lengths(
                 (int(one) for rows in micros for one in lengths[rows]),
                 (one for rows in evaluated for one in rows),
             ),
         )
+
+
+def _different_lengths(trained: Iterable[int], held_out: Iterable[int]) -> float:
+    """See Workload.pass_lengths."""
+    lengths = set(trained)
+    return len(lengths) + len(set(held_out) - lengths) / 3
 
 
 def _pass_of(split: TokenizedSplit, rows: np.ndarray[Any, Any]) -> Pass:

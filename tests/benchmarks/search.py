@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from search_methods import BASELINES, Auto, curve_of
@@ -157,6 +158,26 @@ def shown(table: str, found: dict[str, list[float] | float]) -> str:
     return text
 
 
+def verdict(table: str, figures: dict[str, dict[str, Any]]) -> str:
+    """Whether auto without history is the best or tied with it, at each budget: tied where the two intervals
+    overlap."""
+    own = figures.get("auto, no history")
+    peers = {name: found for name, found in figures.items() if name in BASELINES}
+    if own is None or not peers:
+        return f"{table}: nothing to compare auto, no history, with"
+    said = []
+    for place, budget in enumerate(BUDGETS[table]):
+        name = min(peers, key=lambda one: peers[one]["value"][place])
+        best = peers[name]
+        if own["value"][place] <= best["value"][place]:
+            word = "best"
+        else:
+            word = "tied with" if own["low"][place] <= best["high"][place] else "worse than"
+            word = f"{word} {name}"
+        said.append(f"within {budget:g} runs {word}")
+    return f"{table}: auto, no history, is " + ", ".join(said)
+
+
 _bench: Bench
 
 
@@ -186,13 +207,13 @@ def main() -> int:
         print(f"skipped: there are no tables in {chosen.tables}")
         return 0
     bench = Bench(chosen.tables, chosen.history)
-    figures: dict[str, dict[str, object]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     with ProcessPoolExecutor(
         chosen.processes, initializer=_open, initargs=(chosen.tables, chosen.history)
     ) as pool:
         for table in chosen.only.split(","):
             for method in [one for one in (*AUTOS, *BASELINES) if one.startswith(chosen.methods)]:
-                if table == "tinker" and ("+" in method or "pauses" in method):
+                if table == "tinker" and ("+" in method or "ASHA" in method or "pauses" in method):
                     continue  # without curves there is nothing to stop
                 tasks = len(bench.tasks[table])
                 cells = [
@@ -208,6 +229,8 @@ def main() -> int:
                     f"{table:8s} {method:32s} {shown(table, found)}  ({time.monotonic() - began:.0f} s)",
                     flush=True,
                 )
+    for table, by_method in figures.items():
+        print(verdict(table, by_method))
     if chosen.json:
         chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from sweeper.search.auto.next import Start, what_next
 from sweeper.search.auto.prior import Prior
 from sweeper.search.auto.propose import Candidates
 from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
+
+_DIVERGED = 1e3
 
 optuna.logging.set_verbosity(optuna.logging.CRITICAL)
 warnings.simplefilter("ignore")
@@ -142,16 +145,8 @@ class OptunaStudy:
         sampler: Callable[[int], Any],
         pruner: Callable[[Task], Any] | None = None,
     ) -> None:
-        self._task, self._rng = task, np.random.default_rng(seed)
-        low, high = task.points.min(0), task.points.max(0)
-        self._extent = np.where(high > low, high - low, 1.0)
-        self._levels = [np.unique(column) for column in task.points.T]
-        self._spans = {
-            name: optuna.distributions.IntDistribution(0, len(levels) - 1)
-            if len(levels) <= 10
-            else optuna.distributions.FloatDistribution(low[place], high[place])
-            for place, (name, levels) in enumerate(zip(task.dimensions, self._levels, strict=True))
-        }
+        self._task = task
+        self._spans = _Spans(task)
         self._pruner = pruner(task) if pruner else optuna.pruners.NopPruner()
         self._study = optuna.create_study(sampler=sampler(seed), pruner=self._pruner)
         self._trials: dict[int, Any] = {}
@@ -159,19 +154,16 @@ class OptunaStudy:
 
     def next(self, sweep: Sweep) -> int | None:
         self._tell_ended(sweep)
-        left = np.array([one for one in range(len(self._task.curves)) if one not in sweep.seen], int)
-        if not len(left):
+        if len(sweep.seen) == len(self._task.curves):
             return None
         if not self._trials:
             candidate = self._task.rule
         else:
-            asked = self._study.ask(self._spans)
-            point = np.array([self._place(place, value) for place, value in enumerate(asked.params.values())])
+            asked = self._study.ask(self._spans.distributions)
             self._study.tell(asked, state=optuna.trial.TrialState.FAIL)
-            far = (((self._task.points[left] - point) / self._extent) ** 2).sum(1)
-            candidate = int(left[np.argmin(far + 1e-9 * self._rng.random(len(left)))])
-        self._study.enqueue_trial(self._params(candidate))
-        self._trials[candidate] = self._study.ask(self._spans)
+            candidate = self._spans.nearest(asked.params, sweep)
+        self._study.enqueue_trial(self._spans.params(candidate))
+        self._trials[candidate] = self._study.ask(self._spans.distributions)
         return candidate
 
     def goes_on(self, sweep: Sweep, candidate: int) -> bool:
@@ -191,16 +183,97 @@ class OptunaStudy:
             finite = [t.value for t in self._study.get_trials(deepcopy=False) if t.value is not None]
             self._study.tell(self._trials[candidate], max(finite, default=1e3) if diverged else best)
 
-    def _place(self, place: int, value: float) -> float:
-        levels = self._levels[place]
-        return float(levels[int(value)]) if len(levels) <= 10 else value
 
-    def _params(self, candidate: int) -> dict[str, Any]:
-        point = self._task.points[candidate]
+class RayTune:
+    """Ray Tune's own ASHA and OptunaSearch, driven through the calls that its controller makes, without a
+    cluster. The candidate nearest to what is asked is trained, and its loss is told."""
+
+    def __init__(self, task: Task, seed: int) -> None:
+        from ray.tune.schedulers import AsyncHyperBandScheduler
+        from ray.tune.search.optuna import OptunaSearch
+
+        self._spans = _Spans(task)
+        self._search = OptunaSearch(
+            dict(self._spans.distributions),
+            metric="loss",
+            mode="min",
+            seed=seed,
+            points_to_evaluate=[self._spans.params(task.rule)],
+        )
+        self._scheduler = AsyncHyperBandScheduler(
+            metric="loss", mode="min", max_t=max(len(one) for one in task.curves), reduction_factor=4
+        )
+        self._trials: dict[int, SimpleNamespace] = {}
+
+    def next(self, sweep: Sweep) -> int | None:
+        for candidate in [one for one in self._trials if sweep.is_done(one)]:
+            self._end(sweep, candidate)
+        if len(sweep.seen) == len(self._spans.task.curves):
+            return None
+        trial = SimpleNamespace(trial_id=str(len(sweep.seen)))
+        asked = self._search.suggest(trial.trial_id)
+        candidate = self._spans.nearest(asked, sweep)
+        self._trials[candidate] = trial
+        self._scheduler.on_trial_add(None, trial)
+        return candidate
+
+    def goes_on(self, sweep: Sweep, candidate: int) -> bool:
+        trial, result = self._trials[candidate], _result(sweep, candidate)
+        self._search.on_trial_result(trial.trial_id, result)
+        if self._scheduler.on_trial_result(None, trial, result) == "CONTINUE":
+            return True
+        self._end(sweep, candidate)
+        return False
+
+    def _end(self, sweep: Sweep, candidate: int) -> None:
+        trial, result = self._trials.pop(candidate), _result(sweep, candidate)
+        self._search.on_trial_complete(trial.trial_id, result)
+        self._scheduler.on_trial_complete(None, trial, result)
+
+
+class _Spans:
+    """A table's dimensions as Optuna has them: few levels are a choice of ranks, others a range."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        low, high = task.points.min(0), task.points.max(0)
+        self._extent = np.where(high > low, high - low, 1.0)
+        self._levels = [np.unique(column) for column in task.points.T]
+        self.distributions = {
+            name: optuna.distributions.IntDistribution(0, len(levels) - 1)
+            if len(levels) <= 10
+            else optuna.distributions.FloatDistribution(low[place], high[place])
+            for place, (name, levels) in enumerate(zip(task.dimensions, self._levels, strict=True))
+        }
+
+    def params(self, candidate: int) -> dict[str, Any]:
         return {
             name: int(np.searchsorted(levels, x)) if len(levels) <= 10 else float(x)
-            for name, levels, x in zip(self._task.dimensions, self._levels, point, strict=True)
+            for name, levels, x in zip(
+                self.task.dimensions, self._levels, self.task.points[candidate], strict=True
+            )
         }
+
+    def nearest(self, params: Mapping[str, Any], sweep: Sweep) -> int:
+        """Of those that have not been trained."""
+        point = np.array(
+            [
+                float(levels[int(params[name])]) if len(levels) <= 10 else params[name]
+                for name, levels in zip(self.task.dimensions, self._levels, strict=True)
+            ]
+        )
+        far = (((self.task.points - point) / self._extent) ** 2).sum(1)
+        far[list(sweep.seen)] = np.inf
+        return int(far.argmin())
+
+
+def _result(sweep: Sweep, candidate: int) -> dict[str, float]:
+    """As a trainable reports it; OptunaSearch takes no loss that is not finite."""
+    loss = float(sweep.curve(candidate)[-1])
+    return {
+        "loss": loss if math.isfinite(loss) else _DIVERGED,
+        "training_iteration": sweep.seen[candidate],
+    }
 
 
 def _tpe(seed: int) -> Any:
@@ -216,8 +289,8 @@ BASELINES: dict[str, Callable[[Task, int], Method]] = {
     "lr grid": lr_grid,
     "Optuna TPE": lambda task, seed: OptunaStudy(task, seed, _tpe),
     "TPE + Hyperband": lambda task, seed: OptunaStudy(task, seed, _tpe, _hyperband),
-    # Ray Tune's OptunaSearch is Optuna's TPE; its ASHA promotes as Optuna's successive halving does.
     "TPE + ASHA": lambda task, seed: OptunaStudy(
         task, seed, _tpe, lambda _: optuna.pruners.SuccessiveHalvingPruner(1, 3)
     ),
+    "Ray Tune (ASHA, OptunaSearch)": RayTune,
 }

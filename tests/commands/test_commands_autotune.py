@@ -12,7 +12,7 @@ from sweeper.commands import autotune as tuning
 from sweeper.commands import autotune_file, open_sweep, run_sweep
 from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.search import TrialState
-from sweeper.space import SYSTEM, Config, SweepFolder
+from sweeper.space import SYSTEM, Config, SweepFolder, read_record
 from sweeper.train import Job
 
 pytestmark = pytest.mark.usefixtures("running_ray")
@@ -38,7 +38,7 @@ def sweep(space_file, tmp_path_factory):
 
 def tunings_of(result) -> list[Tuning]:
     _, ledger = open_sweep(result.folder)
-    return [Tuning.from_dict(one) for one in ledger.sweep_attributes()["tunings"]]
+    return [read_record(Tuning, one) for one in ledger.sweep_attributes()["tunings"]]
 
 
 def test_a_shape_is_measured_once_in_four_probes_at_most_before_the_first_trial(sweep):

@@ -23,7 +23,7 @@ def test_a_sweep_with_a_time_budget_ends_by_it_and_cuts_no_trial_that_fits(tmp_p
     result = run_sweep(
         QUICKSTART,
         overrides=[
-            "search.time_budget=30s",
+            "search.time_budget=15s",
             f"search.trials={ASKED}",
             "search.stopper=none",
             "resources.max_concurrent=1",
@@ -35,7 +35,7 @@ def test_a_sweep_with_a_time_budget_ends_by_it_and_cuts_no_trial_that_fits(tmp_p
     )
     run = len(result.trials)
     assert 1 <= run < ASKED
-    assert result.ended.startswith(f"the time budget (30s) is spent: {run} of {ASKED} trials were run")
+    assert result.ended.startswith(f"the time budget (15s) is spent: {run} of {ASKED} trials were run")
     *earlier, last = result.trials
     assert all(trial.state is TrialState.COMPLETE for trial in earlier)
     if last.state is not TrialState.COMPLETE:

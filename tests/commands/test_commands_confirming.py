@@ -31,7 +31,7 @@ def space_file(tmp_path_factory, write_space):
         training={
             "lr": {"log_uniform": [1e-3, 1e-1]},
             "scheduler": "constant",
-            "epochs": 2,
+            "epochs": 1,
             "per_device_batch_size": 8,
             "max_seq_len": 96,
             "lora": {"rank": 4, "dropout": 0.1},

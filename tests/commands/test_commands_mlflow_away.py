@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,39 +31,76 @@ main()
 
 
 class Server:
-    """`mlflow server` over a SQLite file; its address stays the same."""
+    """`mlflow server` over a SQLite file, behind an address that answers only while it is open.
+
+    Closing it cuts every connection in the middle, as the end of a server does; the server itself takes
+    seconds to start, and does so once.
+    """
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.uri, self._folder = f"http://127.0.0.1:{self.port}", folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
+        self._folder, self._inner, self.port = folder, free_port(), free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._listener: socket.socket | None = None
+        self._connections: list[socket.socket] = []
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-        command += ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        command += ["--port", str(self._inner), "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+        command += ["--artifacts-destination", str(folder / "artifacts")]
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self._folder / "server.log").open("ab") as log:
+        with (folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, cwd=self._folder, start_new_session=True
+                command, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True
             )
+
+    def wait(self) -> None:
         assert eventually(lambda: self._answers() or self._process.poll() is not None)
         assert self._process.poll() is None
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._inner}/health", timeout=5) as answer:
                 return bool(answer.read() == b"OK")
         except OSError:
             return False
 
-    def kill(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+    def open(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def close(self) -> None:
+        assert self._listener is not None
+        for one in (self._listener, *self._connections):
+            with contextlib.suppress(OSError):  # its other side has gone
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self._listener, self._connections = None, []
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it is closed
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._inner))
+                self._connections += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=forward, args=(source, target), daemon=True).start()
+
+    def end(self) -> None:
+        if self._listener is not None:
+            self.close()
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def forward(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # cut
+        while content := source.recv(2**16):
+            target.sendall(content)
+        target.shutdown(socket.SHUT_WR)
 
 
 class Sweep(Driver):
@@ -80,45 +119,40 @@ def server(tmp_path: Path, migrated: Path) -> Iterator[Server]:
     (tmp_path / "mlflow.db").write_bytes(migrated.read_bytes())
     server = Server(tmp_path)
     yield server
-    server.kill()
+    server.end()
 
 
 def test_a_server_that_comes_and_goes_and_a_driver_that_is_killed_lose_nothing(server, tmp_path, write_space):
-    """While the server starts, the driver is stopped, so that trials are left, however long that takes."""
-    space = write_space(tmp_path, search__trials=5, tracking={"mlflow_uri": server.uri})
+    space = write_space(tmp_path, search__trials=8, tracking={"mlflow_uri": server.uri})
     out = tmp_path / "sweep"
+    server.wait()
     sweep = Sweep("run", space, "--out", out)
-
-    def start_server() -> None:
-        os.kill(sweep.process.pid, signal.SIGSTOP)
-        server.start()
-        os.kill(sweep.process.pid, signal.SIGCONT)
 
     def is_back(times: int) -> bool:
         return (out / "logs" / "mlflow.log").read_text().count("MLflow is back after") >= times
 
     sweep.until("trial 1 starts")  # the sweep has not waited for it
-    start_server()
+    server.open()
     assert eventually(lambda: is_back(1) and is_there(server.uri, 0))
-    server.kill()
+    server.close()
     sweep.until("trial 3 starts")
-    start_server()
+    server.open()
     assert eventually(lambda: is_back(2) and is_there(server.uri, 2))
     assert not sweep.warnings_of_mlflow
-    server.kill()
+    server.close()
     sweep.process.kill()  # with all that its writer kept for the server
     sweep.process.wait()
 
-    server.start()
+    server.open()
     resumed = Sweep("resume", out)
-    resumed.until("trial 4 starts")
-    server.kill()
+    resumed.until("trial 7 ")
+    server.close()
     assert resumed.end() == 0, resumed.said
     (warning,) = resumed.warnings_of_mlflow
     assert "cannot be reached" in warning and warning.endswith(f"sweeper sync {out}")
 
-    server.start()
-    assert "5 trials" in sync_sweep(out)
+    server.open()
+    assert "8 trials" in sync_sweep(out)
     assert_equal_to_ledger(server.uri, out)
     complete = mlflow_content(server.uri, "small")
     assert sync_sweep(out).endswith("; 0 were missing")

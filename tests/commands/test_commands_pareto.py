@@ -89,7 +89,13 @@ def test_best_prefers_what_it_is_told_to_and_says_why(root, capsys, tmp_path):
     assert cheap["value"] <= cheap["default_value"] and cheap["also_value"] <= cheap["default_also_value"]
     assert call("best", root, "--prefer", "knee", "--format", "deepspeed") == 0
     number = YAML(typ="safe").load(answers["knee"])["provenance"]["trial"]
-    assert capsys.readouterr().out == sweep.folder.trial_ds_config(number).read_text()
+    exported, trained = (
+        json.loads(text)
+        for text in (capsys.readouterr().out, sweep.folder.trial_ds_config(number).read_text())
+    )
+    assert exported["optimizer"]["params"]["lr"] == sweep.trials[number].values["lr"]
+    for key in ("train_batch_size", "gradient_accumulation_steps", "gradient_clipping"):
+        assert exported[key] == trained[key]
     (tmp_path / "knee.yaml").write_text(answers["knee"])
     assert call("validate", tmp_path / "knee.yaml") == 0
 

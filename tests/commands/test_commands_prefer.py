@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ruamel.yaml import YAML
 
-from sweeper.commands import best_configuration
+from sweeper.commands import best_configuration, best_export
 from sweeper.errors import SweeperError, UserError
 from sweeper.search import Evaluation, Ledger, TrialState
 from sweeper.space import Facts, Objective, SweepFolder, load_space
@@ -53,7 +53,7 @@ def test_a_preference_needs_two_objectives(begun):
 def test_without_a_complete_trial_there_is_no_answer_by_any_preference(begun, fmt):
     folder = begun(["eval/loss", "tokens"], [(float("nan"), 1.0)])
     with pytest.raises(SweeperError):
-        best_configuration(folder.root, prefer="cost", fmt=fmt)
+        best_export(folder.root, prefer="cost", fmt=fmt)
 
 
 @pytest.mark.parametrize(

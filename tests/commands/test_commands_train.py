@@ -46,10 +46,11 @@ def test_the_same_command_goes_on_after_a_signal_and_ends_in_the_same_weights(
     config_file, undisturbed, tmp_path, monkeypatch
 ):
     """SIGHUP comes to all of a terminal's processes when it is closed, Ray's among them."""
-    monkeypatch.delenv("RAY_ADDRESS")
     target = tmp_path / "model"
     command = ("train", str(config_file), "--output-dir", str(target))
-    driver = Driver(*command).until("step 0/")
+    with monkeypatch.context() as patch:
+        patch.delenv("RAY_ADDRESS")
+        driver = Driver(*command).until("step 0/")
     os.killpg(driver.process.pid, signal.SIGHUP)
     assert driver.end() == 130, driver.said
     assert "the same command goes on" in driver.said and not target.exists()

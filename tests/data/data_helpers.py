@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from sweeper.data.problems import Problems
+from sweeper.data.read.files import sources_of
+from sweeper.data.read.read import Row, read_rows
+
 WITH_DEFAULT = (
     "{% for m in messages %}"
     "{% if loop.first and m['role'] != 'system' %}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}"
@@ -55,6 +59,15 @@ def save_tokenizer(
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": vocab, "max_position_embeddings": 512}
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", **sizes}))
     return folder
+
+
+def rows_of(*data_paths: str) -> list[Row]:
+    """Every row of the paths. Raises DataError with all problems of all files."""
+    problems = Problems()
+    sources = [source for group in sources_of(data_paths, problems) for source in group]
+    rows = [row for source in sources for row in read_rows(source, problems)]
+    problems.raise_if_any()
+    return rows
 
 
 def mark(text: str, stretches: list[tuple[int, int]]) -> str:

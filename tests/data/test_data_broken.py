@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_helpers import rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.data import prepare
 from sweeper.data.read.examples import Examples, load_examples
 from sweeper.data.read.messages import LONGEST_TEXT
-from sweeper.data.read.read import rows_of
 from sweeper.errors import DataError
 from sweeper.space import Settings
 

@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from data_helpers import rows_of
 
 from sweeper.data.problems import Problems
 from sweeper.data.read.formats import Example, conversations
-from sweeper.data.read.read import Row, rows_of
+from sweeper.data.read.read import Row
 
 EXAMPLES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     "alpaca": (

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_helpers import rows_of
 
 from sweeper.data.problems import PROBLEM_LIMIT
-from sweeper.data.read.read import rows_of
 from sweeper.errors import DataError
 
 ROWS = [{"question": f"How much is {n} + 1?", "answer": str(n + 1)} for n in range(5)]

@@ -6,11 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from data_helpers import WITH_DEFAULT
+from data_helpers import WITH_DEFAULT, rows_of
 
 from sweeper.data import TokenizedData, load_tokenizer, prepare
 from sweeper.data.read.examples import load_examples
-from sweeper.data.read.read import rows_of
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from sweeper.data import gather_facts, load_tokenizer, prepare, sample_lengths
+from sweeper.data import gather_facts, load_sample, load_tokenizer, prepare
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import load_examples
 from sweeper.data.render.light_tokenizer import light_tokenizer
@@ -52,7 +52,7 @@ def test_it_renders_tools_and_a_template_with_tags_of_transformers(model_with_te
 
 def test_a_sample_of_all_rows_is_exact(chat_model, make_config, write_jsonl, tmp_path):
     config = make_config(chat_model, write_jsonl(rows(60)), max_seq_len=48)
-    sample = sample_lengths(config, max_seq_len=48)
+    sample = load_sample(config).within(48)
     data = prepare(config, tmp_path / "cache")
     assert sample.lengths.tolist() == data.train.lengths.tolist()
     assert sample.completion_tokens.tolist() == data.train.completion_tokens.tolist()
@@ -61,9 +61,9 @@ def test_a_sample_of_all_rows_is_exact(chat_model, make_config, write_jsonl, tmp
 
 def test_overlong_rows_that_are_left_out_are_not_counted(chat_model, make_config, write_jsonl):
     config = make_config(chat_model, write_jsonl(rows(60)))
-    whole = sample_lengths(config, max_seq_len=512)
+    whole = load_sample(config).within(512)
     limit = int(np.median(whole.lengths))
-    sample = sample_lengths(config, max_seq_len=limit, overlong="drop")
+    sample = load_sample(config).within(limit, "drop")
     assert sample.train_rows == (whole.lengths <= limit).sum() < whole.train_rows
     assert sample.lengths.max() <= limit
 
@@ -72,7 +72,7 @@ def test_weights_repeat_rows_in_the_sample(chat_model, make_config, write_jsonl)
     source = {"path": str(write_jsonl(rows(40))), "weight": 3}
     config = make_config(chat_model, "unused")
     config = config.model_validate(config.model_dump() | {"data_path": source})
-    sample = sample_lengths(config, max_seq_len=512)
+    sample = load_sample(config).within(512)
     assert sample.train_rows == len(sample.lengths) == 3 * 38
 
 
@@ -80,7 +80,7 @@ def test_few_rows_tell_about_many_and_always_the_same(chat_model, make_config, w
     config = make_config(chat_model, write_jsonl(rows(3000)))
     kept = []
     gather_facts(config, lambda _, sample: kept.append(sample))
-    sample, again = kept[0].within(512), sample_lengths(config, max_seq_len=512)
+    sample, again = kept[0].within(512), load_sample(config).within(512)
     assert len(sample.lengths) == 256
     assert sample.lengths.tolist() == again.lengths.tolist()
     whole = prepare(config, tmp_path / "cache")
@@ -91,9 +91,9 @@ def test_a_tokenizer_that_is_not_at_hand_makes_the_lengths_unknown(
     make_config, write_jsonl, tmp_path, chat_model
 ):
     data = write_jsonl(rows(10))
-    assert sample_lengths(make_config("org/model", data), max_seq_len=64) is None
+    assert load_sample(make_config("org/model", data)) is None
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "tokenizer.json").write_text(json.dumps({"model": 3}))
-    assert sample_lengths(make_config(broken, data), max_seq_len=64) is None
-    assert sample_lengths(make_config(chat_model, tmp_path / "missing.jsonl"), max_seq_len=64) is None
+    assert load_sample(make_config(broken, data)) is None
+    assert load_sample(make_config(chat_model, tmp_path / "missing.jsonl")) is None

@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers as hf
 
-from sweeper.autotune.estimate.memory_model import trainable_parameters
+from sweeper.autotune.estimate.rank import trainable_parameters
 from sweeper.data.model.sizes import model_sizes
 from sweeper.space import Config, ModelSizes
 

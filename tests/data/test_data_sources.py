@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_helpers import rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from sweeper.data import gather_facts, load_tokenizer, prepare
 from sweeper.data.fingerprint import prepared_fingerprint
 from sweeper.data.read.examples import _times, load_examples
 from sweeper.data.read.formats import Example
-from sweeper.data.read.read import rows_of
 from sweeper.errors import DataError
 from sweeper.space import DataSource
 

@@ -8,9 +8,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from quickstart_maker.instructions import FAMILIES, ROWS_PER_FAMILY, instruction_rows, write_instructions
+from quickstart_maker.words import NOUNS, number_in_words, plural, with_article
+
 from sweeper.quickstart import DATA_FILE
-from sweeper.quickstart.instructions import FAMILIES, ROWS_PER_FAMILY, instruction_rows, write_instructions
-from sweeper.quickstart.words import NOUNS, number_in_words, plural, with_article
 
 
 def _committed_rows() -> list[dict[str, str]]:

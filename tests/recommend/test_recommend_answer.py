@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from recommend_helpers import SPACE, gather, make_space, trial
 from ruamel.yaml import YAML
 
-from sweeper.errors import SweeperError, SweepFolderError, UserError
+from sweeper.errors import SweeperError, UserError
 from sweeper.recommend import export, write_answer
+from sweeper.recommend.exports import Run
 from sweeper.search import Evaluation, Ledger, TrialRecord, TrialState
 from sweeper.space import Space, SweepFolder, load_space, require_closed
 
@@ -104,28 +104,6 @@ def test_the_answer_is_taken_from_a_real_ledger(space: Space, tmp_path: Path) ->
     assert tree["provenance"]["tokens"] == 1500
 
 
-def test_the_deepspeed_export_is_the_configuration_of_the_best_trial(space: Space, tmp_path: Path) -> None:
-    folder = SweepFolder(tmp_path)
-    answer(space, folder, trial(0, 1.0, is_default=True), trial(1, 0.8))
-    for number in (0, 1):
-        folder.trial_dir(number).mkdir(parents=True)
-        folder.trial_ds_config(number).write_text(json.dumps({"train_batch_size": number}))
-    assert json.loads(export(folder, "deepspeed")) == {"train_batch_size": 1}
-    assert export(folder, "yaml") == folder.best_config.read_text()
-
-
-def test_an_unknown_format_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_format_is_answered_with_the_known_ones(space: Space) -> None:
     with pytest.raises(UserError, match="yaml or deepspeed"):
-        export(SweepFolder(tmp_path), "toml")
-
-
-def test_an_export_before_the_sweep_has_an_answer_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(SweepFolderError, match="sweeper resume"):
-        export(SweepFolder(tmp_path), "deepspeed")
-
-
-def test_a_best_config_without_provenance_is_named(tmp_path: Path) -> None:
-    folder = SweepFolder(tmp_path)
-    folder.best_config.write_text("name: x\n")
-    with pytest.raises(SweepFolderError, match=r"provenance\.trial"):
-        export(folder, "deepspeed")
+        export(Run(config=space.close({}), steps=1), "toml")

@@ -6,6 +6,7 @@ Run as a program this is the child: it reads one request a line and writes one a
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -96,11 +97,14 @@ class CommandLine:
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
+    import typer.main
+
     import sweeper.commands
     import sweeper.data
     import sweeper.search  # noqa: F401
     from sweeper.cli import main
 
+    typer.main.get_command = functools.cache(typer.main.get_command)  # made anew at each call otherwise
     answers.write(b"{}\n")
     for line in sys.stdin.buffer:
         answers.write(json.dumps(_run(main, json.loads(line))).encode() + b"\n")

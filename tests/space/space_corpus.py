@@ -13,7 +13,7 @@ from pathlib import Path
 HEAD = "name: t\nmodel_path: builtin:quickstart\ndata_path: rows.jsonl\n"
 """Put before a case that does not begin with a name of its own."""
 
-ROWS = 300
+ROWS = 140
 
 
 @dataclass(frozen=True)

@@ -50,3 +50,11 @@ def problems_of(folder: Path, text: str | bytes, **options: Any) -> list[Problem
     except SpaceFileError as error:
         return [replace(one, where=one.where.replace(f"{folder}/", "")) for one in error.problems]
     raise AssertionError("the file has no problem")
+
+
+def assert_told(folder: Path, text: str, position: str, rule: str, remedy: str) -> None:
+    """That a file's one fault is told at this line:column, with these parts of its rule and remedy."""
+    found = problems_of(folder, text)
+    assert [one.where for one in found] == [f"s.yaml:{position}"]
+    assert rule in found[0].rule
+    assert remedy in found[0].remedy

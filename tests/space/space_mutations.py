@@ -183,9 +183,13 @@ _VALUE = re.compile(r"(?<=: )[^\s,{}\[\]#][^,{}\[\]#\n]*|\[[^\[\]\n]*\]|\{[^{}\n
 
 
 def good_files() -> dict[str, str]:
-    """What is broken: the project's own space files, naming ``rows.jsonl`` and ``model``, and two more."""
+    """What is broken: the project's own space files, naming ``rows.jsonl`` and ``model``, and two more.
+
+    Batches are no larger than the rows that are here.
+    """
     files = {file.stem: file.read_text(encoding="utf-8") for file in sorted(_SEARCH_SPACES.glob("*.yaml"))}
     assert files
+    files = {name: text.replace("[64, 128, 256]", "[32, 64, 128]") for name, text in files.items()}
     return {name: _PLACES.sub(_of_this_folder, text) for name, text in files.items()} | {
         "large": _LARGE,
         "closed": _CLOSED,

@@ -15,8 +15,6 @@ from sweeper.train.ranks.group import WorkerGroup
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "zero 0": {"zero_stage": 0},
-    "zero 1": {"zero_stage": 1},
-    "zero 2": {"zero_stage": 2},
     "zero 3": {"zero_stage": 3},
     "zero 0, bf16": {"zero_stage": 0, "precision": "bf16"},
     "zero 2, bf16": {"zero_stage": 2, "precision": "bf16"},

@@ -118,10 +118,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "zero 0": {"zero_stage": 0},
     "zero 1, bf16": {"zero_stage": 1, "precision": "bf16"},
     "zero 3": {"zero_stage": 3},
-    "zero 2, optimizer offloaded": {"zero_stage": 2, "offload": "optimizer"},
-    "packed": {"zero_stage": 2, "packing": True, "per_device_batch_size": 2},
     "adapters with dropout": {"zero_stage": 2, "lora": {"rank": 4, "alpha": 16, "dropout": 0.2}, "lr": 1e-2},
 }
+"""A state is taken up as by a run that goes on, of which test_train_checkpoint.py has more kinds; what a fork
+does beside that it does to the parameter groups of these optimizers."""
 
 
 def trained(engine, job):

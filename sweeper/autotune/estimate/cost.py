@@ -6,24 +6,22 @@ Nothing here is measured: lengths come from a sample of the rows, times from a `
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 
-from sweeper.data import LengthSample, RowSample, best_fit, sample_lengths
-from sweeper.space import Space, TrialSize, count_runs, count_trials, duration_text, trial_sizes
+from sweeper.data import LengthSample, RowSample, best_fit, load_sample
+from sweeper.space import Space, TrialSize, count_runs, count_trials, duration_text, full_runs, trial_sizes
 
 __all__ = [
     "MOST_RESERVED",
     "Limit",
     "Speed",
-    "SweepCost",
-    "cost_line",
     "cost_rows",
     "lengths_of",
     "limit_of",
-    "sweep_cost",
+    "price_per_hour",
     "trial_tokens",
 ]
 
@@ -72,7 +70,6 @@ class TrialCost:
     """Training tokens."""
     evaluated_tokens: float
     """Held-out tokens of all its evaluations."""
-    ranks: int
     seconds: float | None
     """From the first optimizer step to the last evaluation; None where no speed is known."""
 
@@ -81,9 +78,12 @@ class TrialCost:
 class SweepCost:
     """A whole sweep, if no trial is stopped early. What takes a speed to know is None without one."""
 
+    space: Space
     trials: int
     runs: int
-    """Trials, and those of them that are trained again under other seeds."""
+    """Trials, and those of them that are trained again on the real thing or under other seeds."""
+    full_runs: float
+    """The same in runs of full size, by time: a trial on a proxy is a part of one."""
     concurrent: int
     """Trials side by side."""
     each: tuple[TrialCost, ...]
@@ -92,116 +92,93 @@ class SweepCost:
     """Training tokens of all trials."""
     evaluated_tokens: float
     """Held-out tokens of all trials, and of the one evaluation before any training."""
-    price_per_hour: float | None
-    """Of everything that the sweep holds while it runs."""
-    gpus: int
-    """GPUs held; 0 where ranks train on the CPU."""
-    limit: Limit | None
-    answers: bool
-    """Whether evaluations also generate answers, whose time is not in here."""
     seconds: float | None = None
     """Wall time."""
-    rank_hours: float | None = None
-    """Hours of training and evaluation, those of all ranks added up; starts are not in it."""
     money: float | None = None
     """In the currency of the price; None without a price."""
     fitting: int | None = None
     """How many trials fit into the budget; None without a budget."""
 
-    def rows(self, file: str = "FILE") -> list[tuple[str, str]]:
-        """Label and value of what is known, in reading order; ``file`` is the space file's name."""
-        low, high = _ends([one.tokens for one in self.each])
-        tokens = f"{_count(low)} per trial" if low == high else f"{_count(low)} to {_count(high)} per trial"
+    def rows(self) -> list[tuple[str, str]]:
+        """Label and value of what is known, in reading order."""
+        tokens = _span([_count(one.tokens) for one in sorted(self.each, key=lambda one: one.tokens)])
         whole = f"{_count(self.tokens)} trained on and {_count(self.evaluated_tokens)} evaluated"
         told = [
-            ("tokens", f"about {tokens}; whole sweep {whole}, if no trial is stopped early"),
-            ("hours", self._hours(file)),
+            ("tokens", f"about {tokens} per trial; whole sweep {whole}, if no trial is stopped early"),
+            ("hours", self._hours()),
         ]
         if self.money is not None:
-            what = f"{self.gpus} GPU{'s' * (self.gpus != 1)}" if self.gpus else "this machine"
-            told.append(
-                ("cost", f"about {self.money:,.2f}, at {self.price_per_hour:,.4g} an hour for {what}")
-            )
+            gpus, price = _gpus(self.space), price_per_hour(self.space)
+            what = f"{gpus} GPU{'s' * (gpus != 1)}" if gpus else "this machine"
+            told.append(("cost", f"about {self.money:,.2f}, at {price:,.4g} an hour for {what}"))
+        limit = limit_of(self.space)
         if self.fitting == 0:
-            told.append(("budget", f"not even one trial fits into {self.limit}: the first will be stopped"))
+            told.append(("budget", f"not even one trial fits into {limit}: the first will be stopped"))
         elif self.fitting is not None and self.fitting < self.trials:
-            told.append(("budget", f"about {self.fitting} of {self.trials} trials fit into {self.limit}"))
+            told.append(("budget", f"about {self.fitting} of {self.trials} trials fit into {limit}"))
         return told
 
-    def _hours(self, file: str) -> str:
+    def _hours(self) -> str:
         if self.seconds is None:
-            return f"not measured yet; `sweeper autotune {file}` measures it"
-        low, high = _ends([one.seconds for one in self.each if one.seconds is not None])
-        each = _time(low) if _time(low) == _time(high) else f"{_time(low)} to {_time(high)}"
+            return f"not measured yet; `sweeper autotune {self.space.source}` measures it"
+        each = _span([_time(one) for one in sorted(one.seconds or 0.0 for one in self.each)])
         said = [f"about {_time(self.seconds)} if no trial is stopped early", f"{each} per trial"]
-        if self.rank_hours and max(one.ranks for one in self.each) > 1:
-            said.append(f"{self.rank_hours:,.2g} rank-hours")
         if self.concurrent > 1:
             said.append("more if trials side by side slow each other down: measured alone")
-        said += ["time for generated answers not counted"] if self.answers else []
+        if self.space.settings.generated_metrics:
+            said.append("time for generated answers not counted")
         return ", ".join(said)
 
 
 def lengths_of(space: Space, sample: RowSample | None = None) -> LengthSample | None:
-    """See ``sample_lengths``; ``sample`` is that of the space's rows, if there is one already."""
-    max_seq_len, overlong = space.closed["training.max_seq_len"], space.closed["training.overlong"]
-    if sample is not None:
-        return sample.within(max_seq_len, overlong)
-    return sample_lengths(space.settings, max_seq_len=max_seq_len, overlong=overlong)
+    """Lengths of some rows, as the space cuts or drops them; None where there are none to be had before they
+    are tokenized. ``sample`` is that of the space's rows, if there is one already."""
+    sample = sample or load_sample(space.settings)
+    if sample is None:
+        return None
+    return sample.within(space.closed["training.max_seq_len"], space.closed["training.overlong"])
 
 
 def cost_rows(space: Space, sample: LengthSample | None, speed: Speed | None) -> list[tuple[str, str]]:
     """What is known of the sweep's cost, as labels and values."""
     if sample is not None:
-        return sweep_cost(space, sample, speed).rows(str(space.source))
+        return sweep_cost(space, sample, speed).rows()
     most = max(one.rows for one in trial_sizes(space)) * space.closed["training.max_seq_len"]
     return [("tokens", f"unknown before the rows are tokenized; {_count(most)} per trial at most")]
 
 
-def cost_line(space: Space, sample: LengthSample | None, speed: Speed | None) -> str:
-    """The same in one line."""
-    return "; ".join(f"{label}: {value}" for label, value in cost_rows(space, sample, speed))
-
-
 def sweep_cost(space: Space, sample: LengthSample, speed: Speed | None) -> SweepCost:
     """The sweep's cost by rows of these lengths at this speed."""
-    trials, untrained = count_trials(space), sample.eval_tokens
+    trials, runs, untrained = count_trials(space), count_runs(space), sample.eval_tokens
+    in_tokens, in_time = full_runs(space, trials, runs)
     each = tuple(_trial_cost(space, size, sample, speed) for size in trial_sizes(space))
     cost = SweepCost(
+        space=space,
         trials=trials,
-        runs=(runs := count_runs(space)),
+        runs=runs,
+        full_runs=in_time,
         concurrent=min(space.closed["resources.max_concurrent"], trials),
         each=each,
-        tokens=runs * _mean([one.tokens for one in each]),
-        evaluated_tokens=runs * _mean([one.evaluated_tokens for one in each]) + untrained,
-        price_per_hour=_price_per_hour(space),
-        gpus=_gpus(space),
-        limit=limit_of(space),
-        answers=bool(space.settings.generated_metrics),
+        tokens=in_tokens * fmean(one.tokens for one in each),
+        evaluated_tokens=runs * fmean(one.evaluated_tokens for one in each) + untrained,
     )
     return cost if speed is None else _timed(cost, speed, untrained)
 
 
 def _timed(cost: SweepCost, speed: Speed, untrained_tokens: float) -> SweepCost:
     """Workers are started once; then rounds of trials side by side follow each other in warm ones."""
-    trial_s = [one.seconds or 0.0 for one in cost.each]
-    round_s = _mean(trial_s) + speed.warm_start_s
+    round_s = fmean(one.seconds or 0.0 for one in cost.each) + speed.warm_start_s
     start_s = speed.cold_start_s - speed.warm_start_s + untrained_tokens / speed.evaluated_tokens_per_s
-    seconds = start_s + math.ceil(cost.runs / cost.concurrent) * round_s
-    fitting = None
-    if cost.limit is not None:
+    seconds = start_s + math.ceil(cost.full_runs / cost.concurrent) * round_s
+    limit, price, fitting = limit_of(cost.space), price_per_hour(cost.space), None
+    if limit is not None:
         reserved_s = math.ceil((cost.runs - cost.trials) / cost.concurrent) * round_s
-        search_s = cost.limit.seconds - min(reserved_s, MOST_RESERVED * cost.limit.seconds)
-        rounds = math.floor((search_s - start_s) / round_s + 1e-9) if round_s else cost.trials
+        search_s = limit.seconds - min(reserved_s, MOST_RESERVED * limit.seconds)
+        searched_s = round_s * (cost.full_runs - (cost.runs - cost.trials)) / cost.trials
+        rounds = math.floor((search_s - start_s) / searched_s + 1e-9) if searched_s else cost.trials
         fitting = max(min(rounds * cost.concurrent, cost.trials), 0)
-    ranks_s = [one.ranks * taken_s for one, taken_s in zip(cost.each, trial_s, strict=True)]
-    return replace(
-        cost,
-        seconds=seconds,
-        rank_hours=cost.runs * _mean(ranks_s) / _HOUR_S,
-        money=None if cost.price_per_hour is None else seconds / _HOUR_S * cost.price_per_hour,
-        fitting=fitting,
-    )
+    money = None if price is None else seconds / _HOUR_S * price
+    return replace(cost, seconds=seconds, money=money, fitting=fitting)
 
 
 def trial_tokens(size: TrialSize, sample: LengthSample, *, packing: bool) -> float:
@@ -214,7 +191,7 @@ def trial_tokens(size: TrialSize, sample: LengthSample, *, packing: bool) -> flo
     return steps * size.global_batch / units * sample.epoch_tokens
 
 
-def _price_per_hour(space: Space) -> float | None:
+def price_per_hour(space: Space) -> float | None:
     """Of all that the sweep holds while it runs: the GPUs of all trials side by side, or the machine."""
     price = space.closed["resources.price_per_gpu_hour"]
     return None if price is None else float(price) * (_gpus(space) or 1)
@@ -222,7 +199,7 @@ def _price_per_hour(space: Space) -> float | None:
 
 def limit_of(space: Space) -> Limit | None:
     """The tighter of the two budgets; None where there is none."""
-    search, price = space.settings.search, _price_per_hour(space)
+    search, price = space.settings.search, price_per_hour(space)
     limits = []
     if search.time_budget_s is not None:
         amount = duration_text(search.time_budget_s)
@@ -240,7 +217,7 @@ def _trial_cost(space: Space, size: TrialSize, sample: LengthSample, speed: Spee
     seconds = None
     if speed is not None:
         seconds = tokens / speed.tokens_per_s + evaluated / speed.evaluated_tokens_per_s
-    return TrialCost(tokens=tokens, evaluated_tokens=evaluated, ranks=size.ranks, seconds=seconds)
+    return TrialCost(tokens=tokens, evaluated_tokens=evaluated, seconds=seconds)
 
 
 def _gpus(space: Space) -> int:
@@ -252,12 +229,8 @@ def _gpus(space: Space) -> int:
     return math.ceil(gpus - 1e-9)
 
 
-def _mean(numbers: Sequence[float]) -> float:
-    return sum(numbers) / len(numbers)
-
-
-def _ends(numbers: Sequence[float]) -> tuple[float, float]:
-    return min(numbers), max(numbers)
+def _span(rising: list[str]) -> str:
+    return rising[0] if rising[0] == rising[-1] else f"{rising[0]} to {rising[-1]}"
 
 
 def _count(tokens: float) -> str:

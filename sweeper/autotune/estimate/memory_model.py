@@ -18,64 +18,47 @@ from sweeper.autotune.estimate.rank import (
     FP32,
     GIB,
     Rank,
-    keeps_scores,
-    kept_bytes,
     layer_bytes,
     score_bytes,
-    trainable_parameters,
     working_bytes,
 )
 from sweeper.space import Config, ModelSizes
 
-__all__ = ["Calibration", "Memory", "Pass", "Workload", "calibrated", "predict", "trainable_parameters"]
+__all__ = ["Calibration", "Memory", "Pass", "Workload", "calibrated", "predict"]
 
 _ADAM_BYTES = 8
 """Two moments in fp32 (Kingma and Ba 2015, arXiv:1412.6980)."""
 _SUB_GROUP = 1_000_000_000
 """DeepSpeed's default sub_group_size: so many elements stage 3 steps at a time (zero/config.py)."""
 _FIRST_TRIAL_GIB = 0.046
-"""What no formula has: code and workspaces that come with the first trial of a process (measured on CPUs;
-it is what is left after a step over the arithmetic of four models)."""
+"""What no formula has: code and workspaces that come with the first trial of a process (measured on CPUs)."""
 _ZERO_GIB = 0.044
 """ZeRO imports DeepSpeed's Muon optimizer, and with it torch's compiler, with its first reduction
 (zero/stage_1_and_2.py: average_tensor; measured: the import alone)."""
 _PEFT_GIB = 0.018
 """Importing peft (measured)."""
 _HEAP_GIB = 0.0625
-"""What a CPU's heap keeps of tensors below 2 MiB that are gone: it gives its top back from so much on
-(``sweeper.train.memory``). It was between nothing and four times as much (measured)."""
+"""What a CPU's heap keeps of tensors below 2 MiB that are gone (``sweeper.train.memory``)."""
 _PASS_KERNELS_GIB, _ROW_KERNELS_GIB = 0.005, 0.0026
 """oneDNN generates code for each size of matrix product in half precision, and keeps it: so much for each
-number of tokens that a pass has, and, through attention, for each that a row has (measured on two CPUs:
-up to 0.0065 and 0.0035)."""
+number of tokens that a pass has, and, through attention, for each that a row has (measured)."""
 _MOST_KERNELS_GIB = 0.68
-"""It keeps what was used last, and no more: 400 steps of a Llama with 12 M parameters came to this, the
-last 200 of which added a tenth (measured)."""
+"""It keeps what was used last, and no more (measured)."""
 _CUDA_GIB = 0.25
 """cuBLAS workspaces and small buffers on a GPU (an allowance, not measured)."""
 _FRAGMENTATION = {"cpu": 0.02, "cuda": 0.05}
-"""Fraction of what passes that is lost between tensors. On a CPU large ones have pages of their own
-(measured); for torch's CUDA allocator it is an allowance."""
+"""Fraction of what passes that is lost between tensors (measured; for CUDA an allowance)."""
 _STATES_DEVIATION, _PASSING_DEVIATION, _LIBRARIES_DEVIATION_GIB = 0.005, 0.05, 0.03
 """How far off the arithmetic is expected to be: what passes is known less well than the states, and the
-libraries have buffers that are other ones on each processor (measured on two: 0.02 to 0.06 GiB apart)."""
+libraries have other buffers on each processor."""
 _MEASURING_DEVIATION = 0.003
-"""How far off a measured peak is expected to be, relative to it; what a heap keeps is in one trial and not
-in the next, so that it is another deviation, of its own size."""
+"""How far off a measured peak is expected to be, relative to it; beside that, by what a heap keeps."""
 _CALIBRATION_RANGE, _LIBRARIES_RANGE_GIB = (0.5, 2.0), (-0.5, 0.5)
 
-_STAYING = {
-    "untrained copy",
-    "parameters",
-    "fp32 weights",
-    "optimizer states",
-    "libraries",
-    "generated code",
-    "heap",
-}
-"""The parts that stay from step to step."""
 _GRADIENTS, _GATHERED, _BUFFERS = "gradients", "gathered parameters", "communication buffers"
-_ACTIVATIONS, _LOGITS = "activations", "logits"
+_ACTIVATIONS, _LOGITS, _FRAGMENTS = "activations", "logits", "fragmentation"
+_PASSING = (_GRADIENTS, _GATHERED, _BUFFERS, _ACTIVATIONS, _LOGITS, _FRAGMENTS)
+"""The parts that a pass takes; all others stay from step to step."""
 
 Parts = dict[str, float]
 """Bytes by name."""
@@ -142,7 +125,7 @@ class Memory:
     @property
     def states_gib(self) -> float:
         """What stays from step to step."""
-        return sum(gib for name, gib in self.parts.items() if name in _STAYING)
+        return sum(gib for name, gib in self.parts.items() if name not in _PASSING)
 
     @property
     def passing_gib(self) -> float:
@@ -158,7 +141,7 @@ def predict(
     states = _states(rank, work)
     lost = _FRAGMENTATION["cuda" if rank.on_gpu else "cpu"]
     moments = [
-        _scaled(states | parts | {"fragmentation": lost * sum(parts.values())}, moment, by)
+        _scaled(states | parts | {_FRAGMENTS: lost * sum(parts.values())}, moment, by)
         for moment, parts in _moments(rank, work)
     ]
     return max(moments, key=lambda one: one.total_gib)
@@ -186,7 +169,7 @@ def calibrated(points: Iterable[tuple[Memory, float]]) -> Calibration:
 
 
 def _scaled(parts: Parts, moment: str, by: Calibration) -> Memory:
-    gib = {name: size / GIB * (by.states if name in _STAYING else by.passing) for name, size in parts.items()}
+    gib = {name: size / GIB * (by.passing if name in _PASSING else by.states) for name, size in parts.items()}
     gib["libraries"] += by.libraries_gib
     return Memory(parts={name: size for name, size in gib.items() if size > 0}, moment=moment)
 
@@ -196,25 +179,21 @@ def _states(rank: Rank, work: Workload) -> Parts:
 
     Each process keeps the untrained model in the host's memory. Half precision has fp32 weights beside its
     own, and so has ZeRO in fp32, which steps on a flat copy (zero/stage_1_and_2.py, zero/stage3.py,
-    fp16/unfused_optimizer.py).
+    fp16/unfused_optimizer.py). Stage 3 shares the parameters out between passes.
     """
     has_master = rank.stage >= 1 or rank.half
     states = 0.0 if rank.offloads("optimizer") else rank.owned
+    kept = rank.held / (rank.dp if rank.stage == 3 else 1)
+    of_a_cpu = _FIRST_TRIAL_GIB + _ZERO_GIB * (rank.stage >= 1) + _PEFT_GIB * rank.has_adapters
     return {
         "untrained copy": 0.0 if rank.on_gpu else rank.sizes.parameters * rank.width,
-        "parameters": 0.0 if rank.offloads("all") else rank.partitioned * rank.width,
+        "parameters": 0.0 if rank.offloads("all") else kept * rank.width,
         "fp32 weights": states * FP32 * has_master,
         "optimizer states": states * _ADAM_BYTES,
-        "libraries": _libraries_gib(rank) * GIB,
+        "libraries": (_CUDA_GIB if rank.on_gpu else of_a_cpu) * GIB,
         "heap": 0.0 if rank.on_gpu else _HEAP_GIB * GIB,
         "generated code": _kernels(rank, work),
     }
-
-
-def _libraries_gib(rank: Rank) -> float:
-    if rank.on_gpu:
-        return _CUDA_GIB
-    return _FIRST_TRIAL_GIB + _ZERO_GIB * (rank.stage >= 1) + _PEFT_GIB * rank.has_adapters
 
 
 def _kernels(rank: Rank, work: Workload) -> float:
@@ -222,7 +201,7 @@ def _kernels(rank: Rank, work: Workload) -> float:
     computes in fp32."""
     if rank.on_gpu or not rank.half:
         return 0.0
-    rows = 0.0 if keeps_scores(rank) else work.row_lengths
+    rows = 0.0 if rank.keeps_scores else work.row_lengths
     each = _PASS_KERNELS_GIB * work.pass_lengths + _ROW_KERNELS_GIB * rows
     return min(each, _MOST_KERNELS_GIB) * GIB
 
@@ -252,8 +231,9 @@ def _kept_gradients(rank: Rank) -> float:
 def _pass(name: str, rank: Rank, one: Pass, gradients: float) -> Iterator[tuple[str, Parts]]:
     """The heights of one forward and backward pass that finds so many bytes of gradients.
 
-    1. The loss: every layer has saved what it saves, and cross-entropy has the log-probabilities, their
-       gradient and that of the logits, in fp32 (``log_softmax`` and ``nll_loss`` in derivatives.yaml).
+    1. The loss: every layer has saved what it saves, with checkpointing its input alone, and cross-entropy
+       has the log-probabilities, their gradient and that of the logits, in fp32 (``log_softmax`` and
+       ``nll_loss`` in derivatives.yaml).
     2. The output matrix: the gradients of the logits and of the matrix.
     3. The last layer: what its backward pass works with; with checkpointing all that it saves, anew.
     4. The embedding: its gradient beside the others. Of what stage 3 gathered it is the last; parameters go
@@ -261,7 +241,8 @@ def _pass(name: str, rank: Rank, one: Pass, gradients: float) -> Iterator[tuple[
     5. The end: all gradients, and how they travel.
     """
     always = _always(rank)
-    saved = one.tokens * kept_bytes(rank) * rank.layers_in_flight
+    kept = rank.sizes.hidden_size * rank.width if rank.recomputes else layer_bytes(rank)
+    saved = float(one.tokens * kept * rank.layers_in_flight)
     saved += score_bytes(rank, _squared(rank, one)) * rank.layers_in_flight * (not rank.recomputes)
     matrix = rank.output_matrix * rank.width
     bucket = rank.bucket * rank.width if rank.stage in (1, 2) and rank.on_gpu else 0.0
@@ -270,14 +251,10 @@ def _pass(name: str, rank: Rank, one: Pass, gradients: float) -> Iterator[tuple[
     if rank.recomputes:
         in_layer += one.tokens * layer_bytes(rank) + score_bytes(rank, _squared(rank, one))
     begun = always | {_GRADIENTS: gradients + matrix, _BUFFERS: always[_BUFFERS] + bucket}
-    yield (
-        f"{name}, at its loss",
-        always | {_GRADIENTS: gradients, _ACTIVATIONS: saved, _LOGITS: 3.0 * logits * FP32},
-    )
-    yield (
-        f"{name}, at its output matrix",
-        begun | {_ACTIVATIONS: saved, _LOGITS: float(logits * rank.width)},
-    )
+    at_loss = {_GRADIENTS: gradients, _ACTIVATIONS: saved, _LOGITS: 3.0 * logits * FP32}
+    at_matrix = {_ACTIVATIONS: saved, _LOGITS: float(logits * rank.width)}
+    yield f"{name}, at its loss", always | at_loss
+    yield f"{name}, at its output matrix", begun | at_matrix
     yield f"{name}, at its last layer", begun | {_ACTIVATIONS: saved + in_layer}
     last = always | {_GATHERED: min(always[_GATHERED], float(rank.embedding * rank.width))}
     yield f"{name}, at its embedding", last | _embedding(rank, gradients)

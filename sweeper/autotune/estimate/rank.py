@@ -9,22 +9,11 @@ token, if nothing else is said.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from sweeper.space import Config, ModelSizes
+from sweeper.space import Config, Lora, ModelSizes
 
-__all__ = [
-    "FP32",
-    "GIB",
-    "Rank",
-    "keeps_scores",
-    "kept_bytes",
-    "layer_bytes",
-    "score_bytes",
-    "trainable_parameters",
-    "working_bytes",
-]
+__all__ = ["FP32", "GIB", "Rank", "layer_bytes", "score_bytes", "trainable_parameters", "working_bytes"]
 
 GIB = 2**30
 FP32 = 4
@@ -49,54 +38,41 @@ def trainable_parameters(config: Config, sizes: ModelSizes) -> int:
     lora = config.training.lora
     if not lora:
         return sizes.parameters
-    return lora.rank * sum(n for name, n in sizes.linear.items() if name in _adapted_modules(config, sizes))
+    return lora.rank * sum(sizes.linear[name] for name in _adapted_modules(lora, sizes))
 
 
-def _adapted_modules(config: Config, sizes: ModelSizes) -> frozenset[str]:
+def _adapted_modules(lora: Lora, sizes: ModelSizes) -> frozenset[str]:
     """Names of the linear modules that have adapters."""
-    lora = config.training.lora
-    if not lora:
-        return frozenset()
     wanted = lora.targets.split(",") if isinstance(lora.targets, str) else lora.targets
     names = {name.strip() for name in wanted}
     return frozenset(sizes.linear) if names == {"all-linear"} else frozenset(sizes.linear) & names
 
 
-@dataclass(frozen=True)
 class Rank:
     """One rank's part of a model and of what training adds to it: elements, if nothing else is said."""
 
-    config: Config
-    sizes: ModelSizes
-
-    @property
-    def stage(self) -> int:
-        return self.config.deepspeed.zero_stage
-
-    @property
-    def dp(self) -> int:
-        return self.config.parallel.dp
-
-    @property
-    def width(self) -> int:
+    def __init__(self, config: Config, sizes: ModelSizes) -> None:
+        self.config, self.sizes = config, sizes
+        self.stage, self.dp = config.deepspeed.zero_stage, config.parallel.dp
+        self.recomputes = config.deepspeed.gradient_checkpointing
+        self.width = _WIDTHS[config.deepspeed.precision]
         """Bytes of one element of the model."""
-        return _WIDTHS[self.config.deepspeed.precision]
-
-    @property
-    def half(self) -> bool:
-        return self.width < 4
-
-    @property
-    def on_gpu(self) -> bool:
-        return self.config.resources.gpus_per_rank > 0
-
-    @property
-    def has_adapters(self) -> bool:
-        return bool(self.config.training.lora)
-
-    @property
-    def recomputes(self) -> bool:
-        return self.config.deepspeed.gradient_checkpointing
+        self.half = self.width < FP32
+        self.on_gpu = config.resources.gpus_per_rank > 0
+        self.has_adapters = bool(config.training.lora)
+        self.bucket_limit = self._setting("reduce_bucket_size")
+        self.embedding = sizes.vocab_size * sizes.hidden_size
+        """The embedding's; the output's matrix is as large."""
+        self.output_matrix = 0 if self.has_adapters else self.embedding
+        """The output's, or the embedding's, where it is trained."""
+        head_width = sizes.head_dim / config.parallel.tp
+        self.query_width, self.key_width = sizes.heads * head_width, sizes.kv_heads * head_width
+        """The values' is the keys'."""
+        self.mlp_width = sizes.intermediate_size / config.parallel.tp
+        self.mask_width = 1 if self.on_gpu else self.width
+        """Bytes of one value of a dropout's mask: a GPU has an operation with masks of bytes."""
+        self.keeps_scores = sizes.attention_dropout > 0 and not self.on_gpu
+        """Whether training has no fused kind of attention."""
 
     def offloads(self, what: Literal["optimizer", "all"]) -> bool:
         """Whether the host has it instead of the GPU: optimizer states, or parameters as well. On a CPU
@@ -115,11 +91,6 @@ class Rank:
         return (one.parameters - cut + cut / self.config.parallel.tp) / self.config.parallel.pp
 
     @property
-    def partitioned(self) -> float:
-        """Parameters that stay here between passes: stage 3 shares them out."""
-        return self.held / (self.dp if self.stage == 3 else 1)
-
-    @property
     def trained(self) -> float:
         """Trained parameters of ``held``."""
         if not self.has_adapters:
@@ -131,20 +102,8 @@ class Rank:
     def owned(self) -> float:
         """Trained parameters whose optimizer states are here: ZeRO shares them out, and so does DeepSpeed's
         optimizer for bf16 in a pipeline (engine.py: _do_optimizer_sanity_check, bf16_optimizer.py)."""
-        shared = self.stage >= 1 or (
-            self.config.parallel.pp > 1 and self.config.deepspeed.precision == "bf16"
-        )
-        return self.trained / (self.dp if shared else 1)
-
-    @property
-    def embedding(self) -> int:
-        """The embedding's; the output's matrix is as large."""
-        return self.sizes.vocab_size * self.sizes.hidden_size
-
-    @property
-    def output_matrix(self) -> int:
-        """The output's, or the embedding's, where it is trained."""
-        return 0 if self.has_adapters else self.embedding
+        of_a_pipeline = self.config.parallel.pp > 1 and self.config.deepspeed.precision == "bf16"
+        return self.trained / (self.dp if self.stage >= 1 or of_a_pipeline else 1)
 
     @property
     def layers_in_flight(self) -> int:
@@ -154,10 +113,6 @@ class Rank:
         pp = self.config.parallel.pp
         passes = min(pp, self.config.training.gradient_accumulation_steps)
         return -(-self.sizes.layers // pp) * passes
-
-    @property
-    def bucket_limit(self) -> int:
-        return self._setting("reduce_bucket_size")
 
     @property
     def bucket(self) -> float:
@@ -186,16 +141,10 @@ class Rank:
         return int(value) if isinstance(value, (int, float)) and value > 0 else _DEFAULTS[name]
 
 
-def kept_bytes(rank: Rank) -> float:
-    """What a layer keeps from its forward to its backward pass: with checkpointing its input."""
-    if rank.recomputes:
-        return float(rank.sizes.hidden_size * rank.width)
-    return layer_bytes(rank)
-
-
 def layer_bytes(rank: Rank) -> float:
-    """All that one layer saves, but scores."""
-    return _norms(rank) + _attention(rank) + _mlp(rank) + _inputs(rank) + _residual_masks(rank)
+    """All that one layer saves, but scores; dropout masks what attention and MLP add to the hidden states."""
+    masks = 2.0 * rank.sizes.hidden_size * rank.mask_width if rank.sizes.dropout > 0 else 0.0
+    return _norms(rank) + _attention(rank) + _mlp(rank) + _inputs(rank) + masks
 
 
 def score_bytes(rank: Rank, squared_tokens: int) -> float:
@@ -204,7 +153,7 @@ def score_bytes(rank: Rank, squared_tokens: int) -> float:
     Without a fused kind, torch's scaled_dot_product_attention saves the softmax, the dropout's mask and their
     product in fp32 (_scaled_dot_product_attention_math).
     """
-    if not keeps_scores(rank):
+    if not rank.keeps_scores:
         return 0.0
     return 3.0 * FP32 * squared_tokens * rank.sizes.heads / rank.config.parallel.tp
 
@@ -217,22 +166,7 @@ def working_bytes(rank: Rank) -> float:
     """
     hidden = rank.sizes.hidden_size
     norm = (3 * FP32 + 3 * rank.width) * hidden if rank.half else 0
-    return float(max(2 * rank.width * _mlp_width(rank), norm))
-
-
-def _mlp_width(rank: Rank) -> float:
-    return rank.sizes.intermediate_size / rank.config.parallel.tp
-
-
-def _widths(rank: Rank) -> tuple[float, float]:
-    """Of the queries, and of the keys, which is that of the values."""
-    sizes, tp = rank.sizes, rank.config.parallel.tp
-    return sizes.heads * sizes.head_dim / tp, sizes.kv_heads * sizes.head_dim / tp
-
-
-def keeps_scores(rank: Rank) -> bool:
-    """Whether training has no fused kind of attention."""
-    return rank.sizes.attention_dropout > 0 and not rank.on_gpu
+    return float(max(2 * rank.width * rank.mlp_width, norm))
 
 
 def _norms(rank: Rank) -> float:
@@ -242,15 +176,15 @@ def _norms(rank: Rank) -> float:
     if not sizes.gated:
         return 2 * sizes.hidden_size * width
     normalized = 0 if rank.has_adapters else width
-    query, key = _widths(rank) if sizes.head_norms else (0.0, 0.0)
-    return (2 * sizes.hidden_size + query + key) * (FP32 + normalized)
+    heads = rank.query_width + rank.key_width if sizes.head_norms else 0.0
+    return (2 * sizes.hidden_size + heads) * (FP32 + normalized)
 
 
 def _attention(rank: Rank) -> float:
     """Queries, keys, values and the output, and the logarithm of each head's sum in fp32. Without the fused
     kind, queries and keys are scaled into copies, in fp32, and so are values in half precision."""
-    (query, key), width = _widths(rank), rank.width
-    if keeps_scores(rank):
+    query, key, width = rank.query_width, rank.key_width, rank.width
+    if rank.keeps_scores:
         return FP32 * (query + 2 * key) + (0 if rank.half else FP32 * (query + key))
     return width * (2 * query + 2 * key) + FP32 * rank.sizes.heads / rank.config.parallel.tp
 
@@ -261,7 +195,7 @@ def _mlp(rank: Rank) -> float:
     values = 3
     if not rank.sizes.gated:
         values = 4 if rank.sizes.activation in _WRITTEN_OUT else 1
-    return values * rank.width * _mlp_width(rank)
+    return values * rank.width * rank.mlp_width
 
 
 def _inputs(rank: Rank) -> float:
@@ -269,33 +203,19 @@ def _inputs(rank: Rank) -> float:
     it. A frozen matrix needs nothing; its adapter's first matrix reads the same, or a copy of its own with
     dropout, whose mask is saved as well; the second reads ``rank`` values (peft's lora/layer.py)."""
     width, hidden = rank.width, rank.sizes.hidden_size
-    query, _ = _widths(rank)
     reads = (
         (_INTO_ATTENTION, hidden),
-        (_OUT_OF_ATTENTION, query),
+        (_OUT_OF_ATTENTION, rank.query_width),
         (_INTO_MLP, hidden),
-        (_OUT_OF_MLP, _mlp_width(rank)),
+        (_OUT_OF_MLP, rank.mlp_width),
     )
     lora = rank.config.training.lora
     if not lora:
         return sum(size for _, size in reads) * width
-    adapted = _adapted_modules(rank.config, rank.sizes)
+    adapted = _adapted_modules(lora, rank.sizes)
     total = 0.0
     for names, size in reads:
         modules = sum(name in adapted for name in names)
-        if lora.dropout > 0:
-            total += modules * size * (width + _mask_width(rank))
-        else:
-            total += min(modules, 1) * size * width
-        total += modules * lora.rank * width
+        copies, each = (modules, width + rank.mask_width) if lora.dropout > 0 else (min(modules, 1), width)
+        total += copies * size * each + modules * lora.rank * width
     return total
-
-
-def _mask_width(rank: Rank) -> int:
-    """Bytes of one value of a dropout's mask: a GPU has an operation with masks of bytes."""
-    return 1 if rank.on_gpu else rank.width
-
-
-def _residual_masks(rank: Rank) -> float:
-    """Dropout of what attention and MLP add to the hidden states."""
-    return 2.0 * rank.sizes.hidden_size * _mask_width(rank) if rank.sizes.dropout > 0 else 0.0

@@ -9,24 +9,16 @@ from typing import Any
 import numpy as np
 
 from sweeper.autotune.estimate.memory_model import Pass, Workload
-from sweeper.data import LengthSample, TokenizedData, arrange, batch_plan, best_fit, sequences
+from sweeper.data import LengthSample, SequenceSet, TokenizedData, arrange, best_fit, run_plan
 from sweeper.space import Config
 from sweeper.train import Probed
 
-__all__ = [
-    "PassLengths",
-    "different_lengths",
-    "pass_lengths",
-    "probed_workload",
-    "sampled_workload",
-    "workload_of",
-]
+__all__ = ["PassLengths", "pass_lengths", "probed_workload", "sampled_workload", "workload_of"]
 
 Counts = np.ndarray[Any, Any]
 PassLengths = tuple[Counts, Counts]
 """Two int64 [optimizer steps, passes, dp]: tokens of each forward pass, and those with loss."""
 
-_NOTHING = Pass(tokens=0, completion_tokens=0)
 _SAMPLED_STEPS = 64
 _MOST_STEPS = 2_000
 """Of a longer run the first steps are looked at: their rows are drawn at random."""
@@ -34,21 +26,11 @@ _MOST_STEPS = 2_000
 
 def pass_lengths(config: Config, data: TokenizedData) -> PassLengths:
     """As the trainer deals the rows out, without padding between them."""
-    training, split = config.training, data.train
-    rows = sequences(split, packing=training.packing, max_seq_len=training.max_seq_len)
-    tokens = np.array([split.lengths[one].sum() for one in rows], dtype=np.int64)
-    completions = np.array([split.completion_tokens[one].sum() for one in rows], dtype=np.int64)
-    most = _MOST_STEPS * training.global_batch_size / len(rows)
-    plan = batch_plan(
-        sequences=len(rows),
-        epochs=min(training.epochs, most),
-        per_device_batch_size=training.per_device_batch_size,
-        accumulation=training.gradient_accumulation_steps,
-        dp=config.parallel.dp,
-        seed=training.seed,
-    )
-    dealt = arrange(plan, tokens, alike=False)
-    return tokens[dealt].sum(axis=3), completions[dealt].sum(axis=3)
+    rows, training = SequenceSet.of(config, data.train), config.training
+    is_long = training.epochs * len(rows.bins) > _MOST_STEPS * training.global_batch_size
+    plan = run_plan(config, len(rows.bins), steps=_MOST_STEPS if is_long else None)
+    dealt = arrange(plan, rows.tokens, alike=False)
+    return rows.tokens[dealt].sum(axis=3), rows.completions[dealt].sum(axis=3)
 
 
 def workload_of(config: Config, data: TokenizedData, lengths: PassLengths | None = None) -> Workload:
@@ -59,10 +41,8 @@ def workload_of(config: Config, data: TokenizedData, lengths: PassLengths | None
     lengths = pass_lengths(config, data) if lengths is None else lengths
     groups = best_fit(data.eval.lengths, max(config.training.max_seq_len, int(data.eval.lengths.max())))
     held_out = [int(data.eval.lengths[rows].sum()) for rows in groups]
-    largest = Pass(
-        tokens=max(held_out),
-        completion_tokens=max(int(data.eval.completion_tokens[rows].sum()) for rows in groups),
-    )
+    completions = max(int(data.eval.completion_tokens[rows].sum()) for rows in groups)
+    largest = Pass(tokens=max(held_out), completion_tokens=completions)
     return _workload(lengths, largest, held_out, _row_lengths(data, lengths))
 
 
@@ -93,27 +73,22 @@ def sampled_workload(config: Config, sample: LengthSample) -> Workload:
 def probed_workload(probed: Probed, data: TokenizedData) -> Workload:
     """That of the steps of a probe."""
     counts = np.array(probed.passes, dtype=np.int64)
-    lengths = counts[..., :1], counts[..., 1:]
-    tokens, completions = probed.held_out
+    lengths, (tokens, completions) = (counts[..., :1], counts[..., 1:]), probed.held_out
     held_out = Pass(tokens=tokens, completion_tokens=completions)
     return _workload(lengths, held_out, [tokens], _row_lengths(data, lengths))
-
-
-def different_lengths(trained: Iterable[int], held_out: Iterable[int]) -> float:
-    """See Workload.pass_lengths."""
-    lengths = set(trained)
-    return len(lengths) + len(set(held_out) - lengths) / 3
 
 
 def _workload(
     lengths: PassLengths, held_out: Pass, held_out_lengths: Iterable[int], row_lengths: float
 ) -> Workload:
+    """``held_out_lengths``: tokens of the passes of an evaluation."""
     tokens, completions = lengths
+    trained_lengths = set(tokens[..., 0].flat)
     return Workload(
         first=_largest(tokens[:, :1], completions[:, :1]),
         later=_largest(tokens[:, 1:], completions[:, 1:]) if tokens.shape[1] > 1 else None,
         held_out=held_out,
-        pass_lengths=different_lengths(tokens[..., 0].flat, held_out_lengths),
+        pass_lengths=len(trained_lengths) + len(set(held_out_lengths) - trained_lengths) / 3,
         row_lengths=row_lengths,
     )
 
@@ -130,6 +105,4 @@ def _row_lengths(data: TokenizedData, passes: PassLengths) -> float:
 
 def _largest(tokens: Counts, completions: Counts) -> Pass:
     """The most of either, which need not come from the same pass: they nearly do."""
-    if not tokens.size:
-        return _NOTHING
-    return Pass(tokens=int(tokens.max()), completion_tokens=int(completions.max()))
+    return Pass(tokens=int(tokens.max(initial=0)), completion_tokens=int(completions.max(initial=0)))

@@ -102,15 +102,17 @@ def tokenizer_files(folder: Path) -> list[Path]:
     return sorted(found - {folder / "model.safetensors.index.json"})
 
 
-def survey_model(model_path: str, problems: Problems, *, trust_remote_code: bool = False) -> ModelSurvey:
+def survey_model(
+    model_path: str, problems: Problems, *, trust_remote_code: bool = False, place: str = "model_path"
+) -> ModelSurvey:
     """Reads the configuration of a local model; a hub id is accepted as such and tells nothing.
 
-    What is missing or wrong is added to ``problems``; so is code that a model needs and that is not
-    trusted.
+    What is missing or wrong is added to ``problems``, at the field ``place``; so is code that a model needs
+    and that is not trusted.
     """
     path = Path(model_folder(model_path))
     survey = ModelSurvey()
-    with problems.noting("model_path"):
+    with problems.noting(place):
         try:
             if path.is_dir():
                 survey = _survey_folder(path, problems, trust_remote_code=trust_remote_code)

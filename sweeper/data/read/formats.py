@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from sweeper.data.problems import Problems, Unusable, shortened
 from sweeper.data.read.columns import implied_columns, with_columns
-from sweeper.data.read.files import BUILTIN
+from sweeper.data.read.files import BUILTIN, sources_of
 from sweeper.data.read.messages import (
     Message,
     Tool,
@@ -40,7 +40,7 @@ from sweeper.data.read.messages import (
     sharegpt_message,
     tools,
 )
-from sweeper.data.read.read import Row, rows_of
+from sweeper.data.read.read import Row, read_rows
 from sweeper.errors import DataError
 from sweeper.space import DataFormat
 
@@ -116,9 +116,11 @@ def row_format(data_path: str) -> DataFormat | None:
     several."""
     if not (data_path == BUILTIN or Path(data_path).expanduser().exists()):
         return None  # a hub id is not fetched for that
+    problems = Problems()
     try:
-        return _recognised(rows_of(data_path)[:1], {})[1]
-    except (DataError, Unusable, OSError):
+        first = next(source for group in sources_of((data_path,), problems) for source in group)
+        return _recognised(read_rows(first, problems)[:1], {})[1]
+    except (DataError, Unusable, OSError, StopIteration, IndexError):  # no file, or no row in it
         return None
 
 

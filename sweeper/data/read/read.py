@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper.data.problems import Problems, Unusable
-from sweeper.data.read.files import Source, extension, sources_of
+from sweeper.data.read.files import Source, extension
 
-__all__ = ["Row", "read_rows", "rows_of"]
+__all__ = ["Row", "read_rows"]
 
 _LONGEST_LINE_BYTES = 2**26
 """A line of JSON that is longer is not parsed, which would take several times its size."""
@@ -48,18 +48,6 @@ class Row:
     @property
     def where(self) -> str:
         return f"{self.source}:{self.place}"
-
-
-def rows_of(*data_paths: str) -> list[Row]:
-    """Every row of the paths.
-
-    Raises: DataError with all problems of all files.
-    """
-    problems = Problems()
-    sources = [source for group in sources_of(data_paths, problems) for source in group]
-    rows = [row for source in sources for row in read_rows(source, problems)]
-    problems.raise_if_any()
-    return rows
 
 
 def read_rows(source: Source, problems: Problems) -> list[Row]:

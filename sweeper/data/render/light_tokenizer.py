@@ -65,6 +65,11 @@ class LightTokenizer:
             "offset_mapping": [one.offsets for one in encoded],
         }
 
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """The text of tokens."""
+        text: str = self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
+
     def get_added_vocab(self) -> dict[str, int]:
         """Text of each token that was added to the vocabulary -> its id."""
         return {token.content: number for number, token in self._backend.get_added_tokens_decoder().items()}

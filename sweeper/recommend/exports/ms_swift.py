@@ -28,7 +28,9 @@ _COLUMNS = {
 def _write(run: Run) -> Part:
     config = run.config
     rows, notes = source_files(run)
-    notes.append(Note("model_path", "where several of its model types fit, it asks for --model_type"))
+    notes.append(
+        Note("model_path", "where several of its types fit, it asks for --model_type and --template")
+    )
     said: dict[str, Any] = {
         "dataset": rows["files"],
         "tuner_type": "lora" if config.training.lora else "full",

@@ -94,12 +94,14 @@ def _options(text: str) -> dict[str, Any]:
     for word in words[start + 1 :]:
         if word in ("&&", "||", ";", "|", "&", ">", ">>", "2>&1"):
             break
+        if word == "$@":
+            continue
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             found[name] = [_scalar(value)] if equals else []
         elif name:
             found[name].append(_scalar(word))
-        elif word != "$@":
+        else:
             raise ValueError(f"{word} belongs to no option")
     return {key: _one(values) for key, values in found.items()}
 

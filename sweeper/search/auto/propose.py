@@ -180,6 +180,8 @@ def _most_improving(seen: _Seen, candidates: Candidates, seed: int) -> Array:
         best = np.argsort(seen.losses, kind="stable") if front is None else front.some(4)
         best_tried = seen.points[best[:4]]
         near = np.concatenate([near, candidates.around(best_tried, seed + 1)])
+        asked = {one.tobytes() for one in seen.all_points}
+        near = near[[one.tobytes() not in asked for one in near]]
         if len(near):
             near_values = improvement(near)
             pool, values = np.concatenate([pool, near]), np.concatenate([values, near_values])

@@ -17,9 +17,19 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["GaussianProcess", "expected_improvement", "fit_gaussian_process", "normal_scores", "telling"]
+__all__ = [
+    "JITTER",
+    "GaussianProcess",
+    "expected_improvement",
+    "fit_gaussian_process",
+    "log_length_prior",
+    "matern",
+    "most_probable",
+    "normal_scores",
+    "telling",
+]
 
-_JITTER = 1e-8
+JITTER = 1e-8
 _NOISE = 0.1
 """Where the noise variance's prior lies, in units of the signal's variance."""
 _LEARN_FROM, _ITERATIONS = 64, 20
@@ -63,9 +73,9 @@ class GaussianProcess:
         from scipy.linalg import cho_solve, solve_triangular
 
         scaled, own = points / self.lengths, self.points / self.lengths
-        across = _matern(_squared_distances(scaled, own))
-        among = _matern(_squared_distances(scaled, scaled))
-        among[np.diag_indices(len(points))] += noise + _JITTER
+        across = matern(_squared_distances(scaled, own))
+        among = matern(_squared_distances(scaled, scaled))
+        among[np.diag_indices(len(points))] += noise + JITTER
         left = solve_triangular(self.cholesky, across.T, lower=True, check_finite=False).T
         corner = np.linalg.cholesky(among - left @ left.T)
         count = len(self.points)
@@ -85,20 +95,36 @@ class GaussianProcess:
         """Mean and standard deviation at (m, columns), each of shape (m,)."""
         from scipy.linalg import solve_triangular
 
-        covariance = _matern(_squared_distances(points / self.lengths, self.points / self.lengths))
+        covariance = matern(_squared_distances(points / self.lengths, self.points / self.lengths))
         solved = solve_triangular(self.cholesky, covariance.T, lower=True, check_finite=False)
         variance = np.maximum(1.0 - (solved * solved).sum(0), 1e-9)
         return covariance @ self.weights, np.sqrt(self.amplitude * variance)
 
-    def joint(self) -> tuple[Array, Array]:
-        """Mean (n,) and covariance (n, n) of what lies at the process's own points, without the noise of the
-        targets there."""
+    def joint(self, points: Array | None = None) -> tuple[Array, Array]:
+        """Mean (m,) and covariance (m, m) of what lies at ``points`` (m, columns), without the noise of the
+        targets there; None: at the process's own points."""
         from scipy.linalg import solve_triangular
 
-        scaled = self.points / self.lengths
-        covariance = _matern(_squared_distances(scaled, scaled))
-        solved = solve_triangular(self.cholesky, covariance, lower=True, check_finite=False)
-        return covariance @ self.weights, self.amplitude * (covariance - solved.T @ solved)
+        own = self.points / self.lengths
+        scaled = own if points is None else points / self.lengths
+        across = matern(_squared_distances(own, scaled))
+        among = across if points is None else matern(_squared_distances(scaled, scaled))
+        solved = solve_triangular(self.cholesky, across, lower=True, check_finite=False)
+        return across.T @ self.weights, self.amplitude * (among - solved.T @ solved)
+
+    def left_out(self) -> tuple[Array, Array]:
+        """How far each target (n,) lies from what all others say of it, and the standard deviation that they
+        give with it, noise included (Rasmussen and Williams 2006, equations 5.10 to 5.12)."""
+        from scipy.linalg import cho_solve
+
+        inverse = cho_solve((self.cholesky, True), np.eye(len(self.targets)), check_finite=False)
+        precision = np.diag(inverse)
+        return self.weights / precision, np.sqrt(self.amplitude / precision)
+
+    @property
+    def noise(self) -> float:
+        """Variance of one target around the process: the common noise, in units of the targets squared."""
+        return self.amplitude * max(float(self.cholesky[0, 0]) ** 2 - 1.0 - JITTER, 0.0)
 
 
 def fit_gaussian_process(
@@ -120,10 +146,10 @@ def fit_gaussian_process(
     count, columns = points.shape
     dimension_of = np.arange(columns) if groups is None else groups
     noise = np.zeros(count) if extra_noise is None else extra_noise
-    theta = _learned(points, targets, noise, dimension_of)
+    theta = most_probable(points, targets, dimension_of, noise)
     lengths = np.exp(theta[:-1])[dimension_of]
-    covariance = _matern(_squared_distances(points / lengths, points / lengths))
-    covariance[np.diag_indices(count)] += np.exp(theta[-1]) + noise + _JITTER
+    covariance = matern(_squared_distances(points / lengths, points / lengths))
+    covariance[np.diag_indices(count)] += np.exp(theta[-1]) + noise + JITTER
     factor = cho_factor(covariance, lower=True, check_finite=False)
     weights = cho_solve(factor, targets, check_finite=False)
     # Two pseudo-observations of variance one keep the amplitude sane while there are few trials.
@@ -154,21 +180,30 @@ def _squared_distances(a: Array, b: Array) -> Array:
     return positive
 
 
-def _matern(squared: Array) -> Array:
+def matern(squared: Array) -> Array:
+    """The Matern-5/2 kernel of squared distances in lengthscales, of variance one."""
     root = np.sqrt(5.0 * squared)
     kernel: Array = (1.0 + root + root * root / 3.0) * np.exp(-root)
     return kernel
 
 
-def _learned(points: Array, targets: Array, noise: Array, groups: NDArray[np.intp]) -> Array:
+def log_length_prior(dimensions: int) -> float:
+    """The middle of the prior of a log lengthscale."""
+    return float(np.log(0.5 * np.sqrt(dimensions)))
+
+
+def most_probable(
+    points: Array, targets: Array, groups: NDArray[np.intp], noise: Array | None = None
+) -> Array:
     """Log lengthscale of each dimension, and log noise: the prior's where there are too few points to learn
-    from."""
+    from. ``noise`` (n,) is what each target has beside the common one."""
     from scipy.optimize import minimize
 
     dimensions = int(groups.max()) + 1
-    prior = np.append(np.full(dimensions, np.log(0.5 * np.sqrt(dimensions))), np.log(_NOISE))
+    prior = np.append(np.full(dimensions, log_length_prior(dimensions)), np.log(_NOISE))
     if len(targets) < 3:
         return prior
+    noise = np.zeros(len(targets)) if noise is None else noise
     used = telling(targets, _LEARN_FROM)
     differences = (points[used][:, None] - points[used][None]) ** 2
     by_dimension = np.stack([differences[:, :, groups == one].sum(2) for one in range(dimensions)])
@@ -210,7 +245,7 @@ def _negative_log_posterior(
     decay = np.exp(-root)
     covariance = (1.0 + root + root * root / 3.0) * decay
     common = np.exp(theta[-1])
-    covariance[np.diag_indices(count)] += common + noise + _JITTER
+    covariance[np.diag_indices(count)] += common + noise + JITTER
     try:
         factor = cho_factor(covariance, lower=True, check_finite=False)
     except LinAlgError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-__all__ = ["Facts", "ModelSizes", "SampledRows"]
+__all__ = ["Facts", "ModelSizes", "ProxyModel", "SampledRows"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,20 @@ class SampledRows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProxyModel:
+    """The smaller model that a search looks at first; the fields are those of ``Facts``."""
+
+    hidden_size: int | None = None
+    layers: int | None = None
+    vocab_size: int | None = None
+    max_position_embeddings: int | None = None
+    model_type: str | None = None
+    sizes: ModelSizes | None = None
+    same_tokens: bool | None = None
+    """Whether it reads the same text as the same tokens; None where that is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """The grounds of every rule of thumb; gathered by ``sweeper.data``."""
 
@@ -119,6 +133,17 @@ class Facts:
     train_sample: SampledRows | None = field(default=None, repr=False)
     eval_sample: SampledRows | None = field(default=None, repr=False)
     """None once their lengths are in the counts above."""
+    proxy_model: ProxyModel | None = None
+    """None where the search looks at no smaller model."""
+
+    def on_proxy(self, rows: float | None) -> Facts:
+        """What is known of the small run of a search: over that share of the rows, else of its model."""
+        if rows is not None:
+            return replace(self, train_rows=max(round(self.train_rows * rows), 1))
+        if self.proxy_model is None:
+            return self
+        own = vars(self.proxy_model)
+        return replace(self, **{name: own[name] for name in own if name != "same_tokens"})
 
     def within(self, max_seq_len: int, overlong: str) -> Facts:
         """The facts with only those rows counted that are left at this length."""

@@ -17,8 +17,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sweeper.space.config.config import AUTO, SEARCHABLE, Config, Section, Words
+from sweeper.space.config.config import Config
 from sweeper.space.config.duration import duration_text, parse_duration_s
+from sweeper.space.config.section import AUTO, SEARCHABLE, Section, Words
 from sweeper.space.config.values import is_number, text
 
 __all__ = ["Branch", "Leaf", "branches", "closest", "file_key", "leaves", "nested", "short_name"]

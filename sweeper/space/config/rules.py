@@ -21,6 +21,7 @@ __all__ = [
     "gpus_per_rank",
     "lora_lrs",
     "lr",
+    "lr_at_horizon",
     "lr_family",
     "lr_range",
     "max_concurrent",
@@ -34,7 +35,9 @@ __all__ = [
 
 MANY_ROWS = 10_000
 LARGEST_PER_DEVICE_BATCH = 8
-HIGHEST_LR = 0.1
+HIGHEST_LR, MOST_LR = 0.1, 10.0
+"""What a rule gives at most, and what the field takes."""
+HORIZON_EXPONENT = 0.32
 SWEPT_LORA_LR = 3e-4
 LORA_EXPONENTS = {"llama": 0.781, "qwen": 0.0775}
 """Family, as its ``model_type`` begins -> exponent of the width in the formula for LoRA's learning rate."""
@@ -99,6 +102,16 @@ def lr_family(model_type: str | None) -> str | None:
     if name.startswith(("qwen35", "qwen3next")):
         return None
     return next((family for family in LORA_EXPONENTS if name.startswith(family)), None)
+
+
+def lr_at_horizon(share: float) -> float:
+    """What the best learning rate is multiplied with where a run trains on this share of the tokens:
+    share^-0.32. The shorter it is, the larger its steps should be.
+
+    Source: Bjorck et al. 2024 (arXiv:2409.19913), measured in pretraining; how it does in fine-tuning:
+    docs/decisions/0041.
+    """
+    return float(share**-HORIZON_EXPONENT)
 
 
 def lr_range(practice: float, views: tuple[float, ...] = ()) -> LogUniform:

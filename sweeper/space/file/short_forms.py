@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
-from sweeper.space.config.config import Cost
+from sweeper.space.config.search import Cost
 from sweeper.space.file.document import Located
 
 __all__ = ["written_out"]

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.space.config import rules
-from sweeper.space.config.config import Objective
 from sweeper.space.config.duration import duration_text
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, short_name
+from sweeper.space.config.search import Objective
 from sweeper.space.config.values import Choice, IntRange, describe, points, text
 from sweeper.space.metrics import better, metric_name
 from sweeper.space.plan.row_warnings import left_out_notes, row_warnings
 from sweeper.space.plan.trial_sizes import trial_sizes
+from sweeper.space.proxy import full_runs, proxy_lr_factor, proxy_warnings, proxy_words
 from sweeper.space.requirements import hardware_problems
 from sweeper.space.space import Dimension, Space
 
@@ -40,8 +41,8 @@ class Span(NamedTuple):
     def __str__(self) -> str:
         return f"{self.low:,}" if self.low == self.high else f"{self.low:,} to {self.high:,}"
 
-    def times(self, count: int) -> Span:
-        return Span(self.low * count, self.high * count)
+    def times(self, count: float) -> Span:
+        return Span(round(self.low * count), round(self.high * count))
 
 
 class FixedValue(NamedTuple):
@@ -79,8 +80,9 @@ class Plan:
         space, facts, search = self.space, self.space.facts, self.space.settings.search
         confirm = search.confirm
         most = "at most " if space.closed["training.packing"] else ""
-        runs = count_runs(space)
+        runs, _ = full_runs(space, self.trials, count_runs(space))
         steps, rows = self.steps.times(runs), self.rows_per_trial.times(runs)
+        trials = f"{self.trials} trials" + (f" on {words}" if (words := proxy_words(space)) else "")
         limits = f", ranges extended {extend.times} times at most" if (extend := search.extension) else ""
         limits += f", {duration_text(search.time_budget_s)} at most" if search.time_budget_s else ""
         at_once, ranks = space.closed["resources.max_concurrent"], "rank" if self.ranks.high == 1 else "ranks"
@@ -94,7 +96,8 @@ class Plan:
             ("one trial", f"{most}{self.steps} optimizer steps, {self.rows_per_trial} rows"),
             ("evaluations", f"{space.settings.objective.evaluations} per trial{_generation(space)}"),
             ("whole sweep", f"{most}{steps} optimizer steps, {rows} rows"),
-            ("search", f"{self.trials} trials, sampler {search.sampler}, stopper {search.stopper}{limits}"),
+            ("search", f"{trials}, sampler {search.sampler}, stopper {search.stopper}{limits}"),
+            *([("then", _real_runs(space))] if words else []),
             *(
                 []
                 if confirm.top is None
@@ -117,7 +120,7 @@ def make_plan(space: Space) -> Plan:
         ranks=Span.of(one.ranks for one in sizes),
         trials=trials,
         notes=tuple(_notes(space, trials, steps)),
-        warnings=tuple(row_warnings(space)),
+        warnings=(*row_warnings(space), *proxy_warnings(space)),
     )
 
 
@@ -125,6 +128,13 @@ def _objective(objective: Objective) -> str:
     judged_at = "" if objective.at == "end" else ", at the best evaluation of each trial"
     also = "" if objective.also is None else f"; also {objective.also}, {better(objective.also)}"
     return f"{objective.metric}, {objective.mode}{judged_at}{also}"
+
+
+def _real_runs(space: Space) -> str:
+    top, factor = space.settings.search.proxy.finalists, proxy_lr_factor(space)
+    best = "the best one" if top == 1 else f"the best {top}"
+    moved = "" if factor == 1 else f"; the proxy trains with {factor:.3g} times the lr"
+    return f"{best} and the rules of thumb on the real thing{moved}"
 
 
 def _generation(space: Space) -> str:
@@ -147,9 +157,10 @@ def count_trials(space: Space) -> int:
 
 
 def count_runs(space: Space) -> int:
-    """Trials, and those that are trained again under other seeds, at most."""
-    trials, confirm = count_trials(space), space.settings.search.confirm
-    return trials + min(confirm.top or 0, trials) * (confirm.seeds or 0)
+    """Trials, and those that are trained again on the real thing or under other seeds, at most."""
+    trials, confirm, proxy = count_trials(space), space.settings.search.confirm, space.settings.search.proxy
+    real = min(proxy.finalists + 1, trials) if proxy.is_wanted else 0
+    return trials + real + min(confirm.top or 0, real or trials) * (confirm.seeds or 0)
 
 
 def render(plan: Plan, more: Sequence[tuple[str, str]] = ()) -> RenderableType:

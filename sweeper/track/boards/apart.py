@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from sweeper.track.boards.writer import BoardTrial
+from sweeper.track.boards.writer import Board, BoardTrial
 
 __all__ = ["ApartBoard", "serve"]
 
@@ -27,8 +27,8 @@ _END_S = 90.0
 """The process has so much time to end by itself: its last uploads are in it."""
 
 
-class ApartBoard:
-    """The driver's end."""
+class ApartBoard(Board):
+    """The driver's end. The process has what it was told, and outlives this one."""
 
     def __init__(self, module: str, settings: Mapping[str, Any]) -> None:
         """``module`` calls ``serve`` when it is run; its board is made from ``settings``."""
@@ -49,9 +49,6 @@ class ApartBoard:
         self, number: int, state: str, reason: str | None, metrics: Mapping[str, float]
     ) -> None:
         self._call("trial_finished", number, state, reason, metrics)
-
-    def flush(self) -> None:
-        """The process has it, and outlives this one."""
 
     def close(self) -> None:
         assert self._process.stdin is not None

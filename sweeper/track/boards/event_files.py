@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.track.boards.writer import BoardTrial
+from sweeper.track.boards.writer import Board, BoardTrial
 
 __all__ = ["TensorBoard"]
 
 
-class TensorBoard:
+class TensorBoard(Board):
     """A folder of event files for each trial, which TensorBoard calls a run."""
 
     def __init__(self, folder: Path) -> None:
@@ -55,9 +55,6 @@ class TensorBoard:
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
-
-    def abandon(self) -> None:
-        """What is not on the disk by now is lost."""
 
     def _add(self, number: int, *, step: int = 0, time_s: float | None = None, **content: Any) -> None:
         from tensorboard.compat.proto import event_pb2

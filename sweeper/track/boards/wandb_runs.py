@@ -16,11 +16,10 @@ __all__ = ["WeightsAndBiases", "wandb_apart"]
 _INIT_S, _FINISH_S = 30.0, 60.0
 """How long the start of a run waits for the server, and its end for an upload: what is left then stays on the
 disk for ``wandb sync``."""
-_ENDED_WELL = frozenset({"COMPLETE", "PRUNED"})
 _PROJECT_CHARACTERS = 128
 
 
-class WeightsAndBiases:
+class WeightsAndBiases(Board):
     """Online or offline as ``WANDB_MODE`` and wandb's other variables say."""
 
     def __init__(self, *, folder: str, project: str, group: str, sweep_id: str) -> None:
@@ -67,7 +66,7 @@ class WeightsAndBiases:
     ) -> None:
         run = self._runs.pop(number)
         run.summary.update({"state": state, **({"reason": reason} if reason else {}), **metrics})
-        run.finish(exit_code=0 if state in _ENDED_WELL else 1)
+        run.finish(exit_code=0 if state in ("COMPLETE", "PRUNED") else 1)
 
     def close(self) -> None:
         """Runs of a driver that was killed: a resumed sweep opens them again."""

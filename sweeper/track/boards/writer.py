@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sweeper.space import write_whole
 from sweeper.track.points import MetricPoint, Points
@@ -40,8 +40,8 @@ class BoardTrial:
     at_s: float | None
 
 
-class Board(Protocol):
-    """Implemented for each kind of board. All calls come from one thread, and may raise anything."""
+class Board:
+    """The base of each kind of board. All calls come from one thread, and may raise anything."""
 
     def trial_started(self, trial: BoardTrial) -> None:
         """Begin a run, or go on with it."""

@@ -81,7 +81,7 @@ def last_lines(log_file: Path, rank: int, *, after: int = 0) -> str:
 
 
 @contextmanager
-def translated_errors(doing: str) -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """In a rank: what others raise becomes this package's, so that it crosses processes and says what it is.
 
     No traceback goes with it: its frames would hold on to the memory that has run out.

@@ -96,7 +96,7 @@ class _Rank:
         self._worker.want_pause()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        with self._worker.limited(), translated_errors(method):
+        with self._worker.limited(), translated_errors():
             return getattr(self._worker, method)(*arguments)
 
 
@@ -131,6 +131,7 @@ class WorkerGroup:
         self._oom_kills = out_of_memory_kills()
         resources = config.resources
         self._limited = resources.memory_limit_gib is not None and not resources.gpus_per_rank
+        self._is_shared = resources.min_free_gib is not None
         accelerator = "cuda" if resources.gpus_per_rank else "cpu"
         actor = ray.remote(concurrency_groups={"watch": 1})(_Rank)
         self._actors = []
@@ -166,7 +167,7 @@ class WorkerGroup:
 
     def memory_gib(self) -> tuple[float, float]:
         """Of an idle rank, the most of all; and what there is for all on a rank's device, the least."""
-        idle, capacity = zip(*self._each("call", "memory_gib"), strict=True)
+        idle, capacity = zip(*self._each("call", "memory_gib", self._is_shared), strict=True)
         return max(idle), min(capacity)
 
     def probe(self, job: Job) -> Probed:

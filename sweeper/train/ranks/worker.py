@@ -34,7 +34,7 @@ from sweeper.train.memory import (
     is_cpu,
     limit_memory,
     return_freed_memory,
-    return_heap,
+    return_unused,
 )
 from sweeper.train.model.attention import Layout, layout_of
 from sweeper.train.model.loading import ModelStore
@@ -183,9 +183,10 @@ class RankWorker:
             progress.metrics[STARTUP] = trainer.first_step_began - self._trial_waited_since
         return progress
 
-    def memory_gib(self) -> tuple[float, float]:
-        """What the process held before it had a model, and what there is for all on its device."""
-        return self._idle_gib, capacity_gib()
+    def memory_gib(self, is_shared: bool) -> tuple[float, float]:
+        """What the process held before it had a model, and what there is for all on its device, or where that
+        ``is_shared`` with strangers what is free of it now."""
+        return self._idle_gib, capacity_gib(is_shared=is_shared)
 
     def probe(self, job: Job) -> Probed:
         """Train a few optimizer steps of the job's configuration, and say how fast and how large it was.
@@ -223,7 +224,7 @@ class RankWorker:
             self._trainer.close()
             self._trainer = None
             gc.collect()
-            return_heap()
+            return_unused()
             self._after_first_gib = self._after_first_gib or held_memory_gib()
 
     def should_recycle(self) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.search.front import ranked
 from sweeper.search.records import TrialRecord, TrialState
+from sweeper.space import real_config, search_config
 
 if TYPE_CHECKING:
     from sweeper.space import Config, Space
@@ -133,9 +134,11 @@ def contenders(space: Space, records: Sequence[TrialRecord]) -> list[TrialRecord
 
 
 def asked_config(space: Space, record: TrialRecord) -> Config:
-    """The configuration that a trial was asked to train. A seed changes the order of the training rows, new
-    adapters and dropout; which rows are held out is the same under every one."""
-    config = space.close(record.values)
+    """The configuration that a trial was asked to train, on the proxy or on the real thing. A seed changes
+    the order of the training rows, new adapters and dropout; which rows are held out is the same under every
+    one."""
+    asked = search_config if record.is_proxy else real_config
+    config = asked(space, record.values)
     if record.seed is None:
         return config
     training = config.training.model_copy(update={"seed": record.seed})

@@ -1,4 +1,4 @@
-"""Pretrains the quickstart's base model: ``python -m sweeper.quickstart.pretrain`` (minutes on one CPU core).
+"""Pretrains the quickstart's base model: ``python -m quickstart_maker.pretrain`` (minutes on one CPU core).
 
 A Llama-architecture model of about a million parameters sees a few million tokens of
 ``text.documents`` in next-token prediction, nothing else. Seeds are fixed; the weights are the same
@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from quickstart_maker.text import documents
+from quickstart_maker.tokenizer import END, PAD, save_tokenizer, train_tokenizer
 from sweeper.quickstart import MODEL_DIR
-from sweeper.quickstart.text import documents
-from sweeper.quickstart.tokenizer import END, PAD, save_tokenizer, train_tokenizer
 
 __all__ = ["Recipe", "build_model", "pretrain"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from sweeper.quickstart import words
-from sweeper.quickstart.words import capitalised, counted, number_in_words, plural, with_article
+from quickstart_maker import words
+from quickstart_maker.words import capitalised, counted, number_in_words, plural, with_article
 
 __all__ = ["documents"]
 

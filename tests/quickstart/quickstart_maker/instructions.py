@@ -1,6 +1,6 @@
 """The instruction set of the quickstart: nineteen kinds of small tasks, asked in several wordings.
 
-``python -m sweeper.quickstart.instructions`` writes ``data/train.jsonl``, byte for byte the same
+``python -m quickstart_maker.instructions`` writes ``data/train.jsonl``, byte for byte the same
 each time. The pretrained model has met the words and most of the facts, never a question with its
 answer. Where the people live and what they have is told nowhere else: fine-tuning alone teaches it.
 """
@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeper.quickstart import DATA_FILE, words
-from sweeper.quickstart.words import capitalised, counted, number_in_words, plural, with_article
+from quickstart_maker import words
+from quickstart_maker.words import capitalised, counted, number_in_words, plural, with_article
+from sweeper.quickstart import DATA_FILE
 from sweeper.space import write_whole
 
 __all__ = ["FAMILIES", "Row", "instruction_rows", "write_instructions"]
