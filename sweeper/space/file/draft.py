@@ -196,10 +196,10 @@ def _nearest_key(key: str, branch: Branch) -> str:
     known = _known_keys(branch)
     elsewhere = {path.rpartition(".")[2]: file_key(path) for path in leaves() if "." in path}
     near = closest(key, known)
-    if key in elsewhere:
-        return f"move it to {elsewhere[key]}" + (f", or did you mean {near}?" if near else "")
     if branch.path and "." not in key and key in leaves():
         return "move it to the top of the file, outside any section"
+    if key in elsewhere:
+        return f"move it to {elsewhere[key]}" + (f", or did you mean {near}?" if near else "")
     if near:
         return f"did you mean {near}?"
     near = closest(key, elsewhere)
