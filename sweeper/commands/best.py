@@ -75,11 +75,11 @@ def best_export(root: Path, *, fmt: str, prefer: Preference = "loss", gpus: int 
 
 
 def write_export(found: Exported, path: Path) -> tuple[Path, ...]:
-    """Writes the file, and its script beside it under the same name; both or none.
+    """Writes the file, and its script beside it as ``<name>_train.py``; both or none.
 
     Raises UserError where it cannot be written.
     """
-    script = path.with_suffix(".py") if path.suffix != ".py" else path.with_name(f"{path.stem}-train.py")
+    script = path.with_name(f"{path.stem}_train.py")  # never trl.py, which would stand for the package
     is_new = not script.exists()
     try:
         if found.script is not None:

@@ -62,7 +62,7 @@ def test_what_cannot_be_written_leaves_nothing_half_written(folder, tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
     assert write_export(best_export(folder.root, fmt="trl"), tmp_path / "sft.yaml") == (
         tmp_path / "sft.yaml",
-        tmp_path / "sft.py",
+        tmp_path / "sft_train.py",
     )
 
 

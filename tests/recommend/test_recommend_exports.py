@@ -134,9 +134,6 @@ def test_what_both_sides_can_say_comes_back_as_it_went_out(name, tmp_path):
             paths -= {path for path in off if ours[path] is False}
         assert {path: back.values.get(path) for path in paths} == {path: ours[path] for path in paths}
         assert not [note for note in back.notes if "no meaning here" in note]
-        # and once more: what was read is written the same
-        again = imported(read_tree(file), CONSUMERS[name], name="exported", where="file")
-        assert again.text == back.text
 
     holds()
 

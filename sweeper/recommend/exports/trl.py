@@ -122,7 +122,7 @@ TRL = Consumer(
         "objective.evaluations": "eval_strategy, eval_steps",
     },
     remarks=(
-        "With `--output sft.yaml` a script `sft.py` is written beside it, for `accelerate launch` or "
+        "With `--output sft.yaml` a script `sft_train.py` is written beside it, for `accelerate launch` or "
         "`deepspeed`: it draws our own learning rate curve, exponential and warm-up included, renders every "
         "format of rows by the chat template as sweeper does, and takes held-out rows from their file.",
         "`trl sft` reads rows of messages, prompt and completion, and text only.",
