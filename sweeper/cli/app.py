@@ -6,7 +6,6 @@ Each command imports its package when it is called, so that ``--help`` and ``val
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sweeper import __version__
+from sweeper.cli.answers import SweepDir, best, init, report
 from sweeper.cli.history import history
 from sweeper.cli.shown import console, print_lr_range, print_result
-from sweeper.cli.streams import outlive_readers
+from sweeper.cli.streams import outlive_readers, without_threads
 from sweeper.errors import SweeperError, SweepInterruptedError, UserError
 from sweeper.redact import without_secrets
 
@@ -39,9 +39,6 @@ app = typer.Typer(
 app.add_typer(history, name="history")
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="FILE", help="A space file, or a best-config.")]
-ExportFormat = Literal["yaml", "deepspeed", "trl", "openrlhf", "llamafactory", "axolotl", "ms-swift"]
-ImportFormat = Literal["deepspeed", "trl", "openrlhf", "llamafactory", "axolotl"]
-SweepDir = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, such as sweeps/<name>.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the file; may be repeated."),
@@ -75,7 +72,7 @@ def validate(file: SpaceFile, overrides: Overrides = None) -> None:
 
 
 def _print_plan(file: Path, overrides: Sequence[str]) -> None:
-    _without_threads()
+    without_threads()
     from sweeper.autotune import cost_rows, known_speed, lengths_of, system_rows
     from sweeper.data import RowSample, gather_facts
     from sweeper.search import check_sampler, check_storage
@@ -106,7 +103,7 @@ def data(
     overrides: Overrides = None,
 ) -> None:
     """Show the first rows of FILE as the model gets them, and which of their tokens are learned."""
-    _without_threads()
+    without_threads()
     from sweeper.data import Examples, gather_facts, show_rows, shown_lines
     from sweeper.space import load_space
 
@@ -259,70 +256,8 @@ def sync(directory: SweepDir) -> None:
     typer.echo(sync_sweep(directory))
 
 
-@app.command()
-def best(
-    directory: SweepDir,
-    format: Annotated[ExportFormat, typer.Option(help="What to print it as.")] = "yaml",
-    prefer: Annotated[
-        Literal["loss", "cost", "knee"],
-        typer.Option(
-            help="Of two objectives: the best first one, the cheapest no worse than the default, or "
-            "the knee of the front."
-        ),
-    ] = "loss",
-    gpus: Annotated[int | None, typer.Option(min=1, help="For so many, at the same global batch.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Write it into this file.")] = None,
-) -> None:
-    """Print the best configuration of a sweep, or write it for another trainer."""
-    from sweeper.commands import best_export, write_export
-
-    found = best_export(directory, fmt=format, prefer=prefer, gpus=gpus)
-    for note in found.notes:
-        typer.echo(f"note: {note.path}: {note.said}", err=True)
-    if output is None:
-        if found.script is not None:
-            typer.echo("note: with --output FILE a script is written beside it", err=True)
-        typer.echo(found.text, nl=False)
-        return
-    for path in write_export(found, output):
-        typer.echo(f"written: {path}")
-
-
-@app.command()
-def init(
-    files: Annotated[
-        list[Path], typer.Option("--from", metavar="FILE", help="Its file; Axolotl's sweep file as a second.")
-    ],
-    format: Annotated[ImportFormat | None, typer.Option(help="Whose it is (default: as it looks).")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The space file.")] = Path("space.yaml"),
-) -> None:
-    """Make a space file of another trainer's configuration or command line."""
-    _without_threads()
-    from sweeper.commands import import_file, write_import
-
-    found = import_file(files, fmt=format)
-    write_import(found, output)
-    for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"written: {output}")
-
-
-@app.command()
-def report(
-    directory: SweepDir,
-    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """Write the report of a sweep, report.html, with the answer and its evidence."""
-    _without_threads()
-    from sweeper.commands import write_report
-
-    written = write_report(directory)
-    typer.echo(json.dumps(written.to_dict(), indent=2) if as_json else written.said)
-    if open_it:
-        import webbrowser
-
-        webbrowser.open(written.path.absolute().as_uri())
+for command in (best, init, report):
+    app.command()(command)
 
 
 @app.command()
@@ -377,13 +312,6 @@ def _verbosity(verbose: bool, quiet: bool) -> Verbosity:
     if verbose and quiet:
         raise typer.BadParameter("--verbose and --quiet say the opposite of each other: give one of them")
     return Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
-
-
-def _without_threads() -> None:
-    """For a command that multiplies no matrices: OpenBLAS, which numpy brings, would start a thread for each
-    core, an eighth of the command's time."""
-    if "numpy" not in sys.modules:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def main() -> None:

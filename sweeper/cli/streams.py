@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any, TextIO
 
-__all__ = ["outlive_readers"]
+__all__ = ["outlive_readers", "without_threads"]
 
 _GONE = frozenset({errno.EPIPE, errno.EIO})
 """A pipe whose other end is closed; a terminal that is."""
@@ -73,3 +73,10 @@ def _point_nowhere(descriptor: int) -> None:
     if nowhere != descriptor:
         os.dup2(nowhere, descriptor)
         os.close(nowhere)
+
+
+def without_threads() -> None:
+    """For a command that multiplies no matrices: OpenBLAS, which numpy brings, would start a thread for each
+    core, an eighth of the command's time."""
+    if "numpy" not in sys.modules:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
