@@ -60,6 +60,8 @@ def print_result(result: SweepResult) -> None:
     screen.print(f"best configuration: {result.folder.best_config}")
     if (model := result.folder.trial_model(result.best.number)).is_dir():
         screen.print(f"its trained model:  {model}")
+    if result.folder.report.is_file():
+        screen.print(f"the whole report:   {result.folder.report}")
 
 
 def print_lr_range(result: LrRangeResult) -> None:
