@@ -7,7 +7,7 @@ W, ours (s + 1) / (W + 1). Source: ``transformers/optimization.py`` of 5.24.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, assert_never
 
 from sweeper.recommend.exports.consumer import Found, Note, Part, Run
 from sweeper.space.schedules import warmup_steps
@@ -65,7 +65,7 @@ def hf_schedule(run: Run, name_key: str = "lr_scheduler_type") -> Part:
         theirs, arguments = (
             ("polynomial", {"lr_end": ratio * training.lr, "power": 1.0}) if ratio else (name, {})
         )
-    else:
+    elif name == "exponential":
         theirs, power = "polynomial", math.log2((1 + math.sqrt(ratio)) / math.sqrt(ratio))
         arguments = {"lr_end": ratio * training.lr, "power": power}
         notes.append(
@@ -75,6 +75,8 @@ def hf_schedule(run: Run, name_key: str = "lr_scheduler_type") -> Part:
                 "agrees at both ends and in the middle",
             )
         )
+    else:
+        assert_never(name)
     return {name_key: theirs} | ({"lr_scheduler_kwargs": arguments} if arguments else {}), notes
 
 
