@@ -3,12 +3,14 @@ as the file of another trainer."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from sweeper.data.read.files import BUILTIN
 from sweeper.errors import SweeperError, SweepFolderError, UserError
 from sweeper.recommend import Preference, answer, export
 from sweeper.recommend.exports import Exported, Run
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from sweeper.space import Config, DataFormat
 
 __all__ = ["best_configuration", "best_export", "write_export"]
-
-_BUILTIN = "builtin:quickstart"
 
 
 def best_configuration(root: Path, *, prefer: Preference = "loss") -> str:
@@ -87,7 +87,8 @@ def write_export(found: Exported, path: Path) -> tuple[Path, ...]:
         write_whole(path, found.text)
     except OSError as error:
         if found.script is not None and is_new:
-            _remove(script)
+            with suppress(OSError):  # where nothing could be written there is nothing to remove
+                script.unlink(missing_ok=True)
         raise UserError.of(
             where=str(path),
             value="",
@@ -95,13 +96,6 @@ def write_export(found: Exported, path: Path) -> tuple[Path, ...]:
             remedy="name a file in a folder of yours by --output",
         ) from error
     return (path,) if found.script is None else (path, script)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # where nothing could be written there is nothing to remove
 
 
 def _config_of(text: str, folder: SweepFolder) -> tuple[Config, int]:
@@ -123,11 +117,11 @@ def _on_disk(config: Config) -> Config:
     from sweeper.quickstart import DATA_FILE, MODEL_DIR
 
     changes: dict[str, Any] = {}
-    if config.model_path == _BUILTIN:
+    if config.model_path == BUILTIN:
         changes["model_path"] = str(MODEL_DIR)
-    if any(one.path == _BUILTIN for one in config.sources):
+    if any(one.path == BUILTIN for one in config.sources):
         changes["data_path"] = tuple(
-            one.model_copy(update={"path": str(DATA_FILE)}) if one.path == _BUILTIN else one
+            one.model_copy(update={"path": str(DATA_FILE)}) if one.path == BUILTIN else one
             for one in config.sources
         )
     return config.model_copy(update=changes)

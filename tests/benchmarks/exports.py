@@ -34,7 +34,8 @@ from export_checks import CHECKS
 from sweeper.quickstart import DATA_FILE, MODEL_DIR
 from sweeper.recommend.exports import CONSUMERS, SCHEDULE, Run, exported, keys_of
 from sweeper.recommend.exports.schedules import rising_steps
-from sweeper.space import Config, lr_multiplier
+from sweeper.space import Config
+from sweeper.train.parallel.optimizer import schedule_of
 
 PACKAGES = {
     "deepspeed": [],
@@ -235,19 +236,8 @@ def _is_json(value: Any) -> bool:
 def is_same(run: Run, given: list[float]) -> bool:
     """Whether a consumer's learning rates are ours, outside of warm-up."""
     training = run.config.training
-    ours = [
-        training.lr
-        * lr_multiplier(
-            step,
-            total_steps=run.steps,
-            scheduler=training.scheduler,
-            warmup_ratio=training.warmup_ratio,
-            decay_ratio=training.decay_ratio,
-            final_ratio=training.final_lr_ratio,
-            warmup=training.warmup_steps,
-        )
-        for step in range(run.steps)
-    ]
+    multiplier = schedule_of(training, run.steps)
+    ours = [training.lr * multiplier(step) for step in range(run.steps)]
     pairs = list(zip(ours, given, strict=True))[rising_steps(run) :]
     return all(abs(one - other) <= SAME_LR * training.lr for one, other in pairs)
 

@@ -17,7 +17,8 @@ from sweeper.recommend.exports import CONSUMERS, SCHEDULE, Run, exported, keys_o
 from sweeper.recommend.exports.pages import exports_page
 from sweeper.recommend.exports.schedules import rising_steps
 from sweeper.recommend.imports import IMPORT_FORMATS, consumer_of, imported, read_tree
-from sweeper.space import Config, lr_multiplier
+from sweeper.space import Config
+from sweeper.train.parallel.optimizer import schedule_of
 
 ROOT = Path(__file__).parents[2]
 SUFFIX = {"json": ".json", "yaml": ".yaml", "command": ".sh"}
@@ -163,20 +164,10 @@ def trainer_lrs(keys: dict[str, Any], run: Run) -> list[float]:
 
 
 def our_lrs(run: Run) -> list[float]:
+    """By the schedule that the optimizer of a trial gets."""
     training = run.config.training
-    return [
-        training.lr
-        * lr_multiplier(
-            step,
-            total_steps=run.steps,
-            scheduler=training.scheduler,
-            warmup_ratio=training.warmup_ratio,
-            decay_ratio=training.decay_ratio,
-            final_ratio=training.final_lr_ratio,
-            warmup=training.warmup_steps,
-        )
-        for step in range(run.steps)
-    ]
+    multiplier = schedule_of(training, run.steps)
+    return [training.lr * multiplier(step) for step in range(run.steps)]
 
 
 def test_transformers_draws_our_learning_rates_after_warm_up_or_a_note_names_the_scheduler():
