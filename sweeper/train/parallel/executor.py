@@ -47,6 +47,10 @@ class Executor(ABC):
         )
         self._checkpoints = self.engine.checkpoint_engine = SafeCheckpoints()
         self.engine._copy_recovery_script = lambda _: None  # it would lie beside each state
+        if config.parallel.dp == 1:
+            # Without ZeRO, DeepSpeed copies all gradients into one tensor, adds up those of this one rank, and
+            # copies them back.
+            self.engine.allreduce_no_retain = lambda *_, **__: None
         self._norm: torch.Tensor | None = None
         if config.deepspeed.zero_stage == 0 and config.deepspeed.precision == "fp32":
             # Here DeepSpeed clips without a word, and does not measure at all where nothing is clipped: both
