@@ -237,9 +237,11 @@ def test_a_sweep_outlives_its_terminal_with_its_states_or_under_nohup_altogether
     said = log.read_text()
     assert "paused after step" in said and f"Go on with: sweeper resume {folder.root}" in said
 
-    resume = f"RAY_ADDRESS={cluster} {sweeper} resume {folder.root} | head -1; echo ${{PIPESTATUS[0]}} > {ended}"
+    resume = f"{sweeper} resume {folder.root} | head -1; echo ${{PIPESTATUS[0]}} > {ended}"
     terminal = Terminal()
-    terminal.enter(f"cd {tmp_path}; nohup bash -c '{resume}'", until=lambda: is_locked(folder)).close()
+    terminal.enter(
+        f"cd {tmp_path}; RAY_ADDRESS={cluster} nohup bash -c '{resume}'", until=lambda: is_locked(folder)
+    ).close()
     assert eventually(ended.exists)
     assert eventually(lambda: ended.read_text() == "0\n"), ended.read_text()
     assert facts_of(open_sweep(folder)[1]) == facts_of(undisturbed)

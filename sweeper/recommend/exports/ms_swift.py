@@ -49,7 +49,9 @@ def _write(run: Run) -> Part:
         notes.append(Note("data_format", "it recognises the columns of rows itself"))
     if config.training.packing:
         said["attn_impl"] = "flash_attn"
-        notes.append(Note("training.packing", "rows are kept apart by FlashAttention alone, a package of its own: flash-attn"))
+        notes.append(
+            Note("training.packing", "only FlashAttention keeps rows apart there: install flash-attn")
+        )
     schedule, about = hf_schedule(run)
     if arguments := schedule.get("lr_scheduler_kwargs"):
         schedule["lr_scheduler_kwargs"] = json.dumps(arguments)
