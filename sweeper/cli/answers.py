@@ -1,8 +1,10 @@
-"""The commands about a sweep's answer: ``best``, ``report``, and ``init`` from what another trainer has."""
+"""The commands that write files: a sweep's answer by ``best`` and ``report``, a space file by ``init``."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,21 +48,65 @@ def best(
 
 
 def init(
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="M", help="A folder, a .gguf file or a hub id.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="D", help="A file, glob, folder or hub id.")
+    ] = None,
+    method: Annotated[
+        Literal["full", "lora"] | None, typer.Option(help="Default: full where its states fit.")
+    ] = None,
     files: Annotated[
-        list[Path], typer.Option("--from", metavar="FILE", help="Its file; Axolotl's sweep file as a second.")
-    ],
-    format: Annotated[ImportFormat | None, typer.Option(help="Whose it is (default: as it looks).")] = None,
+        list[Path] | None,
+        typer.Option(
+            "--from", metavar="FILE", help="Another trainer's file; Axolotl's sweep file as a second."
+        ),
+    ] = None,
+    format: Annotated[
+        ImportFormat | None, typer.Option(help="Whose file it is (default: as it looks).")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The space file.")] = Path("space.yaml"),
 ) -> None:
-    """Make a space file of another trainer's configuration or command line."""
+    """Write a space file to start from: for a model and data, or of another trainer's configuration."""
     without_threads()
-    from sweeper.commands import import_file, write_import
+    from sweeper.commands import import_file, start_file, write_import
 
-    found = import_file(files, fmt=format)
-    write_import(found, output)
-    for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"written: {output}")
+    if files:
+        _refuse_beside_from(model=model, data=data, method=method)
+        found = import_file(files, fmt=format)
+        write_import(found, output)
+        for note in found.notes:
+            typer.echo(f"note: {note}", err=True)
+        typer.echo(f"written: {output}")
+        return
+    if format is not None:
+        raise typer.BadParameter("--format says whose the file of --from is: give --from FILE")
+    begun = start_file(
+        _asked(model, "--model", "Model (a folder, a .gguf file or a hub id)"),
+        _asked(data, "--data", "Data (a file, glob, folder or hub id)"),
+        method=method,
+    )
+    write_import(begun, output)
+    for said in begun.found:
+        typer.echo(f"found: {said}", err=True)
+    for said in begun.assumed:
+        typer.echo(f"assumed: {said}", err=True)
+    typer.echo(f"written: {output}\nnext: sweeper validate {shlex.quote(str(output))}")
+
+
+def _asked(given: str | None, option: str, question: str) -> str:
+    """What was not given is asked for in a terminal, and needed anywhere else."""
+    if given is not None:
+        return given
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise typer.BadParameter("init takes --model and --data, or --from FILE", param_hint=option)
+    return str(typer.prompt(question))
+
+
+def _refuse_beside_from(**given: object) -> None:
+    if named := [f"--{name}" for name, value in given.items() if value is not None]:
+        raise typer.BadParameter(f"{' and '.join(named)} cannot stand beside --from: the file says it")
 
 
 def report(

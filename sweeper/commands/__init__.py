@@ -5,7 +5,7 @@ Importing this needs neither ray nor torch.
 
 from sweeper.commands.autotune import autotune_file
 from sweeper.commands.best import best_configuration, best_export, write_export
-from sweeper.commands.init import import_file, write_import
+from sweeper.commands.init import import_file, start_file, write_import
 from sweeper.commands.lr_range import LrRangeResult, find_lr_range
 from sweeper.commands.report import WrittenReport, write_report
 from sweeper.commands.run import SweepResult, load_sweep, resume_sweep, run_sweep
@@ -30,6 +30,7 @@ __all__ = [
     "open_sweep",
     "resume_sweep",
     "run_sweep",
+    "start_file",
     "sweep_state",
     "sync_sweep",
     "train_config",
