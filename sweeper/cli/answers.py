@@ -1,4 +1,5 @@
-"""The commands that write files: a sweep's answer by ``best`` and ``report``, a space file by ``init``."""
+"""The commands that write files: answers of sweeps by ``best``, ``report`` and ``compare``, a space file by
+``init``."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from sweeper.cli.shown import console
 from sweeper.cli.streams import without_threads
 
-__all__ = ["SweepDir", "best", "init", "report"]
+__all__ = ["SweepDir", "best", "compare", "init", "report"]
 
 ExportFormat = Literal["yaml", "deepspeed", "trl", "openrlhf", "llamafactory", "axolotl", "ms-swift"]
 ImportFormat = Literal["deepspeed", "trl", "openrlhf", "llamafactory", "axolotl"]
@@ -124,3 +126,26 @@ def report(
         import webbrowser
 
         webbrowser.open(written.path.absolute().as_uri())
+
+
+def compare(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="Folders of sweeps.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("comparison.html"),
+    as_json: Annotated[bool, typer.Option("--json", help="For programs; no page.")] = False,
+) -> None:
+    """Compare sweeps of one metric: which settings of one's answer hold in the others, with numbers."""
+    without_threads()
+    from sweeper.commands import compare_sweeps, write_comparison
+    from sweeper.recommend.compare import comparison_tables, verdicts
+
+    found = compare_sweeps(directories)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2))
+        return
+    screen = console()
+    for table in comparison_tables(found):
+        screen.print(table)
+    for line in verdicts(found):
+        screen.print(line, soft_wrap=True, markup=False)
+    write_comparison(found, output)
+    screen.print(f"the whole comparison: {output}", soft_wrap=True, markup=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sweeper import __version__
-from sweeper.cli.answers import SweepDir, best, init, report
+from sweeper.cli.answers import SweepDir, best, compare, init, report
 from sweeper.cli.history import history
 from sweeper.cli.shown import console, print_lr_range, print_result
 from sweeper.cli.streams import outlive_readers, without_threads
@@ -256,7 +256,7 @@ def sync(directory: SweepDir) -> None:
     typer.echo(sync_sweep(directory))
 
 
-for command in (best, init, report):
+for command in (best, compare, init, report):
     app.command()(command)
 
 

@@ -5,6 +5,7 @@ Importing this needs neither ray nor torch.
 
 from sweeper.commands.autotune import autotune_file
 from sweeper.commands.best import best_configuration, best_export, write_export
+from sweeper.commands.compare import compare_sweeps, write_comparison
 from sweeper.commands.init import import_file, start_file, write_import
 from sweeper.commands.lr_range import LrRangeResult, find_lr_range
 from sweeper.commands.report import WrittenReport, write_report
@@ -23,6 +24,7 @@ __all__ = [
     "autotune_file",
     "best_configuration",
     "best_export",
+    "compare_sweeps",
     "find_lr_range",
     "import_file",
     "load_sweep",
@@ -34,6 +36,7 @@ __all__ = [
     "sweep_state",
     "sync_sweep",
     "train_config",
+    "write_comparison",
     "write_export",
     "write_import",
     "write_report",

@@ -25,7 +25,7 @@ from sweeper.sweep.stored import open_sweep, sweep_state
 if TYPE_CHECKING:
     from sweeper.recommend.gains import Gain
 
-__all__ = ["ReportKeeper", "WrittenReport", "write_report"]
+__all__ = ["ReportKeeper", "WrittenReport", "sweep_material", "write_report"]
 
 _OFF = "SWEEPER_REPORT"
 """Set to ``off``: a sweep writes no report; ``sweeper report`` does."""
@@ -93,6 +93,17 @@ def write_report(root: Path) -> WrittenReport:
     if not material.trials:
         raise SweeperError("there is nothing to report: no trial was begun yet")
     return WrittenReport(path=_write(material, folder), material=material)
+
+
+def sweep_material(root: Path) -> Material:
+    """What is known of the sweep in this folder, without the rows that it trains on.
+
+    Raises SweepFolderError where there is no sweep, or one of a newer version.
+    """
+    folder = SweepFolder(root)
+    space, ledger = open_sweep(folder)
+    state = sweep_state(ledger, folder)
+    return _material(space, folder, ledger, state, _Rows(lengths=[], lines=[], examples=[]))
 
 
 class ReportKeeper(Listener):
