@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from sweeper.commands.frames import curves_frame, trials_frame
 from sweeper.commands.lr_range import with_tested_range
 from sweeper.commands.more import More, keep_more, what_is_left
+from sweeper.commands.report import WrittenReport, write_report
 from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
+from sweeper.recommend import summary_line
 from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.log_redirect import quiet
 from sweeper.screen.screen import Screen, Verbosity
@@ -31,16 +36,21 @@ from sweeper.space import (
     row_warnings,
     secrets_of,
 )
+from sweeper.space.file.document import read_document
 from sweeper.sweep.lock import locked, usable
 from sweeper.sweep.stored import open_sweep, store_space, study_url, this_driver
 from sweeper.track import check_boards, tracking_uri
 
-__all__ = ["SweepResult", "load_sweep", "resume_sweep", "run_sweep"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SweepResult", "given_space", "load_sweep", "resume_sweep", "run_sweep"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """A sweep, as far as it has come."""
+    """A sweep, as far as it has come. ``frame``, ``curves``, ``best``, ``best_config``, ``report`` and
+    ``folder`` are kept stable: docs/python.md."""
 
     space: Space
     folder: SweepFolder
@@ -54,22 +64,55 @@ class SweepResult:
     warnings: tuple[str, ...]
     """What went wrong beside the trials, such as MLflow being away."""
 
+    def frame(self) -> pd.DataFrame:
+        """One row for each trial, the best first: see ``trials_frame``."""
+        return trials_frame(self.space, self.trials)
+
+    def curves(self) -> pd.DataFrame:
+        """One row for each evaluation of each trial: see ``curves_frame``."""
+        return curves_frame(self.trials)
+
+    @property
+    def best_config(self) -> dict[str, Any] | None:
+        """best-config.yaml as Python data, which ``train_config`` takes; None as long as there is none."""
+        file = self.folder.best_config
+        return read_document(file).plain() if file.is_file() else None
+
+    def report(self) -> WrittenReport:
+        """Writes report.html anew; its ``to_dict`` says what to do next. Raises as ``write_report``."""
+        return write_report(self.folder.root)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the sentence that matters, and the trials."""
+        said = summary_line(self.space, self.trials, untrained=self.untrained)
+        return f"<p>{html.escape(said)}</p>{self.frame().to_html(index=False, na_rep='')}"
+
 
 def run_sweep(
-    space_file: Path,
+    space: Path | str | Mapping[str, Any],
     *,
     overrides: Sequence[str] = (),
-    out: Path | None = None,
+    out: Path | str | None = None,
     verbosity: Verbosity = Verbosity.NORMAL,
 ) -> SweepResult:
-    """Run a new sweep; ``overrides`` are ``key=value`` as on the command line.
+    """Run a new sweep of a space file, or of what one would hold as Python data; ``overrides`` are
+    ``key=value`` as on the command line.
 
     Raises:
         UserError: the file, the model, the data or the folder need mending; nothing was started.
         SweepInterruptedError: what was measured is in the ledger, and ``resume_sweep`` goes on.
     """
     began_s = time.monotonic()
-    space = load_space(space_file, overrides=overrides, gather=gather_facts)
+    asked = load_space(given_space(space), overrides=overrides, gather=gather_facts)
+    return _run(asked, None if out is None else Path(out), verbosity, began_s)
+
+
+def given_space(space: Path | str | Mapping[str, Any]) -> Path | Mapping[str, Any]:
+    """A path, however it was written, or Python data."""
+    return Path(space) if isinstance(space, str) else space
+
+
+def _run(space: Space, out: Path | None, verbosity: Verbosity, began_s: float) -> SweepResult:
     require_open(space)
     require_hardware(space)
     check_sampler(space)
@@ -98,7 +141,7 @@ def run_sweep(
 
 
 def resume_sweep(
-    root: Path,
+    root: Path | str,
     *,
     trials: int | None = None,
     time_budget: str | None = None,
@@ -120,7 +163,7 @@ def resume_sweep(
             version, its data comes out otherwise than when it began, or it has had already what it is to get.
     """
     began_s, more = time.monotonic(), More(trials=trials, time_budget=time_budget, cost_budget=cost_budget)
-    folder = SweepFolder(root)
+    folder = SweepFolder(Path(root))
     space = more.of(folder)
     check_sampler(space)
     require_metrics(space)
@@ -139,12 +182,12 @@ def resume_sweep(
             return _conduct(space, folder, ledger, screen, began_s)
 
 
-def load_sweep(root: Path) -> SweepResult:
+def load_sweep(root: Path | str) -> SweepResult:
     """What the sweep in this folder has found so far, whether it is running, interrupted or finished.
 
     Raises SweepFolderError where there is no sweep.
     """
-    folder = SweepFolder(root)
+    folder = SweepFolder(Path(root))
     space, ledger = open_sweep(folder)
     return _result(space, folder, ledger)
 
