@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from sweeper.cli.shown import console
+from sweeper.cli.shown import Json, console, print_json
 from sweeper.cli.streams import without_threads
 
 __all__ = ["SweepDir", "best", "compare", "init", "report"]
@@ -33,11 +32,16 @@ def best(
     ] = "loss",
     gpus: Annotated[int | None, typer.Option(min=1, help="For so many, at the same global batch.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write it into this file.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Print the best configuration of a sweep, or write it for another trainer."""
-    from sweeper.commands import best_export, write_export
+    from sweeper.commands import best_export, export_tree, write_export
 
     found = best_export(directory, fmt=format, prefer=prefer, gpus=gpus)
+    if as_json:
+        written = () if output is None else write_export(found, output)
+        print_json(export_tree(found, format, written))
+        return
     for note in found.notes:
         typer.echo(f"note: {note.path}: {note.said}", err=True)
     if output is None:
@@ -69,6 +73,7 @@ def init(
         ImportFormat | None, typer.Option(help="Whose file it is (default: as it looks).")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The space file.")] = Path("space.yaml"),
+    as_json: Json = False,
 ) -> None:
     """Write a space file to start from: for a model and data, or of another trainer's configuration."""
     without_threads()
@@ -78,6 +83,9 @@ def init(
         _refuse_beside_from(model=model, data=data, method=method)
         found = import_file(files, fmt=format)
         write_import(found, output)
+        if as_json:
+            print_json({"written": str(output), "notes": list(found.notes)})
+            return
         for note in found.notes:
             typer.echo(f"note: {note}", err=True)
         typer.echo(f"written: {output}")
@@ -90,6 +98,9 @@ def init(
         method=method,
     )
     write_import(begun, output)
+    if as_json:
+        print_json({"written": str(output), "found": list(begun.found), "assumed": list(begun.assumed)})
+        return
     for said in begun.found:
         typer.echo(f"found: {said}", err=True)
     for said in begun.assumed:
@@ -114,14 +125,17 @@ def _refuse_beside_from(**given: object) -> None:
 def report(
     directory: SweepDir,
     open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the report of a sweep, report.html, with the answer and its evidence."""
     without_threads()
     from sweeper.commands import write_report
 
     written = write_report(directory)
-    typer.echo(json.dumps(written.to_dict(), indent=2) if as_json else written.said)
+    if as_json:
+        print_json(written.to_dict())
+    else:
+        typer.echo(written.said)
     if open_it:
         import webbrowser
 
@@ -131,7 +145,7 @@ def report(
 def compare(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="Folders of sweeps.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("comparison.html"),
-    as_json: Annotated[bool, typer.Option("--json", help="For programs; no page.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare sweeps of one metric: which settings of one's answer hold in the others, with numbers."""
     without_threads()
@@ -140,7 +154,7 @@ def compare(
 
     found = compare_sweeps(directories)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
+        print_json(found.to_dict())
         return
     screen = console()
     for table in comparison_tables(found):

@@ -4,7 +4,7 @@ Importing this needs neither ray nor torch.
 """
 
 from sweeper.commands.autotune import autotune_file
-from sweeper.commands.best import best_configuration, best_export, write_export
+from sweeper.commands.best import best_configuration, best_export, export_tree, write_export
 from sweeper.commands.compare import compare_sweeps, write_comparison
 from sweeper.commands.init import import_file, start_file, write_import
 from sweeper.commands.lr_range import LrRangeResult, find_lr_range
@@ -25,6 +25,7 @@ __all__ = [
     "best_configuration",
     "best_export",
     "compare_sweeps",
+    "export_tree",
     "find_lr_range",
     "import_file",
     "load_sweep",

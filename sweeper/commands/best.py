@@ -3,6 +3,7 @@ as the file of another trainer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from sweeper.sweep.stored import open_sweep
 if TYPE_CHECKING:
     from sweeper.space import Config, DataFormat
 
-__all__ = ["best_configuration", "best_export", "write_export"]
+__all__ = ["best_configuration", "best_export", "export_tree", "write_export"]
 
 
 def best_configuration(root: Path, *, prefer: Preference = "loss") -> str:
@@ -96,6 +97,21 @@ def write_export(found: Exported, path: Path) -> tuple[Path, ...]:
             remedy="name a file in a folder of yours by --output",
         ) from error
     return (path,) if found.script is None else (path, script)
+
+
+def export_tree(found: Exported, fmt: str, written: Sequence[Path]) -> dict[str, Any]:
+    """What ``sweeper best --json`` prints: ``{"format", "config", "text", "script", "notes": [{"path",
+    "said"}], "written"}``. ``config`` is the configuration as data where ``fmt`` is yaml, else null, and
+    ``text`` the file in its format."""
+    config = YAML(typ="safe").load(found.text) if fmt == "yaml" else None
+    return {
+        "format": fmt,
+        "config": config,
+        "text": found.text,
+        "script": found.script,
+        "notes": [{"path": one.path, "said": one.said} for one in found.notes],
+        "written": [str(path) for path in written],
+    }
 
 
 def _config_of(text: str, folder: SweepFolder) -> tuple[Config, int]:

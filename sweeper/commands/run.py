@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.commands.frames import curves_frame, trials_frame
 from sweeper.commands.lr_range import with_tested_range
 from sweeper.commands.more import More, keep_more, what_is_left
-from sweeper.commands.report import WrittenReport, write_report
+from sweeper.commands.report import WrittenReport, sweep_material, write_report
 from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
@@ -81,6 +81,19 @@ class SweepResult:
     def report(self) -> WrittenReport:
         """Writes report.html anew; its ``to_dict`` says what to do next. Raises as ``write_report``."""
         return write_report(self.folder.root)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``sweeper run --json`` prints: the keys of ``sweeper report --json``, and ``{"ended",
+        "folder", "best_config", "model", "warnings"}``; the paths are null where there is no such file."""
+        folder, material = self.folder, sweep_material(self.folder.root)
+        found = WrittenReport(path=folder.report, material=material)
+        model = None if self.best is None else folder.trial_model(self.best.number)
+        paths = {"report": folder.report, "best_config": folder.best_config, "model": model}
+        there = {
+            name: str(path) if path is not None and path.exists() else None for name, path in paths.items()
+        }
+        tree = {"ended": self.ended, "folder": str(folder.root), "warnings": list(self.warnings)}
+        return found.to_dict() | tree | there
 
     def _repr_html_(self) -> str:
         """In a notebook: the sentence that matters, and the trials."""

@@ -218,6 +218,7 @@ class Session:
         from ray import tune
 
         from sweeper.ray_tune.free_resources import RoomWatch
+        from sweeper.ray_tune.reporting import silent_reporter
         from sweeper.ray_tune.searcher import LedgerCallback, LedgerScheduler, LedgerSearcher
         from sweeper.ray_tune.trainable import TrialRunner
 
@@ -235,6 +236,7 @@ class Session:
                 name="ray",
                 storage_path=str(self._folder.logs_dir.absolute()),
                 verbose=0,
+                progress_reporter=silent_reporter(),
                 callbacks=[LedgerCallback(recorder)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),

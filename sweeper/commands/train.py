@@ -80,6 +80,10 @@ class TrainResult:
     promised: float | None
     """The objective that the best-config's sweep reached with this configuration."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """What ``sweeper train --json`` prints: its fields under their names."""
+        return {**vars(self), "folder": str(self.folder)}
+
 
 def train_config(
     config: Path | str | Mapping[str, Any],
