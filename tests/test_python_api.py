@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from webhook import Hook
 
 import sweeper
 from sweeper.errors import SpaceFileError
@@ -31,15 +32,21 @@ def blocks() -> list[str]:
 
 
 @pytest.mark.usefixtures("running_ray")
-def test_the_examples_run_as_a_script_without_a_main_guard(tmp_path, monkeypatch):
+def test_the_examples_run_as_a_script_without_a_main_guard_and_the_end_is_posted(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    script = tmp_path / "script.py"
-    script.write_text("\n".join([*blocks(), CHECKS]), encoding="utf-8")
+    hook, script = Hook(), tmp_path / "script.py"
+    told = f"sweeper.run(space, notify='http://me:a-secret@{hook.address}/', "
+    text = "\n".join([*blocks(), CHECKS]).replace("sweeper.run(space, ", told)
+    script.write_text(text, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sweeper train sweeps/from-python/best-config.yaml" in done.stdout
+    (notice,) = hook.taken
+    assert (notice["event"], notice["trials"], notice["best"]["trial"]) == ("finished", 2, 0)
+    logs = [file.read_bytes() for file in (tmp_path / "sweeps" / "from-python" / "logs").rglob("*.log")]
+    assert not any(b"a-secret" in one for one in [*logs, done.stdout.encode(), done.stderr.encode()])
 
 
 def test_the_page_names_all_that_is_stable():

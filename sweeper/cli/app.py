@@ -51,6 +51,12 @@ def _say_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", envvar="SWEEPER_NOTIFY", help="POST JSON there when it ends or needs a person."
+    ),
+]
 Loud = Annotated[bool, typer.Option("--verbose", "-v", help="Show the whole log, libraries included.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and the result only.")]
 
@@ -143,6 +149,7 @@ def run(
         bool, typer.Option("--dry-run", help="Only print the plan, as validate does.")
     ] = False,
     overrides: Overrides = None,
+    notify: Notify = None,
     verbose: Loud = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -158,7 +165,9 @@ def run(
     from sweeper.commands import run_sweep
 
     with aside(as_json):
-        result = run_sweep(file, overrides=chosen, out=out, verbosity=_verbosity(verbose, quiet))
+        result = run_sweep(
+            file, overrides=chosen, out=out, verbosity=_verbosity(verbose, quiet), notify=notify
+        )
     print_result(result, as_json=as_json)
 
 
@@ -212,6 +221,7 @@ def resume(
     trials: Annotated[int | None, typer.Option(min=1, help="So many in all, those before included.")] = None,
     time_budget: Annotated[str | None, typer.Option(help="Of all its drivers together, e.g. 4h.")] = None,
     cost_budget: Annotated[float | None, typer.Option(help="Of all its drivers together.")] = None,
+    notify: Notify = None,
     verbose: Loud = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -226,6 +236,7 @@ def resume(
             time_budget=time_budget,
             cost_budget=cost_budget,
             verbosity=_verbosity(verbose, quiet),
+            notify=notify,
         )
     print_result(result, as_json=as_json)
 

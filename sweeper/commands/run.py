@@ -22,6 +22,7 @@ from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedEr
 from sweeper.recommend import summary_line
 from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.log_redirect import quiet
+from sweeper.screen.notices import require_webhook
 from sweeper.screen.screen import Screen, Verbosity
 from sweeper.search import Ledger, TrialRecord, absolute_address, check_sampler, check_storage
 from sweeper.space import (
@@ -107,17 +108,19 @@ def run_sweep(
     overrides: Sequence[str] = (),
     out: Path | str | None = None,
     verbosity: Verbosity = Verbosity.NORMAL,
+    notify: str | None = None,
 ) -> SweepResult:
     """Run a new sweep of a space file, or of what one would hold as Python data; ``overrides`` are
-    ``key=value`` as on the command line.
+    ``key=value`` as on the command line, ``notify`` is an address that is told of the end: see ``Notices``.
 
     Raises:
         UserError: the file, the model, the data or the folder need mending; nothing was started.
         SweepInterruptedError: what was measured is in the ledger, and ``resume_sweep`` goes on.
     """
     began_s = time.monotonic()
+    require_webhook(notify)
     asked = load_space(given_space(space), overrides=overrides, gather=gather_facts)
-    return _run(asked, None if out is None else Path(out), verbosity, began_s)
+    return _run(asked, None if out is None else Path(out), verbosity, notify, began_s)
 
 
 def given_space(space: Path | str | Mapping[str, Any]) -> Path | Mapping[str, Any]:
@@ -125,7 +128,9 @@ def given_space(space: Path | str | Mapping[str, Any]) -> Path | Mapping[str, An
     return Path(space) if isinstance(space, str) else space
 
 
-def _run(space: Space, out: Path | None, verbosity: Verbosity, began_s: float) -> SweepResult:
+def _run(
+    space: Space, out: Path | None, verbosity: Verbosity, notify: str | None, began_s: float
+) -> SweepResult:
     require_open(space)
     require_hardware(space)
     check_sampler(space)
@@ -146,11 +151,16 @@ def _run(space: Space, out: Path | None, verbosity: Verbosity, began_s: float) -
         folder.root.mkdir(parents=True, exist_ok=True)
     with (
         locked(folder),
-        quiet(folder.driver_log, *secrets_of(space.settings).values(), verbosity=verbosity) as screen,
+        quiet(folder.driver_log, *_secrets(space, notify), verbosity=verbosity) as screen,
     ):
         store_space(space, folder)
         ledger = elsewhere or _new_ledger(folder.study_url, space)
-        return _conduct(space, folder, ledger, screen, began_s)
+        return _conduct(space, folder, ledger, screen, notify, began_s)
+
+
+def _secrets(space: Space, notify: str | None) -> list[str]:
+    """Addresses whose passwords belong into no log."""
+    return [*secrets_of(space.settings).values(), *([notify] if notify else [])]
 
 
 def resume_sweep(
@@ -160,6 +170,7 @@ def resume_sweep(
     time_budget: str | None = None,
     cost_budget: float | None = None,
     verbosity: Verbosity = Verbosity.NORMAL,
+    notify: str | None = None,
 ) -> SweepResult:
     """Go on with a sweep that ended, whether it was interrupted or is to get more than it was begun with.
 
@@ -170,12 +181,14 @@ def resume_sweep(
         trials: from now on, those before included; as the others, it is kept in the folder.
         time_budget: of all drivers together, such as ``4h``.
         cost_budget: of all drivers together.
+        notify: as for ``run_sweep``; it is kept nowhere.
 
     Raises:
         UserError: there is no sweep in the folder, another driver is at work on it, it is one of a newer
             version, its data comes out otherwise than when it began, or it has had already what it is to get.
     """
     began_s, more = time.monotonic(), More(trials=trials, time_budget=time_budget, cost_budget=cost_budget)
+    require_webhook(notify)
     folder = SweepFolder(Path(root))
     space = more.of(folder)
     check_sampler(space)
@@ -185,14 +198,13 @@ def resume_sweep(
         url = study_url(space, folder)
         is_there = Ledger.exists(url, space)
         ledger = _identified((Ledger.open if is_there else Ledger.create)(url, space))
-        secrets = secrets_of(space.settings).values()
-        with quiet(folder.driver_log, *secrets, verbosity=verbosity) as screen:
+        with quiet(folder.driver_log, *_secrets(space, notify), verbosity=verbosity) as screen:
             require_same_rows(space, ledger, folder, screen.say)
             keep_more(space, ledger, folder, more)
             mark_format(folder)
             for line in what_is_left(space, ledger):
                 screen.say(line)
-            return _conduct(space, folder, ledger, screen, began_s)
+            return _conduct(space, folder, ledger, screen, notify, began_s)
 
 
 def load_sweep(root: Path | str) -> SweepResult:
@@ -223,14 +235,14 @@ def _identified(ledger: Ledger) -> Ledger:
 
 
 def _conduct(
-    space: Space, folder: SweepFolder, ledger: Ledger, screen: Screen, began_s: float
+    space: Space, folder: SweepFolder, ledger: Ledger, screen: Screen, notify: str | None, began_s: float
 ) -> SweepResult:
     from sweeper.commands.session import Session
 
     if space.settings.trust_remote_code:
         screen.say(TRUSTED, warning=True)
     with _state_of(ledger, folder), Interrupts() as interrupts:
-        session = Session(space, folder, ledger, screen, began_s=began_s)
+        session = Session(space, folder, ledger, screen, notify=notify, began_s=began_s)
         session.search(interrupts)
         warnings = session.conclude()
     return _result(space, folder, ledger, warnings)
