@@ -247,6 +247,7 @@ def status(directory: SweepDir, as_json: Json = False) -> None:
     from sweeper.commands import open_sweep, sweep_state
     from sweeper.recommend import (
         confirmation_line,
+        failure_lines,
         phase_line,
         results_table,
         running_lines,
@@ -270,6 +271,8 @@ def status(directory: SweepDir, as_json: Json = False) -> None:
     for said in (phase_line, transfer_line, confirmation_line, sure_line):
         if line := said(space, trials):
             screen.print(line, soft_wrap=True)
+    for line in failure_lines(trials):
+        screen.print(line, soft_wrap=True, markup=False)
     if state == "running":
         for line in running_lines(trials, folder):
             screen.print(line)

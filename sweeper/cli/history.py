@@ -71,13 +71,13 @@ def export(
 ) -> None:
     """Write sweeps as JSON, all or those named, for `history import` elsewhere."""
     from sweeper.commands.history import export_history, open_history
-    from sweeper.space import write_whole
+    from sweeper.commands.writing import write_named
 
     content = export_history(open_history(file), sweeps or [])
     if out is None:
         typer.echo(content, nl=False)
         return
-    write_whole(out, content)
+    write_named(out, content, "--out")
     typer.echo(f"written to {out}")
 
 

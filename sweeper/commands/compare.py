@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweeper.commands.report import sweep_material
+from sweeper.commands.writing import write_named
 from sweeper.errors import Problem, UserError
 from sweeper.recommend.compare import Comparison, compare, comparison_html
 from sweeper.recommend.report import Material
-from sweeper.space import write_whole
 
 __all__ = ["compare_sweeps", "write_comparison"]
 
@@ -34,12 +34,4 @@ def _material_or_problems(root: Path) -> Material | tuple[Problem, ...]:
 
 def write_comparison(found: Comparison, path: Path) -> None:
     """Writes the page. Raises UserError where it cannot be written."""
-    try:
-        write_whole(path, comparison_html(found))
-    except OSError as error:
-        raise UserError.of(
-            where=str(path),
-            value="",
-            rule=f"cannot be written: {error.strerror or error}",
-            remedy="name a file in a folder of yours by -o",
-        ) from error
+    write_named(path, comparison_html(found), "-o")

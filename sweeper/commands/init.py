@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sweeper.commands.writing import write_named
 from sweeper.data import first_look
 from sweeper.errors import UserError
 from sweeper.history import HistoryFile, SweepOfHistory, history_path
@@ -21,7 +22,7 @@ from sweeper.recommend.imports import (
     start,
     sweep_name,
 )
-from sweeper.space import Facts, Settings, write_whole
+from sweeper.space import Facts, Settings
 
 __all__ = ["import_file", "start_file", "write_import"]
 
@@ -111,12 +112,4 @@ def write_import(found: Imported | Start, path: Path) -> None:
     if path.exists():
         rule, remedy = "is there already", "name another file by -o, or remove it"
         raise UserError.of(where=str(path), value="", rule=rule, remedy=remedy)
-    try:
-        write_whole(path, found.text)
-    except OSError as error:
-        raise UserError.of(
-            where=str(path),
-            value="",
-            rule=f"cannot be written: {error.strerror or error}",
-            remedy="name a file in a folder of yours by -o",
-        ) from error
+    write_named(path, found.text, "-o")
