@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.commands.frames import curves_frame, trials_frame
 from sweeper.commands.lr_range import with_tested_range
 from sweeper.commands.more import More, keep_more, what_is_left
 from sweeper.commands.report import WrittenReport, sweep_material, write_report
@@ -20,6 +19,7 @@ from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
 from sweeper.recommend import summary_line
+from sweeper.recommend.frames import curves_frame, trials_frame
 from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.log_redirect import quiet
 from sweeper.screen.notices import require_webhook

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sweeper.recommend import results_rows
+from sweeper.recommend.table import results_rows
 
 if TYPE_CHECKING:
     import pandas as pd
