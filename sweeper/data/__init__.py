@@ -16,10 +16,20 @@ from sweeper.data.preview import show_rows, shown_examples, shown_lines
 from sweeper.data.read.examples import Examples
 from sweeper.data.read.formats import row_format
 from sweeper.data.render.tokenizer import load_tokenizer, untrusted
+from sweeper.data.retained.rows import (
+    OWN_ANSWERS,
+    answered,
+    prompt_rows,
+    retained_folder,
+    retained_rows,
+    stored_retained,
+    write_retained,
+)
 from sweeper.data.sample import LengthSample, RowSample, load_sample
 
 __all__ = [
     "NO_LOSS",
+    "OWN_ANSWERS",
     "PREPARING",
     "Examples",
     "LengthSample",
@@ -28,6 +38,7 @@ __all__ = [
     "SequenceSet",
     "TokenizedData",
     "TokenizedSplit",
+    "answered",
     "arrange",
     "batch_plan",
     "best_fit",
@@ -42,6 +53,9 @@ __all__ = [
     "model_folder",
     "prepare",
     "prepared_folder",
+    "prompt_rows",
+    "retained_folder",
+    "retained_rows",
     "row_format",
     "run_plan",
     "sampled_hash",
@@ -49,8 +63,10 @@ __all__ = [
     "show_rows",
     "shown_examples",
     "shown_lines",
+    "stored_retained",
     "stored_rows",
     "tokenized",
     "tokens_after",
     "untrusted",
+    "write_retained",
 ]

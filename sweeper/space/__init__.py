@@ -42,6 +42,7 @@ from sweeper.space.config.values import (
     is_number,
 )
 from sweeper.space.config.values import text as value_text
+from sweeper.space.constraints import Constraint, constraints_of, violation
 from sweeper.space.file.dump import dump_config
 from sweeper.space.file.opening import RangeTest
 from sweeper.space.folder import SweepFolder
@@ -50,6 +51,8 @@ from sweeper.space.load import load_space
 from sweeper.space.metrics import (
     EXACT_MATCH,
     PEAK_MEMORY,
+    RETENTION_INCREASE,
+    RETENTION_LOSS,
     MetricFunction,
     load_metric,
     metric_name,
@@ -98,6 +101,8 @@ __all__ = [
     "EXACT_MATCH",
     "GROUPS",
     "PEAK_MEMORY",
+    "RETENTION_INCREASE",
+    "RETENTION_LOSS",
     "STAGED",
     "SYSTEM",
     "TRUSTED",
@@ -106,6 +111,7 @@ __all__ = [
     "ClusterAddress",
     "Config",
     "Confirm",
+    "Constraint",
     "DataFormat",
     "DataSource",
     "Deepspeed",
@@ -143,6 +149,7 @@ __all__ = [
     "as_tree",
     "begun_format",
     "cluster_address",
+    "constraints_of",
     "count_runs",
     "count_trials",
     "describe",
@@ -188,6 +195,7 @@ __all__ = [
     "system_config_of",
     "trial_sizes",
     "value_text",
+    "violation",
     "wider",
     "with_open_values",
     "with_system",

@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 from sweeper.space.config.batch import optimizer_steps
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import closest
-from sweeper.space.metrics import EXACT_MATCH, better, metric_name, metric_names
+from sweeper.space.metrics import (
+    EXACT_MATCH,
+    RETENTION,
+    better,
+    logged_metrics,
+    metric_name,
+    metric_names,
+)
 
 __all__ = ["GROUPS", "STAGED", "Contradiction", "contradictions"]
 
@@ -59,6 +66,7 @@ def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]
         *_tensor_parallel(flat),
         *_objective(flat),
         *_second_objective(flat),
+        *_constraints(flat),
         *_best_states(flat),
         *_evaluation(flat),
         *_length(flat, facts),
@@ -141,14 +149,18 @@ def _tensor_parallel(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
 
 def _objective(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
     metric = flat["objective.metric"]
-    known = metric_names(flat["evaluation.metrics"])
+    known = metric_names(flat["evaluation.metrics"], flat["evaluation.retention"])
     if metric not in known:
         near = closest(metric.removeprefix("eval/"), [one.removeprefix("eval/") for one in known])
         remedy = "write one of them, or add the function to evaluation.metrics as package.module:function"
         yield Contradiction(
             "objective.metric",
             f"is none of the metrics that there are: {', '.join(known)}",
-            f"did you mean eval/{near}?" if near else remedy,
+            "write retention: auto under evaluation, or a path to rows"
+            if metric in RETENTION
+            else f"did you mean eval/{near}?"
+            if near
+            else remedy,
         )
     elif (right := better(metric)) not in (None, flat["objective.mode"]):
         rule = f"{metric} is better when {'higher' if right == 'max' else 'lower'}: its mode is {right}"
@@ -160,7 +172,7 @@ def _second_objective(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
     metric, also = flat["objective.metric"], flat["objective.also"]
     if also is None:
         return
-    known = metric_names(flat["evaluation.metrics"])
+    known = metric_names(flat["evaluation.metrics"], flat["evaluation.retention"])
     if also == metric or {metric, also} == {"eval/loss", "eval/perplexity"}:
         rule = f"{also} orders the trials as the first objective, {metric}, does: there is nothing to weigh"
         yield Contradiction("objective.also", rule, "write a cost, such as gpu_seconds, or leave it out")
@@ -179,6 +191,21 @@ def _second_objective(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
             f"{stopper} stops what is behind by {metric} alone, however little it costs: with two objectives"
         )
         yield Contradiction("search.stopper", f"{rule} it would cut the front", "write auto or none")
+
+
+def _constraints(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
+    """Whether all that is to be kept to is measured."""
+    entries, retention = flat["evaluation.metrics"], flat["evaluation.retention"]
+    known = logged_metrics(entries, retention)
+    for metric in flat["objective.constraints"] or ():
+        if metric in known:
+            continue
+        rule = f"{metric} is none of the metrics that there are: {', '.join(known)}"
+        near = closest(metric, known)
+        remedy = f"did you mean {near}?" if near else "write one of them"
+        if metric in RETENTION:
+            remedy = "write retention: auto under evaluation, or a path to rows"
+        yield Contradiction("objective.constraints", rule, remedy)
 
 
 def _best_states(flat: Mapping[str, Any]) -> Iterator[Contradiction]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sweeper.search import TrialRecord, contenders
+from sweeper.search import TrialRecord, contenders, feasible
 from sweeper.space import Config, Space, SweepFolder
 from sweeper.sweep.paused_states import states_to_drop
 from sweeper.sweep.sharing import Start
@@ -110,8 +110,9 @@ class TrialFiles:
             yield number, size_gib
 
     def to_beat(self, records: Sequence[TrialRecord]) -> float | None:
-        """The objective that a trial's model has to beat to be kept."""
-        kept = self._contenders(records)
+        """The objective that a trial's model has to beat to be kept; None where it has none to beat, or only
+        such as break the constraints."""
+        kept = feasible(self._contenders(records), self._space.settings.objective)
         return kept[-1].final_value if len(kept) == (self._space.settings.search.confirm.top or 1) else None
 
     def _contenders(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:

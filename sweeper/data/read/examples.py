@@ -18,7 +18,7 @@ from sweeper.data.read.read import read_rows
 from sweeper.errors import DataError
 from sweeper.space import DataSource, Settings
 
-__all__ = ["SPLIT_SEED", "Examples", "load_examples"]
+__all__ = ["SPLIT_SEED", "Examples", "load_examples", "load_rows"]
 
 _SAID = ("role", "content", "reasoning_content", "tool_calls")
 
@@ -68,6 +68,19 @@ def load_examples(settings: Settings, problems: Problems | None = None) -> Examp
     counts = {"rows_read": rows_read + held_out_read, "rows_bad": problems.bad_rows}
     found = _split(rows, held_out, settings, counts)
     return replace(found, notes=tuple(notes), message_keys=_unknown_keys([*found.train, *found.eval]))
+
+
+def load_rows(settings: Settings, path: str) -> list[Example]:
+    """The rows of another file that have an answer, whatever format they are in.
+
+    Raises: DataError with all of its problems.
+    """
+    problems = Problems(settings.max_bad_rows)
+    rows, _ = _read((DataSource(path=path),), problems, {})
+    problems.raise_if_any()
+    answered = [example for example in rows if example.has_answer]
+    _require(answered, path)
+    return answered
 
 
 def _held_out_sources(settings: Settings) -> tuple[DataSource, ...]:

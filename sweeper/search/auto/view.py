@@ -16,7 +16,7 @@ from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
 from sweeper.search.front import expected_second, is_cost
 from sweeper.search.losses import Curves
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
-from sweeper.space import GROUPS, size_of
+from sweeper.space import GROUPS, constraints_of, size_of
 from sweeper.space.metrics import better
 from sweeper.space.schedules import lr_multiplier, warmup_steps
 
@@ -83,6 +83,8 @@ class View:
             control=is_control(self._space.settings.search.seed, place),
             best_seen_after=_started_before_best(place, record, curve, starts_s) if curve.losses else count,
             cost=_cost(record, self._space.settings.objective),
+            excesses=_excesses(record, self._space.settings.objective),
+            measured=_measured(record, self._space.settings.objective),
         )
 
     def _place(self, record: TrialRecord) -> tuple[Array, Curve]:
@@ -121,6 +123,19 @@ def _cost(record: TrialRecord, objective: Objective) -> float | None:
     if second is None or not is_cost(objective):
         return -second if second is not None and better(objective.also or "") == "max" else second
     return math.log(second) if second > 0 else None
+
+
+def _excesses(record: TrialRecord, objective: Objective) -> tuple[float, ...]:
+    """Of each constraint where the trial is judged; empty where nothing was measured, or there are none."""
+    if record.decisive is None:
+        return ()
+    return tuple(one.excess(record.decisive.metrics) for one in constraints_of(objective))
+
+
+def _measured(record: TrialRecord, objective: Objective) -> float | None:
+    """The loss that the trial is judged by, whatever it breaks; None where there is no number."""
+    loss = Curves(metric=objective.metric, mode=objective.mode).loss(record.value)
+    return loss if math.isfinite(loss) else None
 
 
 def curve_of(space: Space, record: TrialRecord) -> Curve:

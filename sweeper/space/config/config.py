@@ -101,7 +101,7 @@ GeneratedMetric = Annotated[str, Field(pattern=r"^(exact_match|[A-Za-z_][\w.]*:[
 
 
 class Evaluation(Section):
-    """What the model's own answers to held-out prompts are measured by."""
+    """What is measured beside the held-out loss: the model's own answers, and what it forgets."""
 
     metrics: Annotated[
         tuple[GeneratedMetric, ...], Words("a list, each of it exact_match or package.module:function")
@@ -112,6 +112,11 @@ class Evaluation(Section):
     """Answers are generated for this many held-out rows, the first ones."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     """An answer is cut after this many tokens."""
+    retention: Annotated[NonEmptyStr | None, Words("auto, or a path to rows")] = None
+    """What the model could before and is not to forget: a path to rows that the training data is not about,
+    of which 256 are used at most, or ``auto``, its own answers to general prompts before any training. Each
+    evaluation then has ``eval/retention_loss``, the loss on these, and ``eval/retention_increase``, how much
+    more that is than the untrained model's. None: nothing of it is measured."""
 
 
 RayAddress = Annotated[str, Field(pattern=r"^(auto|local|\S+:\d+)$")]

@@ -10,6 +10,7 @@ from typing import Any
 from sweeper.errors import Problem
 from sweeper.space.config.fields import Branch, Leaf, branches, closest, file_key, leaves, short_name
 from sweeper.space.config.values import text
+from sweeper.space.file.constraints import read_constraints
 from sweeper.space.file.document import Located
 from sweeper.space.file.opening import (
     RANGE_TEST,
@@ -113,6 +114,10 @@ def _read_field(draft: Draft, node: Located, leaf: Leaf) -> None:
         _read_open(draft, node, leaf)
     elif is_mapping and looks_open(node):
         _refuse_open(draft, node, leaf)
+    elif leaf.path == "objective.constraints":
+        constraints = read_constraints(node, leaf, draft.complain)
+        if constraints is not None:
+            draft.closed[leaf.path] = constraints
     elif leaf.path == "data_path":
         sources = read_sources(node, leaf, draft.complain)
         if sources is not None:

@@ -12,6 +12,7 @@ from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, short_name
 from sweeper.space.config.search import Objective
 from sweeper.space.config.values import Choice, IntRange, describe, points, text
+from sweeper.space.constraints import constraints_of
 from sweeper.space.metrics import better, metric_name
 from sweeper.space.plan.row_warnings import left_out_notes, row_warnings
 from sweeper.space.plan.trial_sizes import trial_sizes
@@ -127,7 +128,8 @@ def make_plan(space: Space) -> Plan:
 def _objective(objective: Objective) -> str:
     judged_at = "" if objective.at == "end" else ", at the best evaluation of each trial"
     also = "" if objective.also is None else f"; also {objective.also}, {better(objective.also)}"
-    return f"{objective.metric}, {objective.mode}{judged_at}{also}"
+    kept = "".join(f"; with {one.text}" for one in constraints_of(objective))
+    return f"{objective.metric}, {objective.mode}{judged_at}{also}{kept}"
 
 
 def _real_runs(space: Space) -> str:
