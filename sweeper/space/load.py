@@ -14,9 +14,12 @@ from sweeper.space.config import rules
 from sweeper.space.config.batch import BatchContradiction, optimizer_steps
 from sweeper.space.config.closing import (
     ACCUMULATION,
+    ALPHA,
+    ALPHA_RATIO,
     BATCH,
     DP,
     GLOBAL,
+    RANK,
     complete,
     follows_per_trial,
     with_defaults,
@@ -59,7 +62,7 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
         UserError: whatever ``gather`` raises for a file without problems.
     """
     root, problems = apply_overrides(written_out(read_document(path)), overrides)
-    draft = draft_of(root)
+    draft = draft_of(written_out(root))
     draft.problems.extend(problems)
     _settle_mode(draft)
     _read_ds_config(draft)
@@ -125,6 +128,7 @@ def _looked_through(
     )
     _open_the_lr(draft, facts)
     _check_batch_is_not_overdetermined(draft)
+    _check_alpha_is_said_once(draft)
     _check_confirmation(draft)
     _check_proxy(draft)
     lora = {} if draft.has_lora else {"training.lora": False}
@@ -181,6 +185,17 @@ def _check_batch_is_not_overdetermined(draft: Draft) -> None:
     draft.complain_of(free, rule, f"leave {short_name(free)} out, or write auto")
     draft.closed.pop(free, None)
     draft.opened.pop(free, None)
+
+
+def _check_alpha_is_said_once(draft: Draft) -> None:
+    """By itself, or by its ratio to the rank."""
+    if draft.closed.get(ALPHA_RATIO) is None and ALPHA_RATIO not in draft.opened:
+        return
+    if ALPHA in draft.closed or ALPHA in draft.opened:
+        rule = "alpha is written, and its ratio to the rank as well: one follows from the other"
+        draft.complain_of(ALPHA, rule, "keep alpha: 32, or alpha: {ratio: 2}")
+        draft.closed.pop(ALPHA, None)
+        draft.opened.pop(ALPHA, None)
 
 
 def _check_confirmation(draft: Draft) -> None:
@@ -253,8 +268,15 @@ def _rule_of_thumb(
     if conditions and leaf.ruled:
         with contextlib.suppress(BatchContradiction):  # reported with the combinations of open values
             usual = complete({**closed, **conditions}, facts)
+    if path == ALPHA_RATIO:
+        return _usual_alpha_ratio()
     value: Scalar = usual[path] if leaf.ruled else leaf.default
     return _usual_warmup(usual, facts) if path == "training.warmup_steps" else value
+
+
+def _usual_alpha_ratio() -> float:
+    """That of the defaults."""
+    return float(leaves()[ALPHA].default / leaves()[RANK].default)
 
 
 def _usual_warmup(usual: Mapping[str, Any], facts: Facts) -> int:

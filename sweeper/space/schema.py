@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from sweeper.space.config.closing import ALPHA, ALPHA_RATIO
 from sweeper.space.config.config import DataSource
 from sweeper.space.config.duration import PATTERN
 from sweeper.space.config.fields import Branch, Leaf, branches, leaves
@@ -82,6 +83,15 @@ def _field(leaf: Leaf) -> dict[str, Any]:
         forms.append({"const": "auto", "description": "Decided by a rule of thumb, or measured."})
     if leaf.searchable:
         forms += _open_forms(leaf, closed)
+    if leaf.path == ALPHA:
+        forms.append(
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["ratio"],
+                "properties": {"ratio": _field(leaves()[ALPHA_RATIO])},
+            }
+        )
     schema = forms[0] if len(forms) == 1 else {"anyOf": forms}
     return {**schema, "description": leaf.info.description} if leaf.info.description else schema
 

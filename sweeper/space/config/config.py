@@ -20,6 +20,10 @@ class Lora(Section):
 
     rank: Annotated[int, Field(ge=1, le=4096), SEARCHABLE] = 16
     alpha: Annotated[float, Field(gt=0), SEARCHABLE] = 32.0
+    """What adapters add is multiplied by alpha / rank; ``{ratio: 2}`` ties it to the rank."""
+    alpha_ratio: Annotated[Annotated[float, Field(gt=0, le=1024)] | None, SEARCHABLE] = None
+    """Written ``alpha: {ratio: [0.5, 1, 2]}``: alpha as a multiple of the rank, whatever rank a trial has. A
+    closed configuration has the alpha that it comes to. None: alpha says it."""
     dropout: Annotated[float, Field(ge=0, lt=1), SEARCHABLE] = 0.0
     targets: Annotated[Annotated[str, Field(min_length=1)] | tuple[str, ...], SEARCHABLE] = "all-linear"
     """Names of linear modules: ``all-linear``, a list, or a text such as ``q_proj,v_proj``, which is how
