@@ -73,9 +73,6 @@ def test_what_says_it_twice_or_is_no_ratio_is_refused(tmp_path, written, rule):
 def test_editors_know_the_form():
     tree = {"name": "t", "model_path": "m", "data_path": "d"}
     check = Draft202012Validator(json_schema())
-    for alpha, good in (
-        ({"ratio": [0.5, 1]}, True),
-        ({"ratio": {"uniform": [1, 2]}}, True),
-        ({"of": 1}, False),
-    ):
+    forms = [({"ratio": [0.5, 1]}, True), ({"ratio": {"uniform": [1, 2]}}, True), ({"of": 1}, False)]
+    for alpha, good in forms:
         assert check.is_valid({**tree, "training": {"lora": {"alpha": alpha}}}) == good
