@@ -8,6 +8,7 @@ from sweeper.data.batches import NO_LOSS, arrange, batch_plan, best_fit, collate
 from sweeper.data.cache import Rows, TokenizedData, TokenizedSplit, difference, made_beside, stored_rows
 from sweeper.data.fingerprint import model_fingerprint, sampled_hash
 from sweeper.data.gathering import gather_facts
+from sweeper.data.mixture import base_name, mixed_folder
 from sweeper.data.model.model_folder import model_folder
 from sweeper.data.order import SequenceSet, evaluation_steps, run_plan, tokens_after
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
@@ -40,6 +41,7 @@ __all__ = [
     "TokenizedSplit",
     "answered",
     "arrange",
+    "base_name",
     "batch_plan",
     "best_fit",
     "collate",
@@ -49,6 +51,7 @@ __all__ = [
     "load_sample",
     "load_tokenizer",
     "made_beside",
+    "mixed_folder",
     "model_fingerprint",
     "model_folder",
     "prepare",

@@ -58,6 +58,7 @@ def gather_facts(
         devices=gpus or 1,
         cpus=count_cpus(),
         sizes=model_sizes(settings.model_path),
+        source_rows=examples.source_rows,
         rows_bad=examples.counts["rows_bad"],
         rows_without_answer=examples.counts["rows_without_answer"],
         rows_leaked=examples.counts["rows_leaked"],

@@ -24,8 +24,10 @@ from sweeper.space.config.config import (
     Tracking,
     Training,
 )
+from sweeper.space.config.constraints import Constraint, constraints_of, violation
 from sweeper.space.config.duration import duration_text
 from sweeper.space.config.facts import Facts, ModelSizes, ProxyModel, SampledRows
+from sweeper.space.config.mixture import times_seen
 from sweeper.space.config.rules import lr as rule_of_thumb_lr
 from sweeper.space.config.search import Confirm, Extend, Objective
 from sweeper.space.config.values import (
@@ -42,7 +44,6 @@ from sweeper.space.config.values import (
     is_number,
 )
 from sweeper.space.config.values import text as value_text
-from sweeper.space.constraints import Constraint, constraints_of, violation
 from sweeper.space.file.dump import dump_config
 from sweeper.space.file.opening import RangeTest
 from sweeper.space.folder import SweepFolder
@@ -193,6 +194,7 @@ __all__ = [
     "size_of",
     "split_of",
     "system_config_of",
+    "times_seen",
     "trial_sizes",
     "value_text",
     "violation",

@@ -26,7 +26,8 @@ from sweeper.space.config.closing import (
 )
 from sweeper.space.config.config import Settings
 from sweeper.space.config.facts import Facts
-from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, nested, short_name
+from sweeper.space.config.fields import TRIAL_SECTIONS, leaf_of, leaves, nested, short_name
+from sweeper.space.config.mixture import source_index, weight_names, weight_path
 from sweeper.space.config.values import Scalar, nearest, points, text
 from sweeper.space.ds_file import DS_CONFIG, ds_config_problems, read_ds_file
 from sweeper.space.file.conditions import read_conditions, sorted_by_dependency
@@ -129,6 +130,7 @@ def _looked_through(
     _open_the_lr(draft, facts)
     _check_batch_is_not_overdetermined(draft)
     _check_alpha_is_said_once(draft)
+    _check_mixture(draft)
     _check_confirmation(draft)
     _check_proxy(draft)
     lora = {} if draft.has_lora else {"training.lora": False}
@@ -136,10 +138,11 @@ def _looked_through(
     closed = _closed(draft, written, _usual(draft, written, facts), facts)
     usual = complete({**closed, **_least_dp(draft)}, facts)
     conditions = read_conditions(draft, closed)
+    names = _names_of_weights(draft)
     dimensions = (
         Dimension(
             path=one,
-            name=short_name(one),
+            name=names.get(one) or short_name(one),
             open_value=draft.opened[one].open_value,
             when=tuple((short_name(other), value) for other, value in conditions[one]),
             rule_of_thumb=_rule_of_thumb(one, dict(conditions[one]), closed, usual, facts),
@@ -196,6 +199,37 @@ def _check_alpha_is_said_once(draft: Draft) -> None:
         draft.complain_of(ALPHA, rule, "keep alpha: 32, or alpha: {ratio: 2}")
         draft.closed.pop(ALPHA, None)
         draft.opened.pop(ALPHA, None)
+
+
+def _check_mixture(draft: Draft) -> None:
+    """Some rows are trained on, whatever the weights; and a share of the rows is of one mixture."""
+    data_path = draft.closed.get("data_path")
+    if data_path is None:
+        return
+    sources = data_path if isinstance(data_path, tuple) else (data_path,)
+    opened = {index: draft.opened.get(weight_path(index)) for index in range(len(sources))}
+    least = [
+        min(map(float, points(one.open_value)))
+        if (one := opened[index]) is not None
+        else getattr(source, "weight", 1.0)
+        for index, source in enumerate(sources)
+    ]
+    if not any(least):
+        rule = "all sources may have the weight 0 at once, which leaves nothing to train on"
+        remedy = "let one of them have a weight above 0, such as {uniform: [0.1, 2]}"
+        draft.complain_of("data_path", rule, remedy)
+    if any(opened.values()) and "search.proxy.rows" in draft.shown:
+        rule = "a proxy of fewer rows is a share of one mixture, and the weights are open"
+        draft.complain_of("search.proxy.rows", rule, "write weights, or search.proxy.model_path instead")
+
+
+def _names_of_weights(draft: Draft) -> dict[str, str]:
+    """The name of each open weight, by its path."""
+    indices = [(path, index) for path in draft.opened if (index := source_index(path)) is not None]
+    if not indices:
+        return {}
+    names = weight_names(draft.closed["data_path"])
+    return {path: names[index] for path, index in indices}
 
 
 def _check_confirmation(draft: Draft) -> None:
@@ -264,7 +298,7 @@ def _rule_of_thumb(
     facts: Facts,
 ) -> Scalar:
     """What an open field would be if it were left out."""
-    leaf = leaves()[path]
+    leaf = leaf_of(path)
     if conditions and leaf.ruled:
         with contextlib.suppress(BatchContradiction):  # reported with the combinations of open values
             usual = complete({**closed, **conditions}, facts)

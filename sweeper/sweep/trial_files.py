@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from sweeper.data import mixed_folder
 from sweeper.search import TrialRecord, contenders, feasible
 from sweeper.space import Config, Space, SweepFolder
 from sweeper.sweep.paused_states import states_to_drop
@@ -40,7 +41,7 @@ class TrialFiles:
         return Job(
             config=config,
             cache_dir=folder.cache_dir.absolute(),
-            data_dir=data_dir,
+            data_dir=mixed_folder(data_dir, config) if self._space.has_open_weights else data_dir,
             log_file=folder.trial_log(number).absolute(),
             evaluate_untrained=evaluate_untrained,
             resume_from=newest_checkpoint(folder.trial_checkpoints(number).absolute()),

@@ -100,7 +100,7 @@ def known_costs(space: Space, coordinates: Coordinates) -> Callable[[Array], Arr
     if space.settings.objective.also not in ("tokens", "gpu_seconds"):
         return None
 
-    sizing = [one for one in space.dimensions if one.path in _SIZES]
+    sizing = [one for one in space.dimensions if one.path in _SIZES or one.path.startswith("data_path.")]
     asked = {name for one in sizing for name in (one.name, *(other for other, _ in one.when))}
     telling = [one.name for one in space.dimensions if one.name in asked]
     packing: bool = space.closed["training.packing"]  # how many sequences packed rows fill is not known here
@@ -108,7 +108,8 @@ def known_costs(space: Space, coordinates: Coordinates) -> Callable[[Array], Arr
     @cache
     def log_rows(*chosen: Scalar | None) -> float:
         given = {name: value for name, value in zip(telling, chosen, strict=True) if value is not None}
-        size = size_of(space.close(given), space.facts.train_rows)
+        config = space.close(given)
+        size = size_of(config, space.train_rows(config))
         return math.log(size.epochs if packing else max(size.rows, 1))
 
     def known(points: Array) -> Array:

@@ -220,9 +220,10 @@ class DataSource(Section):
 
     path: NonEmptyStr
     """File, glob, folder, hub id, or ``builtin:quickstart``."""
-    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
     """How often an epoch sees each training row: 2 is twice, 0.5 a fixed half of the rows, 1.5 all of
-    them and a fixed half once more. Held-out rows have no weight."""
+    them and a fixed half once more, 0 none. Held-out rows have no weight. In a list of sources it may be
+    open, such as ``{uniform: [0, 2]}``."""
     format: DataFormat = "auto"
     """``auto``: that of ``data_format``."""
     columns: Annotated[dict[NonEmptyStr, RowField] | None, Words(_COLUMNS)] = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sweeper.space.config.constraints import parse_bound
 from sweeper.space.config.fields import Leaf
-from sweeper.space.constraints import parse_bound
 from sweeper.space.file.document import Complain, Located
 
 __all__ = ["read_constraints"]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.space.config import rules
+from sweeper.space.config.constraints import constraints_of
 from sweeper.space.config.duration import duration_text
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, short_name
 from sweeper.space.config.search import Objective
 from sweeper.space.config.values import Choice, IntRange, describe, points, text
-from sweeper.space.constraints import constraints_of
 from sweeper.space.metrics import better, metric_name
 from sweeper.space.plan.row_warnings import left_out_notes, row_warnings
 from sweeper.space.plan.trial_sizes import trial_sizes

@@ -22,7 +22,7 @@ from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.utils import set_random_seed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch documents it all the same
 
-from sweeper.data import TokenizedData, tokenized
+from sweeper.data import TokenizedData, base_name, tokenized
 from sweeper.errors import TrialFailedError
 from sweeper.redact import LogRedirect
 from sweeper.train.engine import STARTUP, Job, Prepared, Probed, Progress
@@ -253,7 +253,7 @@ class RankWorker:
     ) -> EvaluationFeed:
         config, most_rows = job.config, job.held_out_rows
         seq_len = config.training.max_seq_len
-        key = (data.fingerprint, seq_len, layout, config.parallel, most_rows, rows_apart)
+        key = (base_name(data.fingerprint), seq_len, layout, config.parallel, most_rows, rows_apart)
         if key not in self._evaluations:
             self._evaluations[key] = EvaluationFeed(
                 config, data, self.rank, layout, device, most_rows=most_rows, rows_apart=rows_apart
@@ -279,7 +279,8 @@ class RankWorker:
         if not metrics:
             return None
         stage = config.deepspeed.zero_stage
-        key = (data.fingerprint, config.model_path, metrics, config.evaluation, config.parallel, stage == 3)
+        held_out = base_name(data.fingerprint)
+        key = (held_out, config.model_path, metrics, config.evaluation, config.parallel, stage == 3)
         if key not in self._generations:
             self._generations[key] = Generation(config, data, self.rank, job.working_dir)
         return self._generations[key]
