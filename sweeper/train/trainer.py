@@ -19,6 +19,7 @@ from sweeper.train.divergence import Divergence
 from sweeper.train.engine import Probed, Progress, StepMetrics
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.generate.generation import Generation
+from sweeper.train.generate.harness import Harness
 from sweeper.train.generate.retained import Retention
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
 from sweeper.train.model.adapters import merged
@@ -49,6 +50,7 @@ class Trainer:
         evaluation: EvaluationFeed,
         generation: Generation | None,
         retention: Retention | None = None,
+        harness: Harness | None = None,
         *,
         evaluate_untrained: bool,
         started: float,
@@ -62,7 +64,7 @@ class Trainer:
         trials is written into ``left_states``."""
         self.config, self._model, self._executor = config, model, executor
         self._feed, self._evaluation, self._generation = feed, evaluation, generation
-        self._retention = retention
+        self._retention, self._harness = retention, harness
         self._schedule = schedule_of(config.training, feed.steps)
         self.step = 0
         self.first_step_began: float | None = None
@@ -135,6 +137,9 @@ class Trainer:
             metrics |= self._retention.measure(self._executor)
         if self._generation is not None:
             metrics |= self._generation.measure(self._model, self._feed.device)
+        is_last = len(self._pauses) == 1
+        if self._harness is not None and (is_last or self.config.measures_tasks_at_each):
+            metrics |= self._harness.measure(self._model)
         metrics |= performance
         self._objective = metrics.get(self.config.objective.metric)
         self._violation = violation(self.config.objective, metrics)

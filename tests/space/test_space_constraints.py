@@ -8,7 +8,17 @@ import pytest
 from jsonschema import Draft202012Validator
 from space_helpers import assert_told, load_text, problems_of
 
-from sweeper.space import Evaluation, Objective, constraints_of, json_schema, make_plan, violation
+from sweeper.errors import SpaceFileError
+from sweeper.space import (
+    Evaluation,
+    Objective,
+    constraints_of,
+    json_schema,
+    make_plan,
+    require_metrics,
+    requirements,
+    violation,
+)
 
 BOUND = 'objective: {constraints: {eval/retention_increase: "<= 0.1"}}\n'
 RETENTION = "evaluation: {retention: auto}\n"
@@ -74,6 +84,24 @@ def test_forgetting_may_be_an_objective_of_its_own(tmp_path):
     assert space.settings.objective.also == "eval/retention_increase"
     (found,) = problems_of(tmp_path, "objective: {metric: eval/retention_loss}\n")
     assert "retention: auto" in found.remedy
+
+
+TASK = 'evaluation: {metrics: ["lm_eval:arc_easy"], lm_eval_tasks: tasks}\n'
+
+
+def test_a_task_of_the_harness_may_be_an_objective_or_a_bound(tmp_path):
+    space = load_text(tmp_path, 'objective: {constraints: {eval/arc_easy: ">= 0.5"}}\n' + TASK)
+    assert space.settings.harness_tasks == ("arc_easy",) and space.settings.generated_metrics == ()
+    text = "objective: {metric: eval/arc_easy, mode: max}\n" + TASK
+    assert load_text(tmp_path, text).settings.objective.metric == "eval/arc_easy"
+    (found,) = problems_of(tmp_path, "deepspeed: {zero_stage: 3}\n" + TASK)
+    assert "one rank" in found.rule
+
+
+def test_without_the_package_of_the_harness_nothing_is_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(requirements, "find_spec", lambda _: None)
+    with pytest.raises(SpaceFileError, match=r"sweeper\[lm-eval\]"):
+        require_metrics(load_text(tmp_path, TASK))
 
 
 def test_a_violation_is_the_sum_of_what_exceeds_the_bounds_in_parts_of_them():

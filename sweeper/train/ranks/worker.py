@@ -28,6 +28,7 @@ from sweeper.redact import LogRedirect
 from sweeper.train.engine import STARTUP, Job, Prepared, Probed, Progress
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.generate.generation import Generation
+from sweeper.train.generate.harness import Harness
 from sweeper.train.generate.retained import Retention, make_retained
 from sweeper.train.memory import (
     capacity_gib,
@@ -72,6 +73,7 @@ class RankWorker:
         self._models: ModelStore | None = None
         self._evaluations: dict[tuple[object, ...], EvaluationFeed] = {}
         self._generations: dict[tuple[object, ...], Generation] = {}
+        self._harnesses: dict[tuple[object, ...], Harness] = {}
         self._retentions: dict[tuple[object, ...], Retention] = {}
         self._trainer: Trainer | None = None
         self._pause_wanted = threading.Event()
@@ -158,6 +160,7 @@ class RankWorker:
             self._evaluation(job, data, layout, device, rows_apart=rows_apart),
             self._generation(job, data),
             retention,
+            self._harness(job),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
             pause_wanted=self._pause_wanted.is_set,
@@ -273,6 +276,16 @@ class RankWorker:
             feed = (config, self.rank, layout, device)
             self._retentions[key] = Retention(folder, data, feed, rows_apart=rows_apart)
         return self._retentions[key]
+
+    def _harness(self, job: Job) -> Harness | None:
+        """None also where a few steps are only measured."""
+        config = job.config
+        if not config.harness_tasks or job.steps is not None:
+            return None
+        key = (config.model_path, config.evaluation)
+        if key not in self._harnesses:
+            self._harnesses[key] = Harness(config)
+        return self._harnesses[key]
 
     def _generation(self, job: Job, data: TokenizedData) -> Generation | None:
         config, metrics = job.config, job.config.generated_metrics
