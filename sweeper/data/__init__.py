@@ -27,12 +27,14 @@ from sweeper.data.retained.rows import (
     write_retained,
 )
 from sweeper.data.sample import LengthSample, RowSample, load_sample
+from sweeper.data.survey import FirstLook, first_look
 
 __all__ = [
     "NO_LOSS",
     "OWN_ANSWERS",
     "PREPARING",
     "Examples",
+    "FirstLook",
     "LengthSample",
     "RowSample",
     "Rows",
@@ -47,6 +49,7 @@ __all__ = [
     "collate",
     "difference",
     "evaluation_steps",
+    "first_look",
     "gather_facts",
     "load_sample",
     "load_tokenizer",

@@ -1,11 +1,11 @@
 """Does a bound on what is forgotten give a model that is nearly as good and forgets half as much?
 
-    python tests/benchmarks/retention.py                                          # the packaged model and rows
-    python tests/benchmarks/retention.py --model PATH --data gsm8k_train.jsonl    # such as SmolLM2 on GSM8K
+    python tests/benchmarks/retention.py                                # the packaged model and rows
+    python tests/benchmarks/retention.py --model PATH --data gsm8k_train.jsonl
 
-Two sweeps of as many trials and one seed, both measuring retention by the model's own answers: one chooses by
-the loss alone, the other under a bound of half of what the first one's winner forgot. Prints both winners, and
-whether the bounded one is within 1 % of the loss.
+PATH is SmolLM2, for example. Two sweeps of as many trials and one seed, both measuring retention by the model's
+own answers: one chooses by the loss alone, the other under a bound of half of what the first one's winner
+forgot. Prints both winners, and whether the bounded one is within 1 % of the loss.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         (folder / "rows.jsonl").write_text("".join(itertools.islice(source, arguments.rows)))
     free, free_s = swept(arguments, folder, "free", {})
     bound = forgotten(free) / 2
-    bounded, bounded_s = swept(arguments, folder, "bounded", {"constraints": {INCREASE: f"<= {bound:.6g}"}})
+    constraints = {INCREASE: f"<= {bound:.6g}"}
+    bounded, bounded_s = swept(arguments, folder, "bounded", {"constraints": constraints})
     for name, best, seconds in (("by the loss alone", free, free_s), ("bounded", bounded, bounded_s)):
         values = ", ".join(f"{key} {value:.4g}" for key, value in best.values.items())
-        print(
-            f"{name}: eval/loss {best.value:.4f}, {INCREASE} {forgotten(best):.4f} ({values}); {seconds:.0f} s"
-        )
+        print(f"{name}: eval/loss {best.value:.4f}, {INCREASE} {forgotten(best):.4f} ({values})")
+        print(f"  in {seconds:.0f} s")
     worse, kept = 100 * (bounded.value / free.value - 1), forgotten(bounded) <= bound
     print(f"the bound is {bound:.4f}; {'kept' if kept else 'not kept by any trial'}")
     print(f"the loss is {worse:+.2f} %: {'within' if kept and worse <= 1 else 'not within'} 1 % of the best")
