@@ -3,9 +3,9 @@
     python tests/benchmarks/retention.py                                # the packaged model and rows
     python tests/benchmarks/retention.py --model PATH --data gsm8k_train.jsonl
 
-PATH is SmolLM2, for example. Two sweeps of as many trials and one seed, both measuring retention by the model's
-own answers: one chooses by the loss alone, the other under a bound of half of what the first one's winner
-forgot. Prints both winners, and whether the bounded one is within 1 % of the loss.
+PATH is SmolLM2, for example. Two sweeps of as many trials and one seed, both measuring retention by the
+model's own answers: one chooses by the loss alone, the other under a bound of half of what the first one's
+winner forgot. Prints both winners, and whether the bounded one is within 1 % of the loss.
 """
 
 from __future__ import annotations
