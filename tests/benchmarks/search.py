@@ -8,7 +8,9 @@ History comes from the other tasks of the same tables (the task that is solved i
 --history DIR. TaskSet: full runs until a loss of the best 1 % was seen, the geometric mean over tasks of
 the median over seeds, with the 90th percentile over the median (the worst task) and the share of runs that
 never got there. NMTLC and Tinker: regret in 1e-4 nats after so many full runs, the mean over tasks and
-seeds. Intervals are 95 %, bootstrap over seeds.
+seeds. Intervals are 95 %, bootstrap over seeds. syne-tune takes part where it can be imported:
+
+    pip install --no-deps --target DIR syne-tune statsmodels patsy        # and PYTHONPATH=DIR
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +189,13 @@ def _is_ahead(one: dict[str, Any], other: dict[str, Any], place: int) -> bool:
 
 
 def _asked(beginnings: str) -> list[str]:
-    return [one for one in (*AUTOS, *BASELINES) if one.startswith(tuple(beginnings.split(";")))]
+    asked = [one for one in (*AUTOS, *BASELINES) if one.startswith(tuple(beginnings.split(";")))]
+    if find_spec("syne_tune") is not None:
+        return asked
+    left = [one for one in asked if not one.startswith("syne-tune")]
+    if left != asked:
+        print("skipped: syne-tune is not installed")
+    return left
 
 
 _bench: Bench
@@ -217,14 +226,14 @@ def main() -> int:
     if not chosen.tables.is_dir():
         print(f"skipped: there are no tables in {chosen.tables}")
         return 0
-    bench = Bench(chosen.tables, chosen.history)
+    bench, methods = Bench(chosen.tables, chosen.history), _asked(chosen.methods)
     figures: dict[str, dict[str, Any]] = {}
     with ProcessPoolExecutor(
         chosen.processes, initializer=_open, initargs=(chosen.tables, chosen.history)
     ) as pool:
         for table in chosen.only.split(","):
-            for method in _asked(chosen.methods):
-                if table == "tinker" and ("+" in method or "ASHA" in method or "pauses" in method):
+            for method in methods:
+                if table == "tinker" and any(word in method for word in ("+", "ASHA", "pauses")):
                     continue  # without curves there is nothing to stop
                 tasks = len(bench.tasks[table])
                 cells = [
