@@ -161,12 +161,13 @@ def shown(table: str, found: dict[str, list[float] | float]) -> str:
     return text
 
 
-def verdict(table: str, figures: dict[str, dict[str, Any]]) -> tuple[str, bool]:
-    """Whether auto without history is the best or tied with it, at each budget, in words and all in all."""
+def verdict(table: str, figures: dict[str, dict[str, Any]]) -> tuple[str, bool | None]:
+    """Whether auto without history is the best or tied with it, at each budget, in words and all in all; None
+    where there is nothing to compare."""
     own = figures.get("auto, no history")
     peers = {name: found for name, found in figures.items() if name in BASELINES}
     if own is None or not peers:
-        return f"{table}: nothing to compare auto, no history, with", True
+        return f"{table}: nothing to compare auto, no history, with", None
     said, holds = [], True
     for place, budget in enumerate(BUDGETS[table]):
         better = [name for name, found in peers.items() if found["value"][place] < own["value"][place]]
@@ -251,7 +252,9 @@ def main() -> int:
                 )
     verdicts = [verdict(table, by_method) for table, by_method in figures.items()]
     print("\n".join(text for text, _ in verdicts))
-    print("auto, no history, is best or tied everywhere: " + ("yes" if all(v for _, v in verdicts) else "no"))
+    compared = [holds for _, holds in verdicts if holds is not None]
+    if compared:
+        print(f"auto, no history, is best or tied on every table: {'yes' if all(compared) else 'no'}")
     if chosen.json:
         chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
