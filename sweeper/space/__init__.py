@@ -55,6 +55,7 @@ from sweeper.space.metrics import (
     metric_name,
 )
 from sweeper.space.plan.plan import TRUSTED, count_runs, count_trials, make_plan, render
+from sweeper.space.plan.plan_tree import plan_tree
 from sweeper.space.plan.row_warnings import row_warnings
 from sweeper.space.plan.system import (
     SYSTEM,
@@ -164,6 +165,7 @@ __all__ = [
     "metric_name",
     "next_memory_fallback",
     "on_proxy",
+    "plan_tree",
     "proxied",
     "proxy_lr_factor",
     "proxy_warnings",

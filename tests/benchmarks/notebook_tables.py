@@ -4,8 +4,8 @@
     python tests/benchmarks/notebook_tables.py domains --data ../shared/data
 
 Each trains the packaged model on all configurations of a grid, on the rows of public sets, and writes one
-line for each evaluation of a trial into ``notebooks/tables/``. ``schedulers``: five schedulers at the same rates
-and the same tokens. ``domains``: the same 24 configurations on mathematics, medicine, finance and code.
+line for each evaluation of a trial into ``notebooks/tables/``. ``schedulers``: five schedulers at the same
+rates and the same tokens. ``domains``: the same 24 configurations on mathematics, medicine, finance and code.
 """
 
 from __future__ import annotations
