@@ -29,7 +29,7 @@ def require_same_rows(space: Space, ledger: Ledger, folder: SweepFolder, say: Ca
         begun = tags.get(name)
         if begun is not None and any(one.is_proxy == on_proxy for one in evaluated):
             config = search_config(space, values) if on_proxy else space.close(values)
-            _require_same(config, begun, folder, say)
+            _require_same(space.rows_config(config), begun, folder, say)
 
 
 def _require_same(config: Config, begun: str, folder: SweepFolder, say: Callable[[str], None]) -> None:

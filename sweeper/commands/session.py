@@ -128,9 +128,9 @@ class Session:
     @contextmanager
     def _preparing(self, config: Config) -> Iterator[list[Preparation]]:
         """The rows of the real thing, and those of the search's proxy where it has one."""
-        wanted = [config]
+        wanted = [self._space.rows_config(config)]
         if self._space.settings.search.proxy.is_wanted:
-            wanted.append(on_proxy(self._space, config))
+            wanted.append(self._space.rows_config(on_proxy(self._space, config)))
         cache = self._folder.cache_dir.absolute()
         with ExitStack() as stack:
             yield [stack.enter_context(preparing(one, cache)) for one in wanted]

@@ -8,6 +8,7 @@ from sweeper.data.batches import NO_LOSS, arrange, batch_plan, best_fit, collate
 from sweeper.data.cache import Rows, TokenizedData, TokenizedSplit, difference, made_beside, stored_rows
 from sweeper.data.fingerprint import model_fingerprint, sampled_hash
 from sweeper.data.gathering import gather_facts
+from sweeper.data.mixture import base_name, mixed_folder
 from sweeper.data.model.model_folder import model_folder
 from sweeper.data.order import SequenceSet, evaluation_steps, run_plan, tokens_after
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
@@ -16,11 +17,21 @@ from sweeper.data.preview import show_rows, shown_examples, shown_lines
 from sweeper.data.read.examples import Examples
 from sweeper.data.read.formats import row_format
 from sweeper.data.render.tokenizer import load_tokenizer, untrusted
+from sweeper.data.retained.rows import (
+    OWN_ANSWERS,
+    answered,
+    prompt_rows,
+    retained_folder,
+    retained_rows,
+    stored_retained,
+    write_retained,
+)
 from sweeper.data.sample import LengthSample, RowSample, load_sample
 from sweeper.data.survey import FirstLook, first_look
 
 __all__ = [
     "NO_LOSS",
+    "OWN_ANSWERS",
     "PREPARING",
     "Examples",
     "FirstLook",
@@ -30,7 +41,9 @@ __all__ = [
     "SequenceSet",
     "TokenizedData",
     "TokenizedSplit",
+    "answered",
     "arrange",
+    "base_name",
     "batch_plan",
     "best_fit",
     "collate",
@@ -41,10 +54,14 @@ __all__ = [
     "load_sample",
     "load_tokenizer",
     "made_beside",
+    "mixed_folder",
     "model_fingerprint",
     "model_folder",
     "prepare",
     "prepared_folder",
+    "prompt_rows",
+    "retained_folder",
+    "retained_rows",
     "row_format",
     "run_plan",
     "sampled_hash",
@@ -52,8 +69,10 @@ __all__ = [
     "show_rows",
     "shown_examples",
     "shown_lines",
+    "stored_retained",
     "stored_rows",
     "tokenized",
     "tokens_after",
     "untrusted",
+    "write_retained",
 ]

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -35,6 +35,13 @@ __all__ = [
 _META = "meta.json"
 _BAD_ROWS = "bad_rows.txt"
 _ARRAYS = ("ids", "mask", "starts", "completion_tokens")
+
+
+class Saved(Protocol):
+    """Something that lies beside the rows."""
+
+    def save(self, folder: Path) -> None:
+        """Writes its files into the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +86,19 @@ class TokenizedSplit:
             mask=np.concatenate([row.mask for row in rows]).astype(bool, copy=False),
             starts=starts,
             completion_tokens=np.asarray([row.mask.sum() for row in rows], dtype=np.int64),
+        )
+
+    def take(self, indices: npt.NDArray[np.int64]) -> TokenizedSplit:
+        """These rows in this order, in memory; a row may come several times."""
+        lengths = self.lengths[indices]
+        starts = np.zeros(len(indices) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        places = np.repeat(self.starts[indices] - starts[:-1], lengths) + np.arange(starts[-1])
+        return TokenizedSplit(
+            ids=self.ids[places],
+            mask=self.mask[places],
+            starts=starts,
+            completion_tokens=self.completion_tokens[indices],
         )
 
     def save(self, folder: Path, name: str) -> None:
@@ -197,10 +217,12 @@ def write_cache(
     eval: TokenizedSplit,
     meta: dict[str, Any],
     bad_rows: Sequence[Problem] = (),
+    origins: Saved | None = None,
 ) -> None:
     """Makes the folder in one step; when another process was faster, its (equal) folder stays.
 
-    ``meta`` holds the other fields of ``TokenizedData`` but for the hash of its content.
+    ``meta`` holds the other fields of ``TokenizedData`` but for the hash of its content; ``origins`` lie
+    beside the rows.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name[:12]}-{uuid4().hex}")
@@ -210,6 +232,8 @@ def write_cache(
         eval.save(partial, "eval")
         content = {"content": _content_hash(train, eval)}
         (partial / _META).write_text(json.dumps(meta | content, indent=1), encoding="utf-8")
+        if origins is not None:
+            origins.save(partial)
         if bad_rows:
             text = "".join(f"{problem}\n" for problem in bad_rows)
             (partial / _BAD_ROWS).write_text(text, encoding="utf-8")

@@ -18,7 +18,7 @@ from sweeper.data.render.templates import template_text
 from sweeper.data.render.tokenizer import load_tokenizer
 from sweeper.space import Config
 
-__all__ = ["model_fingerprint", "prepared_fingerprint", "sampled_hash"]
+__all__ = ["data_fingerprint", "model_fingerprint", "prepared_fingerprint", "sampled_hash"]
 
 _CACHE_VERSION = 3
 """Raised whenever the same input may give other arrays. What was begun before then goes on where its rows
@@ -38,9 +38,9 @@ def prepared_fingerprint(config: Config) -> str:
     parts: dict[str, Any] = {
         "version": _CACHE_VERSION,
         "libraries": {name: importlib.metadata.version(name) for name in ("transformers", "tokenizers")},
-        "data": _data_fingerprint([source.path for source in config.sources]),
+        "data": data_fingerprint([source.path for source in config.sources]),
         "sources": [(source.weight, source.format, source.columns) for source in config.sources],
-        "eval": _data_fingerprint([eval_data]) if isinstance(eval_data, str) else [eval_data, SPLIT_SEED],
+        "eval": data_fingerprint([eval_data]) if isinstance(eval_data, str) else [eval_data, SPLIT_SEED],
         "eval_format": config.data_format if isinstance(eval_data, str) else None,
         "max_bad_rows": config.max_bad_rows,
         "tokenizer": _tokenizer_fingerprint(config.model_path, config.trust_remote_code),
@@ -52,7 +52,7 @@ def prepared_fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _data_fingerprint(data_paths: Sequence[str]) -> list[list[str]]:
+def data_fingerprint(data_paths: Sequence[str]) -> list[list[str]]:
     """For each path, hashes of the contents and kinds of its files in their order, not their names; of
     the rows of what ``datasets`` loads.
 

@@ -13,6 +13,7 @@ from sweeper.data.model.smaller import survey_smaller
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples, load_examples
 from sweeper.data.render.templates import read_template
+from sweeper.data.retained.rows import check_retained
 from sweeper.data.sample import RowSample, sample_rows
 from sweeper.errors import DataError, ModelError
 from sweeper.space import Facts, Settings
@@ -41,6 +42,7 @@ def gather_facts(
     with model_problems.noting("chat_template"):
         read_template(settings.chat_template)
     try:
+        check_retained(settings)
         examples = load_examples(settings)
     except DataError as error:
         raise DataError((*error.problems, *model_problems.told())) from error
@@ -56,6 +58,7 @@ def gather_facts(
         devices=gpus or 1,
         cpus=count_cpus(),
         sizes=model_sizes(settings.model_path),
+        source_rows=examples.source_rows,
         rows_bad=examples.counts["rows_bad"],
         rows_without_answer=examples.counts["rows_without_answer"],
         rows_leaked=examples.counts["rows_leaked"],

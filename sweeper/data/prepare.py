@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from sweeper.data.cache import TokenizedData, TokenizedSplit, adapted_count, write_cache
 from sweeper.data.fingerprint import prepared_fingerprint
+from sweeper.data.mixture import Origins, mix
 from sweeper.data.model.model_folder import survey_model
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples, load_examples
@@ -68,6 +69,11 @@ def prepare(config: Config, cache_dir: Path) -> TokenizedData:
 
 
 def _make(config: Config, folder: Path) -> None:
+    if not mix(folder, [source.weight for source in config.sources]):
+        _make_of_files(config, folder)
+
+
+def _make_of_files(config: Config, folder: Path) -> None:
     problems = Problems(config.max_bad_rows)
     examples = load_examples(config, problems)
     tokenizer = load_tokenizer(
@@ -91,7 +97,10 @@ def _make(config: Config, folder: Path) -> None:
         "counts": counts,
         "notes": _notes(tokenizer, config.chat_template, examples),
     }
-    write_cache(folder, train=train, eval=held_out, meta=meta, bad_rows=problems.told_bad_rows())
+    origins = None if len(config.sources) == 1 else Origins.of(splits.kept["train"], examples.train)
+    write_cache(
+        folder, train=train, eval=held_out, meta=meta, bad_rows=problems.told_bad_rows(), origins=origins
+    )
 
 
 def _notes(tokenizer: Tokenizer, chat_template: str, examples: Examples) -> list[str]:
@@ -115,6 +124,8 @@ class _Splits:
     tokenizer: Tokenizer
     problems: Problems
     counts: dict[str, int]
+    kept: dict[str, list[int]] = field(default_factory=dict)
+    """Of each split, the examples that its rows come from, repeats not counted."""
     highest: tuple[int, str] = (-1, "")
     """The highest token id, and where the row lies that it is in."""
 
@@ -137,6 +148,7 @@ class _Splits:
         if not kept:
             self._note_nothing_left(name, examples[0].where, any_text=bool(found))
             return None
+        self.kept[name] = [i for i, _ in kept]
         self.highest = max(self.highest, *((int(row.ids.max()), examples[i].where) for i, row in kept))
         split = TokenizedSplit.of([row for i, row in kept for _ in range(times[i])])
         self.counts[f"{name}_rows"] = split.rows

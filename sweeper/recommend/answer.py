@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import SweeperError
 from sweeper.recommend.advice import advice_lines
 from sweeper.recommend.certainty import confirmation_tree
+from sweeper.recommend.constraints import constraints_tree
 from sweeper.recommend.ends import extended_ranges
 from sweeper.recommend.preference import Preference, evidence, preferred
 from sweeper.recommend.ranking import decisive_epoch, default_record, tokens_seen
@@ -49,9 +50,10 @@ def write_answer(
     trained to their end). Training the file again gives ``value``, under that trial's seed. With
     ``objective.at: best`` ``value_tokens`` and ``value_epoch`` say at which of its evaluations the trial
     reached it. ``trials`` and ``tokens`` are the evidence, all trials of the search and all training tokens,
-    those under other seeds among them; ``confirmation`` is what these say, see ``confirmation_tree``;
-    ``proxy`` is how well a proxy's order held, see ``transfer_tree``; ``extended`` has the ranges that grew
-    while the sweep ran; ``model_notes`` is what was found out about the model when it was loaded.
+    those under other seeds among them; ``feasible`` and ``constraints`` whether the trial keeps to what was
+    asked for, and by how much; ``confirmation`` is what these say, see ``confirmation_tree``; ``proxy`` is
+    how well a proxy's order held, see ``transfer_tree``; ``extended`` has the ranges that grew while the
+    sweep ran; ``model_notes`` is what was found out about the model when it was loaded.
 
     Raises:
         SweeperError: no trial was trained to its end, so that there is no answer.
@@ -103,6 +105,7 @@ def _provenance(space: Space, trials: Sequence[TrialRecord], best: TrialRecord) 
         "metric": space.settings.objective.metric,
         "value": best.value,
         **judged,
+        **constraints_tree(space, best),
         "default_value": default.value if default is not None and reached else None,
         "trials": len(searched(trials)),
         "tokens": sum(tokens_seen(one) for one in trials),

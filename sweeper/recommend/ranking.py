@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sweeper.search import (
@@ -15,11 +15,12 @@ from sweeper.search import (
     confirmation_of,
     front_of,
     second_of,
+    violation_of,
 )
 from sweeper.search.records import finite_or_none
 
 if TYPE_CHECKING:
-    from sweeper.space import Scalar, Space
+    from sweeper.space import Objective, Scalar, Space
 
 __all__ = [
     "ResultRow",
@@ -72,6 +73,10 @@ class ResultRow:
     """Whether it was trained on the proxy, whose values are no rivals of the others."""
     real_of: int | None = None
     """The trial on the proxy whose values it trained on the real thing."""
+    bounded: Mapping[str, float | None] = field(default_factory=dict)
+    """Of each constraint, the metric where the trial is judged."""
+    is_feasible: bool = True
+    """Whether it keeps to all constraints there."""
     confirmed: Candidate | None = None
     """What its runs under fresh seeds say, where they decide."""
 
@@ -117,6 +122,7 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
             one.is_proxy,
             _ORDER.index(one.state),
             places.get(one.number, len(places)),
+            violation_of(one, objective),
             _badness(space, one.value),
             one.number,
         ),
@@ -139,10 +145,17 @@ def result_rows(space: Space, trials: Sequence[TrialRecord]) -> list[ResultRow]:
             is_pareto=one.number in front,
             is_proxy=one.is_proxy,
             real_of=one.real_of,
+            bounded=_bounded(one, objective),
+            is_feasible=not violation_of(one, objective),
             confirmed=confirmed[places[one.number]] if one.number in places else None,
         )
         for rank, one in enumerate(ordered, start=1)
     ]
+
+
+def _bounded(record: TrialRecord, objective: Objective) -> dict[str, float | None]:
+    metrics = {} if record.decisive is None else record.decisive.metrics
+    return {name: finite_or_none(metrics.get(name)) for name in objective.constraints or ()}
 
 
 def decisive_epoch(record: TrialRecord) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeper.recommend.certainty import confirmation_tree, sure_tree
+from sweeper.recommend.constraints import kept_tree
 from sweeper.recommend.ends import edge_trees
 from sweeper.recommend.ranking import best_record
 from sweeper.recommend.transfer import transfer_tree
@@ -32,7 +33,8 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
     was ``forked_from`` it; both are numbers of trials, or null. With ``objective.at: best`` a trial also has
     ``value_tokens``: the training tokens at the evaluation that ``value`` is of. With two objectives there
     are ``objectives``, the names of both, and ``pareto``, the numbers of the front's trials by the second
-    one, and a trial has ``also``, its second objective (null until it is complete), and ``pareto``.
+    one, and a trial has ``also``, its second objective (null until it is complete), and ``pareto``. With
+    constraints a trial has ``feasible``, null before its first evaluation.
 
     ``sure`` is ``[{"trial", "chance"}]``: that a trial's configuration is the best of those that are
     complete, the most likely first; empty where that cannot be told, and where a confirmation has decided.
@@ -49,7 +51,9 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
         "state": state,
         "wanted": space.settings.search.trials,
         "trials": [
-            _trial(one, objective, is_pareto=one.number in front) | _phase(space, one)
+            _trial(one, objective, is_pareto=one.number in front)
+            | _phase(space, one)
+            | kept_tree(one, objective)
             for one in trials
             if one.replicate_of is None
         ],

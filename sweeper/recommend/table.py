@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sweeper.recommend.certainty import confirmation_line, confirmed_cells, sure_line
+from sweeper.recommend.constraints import constraint_cells, constraint_line
 from sweeper.recommend.ends import range_lines
 from sweeper.recommend.peaks import memory_line, peak_of
 from sweeper.recommend.preference import front_line
@@ -25,7 +26,7 @@ from sweeper.recommend.ranking import (
 )
 from sweeper.recommend.transfer import transfer_line
 from sweeper.search import TrialRecord, TrialState, best_of, searched
-from sweeper.space import short_label, write_whole
+from sweeper.space import constraints_of, short_label, write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,6 +64,7 @@ _OWN_COLUMNS = (
 def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, Scalar | None]]:
     """One plain mapping per trial with full precision, the best first; all have the same keys."""
     peaks = {record.number: peak_of(record) for record in trials}
+    bounded = {one.number: constraint_cells(one, space.settings.objective) for one in trials}
     sharing: dict[int, dict[str, Scalar | None]] = {
         one.number: {
             "same_as": one.same_as,
@@ -87,6 +89,7 @@ def results_rows(space: Space, trials: Sequence[TrialRecord]) -> list[dict[str, 
                 else {}
             ),
             **(_second(space, row) if _has_two(space) else {}),
+            **bounded[row.trial],
             **({} if space.settings.search.confirm.top is None else confirmed_cells(row.confirmed)),
             **(_phase_cells(row) if space.settings.search.proxy.is_wanted else {}),
             **{dimension.name: row.values.get(dimension.name) for dimension in space.dimensions},
@@ -141,6 +144,7 @@ def results_table(space: Space, trials: Sequence[TrialRecord]) -> Table:
     table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     on_proxy = space.settings.search.proxy.is_wanted
     key_columns = _KEY_COLUMNS + 2 * _decided(rows) + 2 * _has_two(space) + on_proxy
+    key_columns += len(space.settings.objective.constraints or ())
     for index, (title, cell) in enumerate(columns):
         # On a narrow terminal parameters are cut short; what makes the point stays whole.
         whole = max(len(title), *(len(cell(row)) for row in rows), 0) if index < key_columns else 4
@@ -182,6 +186,8 @@ def summary_line(space: Space, trials: Sequence[TrialRecord], *, untrained: floa
     else:
         said = f"trial {best.number} reached {metric} {best.value:.4g}{_judged_where(space, best)}"
         said += _than_default(space, best.value, default_record(trials))
+    if bounded := constraint_line(space, trials, best):
+        said += f"; {bounded}"
     if untrained is not None and math.isfinite(untrained):
         said += f" (untrained model: {untrained:.4g})"
     return said
@@ -276,6 +282,11 @@ def _columns(space: Space, rows: Sequence[ResultRow]) -> list[tuple[str, Callabl
         ("vs default", _against_default),
         *([(objective.also, _also)] if objective.also not in (None, "tokens") else []),
         *([("pareto", _is_pareto)] if _has_two(space) else []),
+        *(
+            (one.metric.partition("/")[2], partial(_bounded, one.metric))
+            for one in constraints_of(objective)
+            if one.metric != objective.metric
+        ),
         *([("fresh seeds", _fresh_seeds), ("behind", _behind)] if _decided(rows) else []),
         *(
             (short_label(space, dimension.name, taken=_OWN_COLUMNS), partial(_parameter, dimension.name))
@@ -309,6 +320,12 @@ def _also(row: ResultRow) -> str:
 
 def _is_pareto(row: ResultRow) -> str:
     return "yes" if row.is_pareto else ""
+
+
+def _bounded(metric: str, row: ResultRow) -> str:
+    """A bounded metric; a mark where any bound is broken."""
+    value = row.bounded.get(metric)
+    return "-" if value is None else f"{value:.4g}{'' if row.is_feasible else ' !'}"
 
 
 def _parameter(name: str, row: ResultRow) -> str:

@@ -26,7 +26,7 @@ from sweeper.search.finals.proxy import (
     transfer_of,
 )
 from sweeper.search.foreign_study import read_study
-from sweeper.search.front import best_of, expected_second, front_of, second_of
+from sweeper.search.front import best_of, expected_second, feasible, front_of, second_of
 from sweeper.search.grid import configurations
 from sweeper.search.ledger import Ledger
 from sweeper.search.records import (
@@ -38,6 +38,7 @@ from sweeper.search.records import (
     is_diverged,
     own_evaluations,
     searched,
+    violation_of,
 )
 from sweeper.search.samplers import check_sampler
 from sweeper.search.stoppers import Pause, StopDecision, Stopper, make_stopper
@@ -71,6 +72,7 @@ __all__ = [
     "edges",
     "eligible",
     "expected_second",
+    "feasible",
     "front_of",
     "how_sure",
     "is_committing",
@@ -86,4 +88,5 @@ __all__ = [
     "space_in_force",
     "to_train_again",
     "transfer_of",
+    "violation_of",
 ]

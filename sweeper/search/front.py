@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeper.search.records import TrialRecord, TrialState, eligible, finite_or_none
+from sweeper.search.records import TrialRecord, TrialState, eligible, finite_or_none, violation_of
 from sweeper.space import PEAK_MEMORY
 from sweeper.space.metrics import better
 
@@ -21,6 +21,7 @@ __all__ = [
     "best_of",
     "devices_of",
     "expected_second",
+    "feasible",
     "front_of",
     "is_cost",
     "nondominated",
@@ -42,14 +43,20 @@ def ranked(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRe
 
 def order(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
     """The COMPLETE ones by their finite objectives, the best first; of equal ones the best second objective
-    where there are two, so that the best is on the front, then the earliest."""
+    where there are two, so that the best is on the front, then the earliest. Those that break constraints
+    come after all that keep to them, by how much they do."""
     first, _ = _signs(objective)
     scored = [
-        (first * one.final_value, _badness(one, objective), one.number, one)
+        (violation_of(one, objective), first * one.final_value, _badness(one, objective), one.number, one)
         for one in records
         if one.final_value is not None
     ]
-    return [one for *_, one in sorted(scored, key=lambda entry: entry[:3])]
+    return [one for *_, one in sorted(scored, key=lambda entry: entry[:4])]
+
+
+def feasible(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
+    """Those that keep to all constraints, where they are judged; all of them where there are none."""
+    return [one for one in records if not violation_of(one, objective)]
 
 
 def is_cost(objective: Objective) -> bool:
@@ -90,12 +97,13 @@ def front_of(records: Sequence[TrialRecord], objective: Objective) -> list[Trial
     second objective, its best first. Of trials that are equal in both the earliest; empty where there is one
     objective.
 
-    Only a trial that was trained to its end, with two finite objectives, is a member.
+    Only a trial that was trained to its end, with two finite objectives, and keeps to all constraints, is a
+    member.
     """
     first, _ = _signs(objective)
     scored = [
         (first * one.final_value, _badness(one, objective), one)
-        for one in sorted(eligible(records), key=lambda one: one.number)
+        for one in sorted(feasible(eligible(records), objective), key=lambda one: one.number)
         if one.final_value is not None and second_of(one, objective) is not None
     ]
     return [scored[index][2] for index in nondominated([entry[:2] for entry in scored])]

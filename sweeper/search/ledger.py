@@ -249,8 +249,10 @@ class Ledger:
     @property
     def shares(self) -> bool:
         """Whether trials take over what others have trained (``search.share``); not in sweeps that began
-        before they could, nor where seconds or memory of their own are an objective."""
-        measured = self._objective.also in ("gpu_seconds", "peak_memory")
+        before they could, nor where seconds or memory of their own are an objective or a constraint."""
+        measured = self._objective.also in ("gpu_seconds", "peak_memory") or any(
+            metric.startswith("perf/") for metric in self._objective.constraints or ()
+        )
         return _SHARES in self._study.user_attrs and self._space.settings.search.share and not measured
 
     @property

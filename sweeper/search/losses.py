@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from sweeper.search.records import TrialRecord
+from sweeper.search.records import Evaluation, TrialRecord
+from sweeper.space import Constraint, constraints_of
 
 if TYPE_CHECKING:
     from sweeper.space import Objective
@@ -16,15 +17,22 @@ __all__ = ["Curves"]
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """Reads learning curves of one metric as losses: smaller is better, infinity is the worst."""
+    """Reads learning curves of one metric as losses: smaller is better, infinity is the worst. So is what an
+    evaluation has that breaks a constraint: it cannot be chosen."""
 
     metric: str
     mode: Literal["min", "max"]
+    constraints: tuple[Constraint, ...] = ()
 
     @classmethod
     def of(cls, objective: Objective) -> Curves:
         """Those of a sweep's objective."""
-        return cls(metric=objective.metric, mode=objective.mode)
+        return cls(metric=objective.metric, mode=objective.mode, constraints=constraints_of(objective))
+
+    @property
+    def unbound(self) -> Curves:
+        """The same whatever breaks a constraint."""
+        return replace(self, constraints=())
 
     def loss(self, value: float | None) -> float:
         """The value as a loss: negated under ``max``, infinite where it is missing or not finite."""
@@ -38,7 +46,11 @@ class Curves:
 
     def points(self, record: TrialRecord) -> list[tuple[int, float]]:
         """(tokens, loss) of each evaluation, in the order of tokens."""
-        return sorted((e.tokens, self.loss(e.metrics.get(self.metric))) for e in record.evaluations)
+        return sorted((e.tokens, self._loss_of(e)) for e in record.evaluations)
+
+    def _loss_of(self, evaluation: Evaluation) -> float:
+        is_kept = all(one.excess(evaluation.metrics) <= 0 for one in self.constraints)
+        return self.loss(evaluation.metrics.get(self.metric)) if is_kept else math.inf
 
     def loss_at(self, record: TrialRecord, tokens: float, untrained: float | None) -> float | None:
         """The loss after ``tokens``, linear between evaluations; None where the curve does not reach.

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from sweeper.space import violation
+
 if TYPE_CHECKING:
     from sweeper.space import Objective, Values
 
@@ -28,6 +30,7 @@ __all__ = [
     "is_diverged",
     "own_evaluations",
     "searched",
+    "violation_of",
 ]
 
 
@@ -168,17 +171,34 @@ class TrialRecord:
 def decisive_of(evaluations: Sequence[Evaluation], objective: Objective) -> Evaluation | None:
     """The evaluation that a trial is judged by; None without any.
 
-    The last one, or with ``at: best`` the earliest of those with the best objective. One that is not
-    finite is never the best; where none is finite it is the last one all the same.
+    The last one, or with ``at: best`` the earliest of those with the best objective, among those that keep to
+    the constraints, or break them least. One that is not finite is never the best; where none is finite it is
+    the last one all the same.
     """
     if not evaluations:
         return None
     if objective.at == "end":
         return evaluations[-1]
     sign = 1.0 if objective.mode == "min" else -1.0
-    scored = [(sign * one.metrics.get(objective.metric, math.nan), one.tokens, one) for one in evaluations]
-    finite = [entry for entry in scored if math.isfinite(entry[0])]
-    return min(finite, key=lambda entry: entry[:2])[2] if finite else evaluations[-1]
+    scored = [
+        (
+            violation(objective, one.metrics),
+            sign * one.metrics.get(objective.metric, math.nan),
+            one.tokens,
+            one,
+        )
+        for one in evaluations
+    ]
+    finite = [entry for entry in scored if math.isfinite(entry[1])]
+    return min(finite, key=lambda entry: entry[:3])[3] if finite else evaluations[-1]
+
+
+def violation_of(record: TrialRecord, objective: Objective) -> float:
+    """By how much a trial breaks the constraints where it is judged, see ``sweeper.space.violation``;
+    infinite before its first evaluation, and 0 where there are none."""
+    if not objective.constraints:
+        return 0.0
+    return math.inf if record.decisive is None else violation(objective, record.decisive.metrics)
 
 
 def own_evaluations(record: TrialRecord) -> tuple[Evaluation, ...]:

@@ -29,7 +29,7 @@ from sweeper.search.auto import Past, propose_auto
 from sweeper.search.front import expected_second
 from sweeper.search.grid import LIMIT, configuration_key, configurations, continuous_dimensions, unasked
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
-from sweeper.space import Choice, IntRange, LogUniform, describe
+from sweeper.space import Choice, IntRange, LogUniform, constraints_of, describe
 from sweeper.space.metrics import better
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ __all__ = ["check_sampler", "direction", "distribution", "propose", "startup_tri
 
 SamplerName = Literal["auto", "tpe", "gp", "cmaes", "random", "grid", "qmc"]
 
+_MOST_EXCESS = 1e3
+"""Times a bound; a Gaussian process takes no infinity."""
 _REDRAWS = 16
 """Draws before a sampler that keeps on proposing what was already asked is passed over."""
 
@@ -309,11 +311,13 @@ def _remembered(space: Space, records: Iterable[TrialRecord], name: SamplerName)
     directions = _directions(space)
     worst = [_worst((one[place] for one in all_values), way) for place, way in enumerate(directions)]
     for record, values in zip(known, all_values, strict=True):
-        state = record.state
+        state, excesses = record.state, _excesses(objective, record)
         if state is TrialState.PAUSED:
             state = TrialState.PRUNED  # as far as it has come, until it goes on
         if is_diverged(record, metric):
             state, values = TrialState.COMPLETE, worst
+        elif name == "cmaes" and any(one > 0 for one in excesses.values()):
+            state, values = TrialState.COMPLETE, worst  # it has no notion of constraints
         elif state is TrialState.PRUNED and (name in ("gp", "cmaes") or not is_one):
             # They have no notion of a stopped trial, and Optuna none of one with two objectives: the value
             # where it was stopped must do.
@@ -331,6 +335,7 @@ def _remembered(space: Space, records: Iterable[TrialRecord], name: SamplerName)
             intermediate_values={e.tokens: e.metrics.get(metric, math.nan) for e in record.evaluations}
             if is_one
             else None,
+            constraints=excesses or None,
         )
 
 
@@ -341,6 +346,15 @@ def _of(space: Space, record: TrialRecord) -> list[Dimension]:
 def _values(objective: Objective, record: TrialRecord) -> list[float | None]:
     """The objectives that a trial has ended or stands at; a second one as it is expected."""
     return [record.value] if objective.also is None else [record.value, expected_second(record, objective)]
+
+
+def _excesses(objective: Objective, record: TrialRecord) -> dict[str, float]:
+    """By how much each constraint is broken where the trial is judged, as Optuna takes it: kept to where it
+    is not above 0. A metric that is no number exceeds its bound by as much as is told at most."""
+    if record.decisive is None and not is_diverged(record, objective.metric):
+        return {}
+    metrics = {} if record.decisive is None else record.decisive.metrics
+    return {one.metric: min(one.excess(metrics), _MOST_EXCESS) for one in constraints_of(objective)}
 
 
 def _worst(values: Iterable[float | None], direction: str) -> float | None:

@@ -187,7 +187,7 @@ class HopelessStopper(_Ending):
     def decide(self, number: int, trials: Sequence[TrialRecord], untrained: float | None) -> StopDecision:
         """Needs ``untrained`` and the trial's ``total_tokens``; without them nothing is stopped."""
         record = _find(number, trials)
-        points = self.curves.points(record)
+        points = self.curves.unbound.points(record)
         total = _total_tokens(record)
         if untrained is None or not math.isfinite(untrained) or total is None or len(points) < self.patience:
             return None

@@ -24,8 +24,10 @@ from sweeper.space.config.config import (
     Tracking,
     Training,
 )
+from sweeper.space.config.constraints import Constraint, constraints_of, violation
 from sweeper.space.config.duration import duration_text
 from sweeper.space.config.facts import Facts, ModelSizes, ProxyModel, SampledRows
+from sweeper.space.config.mixture import times_seen
 from sweeper.space.config.rules import lr as rule_of_thumb_lr
 from sweeper.space.config.search import Confirm, Extend, Objective
 from sweeper.space.config.values import (
@@ -50,6 +52,8 @@ from sweeper.space.load import load_space
 from sweeper.space.metrics import (
     EXACT_MATCH,
     PEAK_MEMORY,
+    RETENTION_INCREASE,
+    RETENTION_LOSS,
     MetricFunction,
     load_metric,
     metric_name,
@@ -99,6 +103,8 @@ __all__ = [
     "EXACT_MATCH",
     "GROUPS",
     "PEAK_MEMORY",
+    "RETENTION_INCREASE",
+    "RETENTION_LOSS",
     "STAGED",
     "SYSTEM",
     "TRUSTED",
@@ -107,6 +113,7 @@ __all__ = [
     "ClusterAddress",
     "Config",
     "Confirm",
+    "Constraint",
     "DataFormat",
     "DataSource",
     "Deepspeed",
@@ -144,6 +151,7 @@ __all__ = [
     "as_tree",
     "begun_format",
     "cluster_address",
+    "constraints_of",
     "count_runs",
     "count_trials",
     "describe",
@@ -188,8 +196,10 @@ __all__ = [
     "size_of",
     "split_of",
     "system_config_of",
+    "times_seen",
     "trial_sizes",
     "value_text",
+    "violation",
     "wider",
     "with_open_values",
     "with_system",

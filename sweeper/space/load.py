@@ -14,16 +14,20 @@ from sweeper.space.config import rules
 from sweeper.space.config.batch import BatchContradiction, optimizer_steps
 from sweeper.space.config.closing import (
     ACCUMULATION,
+    ALPHA,
+    ALPHA_RATIO,
     BATCH,
     DP,
     GLOBAL,
+    RANK,
     complete,
     follows_per_trial,
     with_defaults,
 )
 from sweeper.space.config.config import Settings
 from sweeper.space.config.facts import Facts
-from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, nested, short_name
+from sweeper.space.config.fields import TRIAL_SECTIONS, leaf_of, leaves, nested, short_name
+from sweeper.space.config.mixture import source_index, weight_names, weight_path
 from sweeper.space.config.values import Scalar, nearest, points, text
 from sweeper.space.ds_file import DS_CONFIG, ds_config_problems, read_ds_file
 from sweeper.space.file.conditions import read_conditions, sorted_by_dependency
@@ -67,7 +71,7 @@ def load_space(
     read = read_tree(path) if isinstance(path, Mapping) else read_document(path)
     path = Path("space") if isinstance(path, Mapping) else path
     root, problems = apply_overrides(written_out(read), overrides)
-    draft = draft_of(root)
+    draft = draft_of(written_out(root))
     draft.problems.extend(problems)
     _settle_mode(draft)
     _read_ds_config(draft)
@@ -133,6 +137,8 @@ def _looked_through(
     )
     _open_the_lr(draft, facts)
     _check_batch_is_not_overdetermined(draft)
+    _check_alpha_is_said_once(draft)
+    _check_mixture(draft)
     _check_confirmation(draft)
     _check_proxy(draft)
     lora = {} if draft.has_lora else {"training.lora": False}
@@ -140,10 +146,11 @@ def _looked_through(
     closed = _closed(draft, written, _usual(draft, written, facts), facts)
     usual = complete({**closed, **_least_dp(draft)}, facts)
     conditions = read_conditions(draft, closed)
+    names = _names_of_weights(draft)
     dimensions = (
         Dimension(
             path=one,
-            name=short_name(one),
+            name=names.get(one) or short_name(one),
             open_value=draft.opened[one].open_value,
             when=tuple((short_name(other), value) for other, value in conditions[one]),
             rule_of_thumb=_rule_of_thumb(one, dict(conditions[one]), closed, usual, facts),
@@ -189,6 +196,48 @@ def _check_batch_is_not_overdetermined(draft: Draft) -> None:
     draft.complain_of(free, rule, f"leave {short_name(free)} out, or write auto")
     draft.closed.pop(free, None)
     draft.opened.pop(free, None)
+
+
+def _check_alpha_is_said_once(draft: Draft) -> None:
+    """By itself, or by its ratio to the rank."""
+    if draft.closed.get(ALPHA_RATIO) is None and ALPHA_RATIO not in draft.opened:
+        return
+    if ALPHA in draft.closed or ALPHA in draft.opened:
+        rule = "alpha is written, and its ratio to the rank as well: one follows from the other"
+        draft.complain_of(ALPHA, rule, "keep alpha: 32, or alpha: {ratio: 2}")
+        draft.closed.pop(ALPHA, None)
+        draft.opened.pop(ALPHA, None)
+
+
+def _check_mixture(draft: Draft) -> None:
+    """Some rows are trained on, whatever the weights; and a share of the rows is of one mixture."""
+    data_path = draft.closed.get("data_path")
+    if data_path is None:
+        return
+    sources = data_path if isinstance(data_path, tuple) else (data_path,)
+    opened = {index: draft.opened.get(weight_path(index)) for index in range(len(sources))}
+    least = [
+        min(map(float, points(one.open_value)))
+        if (one := opened[index]) is not None
+        else getattr(source, "weight", 1.0)
+        for index, source in enumerate(sources)
+    ]
+    if not any(least):
+        rule = "all sources may have the weight 0 at once, which leaves nothing to train on"
+        remedy = "let one of them have a weight above 0, such as {uniform: [0.1, 2]}"
+        draft.complain_of("data_path", rule, remedy)
+    if any(opened.values()) and "search.proxy.rows" in draft.shown:
+        rule = "a proxy of fewer rows is a share of one mixture, and the weights are open"
+        draft.complain_of("search.proxy.rows", rule, "write weights, or search.proxy.model_path instead")
+
+
+def _names_of_weights(draft: Draft) -> dict[str, str]:
+    """The name of each open weight, by its path."""
+    indices = [(path, index) for path in draft.opened if (index := source_index(path)) is not None]
+    if not indices:
+        return {}
+    names = weight_names(draft.closed["data_path"])
+    return {path: names[index] for path, index in indices}
 
 
 def _check_confirmation(draft: Draft) -> None:
@@ -257,12 +306,19 @@ def _rule_of_thumb(
     facts: Facts,
 ) -> Scalar:
     """What an open field would be if it were left out."""
-    leaf = leaves()[path]
+    leaf = leaf_of(path)
     if conditions and leaf.ruled:
         with contextlib.suppress(BatchContradiction):  # reported with the combinations of open values
             usual = complete({**closed, **conditions}, facts)
+    if path == ALPHA_RATIO:
+        return _usual_alpha_ratio()
     value: Scalar = usual[path] if leaf.ruled else leaf.default
     return _usual_warmup(usual, facts) if path == "training.warmup_steps" else value
+
+
+def _usual_alpha_ratio() -> float:
+    """That of the defaults."""
+    return float(leaves()[ALPHA].default / leaves()[RANK].default)
 
 
 def _usual_warmup(usual: Mapping[str, Any], facts: Facts) -> int:

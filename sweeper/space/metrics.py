@@ -16,9 +16,13 @@ from sweeper.space.config.search import Cost
 __all__ = [
     "EXACT_MATCH",
     "PEAK_MEMORY",
+    "RETENTION",
+    "RETENTION_INCREASE",
+    "RETENTION_LOSS",
     "MetricFunction",
     "better",
     "load_metric",
+    "logged_metrics",
     "metric_name",
     "metric_names",
 ]
@@ -29,6 +33,10 @@ EXACT_MATCH = "exact_match"
 PEAK_MEMORY = "perf/peak_memory_gib"
 """The highest memory of a rank so far, GiB; on a CPU that of its whole process."""
 
+RETENTION_LOSS, RETENTION_INCREASE = "eval/retention_loss", "eval/retention_increase"
+RETENTION = (RETENTION_LOSS, RETENTION_INCREASE)
+"""Measured where ``evaluation.retention`` is asked for."""
+
 MetricFunction = Callable[[list[str], list[str], list[str]], Any]
 """Prompts, generations and references, one of each for a row, to a number."""
 
@@ -37,7 +45,10 @@ _BETTER: dict[str, Literal["min", "max"]] = {
     "eval/perplexity": "min",
     "eval/token_accuracy": "max",
     "eval/exact_match": "max",
+    **dict.fromkeys(RETENTION, "min"),
 }
+_STANDARD = tuple(name for name in _BETTER if name not in RETENTION)
+_PERFORMANCE = ("perf/tokens_per_s", "perf/step_s", PEAK_MEMORY)
 
 
 def better(metric: str) -> Literal["min", "max"] | None:
@@ -50,9 +61,16 @@ def metric_name(entry: str) -> str:
     return f"eval/{entry.rpartition(':')[2]}"
 
 
-def metric_names(entries: Iterable[str]) -> tuple[str, ...]:
-    """What the objective can be when these are the entries of ``evaluation.metrics``."""
-    return tuple(dict.fromkeys((*_BETTER, *map(metric_name, entries))))
+def metric_names(entries: Iterable[str], retention: str | None = None) -> tuple[str, ...]:
+    """What the objective can be when these are the entries of ``evaluation.metrics``, and this is
+    ``evaluation.retention``."""
+    retained = RETENTION if retention is not None else ()
+    return tuple(dict.fromkeys((*_STANDARD, *retained, *map(metric_name, entries))))
+
+
+def logged_metrics(entries: Iterable[str], retention: str | None = None) -> tuple[str, ...]:
+    """What every evaluation has, and so may be a constraint."""
+    return (*metric_names(entries, retention), *_PERFORMANCE)
 
 
 def load_metric(entry: str, modules_dir: Path) -> MetricFunction:

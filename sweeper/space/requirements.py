@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from sweeper.errors import Problem, SpaceFileError, UserError
 from sweeper.space.config.address import cluster_address
 from sweeper.space.config.closing import DP
+from sweeper.space.config.config import HARNESS
 from sweeper.space.config.values import text
 from sweeper.space.file.opening import LR
 from sweeper.space.metrics import EXACT_MATCH, load_metric
@@ -75,9 +77,20 @@ def require_metrics(space: Space) -> None:
     for entry in space.settings.evaluation.metrics:
         if entry == EXACT_MATCH:
             continue
+        if entry.startswith(HARNESS):
+            problems += _without_harness(entry, place)
+            continue
         try:
             load_metric(entry, Path.cwd())
         except UserError as error:
             problems += [replace(problem, where=place) for problem in error.problems]
     if problems:
         raise SpaceFileError(problems)
+
+
+def _without_harness(entry: str, place: str) -> list[Problem]:
+    if find_spec("lm_eval") is not None:
+        return []
+    rule = "the package lm-eval is not installed"
+    remedy = "pip install 'sweeper[lm-eval]', or take the task out of evaluation.metrics"
+    return [Problem(where=place, value=entry, rule=rule, remedy=remedy)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from sweeper.space.config.closing import ALPHA, ALPHA_RATIO
 from sweeper.space.config.config import DataSource
 from sweeper.space.config.duration import PATTERN
-from sweeper.space.config.fields import Branch, Leaf, branches, leaves
+from sweeper.space.config.fields import Branch, Leaf, branches, leaf_of, leaves
+from sweeper.space.config.mixture import weight_path
 from sweeper.space.config.search import Extend
 from sweeper.space.file.opening import LR, RANGE_TEST
 
@@ -30,10 +32,20 @@ def json_schema() -> dict[str, Any]:
         **root,
         "$defs": {
             "when": _WHEN,
-            "DataSource": DataSource.model_json_schema(),
+            "DataSource": _data_source(),
             "Extend": Extend.model_json_schema(),
         },
     }
+
+
+def _data_source() -> dict[str, Any]:
+    """With a weight that may be open."""
+    schema = DataSource.model_json_schema()
+    weight, leaf = schema["properties"]["weight"], leaf_of(weight_path(0))
+    closed = {key: weight[key] for key in ("type", "minimum", "maximum")}
+    forms = {"anyOf": [closed, *_open_forms(leaf, closed)]}
+    schema["properties"]["weight"] = {**forms, "description": weight["description"]}
+    return schema
 
 
 _WHEN = {
@@ -82,6 +94,15 @@ def _field(leaf: Leaf) -> dict[str, Any]:
         forms.append({"const": "auto", "description": "Decided by a rule of thumb, or measured."})
     if leaf.searchable:
         forms += _open_forms(leaf, closed)
+    if leaf.path == ALPHA:
+        forms.append(
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["ratio"],
+                "properties": {"ratio": _field(leaves()[ALPHA_RATIO])},
+            }
+        )
     schema = forms[0] if len(forms) == 1 else {"anyOf": forms}
     return {**schema, "description": leaf.info.description} if leaf.info.description else schema
 

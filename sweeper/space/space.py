@@ -17,7 +17,8 @@ from sweeper.space.config.batch import BatchContradiction
 from sweeper.space.config.closing import BATCH, DP, GLOBAL, complete
 from sweeper.space.config.config import Config, Settings
 from sweeper.space.config.facts import Facts
-from sweeper.space.config.fields import closest, leaves, nested, short_name
+from sweeper.space.config.fields import closest, leaf_of, leaves, nested, short_name
+from sweeper.space.config.mixture import mixed, source_index, with_weights
 from sweeper.space.config.values import (
     LogUniform,
     OpenValue,
@@ -158,17 +159,50 @@ class Space:
         """Every field's value (path -> value) under these values, and what contradicts what."""
         known = dict(self.closed)
         active = self.active_values(values)
+        weights: dict[int, float] = {}
         for one in self.dimensions:
-            if one.name in active:
+            index = source_index(one.path)
+            if index is not None:
+                weights[index] = leaf_of(one.path).validate(active[one.name])
+            elif one.name in active:
                 known[one.path] = leaves()[one.path].validate(active[one.name])
+        known["data_path"] = with_weights(known.get("data_path"), weights)
+        facts = self._facts_of(known["data_path"]) if weights else self.facts
         try:
             flat = complete(known, self.facts)
         except BatchContradiction as error:
             flat = complete({path: known[path] for path in known if path not in BATCH}, self.facts)
             flat.update((path, known[path]) for path in BATCH if path in known)
             batch = Contradiction(GLOBAL, error.rule, error.remedy)
-            return flat, [batch, *(one for one in contradictions(flat, self.facts) if one.path != GLOBAL)]
-        return flat, contradictions(flat, self.facts)
+            return flat, [batch, *(one for one in contradictions(flat, facts) if one.path != GLOBAL)]
+        return flat, contradictions(flat, facts)
+
+    @property
+    def has_open_weights(self) -> bool:
+        """Whether trials train on different mixtures of the sources."""
+        return any(source_index(one.path) is not None for one in self.dimensions)
+
+    def rows_config(self, config: Config) -> Config:
+        """The configuration whose prepared rows a trial's are taken from: each row once, where the trials mix
+        them; else the trial's own."""
+        if not self.has_open_weights:
+            return config
+        once = tuple(one.model_copy(update={"weight": 1.0}) for one in config.sources)
+        return config.model_copy(update={"data_path": once})
+
+    def train_rows(self, config: Config) -> int:
+        """Rows of one epoch of a configuration, by its mixture."""
+        return self.train_rows_of(config.data_path)
+
+    def train_rows_of(self, data_path: Any) -> int:
+        """The same of a value of ``data_path``."""
+        return self._facts_of(data_path).train_rows if self.has_open_weights else self.facts.train_rows
+
+    def _facts_of(self, data_path: Any) -> Facts:
+        usual, own = (
+            [getattr(one, "weight", 1.0) for one in sources] for sources in (self.settings.sources, data_path)
+        )
+        return mixed(self.facts, own, usual)
 
     def where(self, path: str) -> str:
         """The place in the file of a field's value, else of its section, else the file itself."""
@@ -209,7 +243,9 @@ class Space:
         Continuous ranges stand in by their two ends; so does everything where there are more
         than ``MAX_COMBINATIONS``. Inactive dimensions are left out; each combination comes once.
         """
-        names = self._with_parents({one.name for one in self.dimensions if one.path in paths})
+        mixes = "training.epochs" in paths  # as do the weights, it says how many rows are trained on
+        chosen_paths = {*paths, *(one.path for one in self.dimensions if mixes and _is_weight(one))}
+        names = self._with_parents({one.name for one in self.dimensions if one.path in chosen_paths})
         chosen = [one for one in self.dimensions if one.name in names]
         options = [points(one.open_value) for one in chosen]
         if math.prod(len(one) for one in options) > MAX_COMBINATIONS:
@@ -235,7 +271,11 @@ class Space:
         for one in self.dimensions:
             form = as_tree(one.open_value)
             if isinstance(form, list):
-                form = [leaves()[one.path].written(option) for option in form]
+                form = [leaf_of(one.path).written(option) for option in form]
+            index = source_index(one.path)
+            if index is not None:
+                written["data_path"][index] = {**written["data_path"][index], "weight": form}
+                continue
             if isinstance(form, list) and (one.when or leaves()[one.path].takes(tuple)):
                 form = {"choice": form}
             if one.when:
@@ -278,12 +318,16 @@ class Space:
                 rule = "is not an open value of the space"
                 yield Problem(where=str(self.source), value=name, rule=rule, remedy=remedy)
                 continue
-            leaf = leaves()[known[name]]
+            leaf = leaf_of(known[name])
             try:
                 leaf.validate(value)
             except ValueError:
                 rule = f"{name} must be {leaf.expects}"
                 yield self.problem(leaf.path, text(value), rule, f"write {leaf.expects}")
+
+
+def _is_weight(dimension: Dimension) -> bool:
+    return source_index(dimension.path) is not None
 
 
 def _ends(options: tuple[Scalar, ...]) -> tuple[Scalar, ...]:

@@ -62,7 +62,7 @@ class Forecast:
         self._packing: bool = space.closed["training.packing"]
         rows = space.settings.search.proxy.rows
         self._small_epoch = 1.0 if rows is None else rows
-        self._rows = {False: space.facts.train_rows, True: space.facts.on_proxy(rows).train_rows}
+        self._small_rows = space.facts.on_proxy(rows).train_rows
         self._is_smaller_model = space.settings.search.proxy.model_path is not None
         self._work = shares_of_proxy(space)[1] or 1.0
         """What the search's small run computes of a real one."""
@@ -153,19 +153,23 @@ class Forecast:
             return self._units(config, on_proxy) * tokens / units
         if self._sample is None:
             return None
-        size = size_of(config, self._space.facts.train_rows)
+        size = size_of(config, self._space.train_rows(config))
         whole = trial_tokens(size, self._sample, packing=self._packing)
         return whole * self._small_epoch if on_proxy else whole
 
     def _units(self, config: Config, on_proxy: bool) -> float:
         """What tokens are in proportion to; how many sequences packed rows fill is not known here."""
-        size = size_of(config, self._rows[on_proxy])
+        size = size_of(config, self._train_rows(config, on_proxy))
         if not self._packing:
             return size.rows
         return size.epochs * (self._small_epoch if on_proxy else 1.0)
 
+    def _train_rows(self, config: Config, on_proxy: bool) -> int:
+        is_share = on_proxy and self._space.settings.search.proxy.rows is not None
+        return self._small_rows if is_share else self._space.train_rows(config)
+
     def _evaluations(self, config: Config, on_proxy: bool) -> int:
-        steps = size_of(config, self._rows[on_proxy]).steps
+        steps = size_of(config, self._train_rows(config, on_proxy)).steps
         return min(config.objective.evaluations, max(steps, 1))
 
     def _evaluation_s(self) -> float | None:

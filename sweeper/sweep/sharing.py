@@ -109,6 +109,8 @@ class Sharing:
         is not drawn twice."""
         paths = {dimension.path for dimension in self._space.dimensions}
         continuous = {dimension.path for dimension, _ in continuous_dimensions(self._space)}
+        if self._space.has_open_weights:
+            return False  # trials of different mixtures have no row at the same step
         return bool(paths & (_PATHS | {_SPELLED_TWICE})) and continuous <= _PATHS
 
     def begin(

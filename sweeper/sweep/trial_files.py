@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sweeper.search import TrialRecord, contenders
+from sweeper.data import mixed_folder
+from sweeper.search import TrialRecord, contenders, feasible
 from sweeper.space import Config, Space, SweepFolder
 from sweeper.sweep.paused_states import states_to_drop
 from sweeper.sweep.sharing import Start
@@ -40,7 +41,7 @@ class TrialFiles:
         return Job(
             config=config,
             cache_dir=folder.cache_dir.absolute(),
-            data_dir=data_dir,
+            data_dir=mixed_folder(data_dir, config) if self._space.has_open_weights else data_dir,
             log_file=folder.trial_log(number).absolute(),
             evaluate_untrained=evaluate_untrained,
             resume_from=newest_checkpoint(folder.trial_checkpoints(number).absolute()),
@@ -110,8 +111,9 @@ class TrialFiles:
             yield number, size_gib
 
     def to_beat(self, records: Sequence[TrialRecord]) -> float | None:
-        """The objective that a trial's model has to beat to be kept."""
-        kept = self._contenders(records)
+        """The objective that a trial's model has to beat to be kept; None where it has none to beat, or only
+        such as break the constraints."""
+        kept = feasible(self._contenders(records), self._space.settings.objective)
         return kept[-1].final_value if len(kept) == (self._space.settings.search.confirm.top or 1) else None
 
     def _contenders(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:

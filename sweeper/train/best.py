@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sweeper.space import Objective
+from sweeper.space import Objective, violation
 
 __all__ = ["BestEvaluation", "BestSoFar"]
 
@@ -23,9 +23,11 @@ class BestEvaluation:
 
 
 class BestSoFar:
-    """The earliest of the evaluations with the best objective; one that is no number is never it."""
+    """The earliest of the evaluations with the best objective, among those that keep to the constraints or
+    break them least; one that is no number is never it."""
 
     def __init__(self, objective: Objective) -> None:
+        self._objective = objective
         self._metric, self._sign = objective.metric, 1.0 if objective.mode == "min" else -1.0
         self.evaluation: BestEvaluation | None = None
 
@@ -34,6 +36,8 @@ class BestSoFar:
         if self._badness(evaluation) < self._badness(self.evaluation):
             self.evaluation = evaluation
 
-    def _badness(self, evaluation: BestEvaluation | None) -> float:
+    def _badness(self, evaluation: BestEvaluation | None) -> tuple[float, float]:
         value = math.nan if evaluation is None else evaluation.metrics.get(self._metric, math.nan)
-        return self._sign * value if math.isfinite(value) else math.inf
+        if evaluation is None or not math.isfinite(value):
+            return math.inf, math.inf
+        return violation(self._objective, evaluation.metrics), self._sign * value

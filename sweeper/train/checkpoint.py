@@ -51,6 +51,8 @@ class TrainingPosition:
     elapsed_s: float
     objective: float | None
     """At the evaluation that the state was written after; None of a state between two evaluations."""
+    violation: float = 0.0
+    """By how much that evaluation breaks the constraints."""
     ranks: int
     run: str
     """Which run it is: a hash of everything that its steps follow from."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from sweeper.errors import CheckpointError
+from sweeper.space import violation
 from sweeper.train.engine import Engine, Job, Progress
 
 __all__ = ["CheckpointRetention", "discard", "newest_checkpoint", "state_folder", "states_in"]
@@ -41,7 +43,7 @@ class CheckpointRetention:
             return
         if self._objective.at == "best" and progress.best is None:
             return  # no evaluation is a number: the trial has failed
-        if self._settings.model == "all" or self._is_best(self._value(progress)):
+        if self._settings.model == "all" or self._is_best(self._judged(progress)):
             self.go_to_judged(engine, progress)
             discard(self._model_folder, inside=self._sweep_dir)
             engine.save_model(self._model_folder)
@@ -63,15 +65,19 @@ class CheckpointRetention:
             )
         engine.restore(state)
 
-    def _value(self, progress: Progress) -> float:
-        metric = self._objective.metric
-        if self._objective.at == "best" and progress.best is not None:
-            return progress.best.metrics[metric]
-        return progress.metrics[metric]
+    def _judged(self, progress: Progress) -> Mapping[str, float]:
+        is_best = self._objective.at == "best" and progress.best is not None
+        return progress.best.metrics if is_best and progress.best else progress.metrics
 
-    def _is_best(self, value: float) -> bool:
-        """Of equal trials the first is best; with two objectives it may be a later one that costs less."""
-        if self._best_so_far is None or self._sign * value < self._sign * self._best_so_far:
+    def _is_best(self, metrics: Mapping[str, float]) -> bool:
+        """Of equal trials the first is best; with two objectives it may be a later one that costs less. What
+        keeps to the constraints is not beaten by what does not."""
+        value = metrics[self._objective.metric]
+        if self._best_so_far is None:
+            return True
+        if violation(self._objective, metrics):
+            return False
+        if self._sign * value < self._sign * self._best_so_far:
             return True
         return self._objective.also is not None and value == self._best_so_far
 
@@ -82,9 +88,12 @@ class CheckpointRetention:
             kept.add(min(states, key=self._badness))
         return [state for state in states if state not in kept]
 
-    def _badness(self, state: Path) -> float:
-        value = json.loads((state / "progress.json").read_text(encoding="utf-8"))["objective"]
-        return math.inf if value is None or not math.isfinite(value) else self._sign * float(value)
+    def _badness(self, state: Path) -> tuple[float, float]:
+        place = json.loads((state / "progress.json").read_text(encoding="utf-8"))
+        value = place["objective"]
+        if value is None or not math.isfinite(value):
+            return math.inf, math.inf
+        return place.get("violation", 0.0), self._sign * float(value)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

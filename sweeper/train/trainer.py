@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ import torch.distributed as dist
 
 from sweeper.data import evaluation_steps
 from sweeper.errors import CheckpointError, TrialFailedError
-from sweeper.space import PEAK_MEMORY, Config
+from sweeper.space import PEAK_MEMORY, Config, violation
 from sweeper.train.best import BestEvaluation, BestSoFar
 from sweeper.train.checkpoint import TrainingPosition, on_all_ranks, restore, restore_fork, run_hash, save
 from sweeper.train.divergence import Divergence
 from sweeper.train.engine import Probed, Progress, StepMetrics
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.generate.generation import Generation
+from sweeper.train.generate.harness import Harness
+from sweeper.train.generate.retained import Retention
 from sweeper.train.memory import peak_memory_gib, reset_peak_memory
 from sweeper.train.model.adapters import merged
 from sweeper.train.model.loading import save_model_folder
@@ -47,6 +49,8 @@ class Trainer:
         feed: TrainingFeed,
         evaluation: EvaluationFeed,
         generation: Generation | None,
+        retention: Retention | None = None,
+        harness: Harness | None = None,
         *,
         evaluate_untrained: bool,
         started: float,
@@ -60,6 +64,7 @@ class Trainer:
         trials is written into ``left_states``."""
         self.config, self._model, self._executor = config, model, executor
         self._feed, self._evaluation, self._generation = feed, evaluation, generation
+        self._retention, self._harness = retention, harness
         self._schedule = schedule_of(config.training, feed.steps)
         self.step = 0
         self.first_step_began: float | None = None
@@ -72,6 +77,7 @@ class Trainer:
         self._evaluated_step: int | None = None
         self._on_moved, self._interval = on_moved, (0, 0.0)
         self._objective: float | None = None
+        self._violation = 0.0
         self._best = BestSoFar(config.objective)
         self._leave_at, self._left_states = frozenset(leave_at), left_states
         self._leaving_s, self._warnings = 0.0, list[str]()
@@ -103,7 +109,7 @@ class Trainer:
         self._collect()
         performance = self._performance(first, time.perf_counter() - began - self._leaving_s)
         paused = self.step < self._pauses[0] or (self._pausing and self.step == first)
-        metrics = {} if paused else self._evaluate() | performance
+        metrics = {} if paused else self._evaluate(performance)
         if not paused:
             self._pauses.pop(0)
             if self.step:
@@ -124,12 +130,19 @@ class Trainer:
             warnings=warnings,
         )
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self, performance: Mapping[str, float]) -> dict[str, float]:
         metrics = self._executor.evaluate(self._evaluation)
         self._divergence.check_evaluation(metrics["eval/loss"], self.step)
+        if self._retention is not None:
+            metrics |= self._retention.measure(self._executor)
         if self._generation is not None:
             metrics |= self._generation.measure(self._model, self._feed.device)
+        is_last = len(self._pauses) == 1
+        if self._harness is not None and (is_last or self.config.measures_tasks_at_each):
+            metrics |= self._harness.measure(self._model)
+        metrics |= performance
         self._objective = metrics.get(self.config.objective.metric)
+        self._violation = violation(self.config.objective, metrics)
         self._evaluated_step = self.step
         return metrics
 
@@ -234,6 +247,7 @@ class Trainer:
             recent_losses=tuple(self._divergence.recent),
             elapsed_s=time.time() - self._started,
             objective=self._objective if self.step == self._evaluated_step else None,
+            violation=self._violation,
             ranks=dist.get_world_size(),
             run=run_hash(self.config, self._feed.data.content),
             best=self._best.evaluation,

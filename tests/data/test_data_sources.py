@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from data_helpers import rows_of
 from hypothesis import given
@@ -13,10 +14,9 @@ from hypothesis import strategies as st
 
 from sweeper.data import gather_facts, load_tokenizer, prepare
 from sweeper.data.fingerprint import prepared_fingerprint
-from sweeper.data.read.examples import _times, load_examples
+from sweeper.data.read.examples import load_examples, times_of
 from sweeper.data.read.formats import Example
 from sweeper.errors import DataError
-from sweeper.space import DataSource
 
 LETTERS = "abc"
 
@@ -64,14 +64,14 @@ def test_weights_say_how_often_an_epoch_sees_a_sources_rows(chat_model, make_con
     weights=st.lists(st.floats(0.01, 9), min_size=3, max_size=3),
 )
 def test_a_source_of_n_rows_and_weight_w_is_seen_w_times_n_times_and_evenly(rows, weights):
-    examples = [Example((), "", text=str(n), source=source) for n, source in enumerate(rows)]
-    times = _times(examples, tuple(DataSource(path="x", weight=weight) for weight in weights))
+    owners = np.array(rows)
+    times = times_of(owners, weights)
     for source, weight in enumerate(weights):
         own = [int(count) for count, row in zip(times, rows, strict=True) if row == source]
         if own:
             assert sum(own) == max(round(weight * len(own)), 1)
             assert max(own) - min(own) <= 1
-    assert (times == _times(examples, tuple(DataSource(path="y", weight=one) for one in weights))).all()
+    assert (times == times_of(owners, weights)).all()
 
 
 def test_held_out_rows_are_never_trained_on_or_repeated(chat_model, make_config, mixed, tmp_path):

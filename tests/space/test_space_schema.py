@@ -86,7 +86,7 @@ def test_what_is_wrong_in_a_single_field_is_refused(tree, validator):
     [
         ({"path": "a", "weight": 2, "format": "sharegpt"}, True),
         (["a", {"path": "b", "weight": 0.5}], True),
-        ({"path": "a", "weight": 0}, False),
+        ({"path": "a", "weight": -1}, False),
         ({"weight": 2}, False),
         ([{"path": "a", "wieght": 2}], False),
         ([], False),

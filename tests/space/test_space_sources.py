@@ -19,10 +19,11 @@ CASES = {
         "did you mean weight?",
     ),
     "a key of nothing": ("{path: a, xyz: 2}", "3:22", "not a key of a data source", "path, weight, format"),
-    "a weight of nothing": ("[{path: a, weight: 0}]", "3:31", "weight must be a number > 0", "> 0"),
+    "a weight below nothing": ("[{path: a, weight: -1}]", "3:31", "weight must be a number >= 0", ">= 0"),
+    "no rows at all": ("[{path: a, weight: 0}]", "3:12", "nothing to train on", "above 0"),
     "a weight of too much": ("[{path: a, weight: 1e9}]", "3:31", "<= 1000", "<= 1000"),
-    "a quoted weight": ('[{path: a, weight: "2"}]', "3:31", "a number > 0", "without quotes"),
-    "an open weight": ("[{path: a, weight: [1, 2]}]", "3:31", "a number > 0", "write a number"),
+    "a quoted weight": ('[{path: a, weight: "2"}]', "3:31", "a number >= 0", "without quotes"),
+    "an open weight": ("[{path: a, weight: [1, 2]}]", "3:31", "no more than epochs does", "training.epochs"),
     "no path": ("[b, {weight: 2}]", "3:16", "has a path", "add `path: ...`"),
     "an empty path": ('{path: ""}', "3:19", "not empty", "not empty"),
     "a path that is a number": ("{path: 7}", "3:19", "a text", 'in quotes: "7"'),
@@ -48,9 +49,9 @@ def test_a_faulty_source_is_told_at_its_place(name, tmp_path):
 
 
 def test_every_fault_of_every_source_is_told(tmp_path):
-    text = "data_path: [{weight: 0}, 3, {path: a, format: x, q: 1}]\n"
+    text = "data_path: [{weight: -1}, 3, {path: a, format: x, q: 1}]\n"
     places = [problem.where for problem in problems_of(tmp_path, text, head=HEAD)]
-    assert places == [f"s.yaml:3:{column}" for column in (13, 22, 26, 47, 50)]
+    assert places == [f"s.yaml:3:{column}" for column in (13, 22, 27, 48, 51)]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +16,9 @@ from sweeper.data.read.formats import Example, conversations
 from sweeper.data.read.messages import KNOWN_KEYS
 from sweeper.data.read.read import read_rows
 from sweeper.errors import DataError
-from sweeper.space import DataSource, Settings
+from sweeper.space import DataSource, Settings, times_seen
 
-__all__ = ["SPLIT_SEED", "Examples", "load_examples"]
+__all__ = ["SPLIT_SEED", "Examples", "load_examples", "load_rows", "times_of"]
 
 _SAID = ("role", "content", "reasoning_content", "tool_calls")
 
@@ -40,6 +40,8 @@ class Examples:
     training rows equal to a held-out row, left out; ``rows_left_out_by_weight``; ``rows_repeated``: how
     many more an epoch sees than there are, by weights above 1. A row of several instances is read once
     and counts as several in the others."""
+    source_rows: tuple[int, ...] = ()
+    """Training rows of each source, before weights."""
     notes: tuple[str, ...] = ()
     """How columns were read, and which fields of rows are not used."""
     message_keys: tuple[str, ...] = ()
@@ -68,6 +70,19 @@ def load_examples(settings: Settings, problems: Problems | None = None) -> Examp
     counts = {"rows_read": rows_read + held_out_read, "rows_bad": problems.bad_rows}
     found = _split(rows, held_out, settings, counts)
     return replace(found, notes=tuple(notes), message_keys=_unknown_keys([*found.train, *found.eval]))
+
+
+def load_rows(settings: Settings, path: str) -> list[Example]:
+    """The rows of another file that have an answer, whatever format they are in.
+
+    Raises: DataError with all of its problems.
+    """
+    problems = Problems(settings.max_bad_rows)
+    rows, _ = _read((DataSource(path=path),), problems, {})
+    problems.raise_if_any()
+    answered = [example for example in rows if example.has_answer]
+    _require(answered, path)
+    return answered
 
 
 def _held_out_sources(settings: Settings) -> tuple[DataSource, ...]:
@@ -121,7 +136,16 @@ def _split(
             rule="every training row equals a held-out row",
             remedy="hold out other rows than those trained on",
         )
-    times = _times(kept, settings.sources)
+    weights = [source.weight for source in settings.sources]
+    owners = np.asarray([row.source for row in kept], dtype=np.int64)
+    times = times_of(owners, weights)
+    if not times.any():
+        raise DataError.of(
+            where=name,
+            value="weight: 0",
+            rule="every source that has training rows has the weight 0",
+            remedy="give one of them a weight above 0",
+        )
     counts |= {
         "rows_without_answer": sum(not example.has_answer for example in (*rows, *held_out)),
         "rows_leaked": len(train) - len(kept),
@@ -129,19 +153,25 @@ def _split(
         "rows_repeated": int(np.maximum(times - 1, 0).sum()),
     }
     seen = [example for example, count in zip(kept, times, strict=True) if count]
-    return Examples(train=seen, times=times[times > 0], eval=answered, counts=counts)
+    return Examples(
+        train=seen,
+        times=times[times > 0],
+        eval=answered,
+        counts=counts,
+        source_rows=tuple(int((owners == index).sum()) for index in range(len(weights))),
+    )
 
 
-def _times(rows: list[Example], sources: tuple[DataSource, ...]) -> npt.NDArray[np.int64]:
-    """How often an epoch sees each row: a source of n rows and weight w is seen ``round(w * n)`` times,
-    at least once; what that is more than whole rounds is a seeded choice of its rows."""
-    owners = np.asarray([row.source for row in rows], dtype=np.int64)
-    times = np.ones(len(rows), dtype=np.int64)
-    for index, source in enumerate(sources):
+def times_of(owners: npt.NDArray[np.int64], weights: Sequence[float]) -> npt.NDArray[np.int64]:
+    """How often an epoch sees each row, from the source of each, both of shape (rows,): a source of n rows
+    and weight w is seen ``round(w * n)`` times, at least once unless its weight is 0; what that is more than
+    whole rounds is a seeded choice of its rows."""
+    times = np.ones(len(owners), dtype=np.int64)
+    for index, weight in enumerate(weights):
         members = np.flatnonzero(owners == index)
-        if source.weight == 1 or not len(members):
+        if weight == 1 or not len(members):
             continue
-        rounds, more = divmod(max(round(source.weight * len(members)), 1), len(members))
+        rounds, more = divmod(times_seen(len(members), weight), len(members))
         chosen = np.random.RandomState(SPLIT_SEED).permutation(len(members))[:more]
         times[members] = rounds
         times[members[chosen]] += 1

@@ -128,4 +128,6 @@ def loss_notes(run: Run) -> Part:
         notes.append(Note("training.overlong", "drop: longer rows are cut there"))
     if run.config.objective.at == "best":
         notes.append(Note("objective.at", "best: their model is that of the end"))
+    if run.config.evaluation.retention is not None:
+        notes.append(Note("evaluation.retention", "what the model forgets is not measured there"))
     return {}, notes

@@ -76,6 +76,9 @@ def fragment(space: Space, record: TrialRecord) -> str:
     for one in space.dimensions:
         if one.name not in record.values:
             continue
+        if one.path.startswith("data_path."):
+            lines.append(f"# {one.name}: {json.dumps(record.values[one.name])} (a data source's weight)")
+            continue
         *sections, last = one.path.split(".")
         place = tree
         for section in sections:

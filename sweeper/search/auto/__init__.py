@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sweeper.search.auto.past import Past
-from sweeper.search.front import ranked
+from sweeper.search.front import feasible, ranked
 from sweeper.search.records import TrialRecord
 
 if TYPE_CHECKING:
@@ -56,13 +56,14 @@ def propose_auto(space: Space, records: Sequence[TrialRecord], past: Past | None
 
 def how_sure(space: Space, records: Sequence[TrialRecord]) -> dict[int, float]:
     """The chance of each complete trial that its configuration is the best of them, the most likely first;
-    empty where too few are complete to tell."""
+    empty where too few are complete to tell. Only those that keep to the constraints count."""
     import numpy as np
 
     from sweeper.search.auto.coordinates import Coordinates
     from sweeper.search.auto.sure import LEAST_TRIALS, chances_of_best
 
-    complete = ranked(records, space.settings.objective)[:_MOST_TRIALS]
+    objective = space.settings.objective
+    complete = feasible(ranked(records, objective), objective)[:_MOST_TRIALS]
     if len(complete) < LEAST_TRIALS or not space.dimensions:
         return {}
     coordinates, sign = Coordinates(space), 1.0 if space.settings.objective.mode == "min" else -1.0

@@ -120,7 +120,7 @@ class CurveModel:
         """The chance that the curve comes below ``loss`` before its end. Needs two evaluations."""
         mean, spread = self._at(curve)
         need = curve.best - loss
-        if need <= 0:
+        if loss == math.inf or need <= 0:
             return 1.0
         return _normal_cdf((mean - math.log2(need / curve.reach(resolution))) / spread)
 

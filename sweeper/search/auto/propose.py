@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sweeper.search.auto.limits import Limits
 from sweeper.search.auto.prior import Prior
-from sweeper.search.auto.standing import Standing
+from sweeper.search.auto.standing import SeenTrial, Standing
 from sweeper.search.auto.surrogate import expected_improvement, fit_gaussian_process, normal_scores, telling
 from sweeper.search.auto.tradeoff import Front, cost_model, expected_hypervolume
 
@@ -90,11 +91,13 @@ class _Seen:
     started: int
     costs: Array | None
     """Of the trials with a loss, with two objectives; not a number where a cost is not known."""
+    limits: Limits | None = None
+    """What trials with a loss exceed bounds by; None where nothing bounds them."""
 
     @classmethod
     def of(cls, standing: Standing, candidates: Candidates, prior: Prior | None) -> _Seen:
         columns = candidates.pool.shape[1]
-        known = [(t, loss) for t in standing.trials if (loss := standing.expected_loss(t)) is not None]
+        known = [(t, loss) for t in standing.trials if (loss := _loss_of(standing, t)) is not None]
         numbers = {trial.number for trial, _ in known}
         points = np.array([trial.point for trial, _ in known]).reshape(-1, columns)
         losses = np.array([loss for _, loss in known])
@@ -116,6 +119,7 @@ class _Seen:
             costs=np.array([np.nan if t.cost is None else t.cost for t, _ in known])
             if standing.weighs_costs
             else None,
+            limits=Limits.of(points, [trial.excesses for trial, _ in known]),
         )
 
     @property
@@ -137,7 +141,14 @@ class _Seen:
         """Of the two objectives; None where there is one, or too few costs are known to weigh it against."""
         if self.costs is None or np.isfinite(self.costs).sum() < 2:
             return None
-        return Front.of(self.scores, self.costs, np.isfinite(self.losses) & np.isfinite(self.costs))
+        return Front.of(
+            self.scores, self.costs, np.isfinite(self.losses) & np.isfinite(self.costs) & self.kept
+        )
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """(trials,): those that keep to all bounds."""
+        return np.ones(len(self.losses), dtype=bool) if self.limits is None else self.limits.kept
 
     @property
     def all_points(self) -> Array:
@@ -177,7 +188,7 @@ def _most_improving(seen: _Seen, candidates: Candidates, seed: int) -> Array:
     pool, values = candidates.pool, improvement(candidates.pool)
     if candidates.around is not None:
         near = candidates.around(pool[np.argsort(-values, kind="stable")[:4]], seed)
-        best = np.argsort(seen.losses, kind="stable") if front is None else front.some(4)
+        best = np.lexsort((seen.losses, ~seen.kept)) if front is None else front.some(4)
         best_tried = seen.points[best[:4]]
         near = np.concatenate([near, candidates.around(best_tried, seed + 1)])
         asked = {one.tobytes() for one in seen.all_points}
@@ -209,8 +220,24 @@ def _improvement_after(seen: _Seen, candidates: Candidates, front: Front | None)
         mean, deviation = process.predict(points)
         return mean + seen.expected_by_history(points) + offset, deviation
 
+    if seen.limits is not None and not seen.kept.any():
+        return seen.limits.chances(groups, _MOST_POINTS)
+    chances = _sure if seen.limits is None else seen.limits.chances(groups, _MOST_POINTS)
     if front is None or seen.costs is None:
-        return lambda points: expected_improvement(*loss(points), float(scores.min()))
+        best = float(scores[seen.kept].min())
+        return lambda points: expected_improvement(*loss(points), best) * chances(points)
     priced = np.isfinite(seen.costs)
     cost = cost_model(seen.points[priced], seen.costs[priced], candidates.known_costs, groups, _MOST_POINTS)
-    return lambda points: expected_hypervolume(front, loss(points), cost(points))
+    return lambda points: expected_hypervolume(front, loss(points), cost(points)) * chances(points)
+
+
+def _sure(points: Array) -> Array:
+    return np.ones(len(points))
+
+
+def _loss_of(standing: Standing, trial: SeenTrial) -> float | None:
+    """What it has come to or is expected to; of one that breaks a bound what was measured, which says as much
+    of the losses around it as any other."""
+    expected = standing.expected_loss(trial)
+    is_broken = any(one > 0 for one in trial.excesses)
+    return trial.measured if is_broken and trial.measured is not None else expected

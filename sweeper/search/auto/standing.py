@@ -65,6 +65,11 @@ class SeenTrial:
     cost: float | None = None
     """What it has come to or will in the second objective, smaller is better: the logarithm of a cost, a
     metric as it is; None where that is not known, or there is no second objective."""
+    excesses: tuple[float, ...] = ()
+    """By how much it exceeds each bound where it is judged, above 0 where it does; empty where that is not
+    known, or there are no constraints. The curve has infinite losses where it breaks one."""
+    measured: float | None = None
+    """The loss that it is judged by, also where it breaks a constraint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +92,8 @@ class Standing:
 
     @cached_property
     def model(self) -> CurveModel:
-        controls = [t.curve for t in self.trials if t.control and t.phase is Phase.ENDED]
+        ended = (t.curve for t in self.trials if t.control and t.phase is Phase.ENDED)
+        controls = [curve for curve in ended if all(map(math.isfinite, curve.losses))]
         return CurveModel(past=self.past_curves, own=tuple(controls), own_resolution=self.resolution)
 
     def is_judged(self, trial: SeenTrial) -> bool:

@@ -16,7 +16,7 @@ from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
 from sweeper.search.front import expected_second, is_cost
 from sweeper.search.losses import Curves
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
-from sweeper.space import GROUPS, size_of
+from sweeper.space import GROUPS, constraints_of, size_of
 from sweeper.space.metrics import better
 from sweeper.space.schedules import lr_multiplier, warmup_steps
 
@@ -84,6 +84,8 @@ class View:
             control=is_control(self._space.settings.search.seed, place),
             best_seen_after=_started_before_best(place, record, curve, starts_s) if curve.losses else count,
             cost=_cost(record, self._space.settings.objective),
+            excesses=_excesses(record, self._space.settings.objective),
+            measured=_measured(record, self._space.settings.objective),
         )
 
     def _place(self, record: TrialRecord) -> tuple[Array, Curve]:
@@ -101,7 +103,7 @@ def known_costs(space: Space, coordinates: Coordinates) -> Callable[[Array], Arr
     if space.settings.objective.also not in ("tokens", "gpu_seconds"):
         return None
 
-    sizing = [one for one in space.dimensions if one.path in _SIZES]
+    sizing = [one for one in space.dimensions if one.path in _SIZES or one.path.startswith("data_path.")]
     asked = {name for one in sizing for name in (one.name, *(other for other, _ in one.when))}
     telling = [one.name for one in space.dimensions if one.name in asked]
     packing: bool = space.closed["training.packing"]  # how many sequences packed rows fill is not known here
@@ -109,7 +111,8 @@ def known_costs(space: Space, coordinates: Coordinates) -> Callable[[Array], Arr
     @cache
     def log_rows(*chosen: Scalar | None) -> float:
         given = {name: value for name, value in zip(telling, chosen, strict=True) if value is not None}
-        size = size_of(space.close(given), space.facts.train_rows)
+        config = space.close(given)
+        size = size_of(config, space.train_rows(config))
         return math.log(size.epochs if packing else max(size.rows, 1))
 
     def known(points: Array) -> Array:
@@ -124,6 +127,19 @@ def _cost(record: TrialRecord, objective: Objective) -> float | None:
     if second is None or not is_cost(objective):
         return -second if second is not None and better(objective.also or "") == "max" else second
     return math.log(second) if second > 0 else None
+
+
+def _excesses(record: TrialRecord, objective: Objective) -> tuple[float, ...]:
+    """Of each constraint where the trial is judged; empty where nothing was measured, or there are none."""
+    if record.decisive is None:
+        return ()
+    return tuple(one.excess(record.decisive.metrics) for one in constraints_of(objective))
+
+
+def _measured(record: TrialRecord, objective: Objective) -> float | None:
+    """The loss that the trial is judged by, whatever it breaks; None where there is no number."""
+    loss = Curves(metric=objective.metric, mode=objective.mode).loss(record.value)
+    return loss if math.isfinite(loss) else None
 
 
 def curve_of(space: Space, record: TrialRecord) -> Curve:

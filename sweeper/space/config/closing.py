@@ -10,12 +10,13 @@ from sweeper.space.config.batch import complete_batch
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import leaves
 
-__all__ = ["BATCH", "complete", "follows_per_trial", "with_defaults"]
+__all__ = ["ALPHA", "ALPHA_RATIO", "BATCH", "RANK", "complete", "follows_per_trial", "with_defaults"]
 
 PER_DEVICE = "training.per_device_batch_size"
 ACCUMULATION = "training.gradient_accumulation_steps"
 GLOBAL = "training.global_batch_size"
 DP = "parallel.dp"
+RANK, ALPHA, ALPHA_RATIO = "training.lora.rank", "training.lora.alpha", "training.lora.alpha_ratio"
 BATCH = (PER_DEVICE, ACCUMULATION, GLOBAL)
 
 _LORA = "training.lora"
@@ -32,6 +33,7 @@ def complete(known: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
         BatchContradiction: the known batch sizes do not agree.
     """
     flat = with_defaults(known)
+    _close_alpha(flat)
     _close_training(flat, facts)
     _close_batch(flat, facts)
     stage = rules.zero_stage(flat["deepspeed.offload"], pp=flat["parallel.pp"])
@@ -45,12 +47,21 @@ def with_defaults(known: Mapping[str, Any], opened: Collection[str] = ()) -> dic
     """The known values and the models' defaults of other fields, but of none in ``opened``: what the rules
     close is absent."""
     no_lora = known.get(_LORA) is False
+    follows = known.get(ALPHA_RATIO) is not None or ALPHA_RATIO in opened
     defaults = {
         path: leaf.default
         for path, leaf in leaves().items()
         if not (path in opened or leaf.ruled or leaf.required or (no_lora and path.startswith(f"{_LORA}.")))
+        and not (follows and path == ALPHA)
     }
     return {**defaults, **known}
+
+
+def _close_alpha(flat: dict[str, Any]) -> None:
+    """A ratio gives way to what it comes to, so that two trials of one alpha are the same."""
+    ratio = flat.get(ALPHA_RATIO)
+    if ratio is not None:
+        flat[ALPHA], flat[ALPHA_RATIO] = ratio * flat[RANK], None
 
 
 def follows_per_trial(path: str, opened: frozenset[str], autos: frozenset[str]) -> bool:

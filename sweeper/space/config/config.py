@@ -20,6 +20,10 @@ class Lora(Section):
 
     rank: Annotated[int, Field(ge=1, le=4096), SEARCHABLE] = 16
     alpha: Annotated[float, Field(gt=0), SEARCHABLE] = 32.0
+    """What adapters add is multiplied by alpha / rank; ``{ratio: 2}`` ties it to the rank."""
+    alpha_ratio: Annotated[Annotated[float, Field(gt=0, le=1024)] | None, SEARCHABLE] = None
+    """Written ``alpha: {ratio: [0.5, 1, 2]}``: alpha as a multiple of the rank, whatever rank a trial has. A
+    closed configuration has the alpha that it comes to. None: alpha says it."""
     dropout: Annotated[float, Field(ge=0, lt=1), SEARCHABLE] = 0.0
     targets: Annotated[Annotated[str, Field(min_length=1)] | tuple[str, ...], SEARCHABLE] = "all-linear"
     """Names of linear modules: ``all-linear``, a list, or a text such as ``q_proj,v_proj``, which is how
@@ -97,21 +101,36 @@ class Parallel(Section):
         return self.dp * self.pp * self.tp
 
 
+HARNESS = "lm_eval:"
+"""How an entry of ``evaluation.metrics`` begins that is a task of EleutherAI's harness."""
+
 GeneratedMetric = Annotated[str, Field(pattern=r"^(exact_match|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 
 
 class Evaluation(Section):
-    """What the model's own answers to held-out prompts are measured by."""
+    """What is measured beside the held-out loss: the model's own answers, and what it forgets."""
 
     metrics: Annotated[
         tuple[GeneratedMetric, ...], Words("a list, each of it exact_match or package.module:function")
     ] = ()
     """``exact_match``, or ``package.module:function``: a function of three lists of texts (prompts,
-    generations, references) that returns a number. None: no answers are generated."""
+    generations, references) that returns a number; or ``lm_eval:TASK``, the first number of a task of
+    EleutherAI's harness (``pip install 'sweeper[lm-eval]'``), over ``rows`` of its documents at most. None:
+    no answers are generated."""
     rows: Annotated[int, Field(ge=1)] = 64
     """Answers are generated for this many held-out rows, the first ones."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     """An answer is cut after this many tokens."""
+    lm_eval_tasks: NonEmptyStr | None = None
+    """A folder with tasks of your own for the harness. None: those that it comes with."""
+    lm_eval_at: Literal["end", "each"] = "end"
+    """Tasks of the harness take long: they are measured at the end of a trial, or at each evaluation. One
+    that is an objective or bounded by a constraint is always measured at each."""
+    retention: Annotated[NonEmptyStr | None, Words("auto, or a path to rows")] = None
+    """What the model could before and is not to forget: a path to rows that the training data is not about,
+    of which 256 are used at most, or ``auto``, its own answers to general prompts before any training. Each
+    evaluation then has ``eval/retention_loss``, the loss on these, and ``eval/retention_increase``, how much
+    more that is than the untrained model's. None: nothing of it is measured."""
 
 
 RayAddress = Annotated[str, Field(pattern=r"^(auto|local|\S+:\d+)$")]
@@ -211,9 +230,10 @@ class DataSource(Section):
 
     path: NonEmptyStr
     """File, glob, folder, hub id, or ``builtin:quickstart``."""
-    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    weight: Annotated[float, Field(ge=0, le=1000)] = 1.0
     """How often an epoch sees each training row: 2 is twice, 0.5 a fixed half of the rows, 1.5 all of
-    them and a fixed half once more. Held-out rows have no weight."""
+    them and a fixed half once more, 0 none. Held-out rows have no weight. In a list of sources it may be
+    open, such as ``{uniform: [0, 2]}``."""
     format: DataFormat = "auto"
     """``auto``: that of ``data_format``."""
     columns: Annotated[dict[NonEmptyStr, RowField] | None, Words(_COLUMNS)] = None
@@ -272,7 +292,20 @@ class Settings(Section):
         """The metrics of generated answers that are computed: those asked for, and the objectives."""
         objectives = (self.objective.metric, self.objective.also)
         implied = ("exact_match",) if "eval/exact_match" in objectives else ()
-        return tuple(dict.fromkeys((*self.evaluation.metrics, *implied)))
+        own = (one for one in self.evaluation.metrics if not one.startswith(HARNESS))
+        return tuple(dict.fromkeys((*own, *implied)))
+
+    @property
+    def harness_tasks(self) -> tuple[str, ...]:
+        """The tasks of EleutherAI's harness that are asked for."""
+        return tuple(one.removeprefix(HARNESS) for one in self.evaluation.metrics if one.startswith(HARNESS))
+
+    @property
+    def measures_tasks_at_each(self) -> bool:
+        """Whether each evaluation has these, and not the last one only."""
+        asked = {self.objective.metric, self.objective.also, *(self.objective.constraints or ())}
+        is_needed = any(f"eval/{task}" in asked for task in self.harness_tasks)
+        return is_needed or self.evaluation.lm_eval_at == "each"
 
 
 class Config(Settings):

@@ -112,6 +112,8 @@ class Facts:
     sizes: ModelSizes | None = None
     """None where the model's files are not at hand."""
     has_chat_template: bool | None = None
+    source_rows: tuple[int, ...] = ()
+    """Training rows of each source, before weights; empty where they were not counted."""
     rows_bad: int = 0
     """Broken rows, left out."""
     rows_without_answer: int = 0

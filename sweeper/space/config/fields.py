@@ -17,12 +17,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sweeper.space.config.config import Config
+from sweeper.space.config.config import Config, DataSource
 from sweeper.space.config.duration import duration_text, parse_duration_s
 from sweeper.space.config.section import AUTO, SEARCHABLE, Section, Words
 from sweeper.space.config.values import is_number, text
 
-__all__ = ["Branch", "Leaf", "branches", "closest", "file_key", "leaves", "nested", "short_name"]
+__all__ = ["Branch", "Leaf", "branches", "closest", "file_key", "leaf_of", "leaves", "nested", "short_name"]
 
 TRIAL_SECTIONS = ("training", "deepspeed", "parallel")
 """The sections whose fields one trial may have differently from another."""
@@ -184,6 +184,16 @@ def branches() -> Mapping[str, Branch]:
 def leaves() -> Mapping[str, Leaf]:
     """Every field by its path, in the order of the models."""
     return {node.path: node for node in _walk(Config, "", False) if isinstance(node, Leaf)}
+
+
+def leaf_of(path: str) -> Leaf:
+    """The field that a dimension is of: one of the models', or the weight of a data source."""
+    return _weight(path) if path.startswith("data_path.") else leaves()[path]
+
+
+@cache
+def _weight(path: str) -> Leaf:
+    return Leaf(path=path, info=DataSource.model_fields["weight"])
 
 
 def file_key(path: str) -> str:

@@ -21,6 +21,9 @@ Cost = Literal["cost", "gpu_seconds", "peak_memory", "tokens"]
 _ALSO = f"gpu_seconds, peak_memory, tokens, cost (which is gpu_seconds), or a metric: {_METRICS}"
 
 
+_CONSTRAINTS = 'a mapping of metrics to bounds such as {eval/retention_increase: "<= 0.1"}'
+
+
 def _plain_cost(also: str | None) -> str | None:
     return "gpu_seconds" if also == "cost" else also
 
@@ -40,6 +43,9 @@ class Objective(Section):
     """A second objective: the sweep looks for the Pareto front of both. What a trial costs, less is better:
     ``gpu_seconds``, its own seconds times its GPUs (its ranks, on a CPU); ``peak_memory``, the measured GiB
     of a rank; ``tokens``, those trained on. Or another metric. None: there is one objective."""
+    constraints: Annotated[dict[str, str] | None, Words(_CONSTRAINTS)] = None
+    """What the chosen trial has to keep to, such as ``{eval/retention_increase: "<= 0.1"}``: logged metrics,
+    at the evaluation that a trial is judged by, and their bounds. None: nothing."""
 
 
 class Extend(Section):

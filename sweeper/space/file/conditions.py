@@ -42,7 +42,7 @@ def sorted_by_dependency(conditions: Conditions) -> list[str]:
                 place(parent)
         order[path] = None
 
-    for path in leaves():
+    for path in (*leaves(), *conditions):
         if path in conditions and path not in order:
             place(path)
     return list(order)

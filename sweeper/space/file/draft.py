@@ -9,7 +9,9 @@ from typing import Any
 
 from sweeper.errors import Problem
 from sweeper.space.config.fields import Branch, Leaf, branches, closest, file_key, leaves, short_name
+from sweeper.space.config.mixture import weight_path
 from sweeper.space.config.values import text
+from sweeper.space.file.constraints import read_constraints
 from sweeper.space.file.document import Located
 from sweeper.space.file.opening import (
     RANGE_TEST,
@@ -113,16 +115,28 @@ def _read_field(draft: Draft, node: Located, leaf: Leaf) -> None:
         _read_open(draft, node, leaf)
     elif is_mapping and looks_open(node):
         _refuse_open(draft, node, leaf)
+    elif leaf.path == "objective.constraints":
+        constraints = read_constraints(node, leaf, draft.complain)
+        if constraints is not None:
+            draft.closed[leaf.path] = constraints
     elif leaf.path == "data_path":
-        sources = read_sources(node, leaf, draft.complain)
-        if sources is not None:
-            draft.closed[leaf.path] = sources
+        _read_sources(draft, node, leaf)
     elif is_mapping and not leaf.takes(dict):
         remedy = f"write {leaf.expects}"
         remedy += ", or an open value such as [a, b] or {uniform: [lo, hi]}" if leaf.searchable else ""
         draft.complain(node, f"{leaf.key} holds one value", remedy)
     else:
         _read_value(draft, node, leaf)
+
+
+def _read_sources(draft: Draft, node: Located, leaf: Leaf) -> None:
+    sources, weights = read_sources(node, leaf, draft.complain)
+    if sources is None:
+        return
+    draft.closed[leaf.path] = sources
+    for index, opening in weights.items():
+        draft.opened[weight_path(index)] = opening
+        draft.places[weight_path(index)] = node.value[index].value["weight"].where  # type: ignore[index,union-attr,call-overload]
 
 
 def _read_open(draft: Draft, node: Located, leaf: Leaf) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.space.config import rules
+from sweeper.space.config.constraints import constraints_of
 from sweeper.space.config.duration import duration_text
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, short_name
@@ -127,7 +128,8 @@ def make_plan(space: Space) -> Plan:
 def _objective(objective: Objective) -> str:
     judged_at = "" if objective.at == "end" else ", at the best evaluation of each trial"
     also = "" if objective.also is None else f"; also {objective.also}, {better(objective.also)}"
-    return f"{objective.metric}, {objective.mode}{judged_at}{also}"
+    kept = "".join(f"; with {one.text}" for one in constraints_of(objective))
+    return f"{objective.metric}, {objective.mode}{judged_at}{also}{kept}"
 
 
 def _real_runs(space: Space) -> str:

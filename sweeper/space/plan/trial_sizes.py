@@ -33,10 +33,11 @@ class TrialSize:
 def trial_sizes(space: Space) -> list[TrialSize]:
     """One for every combination of open values that changes how much is trained; of a continuous range
     its two ends."""
-    rows, sizes = space.facts.train_rows, []
+    sizes = []
     for values in space.combinations(GROUPS[2]):
         flat, _ = space.attempt(values)
         ranks = flat["parallel.dp"] * flat["parallel.pp"] * flat["parallel.tp"]
+        rows = space.train_rows_of(flat["data_path"])
         sizes.append(_size(flat["training.global_batch_size"], flat["training.epochs"], ranks, rows))
     return sizes
 

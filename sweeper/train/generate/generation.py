@@ -24,7 +24,17 @@ from sweeper.train.feed import data_rank
 from sweeper.train.generate.scores import Answers, Scorer, on_every_rank
 from sweeper.train.model.attention import own_attention, takes_no_cache
 
-__all__ = ["Batch", "Generation", "batches_of", "last_turn"]
+__all__ = [
+    "Batch",
+    "Generation",
+    "answer_limit",
+    "batches_of",
+    "end_tokens",
+    "greedy_answers",
+    "last_turn",
+    "random_generators_kept",
+    "ready_to_generate",
+]
 
 _BATCH_ROWS = 16
 """Prompts answered at once: enough to use a GPU, few enough for their keys and values beside training."""
@@ -93,7 +103,7 @@ class Generation:
         self._prompts = [prompt for prompt, _ in turns]
         self._questions = [self._tokenizer.decode(prompt) for prompt in self._prompts]
         self._references = [self._said(reference.tolist()) for _, reference in turns]
-        self._ends = self._end_tokens([reference for _, reference in turns])
+        self._ends = end_tokens(self._tokenizer, [reference for _, reference in turns])
         # ZeRO-3 gathers weights in step, so every rank has to generate as long as any other does.
         self._in_step = config.deepspeed.zero_stage == 3
         lengths = [len(prompt) for prompt in self._prompts]
@@ -110,8 +120,8 @@ class Generation:
             TrialFailedError: it returned a number that is not finite.
         """
         began = time.perf_counter()
-        with _random_generators_kept():
-            with _ready_to_generate(model) as (writer, ends):
+        with random_generators_kept():
+            with ready_to_generate(model) as (writer, ends):
                 said = self._answer_all(writer, self._ends | ends, device)
             answers = Answers(
                 prompts=self._questions, generations=_gathered(said), references=self._references
@@ -132,46 +142,72 @@ class Generation:
         self, writer: Any, batch: Batch, ends: frozenset[int], device: torch.device | str
     ) -> list[list[int]]:
         """The tokens after each prompt, up to the end of the longest answer."""
-        from transformers import GenerationConfig
-
-        ids, attended = _left_padded([self._prompts[row] for row in batch.rows], self._pad_id)
-        settings = GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=self._answer_limit(writer, batch.longest),
-            eos_token_id=sorted(ends) or None,
-            pad_token_id=self._pad_id,
-            use_cache=True,
+        return greedy_answers(
+            writer,
+            [self._prompts[row] for row in batch.rows],
+            max_new_tokens=answer_limit(writer, self._max_new_tokens, batch.longest),
+            ends=ends,
+            pad_id=self._pad_id,
+            device=device,
+            in_step=self._in_step and dist.get_world_size() > 1,
         )
-        output = writer.generate(
-            input_ids=ids.to(device),
-            attention_mask=attended.to(device),
-            generation_config=settings,
-            synced_gpus=self._in_step and dist.get_world_size() > 1,
-        )
-        answers: list[list[int]] = output[:, ids.shape[1] :].tolist()
-        return answers
-
-    def _answer_limit(self, writer: Any, longest: int) -> int:
-        """Tokens that fit behind the prompts: some models fail beyond their last position."""
-        limit = getattr(writer.config.get_text_config(), "max_position_embeddings", None)
-        return self._max_new_tokens if limit is None else max(1, min(self._max_new_tokens, limit - longest))
 
     def _said(self, tokens: Any) -> str:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text.strip()
 
-    def _end_tokens(self, references: list[Tokens]) -> frozenset[int]:
-        """What ends an answer by the tokenizer, and by the rows themselves: a chat template often ends a turn
-        with a token that the model it is used on knows no end by."""
-        known = self._tokenizer.added_tokens_decoder
-        last = {int(reference[-1]) for reference in references}
-        special = {one for one in last if one in known and known[one].special}
-        return frozenset(special | ({self._tokenizer.eos_token_id} - {None}))
+
+def greedy_answers(
+    writer: Any,
+    prompts: list[Tokens],
+    *,
+    max_new_tokens: int,
+    ends: frozenset[int],
+    pad_id: int,
+    device: torch.device | str,
+    in_step: bool = False,
+) -> list[list[int]]:
+    """The tokens after each prompt, up to the end of the longest answer. ``writer`` is ready to generate;
+    ``in_step``: other ranks generate with it, and each goes on as long as any does."""
+    from transformers import GenerationConfig
+
+    ids, attended = _left_padded(prompts, pad_id)
+    settings = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=pad_id,
+        use_cache=True,
+    )
+    output = writer.generate(
+        input_ids=ids.to(device),
+        attention_mask=attended.to(device),
+        generation_config=settings,
+        synced_gpus=in_step,
+    )
+    answers: list[list[int]] = output[:, ids.shape[1] :].tolist()
+    return answers
+
+
+def answer_limit(writer: Any, most: int, longest: int) -> int:
+    """Tokens that fit behind prompts of ``longest`` tokens, at most so many: some models fail beyond their
+    last position."""
+    limit = getattr(writer.config.get_text_config(), "max_position_embeddings", None)
+    return most if limit is None else max(1, min(most, limit - longest))
+
+
+def end_tokens(tokenizer: Any, references: list[Tokens]) -> frozenset[int]:
+    """What ends an answer by the tokenizer, and by the rows themselves: a chat template often ends a turn
+    with a token that the model it is used on knows no end by."""
+    known = tokenizer.added_tokens_decoder
+    last = {int(reference[-1]) for reference in references}
+    special = {one for one in last if one in known and known[one].special}
+    return frozenset(special | ({tokenizer.eos_token_id} - {None}))
 
 
 @contextmanager
-def _ready_to_generate(model: Any) -> Iterator[tuple[Any, frozenset[int]]]:
+def ready_to_generate(model: Any) -> Iterator[tuple[Any, frozenset[int]]]:
     """The model that generates, adapters included, and the tokens that end its text by its own settings.
 
     While it lasts, its attention takes keys and values of earlier tokens, and it has no settings of its own.
@@ -215,7 +251,7 @@ def _gathered(said: dict[int, str]) -> list[str]:
 
 
 @contextmanager
-def _random_generators_kept() -> Iterator[None]:
+def random_generators_kept() -> Iterator[None]:
     """Whatever is drawn inside, by a metric of the user's own for example, training does not notice."""
     python, numpy = random.getstate(), np.random.get_state()
     try:

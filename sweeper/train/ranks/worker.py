@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import deepspeed
 import torch
@@ -21,12 +22,14 @@ from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.utils import set_random_seed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch documents it all the same
 
-from sweeper.data import TokenizedData, tokenized
+from sweeper.data import TokenizedData, base_name, tokenized
 from sweeper.errors import TrialFailedError
 from sweeper.redact import LogRedirect
 from sweeper.train.engine import STARTUP, Job, Prepared, Probed, Progress
 from sweeper.train.feed import EvaluationFeed, TrainingFeed
 from sweeper.train.generate.generation import Generation
+from sweeper.train.generate.harness import Harness
+from sweeper.train.generate.retained import Retention, make_retained
 from sweeper.train.memory import (
     capacity_gib,
     held_memory_gib,
@@ -70,6 +73,8 @@ class RankWorker:
         self._models: ModelStore | None = None
         self._evaluations: dict[tuple[object, ...], EvaluationFeed] = {}
         self._generations: dict[tuple[object, ...], Generation] = {}
+        self._harnesses: dict[tuple[object, ...], Harness] = {}
+        self._retentions: dict[tuple[object, ...], Retention] = {}
         self._trainer: Trainer | None = None
         self._pause_wanted = threading.Event()
         self._listener: socket.socket | None = None
@@ -141,7 +146,12 @@ class RankWorker:
         layout = layout_of(model)
         feed = TrainingFeed(config, data, self.rank, layout, device, steps=job.steps)
         staged = config.parallel.pp > 1
-        executor = Pipeline(config, model, feed) if staged else Replicas(config, model.to(device), feed)
+        if not staged:
+            model = model.to(device)
+        retention = self._retention(job, data, model, layout, device, rows_apart=rows_apart)
+        executor = Pipeline(config, model, feed) if staged else Replicas(config, model, feed)
+        if retention is not None:
+            retention.settle(executor)
         self._trainer = Trainer(
             config,
             model,
@@ -149,6 +159,8 @@ class RankWorker:
             feed,
             self._evaluation(job, data, layout, device, rows_apart=rows_apart),
             self._generation(job, data),
+            retention,
+            self._harness(job),
             evaluate_untrained=job.evaluate_untrained,
             started=started,
             pause_wanted=self._pause_wanted.is_set,
@@ -244,19 +256,44 @@ class RankWorker:
     ) -> EvaluationFeed:
         config, most_rows = job.config, job.held_out_rows
         seq_len = config.training.max_seq_len
-        key = (data.fingerprint, seq_len, layout, config.parallel, most_rows, rows_apart)
+        key = (base_name(data.fingerprint), seq_len, layout, config.parallel, most_rows, rows_apart)
         if key not in self._evaluations:
             self._evaluations[key] = EvaluationFeed(
                 config, data, self.rank, layout, device, most_rows=most_rows, rows_apart=rows_apart
             )
         return self._evaluations[key]
 
+    def _retention(
+        self, job: Job, data: TokenizedData, model: Any, layout: Layout, device: str, *, rows_apart: bool
+    ) -> Retention | None:
+        """None also where a few steps are only measured."""
+        config = job.config
+        if config.evaluation.retention is None or job.steps is not None:
+            return None
+        folder = make_retained(config, job.cache_dir, data, model, model.device)
+        key = (folder, layout, config.parallel, rows_apart)
+        if key not in self._retentions:
+            feed = (config, self.rank, layout, device)
+            self._retentions[key] = Retention(folder, data, feed, rows_apart=rows_apart)
+        return self._retentions[key]
+
+    def _harness(self, job: Job) -> Harness | None:
+        """None also where a few steps are only measured."""
+        config = job.config
+        if not config.harness_tasks or job.steps is not None:
+            return None
+        key = (config.model_path, config.evaluation)
+        if key not in self._harnesses:
+            self._harnesses[key] = Harness(config)
+        return self._harnesses[key]
+
     def _generation(self, job: Job, data: TokenizedData) -> Generation | None:
         config, metrics = job.config, job.config.generated_metrics
         if not metrics:
             return None
         stage = config.deepspeed.zero_stage
-        key = (data.fingerprint, config.model_path, metrics, config.evaluation, config.parallel, stage == 3)
+        held_out = base_name(data.fingerprint)
+        key = (held_out, config.model_path, metrics, config.evaluation, config.parallel, stage == 3)
         if key not in self._generations:
             self._generations[key] = Generation(config, data, self.rank, job.working_dir)
         return self._generations[key]
