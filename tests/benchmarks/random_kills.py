@@ -1,7 +1,9 @@
 """Sweeps whose driver is killed (SIGKILL) at random moments and resumed, again and again, to their end.
 
     python tests/benchmarks/random_kills.py --kills 20
+    python tests/benchmarks/random_kills.py --kills 10 --kills-per-sweep 10 --trials 8 --evaluations 8
 
+The second sweep is long enough for trials to be paused and to go on again; how many did is printed.
 One undisturbed sweep is the measure. Each further one is killed at moments drawn from a seed, resumed
 each time, and left alone at last. Prints what was killed, resumed, lost, run again, left behind and
 repeated, and exits with 1 when anything was lost, run again or left behind, when the end is not that of
@@ -31,7 +33,7 @@ from sweeper.space import SweepFolder
 from sweeper.track import read_trials, tracking_uri
 from sweeper.train.ranks.processes import is_running, marked
 
-TRIALS, ROWS, EVALUATIONS = 4, 240, 4
+ROWS = 240
 GONE_WITHIN_S = 15.0
 
 
@@ -57,19 +59,23 @@ def main() -> int:
     os.environ["SWEEPER_HISTORY"] = "off"  # no sweep begins with what another one found
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=4)
+    parser.add_argument("--evaluations", type=int, default=4, help="of each trial")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills-per-sweep", type=int, default=4)
     options = parser.parse_args()
     draw, tally = random.Random(options.seed), Tally()
     with tempfile.TemporaryDirectory() as work:
-        space = write_space(Path(work))
+        space = write_space(Path(work), options.trials, options.evaluations)
         began = time.monotonic()
         measure = SweepFolder(Path(work) / "undisturbed")
         finish(start("run", space, "--out", measure.root))
         sweep_s = time.monotonic() - began
         wanted, interval = ends(measure), interval_steps(measure)
         print(
-            f"undisturbed: {sweep_s:.0f} s, {TRIALS} trials, an evaluation every {interval} steps", flush=True
+            f"undisturbed: {sweep_s:.0f} s, {options.trials} trials, an evaluation every {interval} steps; "
+            f"{pauses(measure)}",
+            flush=True,
         )
         sweep = 0
         while tally.killed < options.kills:
@@ -134,7 +140,7 @@ def steps_to_repeat(folder: SweepFolder, trial: TrialRecord) -> int:
     return max(0, measured - kept)
 
 
-def write_space(folder: Path) -> Path:
+def write_space(folder: Path, trials: int, evaluations: int) -> Path:
     rows = folder / "train.jsonl"
     rows.write_text("\n".join(DATA_FILE.read_text(encoding="utf-8").split("\n")[:ROWS]), encoding="utf-8")
     file = folder / "space.yaml"
@@ -151,8 +157,8 @@ def write_space(folder: Path) -> Path:
             "max_seq_len": 96,
         },
         "deepspeed": {"zero_stage": 0, "precision": "fp32"},
-        "objective": {"evaluations": EVALUATIONS},
-        "search": {"trials": TRIALS, "seed": 0},
+        "objective": {"evaluations": evaluations},
+        "search": {"trials": trials, "seed": 0},
         "resources": {"max_concurrent": 1},
     }
     file.write_text(json.dumps(tree))
@@ -187,18 +193,29 @@ def ends(folder: SweepFolder) -> list[Any]:
     ]
 
 
+def pauses(folder: SweepFolder) -> str:
+    """How many trials are paused, and how many went on after a pause."""
+    from optuna import load_study
+
+    trials = load_study(study_name="kills", storage=folder.study_url).get_trials()
+    noted = [trial.user_attrs["paused"] for trial in trials if "paused" in trial.user_attrs]
+    return f"{sum(map(bool, noted))} trials are paused, {noted.count(None)} went on after a pause"
+
+
 def interval_steps(folder: SweepFolder) -> int:
     steps = [0, *(evaluation.step for evaluation in trials_of(folder)[0].evaluations)]
     return max(after - before for before, after in pairwise(steps))
 
 
 def mlflow_agrees(folder: SweepFolder) -> bool:
-    """Each trial once, finished, with the ledger's curve."""
+    """Each trial once, ended as in the ledger, with its curve."""
     space, ledger = open_sweep(folder)
     tracked = read_trials(tracking_uri(space.settings, folder.root), space.experiment)
     curves = {one.number: [value for tokens, value in one.history["eval/loss"] if tokens] for one in tracked}
     wanted = {one.number: [e.metrics["eval/loss"] for e in one.evaluations] for one in ledger.trials()}
-    return len(tracked) == TRIALS and curves == wanted and all(one.status == "FINISHED" for one in tracked)
+    closed = {"COMPLETE": "FINISHED", "FAIL": "FAILED"}  # a paused one is KILLED there
+    states = {one.number: closed.get(one.state.value, "KILLED") for one in ledger.trials()}
+    return curves == wanted and {one.number: one.status for one in tracked} == states
 
 
 def still_alive(pids: list[int]) -> list[int]:

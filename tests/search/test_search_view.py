@@ -45,10 +45,14 @@ def curves(monkeypatch) -> list[int]:
     return made
 
 
-def test_what_finished_trials_look_like_is_worked_out_once(space_of, curves):
+def test_what_trials_look_like_is_worked_out_once_for_each_record_that_is_not_finished(space_of, curves):
     stopper, records = make_stopper(space_of(MIXED)), records_of(space_of(MIXED), 30)
     first = stopper.decide(29, records, None)
     assert sorted(curves) == list(range(30))
+    records[:] = [replace(one) if one.number < 29 else one for one in records]
+    assert stopper.decide(29, records, None) == first
+    assert not curves[30:]
+    records[29] = replace(records[29])  # read from the ledger again
     assert stopper.decide(29, records, None) == first
     assert curves[30:] == [29]
 

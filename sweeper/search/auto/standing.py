@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal
 
 from sweeper.search.auto.curves import Curve, CurveModel, resolution_of
@@ -207,6 +207,7 @@ class Standing:
         return trial.curve.best if seen else None
 
 
+@cache
 def is_control(seed: int, number: int) -> bool:
     """A coin, thrown before the trial starts: a tenth of the first trials, fewer of later ones.
 

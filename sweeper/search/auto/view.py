@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sweeper.search.auto.past import Past
-    from sweeper.space import Objective, Scalar, Space
+    from sweeper.space import Objective, Scalar, Scheduler, Space
 
     Array = NDArray[np.float64]
 
@@ -46,14 +46,15 @@ _PHASES = {
 
 
 class View:
-    """The records of one sweep. Remembers where its finished trials lie and what their curves are, which does
-    not change any more, so that a decision costs what is new."""
+    """The records of one sweep. Remembers where its trials lie and what their curves are, those of finished
+    ones by number and those of others as long as their records are the same, so that a decision costs what is
+    new."""
 
     def __init__(self, space: Space, coordinates: Coordinates, past: Past | None = None) -> None:
         """``past`` are other sweeps, whose curves show how curves end."""
         self._space, self._coordinates, self._past = space, coordinates, past
-        self._finished: dict[int, tuple[Array, Curve]] = {}
-        """By the trial's number."""
+        self._placed: dict[int, tuple[TrialRecord, Array, Curve]] = {}
+        """By the trial's number, with the record that it was read from."""
 
     def standing(self, records: Sequence[TrialRecord]) -> Standing:
         """How the trials that the search asked for stand. One that failed for no fault of its values is left
@@ -74,7 +75,7 @@ class View:
 
     def _seen(self, place: int, record: TrialRecord, starts_s: Sequence[float], count: int) -> SeenTrial:
         """``place`` counts what was asked for: a trial's number also counts the runs under other seeds."""
-        point, curve = self._finished.get(record.number) or self._place(record)
+        point, curve = self._place(record)
         return SeenTrial(
             number=record.number,
             point=point,
@@ -88,9 +89,11 @@ class View:
         )
 
     def _place(self, record: TrialRecord) -> tuple[Array, Curve]:
+        known = self._placed.get(record.number)
+        if known is not None and (known[0] is record or known[0].state.is_finished):
+            return known[1:]
         placed = self._coordinates.point(record.values), curve_of(self._space, record)
-        if record.state.is_finished:
-            self._finished[record.number] = placed
+        self._placed[record.number] = (record, *placed)
         return placed
 
 
@@ -161,18 +164,28 @@ def _fall_ahead(record: TrialRecord, position: float) -> float:
     given = training.get("warmup_steps")
     steps = record.attributes.get("total_steps") or _STEPS
     ratio = training["warmup_ratio"] if given is None else min(given / steps, 1.0)
+    return _fall_after(
+        round(position * _STEPS),
+        training["scheduler"],
+        ratio,
+        training["decay_ratio"],
+        training["final_lr_ratio"],
+    )
 
-    def multiplier(step: int) -> float:
+
+@lru_cache(maxsize=1 << 17)  # asked of every evaluation for every proposal, and some microseconds each
+def _fall_after(step: int, scheduler: Scheduler, ratio: float, decay_ratio: float, final: float) -> float:
+    def multiplier(at: int) -> float:
         return lr_multiplier(
-            step,
+            at,
             total_steps=_STEPS,
-            scheduler=training["scheduler"],
+            scheduler=scheduler,
             warmup_ratio=ratio,
-            decay_ratio=training["decay_ratio"],
-            final_ratio=training["final_lr_ratio"],
+            decay_ratio=decay_ratio,
+            final_ratio=final,
         )
 
-    warmed_up = max(round(position * _STEPS), warmup_steps(_STEPS, ratio))
+    warmed_up = max(step, warmup_steps(_STEPS, ratio))
     return max(0.0, multiplier(min(warmed_up, _STEPS)) - multiplier(_STEPS))
 
 
