@@ -14,6 +14,7 @@ from sweeper.commands.lr_range import with_tested_range
 from sweeper.commands.more import More, keep_more, what_is_left
 from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
+from sweeper.engines import require_program
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
 from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.log_redirect import quiet
@@ -76,6 +77,7 @@ def run_sweep(
     check_storage(space)
     check_boards(space)
     require_metrics(space)
+    require_program(space)
     folder = SweepFolder(out or space.sweep_dir)
     tracking_uri(space.settings, folder.root)  # refused before there is a folder
     with usable(folder):

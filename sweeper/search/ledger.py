@@ -251,6 +251,8 @@ class Ledger:
         """Whether trials take over what others have trained (``search.share``); not in sweeps that began
         before they could, nor where seconds or memory of their own are an objective."""
         measured = self._objective.also in ("gpu_seconds", "peak_memory")
+        if self._space.settings.engine is not None:
+            return False
         return _SHARES in self._study.user_attrs and self._space.settings.search.share and not measured
 
     @property

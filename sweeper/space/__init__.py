@@ -42,6 +42,8 @@ from sweeper.space.config.values import (
     is_number,
 )
 from sweeper.space.config.values import text as value_text
+from sweeper.space.engine.section import THE_ENGINES, Engine, EngineMetrics
+from sweeper.space.engine.trial import command_of, placed, trainer_tree
 from sweeper.space.file.dump import dump_config
 from sweeper.space.file.opening import RangeTest
 from sweeper.space.folder import SweepFolder
@@ -80,7 +82,13 @@ from sweeper.space.proxy import (
     shares_of_proxy,
     without_proxy,
 )
-from sweeper.space.requirements import require_closed, require_hardware, require_metrics, require_open
+from sweeper.space.requirements import (
+    require_closed,
+    require_hardware,
+    require_metrics,
+    require_open,
+    require_own_trainer,
+)
 from sweeper.space.schedules import lr_multiplier
 from sweeper.space.schema import json_schema
 from sweeper.space.secrets import read_secrets, secrets_of, write_secrets
@@ -100,6 +108,7 @@ __all__ = [
     "PEAK_MEMORY",
     "STAGED",
     "SYSTEM",
+    "THE_ENGINES",
     "TRUSTED",
     "Checkpoints",
     "Choice",
@@ -110,6 +119,8 @@ __all__ = [
     "DataSource",
     "Deepspeed",
     "Dimension",
+    "Engine",
+    "EngineMetrics",
     "Evaluation",
     "Extend",
     "Facts",
@@ -143,6 +154,7 @@ __all__ = [
     "as_tree",
     "begun_format",
     "cluster_address",
+    "command_of",
     "count_runs",
     "count_trials",
     "describe",
@@ -164,6 +176,7 @@ __all__ = [
     "metric_name",
     "next_memory_fallback",
     "on_proxy",
+    "placed",
     "proxied",
     "proxy_lr_factor",
     "proxy_warnings",
@@ -177,6 +190,7 @@ __all__ = [
     "require_hardware",
     "require_metrics",
     "require_open",
+    "require_own_trainer",
     "row_warnings",
     "rule_of_thumb_lr",
     "search_config",
@@ -186,6 +200,7 @@ __all__ = [
     "size_of",
     "split_of",
     "system_config_of",
+    "trainer_tree",
     "trial_sizes",
     "value_text",
     "wider",

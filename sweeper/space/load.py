@@ -26,6 +26,7 @@ from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, nested, short_name
 from sweeper.space.config.values import Scalar, nearest, points, text
 from sweeper.space.ds_file import DS_CONFIG, ds_config_problems, read_ds_file
+from sweeper.space.engine.settling import settle_engine, trainers_own
 from sweeper.space.file.conditions import read_conditions, sorted_by_dependency
 from sweeper.space.file.document import read_document
 from sweeper.space.file.draft import Draft, draft_of
@@ -61,6 +62,7 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
     root, problems = apply_overrides(written_out(read_document(path)), overrides)
     draft = draft_of(root)
     draft.problems.extend(problems)
+    settle_engine(draft)
     _settle_mode(draft)
     _read_ds_config(draft)
     settings = _settings(draft)
@@ -87,8 +89,8 @@ def _settle_mode(draft: Draft) -> None:
         return
     if better(metric) is not None:
         draft.closed["objective.mode"] = better(metric)
-    elif metric in metric_names(draft.closed.get("evaluation.metrics", ())):
-        rule = "whether more or less of it is better is not known of a function of your own"
+    elif metric in metric_names(draft.closed.get("evaluation.metrics", ())) or "engine" in draft.closed:
+        rule = "whether more or less of it is better is not known of a metric of your own"
         draft.complain_of("objective.metric", rule, "write mode: max beside it, or mode: min")
 
 
@@ -138,7 +140,7 @@ def _looked_through(
             name=short_name(one),
             open_value=draft.opened[one].open_value,
             when=tuple((short_name(other), value) for other, value in conditions[one]),
-            rule_of_thumb=_rule_of_thumb(one, dict(conditions[one]), closed, usual, facts),
+            rule_of_thumb=_start_of(draft, one, dict(conditions[one]), closed, usual, facts),
         )
         for one in sorted_by_dependency(conditions)
     )
@@ -239,6 +241,20 @@ def _closed(
             usual = complete({**written, DP: largest}, facts)
     same = (path for path in leaves() if path in autos and not follows_per_trial(path, opened, autos))
     return {**written, **{path: usual[path] for path in same}}
+
+
+def _start_of(
+    draft: Draft,
+    path: str,
+    conditions: Mapping[str, Any],
+    closed: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    facts: Facts,
+) -> Scalar:
+    """Where the search of an open field starts: another trainer's own file, or the rule of thumb."""
+    if (own := trainers_own(draft, path)) is not None:
+        return own
+    return _rule_of_thumb(path, conditions, closed, usual, facts)
 
 
 def _rule_of_thumb(

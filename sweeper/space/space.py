@@ -17,7 +17,7 @@ from sweeper.space.config.batch import BatchContradiction
 from sweeper.space.config.closing import BATCH, DP, GLOBAL, complete
 from sweeper.space.config.config import Config, Settings
 from sweeper.space.config.facts import Facts
-from sweeper.space.config.fields import closest, leaves, nested, short_name
+from sweeper.space.config.fields import closest, leaf_of, leaves, nested, short_name
 from sweeper.space.config.values import (
     LogUniform,
     OpenValue,
@@ -29,7 +29,8 @@ from sweeper.space.config.values import (
     points,
     text,
 )
-from sweeper.space.file.dump import file_tree
+from sweeper.space.engine.section import VALUES, Engine
+from sweeper.space.file.dump import file_tree, written_for_engine
 from sweeper.space.file.opening import LR, RANGE_TEST, RangeTest
 from sweeper.space.secrets import struck_out
 
@@ -160,7 +161,8 @@ class Space:
         active = self.active_values(values)
         for one in self.dimensions:
             if one.name in active:
-                known[one.path] = leaves()[one.path].validate(active[one.name])
+                known[one.path] = leaf_of(one.path).validate(active[one.name])
+        _give_to_engine(known)
         try:
             flat = complete(known, self.facts)
         except BatchContradiction as error:
@@ -232,11 +234,12 @@ class Space:
             path: leaf.written(self.closed[path]) for path, leaf in leaves().items() if path in self.closed
         }
         written["training.lora"] = self.closed.get("training.lora")
+        engine = self.settings.engine
         for one in self.dimensions:
             form = as_tree(one.open_value)
             if isinstance(form, list):
-                form = [leaves()[one.path].written(option) for option in form]
-            if isinstance(form, list) and (one.when or leaves()[one.path].takes(tuple)):
+                form = [leaf_of(one.path).written(option) for option in form]
+            if isinstance(form, list) and (one.when or leaf_of(one.path).takes(tuple)):
                 form = {"choice": form}
             if one.when:
                 assert isinstance(form, dict)
@@ -247,6 +250,8 @@ class Space:
             written[LR] = {**within, RANGE_TEST: True}
         for path in (*self.following(), *self.measured):
             written[path] = "auto"
+        if engine is not None:
+            written = written_for_engine(written, engine)
         tree = file_tree(struck_out(written))
         if not self.dimensions and self.provenance is not None:
             tree["provenance"] = dict(self.provenance)
@@ -278,12 +283,20 @@ class Space:
                 rule = "is not an open value of the space"
                 yield Problem(where=str(self.source), value=name, rule=rule, remedy=remedy)
                 continue
-            leaf = leaves()[known[name]]
+            leaf = leaf_of(known[name])
             try:
                 leaf.validate(value)
             except ValueError:
                 rule = f"{name} must be {leaf.expects}"
                 yield self.problem(leaf.path, text(value), rule, f"write {leaf.expects}")
+
+
+def _give_to_engine(known: dict[str, Any]) -> None:
+    """What only another trainer knows stands in its section, not beside it."""
+    own = {path.removeprefix(VALUES): known.pop(path) for path in [*known] if path.startswith(VALUES)}
+    if own:
+        engine: Engine = known["engine"]
+        known["engine"] = engine.model_copy(update={"values": {**engine.values, **own}})
 
 
 def _ends(options: tuple[Scalar, ...]) -> tuple[Scalar, ...]:

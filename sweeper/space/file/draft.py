@@ -11,6 +11,7 @@ from sweeper.errors import Problem
 from sweeper.space.config.fields import Branch, Leaf, branches, closest, file_key, leaves, short_name
 from sweeper.space.config.values import text
 from sweeper.space.file.document import Located
+from sweeper.space.file.engine_section import read_engine
 from sweeper.space.file.opening import (
     RANGE_TEST,
     Opening,
@@ -24,6 +25,8 @@ from sweeper.space.file.sources import read_sources
 __all__ = ["Draft", "draft_of"]
 
 
+_OF_THE_ENGINE = ("model_path", "data_path")
+"""With another trainer these are its own to know."""
 _SUGGESTIONS = 100
 """After so many problems no more keys are looked for that were meant: more than that are not printed."""
 
@@ -100,7 +103,8 @@ def _read_section(draft: Draft, node: Located, branch: Branch) -> None:
         else:
             _read_field(draft, child, leaves()[known[key]])
     for key, path in known.items():
-        if path in leaves() and leaves()[path].required and key not in children:
+        is_known = key in children or (key in _OF_THE_ENGINE and "engine" in children)
+        if path in leaves() and leaves()[path].required and not is_known:
             draft.complain(Located(value=key, where=node.where), "the key is missing", f"add `{key}: ...`")
 
 
@@ -109,6 +113,8 @@ def _read_field(draft: Draft, node: Located, leaf: Leaf) -> None:
     is_mapping, is_list = isinstance(node.value, dict), isinstance(node.value, list)
     if node.value == "auto" and leaf.auto:
         draft.autos.add(leaf.path)
+    elif leaf.path == "engine" and node.value is not None:
+        _read_engine(draft, node)
     elif leaf.searchable and looks_open(node) and not (is_list and leaf.takes(tuple)):
         _read_open(draft, node, leaf)
     elif is_mapping and looks_open(node):
@@ -123,6 +129,15 @@ def _read_field(draft: Draft, node: Located, leaf: Leaf) -> None:
         draft.complain(node, f"{leaf.key} holds one value", remedy)
     else:
         _read_value(draft, node, leaf)
+
+
+def _read_engine(draft: Draft, node: Located) -> None:
+    found = read_engine(node, draft.complain)
+    draft.opened |= found.opened
+    draft.places |= found.places
+    draft.shown |= found.shown
+    if found.engine is not None:
+        draft.closed["engine"] = found.engine
 
 
 def _read_open(draft: Draft, node: Located, leaf: Leaf) -> None:
