@@ -18,7 +18,7 @@ from sweeper.errors import CheckpointError, TrialDivergedError
 from sweeper.space import Engine as EngineSection
 from sweeper.space import write_whole
 from sweeper.train import Job, Moved, Prepared, Progress, StepMetrics
-from sweeper.train.best import BestSoFar
+from sweeper.train.best import BestEvaluation, BestSoFar
 from sweeper.train.moved import MovedFile
 from sweeper.train.ranks.processes import out_of_memory_kills
 
@@ -276,6 +276,8 @@ class _Trial:
         if not math.isfinite(value):
             raise TrialDivergedError(f"diverged at step {step}: {self._objective.metric} {value}")
         tokens = point.tokens if point.tokens is not None else step * self._rows
+        if step:
+            self._best.take(BestEvaluation(step=step, tokens=tokens, metrics=dict(metrics)))
         self._tell(step, tokens, metrics)
 
     def _tell(self, step: int, tokens: int, metrics: dict[str, float], *, paused: bool = False) -> None:

@@ -12,6 +12,7 @@ from sweeper.train.ranks.failures import last_lines, ran_out_of_memory
 
 __all__ = ["Ending", "error_of", "silence"]
 
+_TAIL_BYTES, _TAIL_LINES = 50_000, 80
 _NOT_STARTED, _SIGNALS, _SIGKILL = 127, 128, 9
 _KILLED = re.compile(
     r"exitcode\s*:\s*-9\b|return code\s*=\s*-9\b|Signal 9\b|SIGKILL|died with <Signals\.SIGKILL", re.I
@@ -37,6 +38,14 @@ class Ending:
     """Whether the kernel has killed a process of this machine for memory meanwhile."""
 
     @property
+    def tail(self) -> str:
+        """More of its last lines: a launcher has words of its own after those of a rank."""
+        with self.log_file.open("rb") as file:
+            file.seek(max(self.logged_before, file.seek(0, 2) - _TAIL_BYTES))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-_TAIL_LINES:])
+
+    @property
     def words(self) -> str:
         """The last lines of its output."""
         said = last_lines(self.log_file, 0, after=self.logged_before)
@@ -51,9 +60,10 @@ def error_of(engine: Engine, ending: Ending) -> SweeperError:
     if status == _NOT_STARTED:
         return _user_error("engine.command", engine.program, f"cannot be started{said}", "check its path")
     by_kernel = ending.kernel_killed and status == _SIGNALS + _SIGKILL
-    if by_kernel or ran_out_of_memory(said, limited=ending.is_limited):
+    tail = ending.tail
+    if by_kernel or ran_out_of_memory(tail, limited=ending.is_limited):
         return TrialOutOfMemoryError(f"the command ended with status {status}{said}")
-    if status == _SIGNALS + _SIGKILL or _KILLED.search(said):
+    if status == _SIGNALS + _SIGKILL or _KILLED.search(tail):
         return TrialLostError(f"the command was killed (status {status}){said}")
     if status > _SIGNALS:
         return TrialLostError(f"the command was ended by signal {status - _SIGNALS}{said}")

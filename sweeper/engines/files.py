@@ -90,7 +90,10 @@ class TrialPlace:
         tracking = {}
         if metrics.mlflow is not None:
             tracking = {"MLFLOW_TRACKING_URI": metrics.mlflow, "MLFLOW_EXPERIMENT_NAME": str(self.out)}
-        return words, {"OMP_NUM_THREADS": threads, **meeting, **tracking, **variables}
+        shown = {"OMP_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+        if self._job.config.resources.memory_limit_gib is not None:
+            shown["PYTHONFAULTHANDLER"] = "1"  # native code may crash where malloc gives it nothing
+        return words, {**shown, **meeting, **tracking, **variables}
 
 
 def _number_in(state: Path) -> tuple[int, str]:

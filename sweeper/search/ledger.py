@@ -250,10 +250,9 @@ class Ledger:
     def shares(self) -> bool:
         """Whether trials take over what others have trained (``search.share``); not in sweeps that began
         before they could, nor where seconds or memory of their own are an objective."""
-        measured = self._objective.also in ("gpu_seconds", "peak_memory")
-        if self._space.settings.engine is not None:
-            return False
-        return _SHARES in self._study.user_attrs and self._space.settings.search.share and not measured
+        settings, own = self._space.settings, self._objective.also in ("gpu_seconds", "peak_memory")
+        is_possible = settings.engine is None and not own
+        return _SHARES in self._study.user_attrs and settings.search.share and is_possible
 
     @property
     def untrained(self) -> float | None:

@@ -28,8 +28,8 @@ from sweeper.train import Job, discard, newest_checkpoint
 __all__ = ["SystemConfigs", "TrialRestart", "recover", "recover_lost", "retries_of"]
 
 _HELP_ENGINE = (
-    "what would help is for the trainer's own file to say, such as gradient checkpointing or ZeRO; with names "
-    "for per_device_batch_size and gradient_accumulation_steps the batch is split otherwise by itself"
+    "what would help is for the trainer's own file to say, such as gradient checkpointing or ZeRO; with names"
+    " for per_device_batch_size and gradient_accumulation_steps the batch is split otherwise by itself"
 )
 _HELP = (
     "what would help: a shorter max_seq_len, lora, more ranks that share the model (dp with zero_stage: 3)"

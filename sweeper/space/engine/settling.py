@@ -51,12 +51,10 @@ _SCHEDULES = {
 
 def settle_engine(draft: Draft) -> None:
     """The engine's file takes the place of its name; what the draft says is held against what it can do."""
-    engine = draft.closed.get("engine")
-    if engine is None:
-        return
-    engine = _with_content(draft, engine)
-    if engine is None:
-        draft.closed.pop("engine")
+    written = draft.closed.pop("engine", None)
+    engine = None if written is None else _with_content(draft, written)
+    if engine is None:  # there is none, or what is wrong with it was said
+        draft.opened = {path: one for path, one in draft.opened.items() if not path.startswith(VALUES)}
         return
     if (preset := engine.preset) is not None:
         named = {one.ours: one.theirs for one in PRESETS[preset].keys}
