@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast check format clean
+.PHONY: quickstart test test-fast check format docs clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/sweeper run search_spaces/quickstart.yaml
@@ -24,6 +24,10 @@ check: $(VENV)/.installed-test
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-test
+	$(BIN)/zensical build --strict
+	@echo "build/docs/index.html"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -116,7 +116,7 @@ def by_trl(work: Path, python: Path, way: str) -> tuple[float, float]:
     script.write_text(found.script or "")
     head = [python, "-m", "trl.scripts.sft", "--config"] if way == "trl sft" else [python, script]
     more = ["--output_dir", folder, "--report_to", "none", "--save_strategy", "no"]
-    seconds = timed([*map(str, [*head, file, *more])], ALONE)
+    seconds = timed([*map(str, [*head, file, *more])], alone(work))
     return loss_of(folder, work), seconds
 
 
@@ -127,7 +127,7 @@ def by_openrlhf(work: Path, python: Path, shim: Path) -> tuple[float, float]:
     more = f"--ckpt.output_dir {folder} --ds.attn_implementation eager --ckpt.path {work}/states"
     script = work / "openrlhf.sh"
     script.write_text(command.rstrip("\n") + " " + more + "\n")
-    seconds = timed(["bash", str(script)], ALONE | {"PYTHONPATH": str(shim)})
+    seconds = timed(["bash", str(script)], alone(work) | {"PYTHONPATH": str(shim)})
     return loss_of(folder, work), seconds
 
 
@@ -143,6 +143,12 @@ ALONE = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONPATH": "",
 }
+
+
+def alone(work: Path) -> dict[str, str]:
+    """One rank without a launcher. What DeepSpeed compiles on a CPU is compiled here: where another process
+    was killed while it did, its lock is waited for without end."""
+    return ALONE | {"TORCH_EXTENSIONS_DIR": str(work / "extensions")}
 
 
 def timed(command: list[str], more: dict[str, Any]) -> float:

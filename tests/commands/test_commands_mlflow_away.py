@@ -123,7 +123,7 @@ def server(tmp_path: Path, migrated: Path) -> Iterator[Server]:
 
 
 def test_a_server_that_comes_and_goes_and_a_driver_that_is_killed_lose_nothing(server, tmp_path, write_space):
-    space = write_space(tmp_path, search__trials=8, tracking={"mlflow_uri": server.uri})
+    space = write_space(tmp_path, search__trials=6, tracking={"mlflow_uri": server.uri})
     out = tmp_path / "sweep"
     server.wait()
     sweep = Sweep("run", space, "--out", out)
@@ -135,9 +135,9 @@ def test_a_server_that_comes_and_goes_and_a_driver_that_is_killed_lose_nothing(s
     server.open()
     assert eventually(lambda: is_back(1) and is_there(server.uri, 0))
     server.close()
-    sweep.until("trial 3 starts")
+    sweep.until("trial 2 starts")
     server.open()
-    assert eventually(lambda: is_back(2) and is_there(server.uri, 2))
+    assert eventually(lambda: is_back(2) and is_there(server.uri, 1))
     assert not sweep.warnings_of_mlflow
     server.close()
     sweep.process.kill()  # with all that its writer kept for the server
@@ -145,14 +145,14 @@ def test_a_server_that_comes_and_goes_and_a_driver_that_is_killed_lose_nothing(s
 
     server.open()
     resumed = Sweep("resume", out)
-    resumed.until("trial 7 ")
+    resumed.until("trial 5 ")
     server.close()
     assert resumed.end() == 0, resumed.said
     (warning,) = resumed.warnings_of_mlflow
     assert "cannot be reached" in warning and warning.endswith(f"sweeper sync {out}")
 
     server.open()
-    assert "8 trials" in sync_sweep(out)
+    assert "6 trials" in sync_sweep(out)
     assert_equal_to_ledger(server.uri, out)
     complete = mlflow_content(server.uri, "small")
     assert sync_sweep(out).endswith("; 0 were missing")

@@ -216,8 +216,9 @@ def score(prompts, generations, references):
 def test_a_sweep_outlives_its_terminal_with_its_states_or_under_nohup_altogether(
     write_space, undisturbed, tmp_path, monkeypatch
 ):
-    """Once the window is closed as it is; once under nohup, with a reader that has gone before. With a Ray of
-    the sweep's own, which is in that window too."""
+    """Once the window is closed as it is, with a Ray of the sweep's own, which is in that window too; once
+    under nohup, with a reader that has gone before."""
+    cluster = os.environ["RAY_ADDRESS"]
     monkeypatch.delenv("RAY_ADDRESS")
     (tmp_path / "held.py").write_text(HELD_BACK)
     metric = {"metrics": ["held:score"], "max_new_tokens": 1, "rows": 1}
@@ -238,7 +239,9 @@ def test_a_sweep_outlives_its_terminal_with_its_states_or_under_nohup_altogether
 
     resume = f"{sweeper} resume {folder.root} | head -1; echo ${{PIPESTATUS[0]}} > {ended}"
     terminal = Terminal()
-    terminal.enter(f"cd {tmp_path}; nohup bash -c '{resume}'", until=lambda: is_locked(folder)).close()
+    terminal.enter(
+        f"cd {tmp_path}; RAY_ADDRESS={cluster} nohup bash -c '{resume}'", until=lambda: is_locked(folder)
+    ).close()
     assert eventually(ended.exists)
     assert eventually(lambda: ended.read_text() == "0\n"), ended.read_text()
     assert facts_of(open_sweep(folder)[1]) == facts_of(undisturbed)

@@ -15,7 +15,7 @@ from space_mutations import good_files, mutations
 pytestmark = pytest.mark.slow
 
 KEPT = {one.title: one for one in kept_files()}
-GENERATED = 200
+GENERATED = 120
 LIMIT_S = 2.0
 LONGEST_MESSAGE = 60_000
 SAMPLE = (

@@ -26,6 +26,7 @@ SPREAD = {
     "dp 2 x tp 2, zero 2": {"dp": 2, "tp": 2, "per_device_batch_size": 4, "zero_stage": 2},
 }
 """Ordered by ranks, so that each number of processes is started once."""
+REPLICAS = {"dp 2, zero 2": {"dp": 2, "per_device_batch_size": 4, "zero_stage": 2}}
 VARIANTS = {
     "accumulation": {"per_device_batch_size": 2, "gradient_accumulation_steps": 4},
     "packed": {"per_device_batch_size": 2, "gradient_accumulation_steps": 2, "packing": True},
@@ -102,6 +103,16 @@ def test_warm_ranks_repeat_a_trial_to_the_last_bit(spread, quick_config):
     first = spread(quick_config(pp=2, epochs=0.5))
     spread(quick_config(pp=2, lr=1e-2, zero_stage=1, epochs=0.5))
     assert spread(quick_config(pp=2, epochs=0.5)).losses == first.losses
+
+
+@pytest.mark.parametrize(("before", "zero_stage"), [("pp 2", 2), ("tp 2", 0)])
+def test_replicas_after_a_model_that_was_spread_learn_what_one_rank_learns(
+    alone, spread, quick_config, before, zero_stage
+):
+    """DeepSpeed keeps who shared the model with whom in its modules, beyond the engine's end."""
+    spread(quick_config(**SPREAD[before], epochs=0.25))
+    replicas = quick_config(**CLIPPED, dp=2, per_device_batch_size=4, zero_stage=zero_stage)
+    assert spread(replicas).losses == pytest.approx(alone.losses, abs=1e-4)
 
 
 @pytest.mark.parametrize("way", ["pp 2", "tp 2", "tp 2, zero 3"])
@@ -184,16 +195,27 @@ def interrupted_and_not(group, job, folder):
     return found
 
 
-@pytest.mark.parametrize("way", ["pp 2", "tp 2", "tp 2, zero 3", "dp 2 x pp 2, zero 1"])
+@pytest.mark.parametrize("way", ["dp 2, zero 2", "pp 2", "tp 2", "tp 2, zero 3", "dp 2 x pp 2, zero 1"])
 def test_an_interrupted_run_ends_in_the_same_weights_to_the_last_bit(
     group_of, job_of, quick_config, tmp_path, way
 ):
-    config = quick_config(epochs=0.5, **SPREAD[way])
+    config = quick_config(epochs=0.5, **(SPREAD | REPLICAS)[way])
     (losses, whole), (resumed_losses, resumed) = interrupted_and_not(
         group_of(config), job_of(config), tmp_path
     )
     assert resumed_losses == losses
     assert all(resumed[name].equal(whole[name]) for name in whole)
+
+
+def test_four_shares_after_two_learn_what_one_rank_learns(run, spread, quick_config, tmp_path):
+    folder = tiny_folder(tmp_path / "model", "llama", num_key_value_heads=4)
+    config = quick_config(**CLIPPED).model_copy(update={"model_path": folder})
+    by_two = quick_config(**CLIPPED, **SPREAD["dp 2 x tp 2, zero 2"])
+    by_four = quick_config(**CLIPPED, tp=4)
+    losses = run(config).losses
+    for ways in (by_two, by_four, by_two):
+        again = ways.model_copy(update={"model_path": folder})
+        assert spread(again).losses == pytest.approx(losses, abs=1e-4)
 
 
 @pytest.mark.parametrize("way", [way for way in SPREAD if "dp" in way])

@@ -47,6 +47,11 @@ def _write(run: Run) -> Part:
         said["columns"] = json.dumps(_COLUMNS[run.fields])
     if run.fields is None:
         notes.append(Note("data_format", "it recognises the columns of rows itself"))
+    if config.training.packing:
+        said["attn_impl"] = "flash_attn"
+        notes.append(
+            Note("training.packing", "only FlashAttention keeps rows apart there: install flash-attn")
+        )
     schedule, about = hf_schedule(run)
     if arguments := schedule.get("lr_scheduler_kwargs"):
         schedule["lr_scheduler_kwargs"] = json.dumps(arguments)
@@ -88,6 +93,7 @@ MS_SWIFT = Consumer(
     remarks=(
         "Its own defaults are a weight decay of 0.1, a beta2 of 0.95 and a dropout of 0.05 in adapters: "
         "ours are always said.",
+        "Packed rows are kept apart by FlashAttention alone (--attn_impl flash_attn), a package of its own.",
         "There is no import.",
     ),
 )

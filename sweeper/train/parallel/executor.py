@@ -11,6 +11,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.runtime.utils import clip_grad_norm_
+from deepspeed.utils import groups
 from torch.optim.lr_scheduler import LambdaLR
 
 from sweeper.data import NO_LOSS
@@ -37,6 +38,7 @@ class Executor(ABC):
         """The DeepSpeed configuration exactly as used."""
         self._optimizer = adamw(module, config.training)
         self._schedule = schedule_of(config.training, feed.steps)
+        groups.mpu = None  # of an engine before this one, which DeepSpeed would take up
         # DeepSpeed fills in its own defaults in the dictionary that it is given: hand it a copy.
         self.engine, *_ = deepspeed.initialize(
             model=module,
@@ -47,6 +49,10 @@ class Executor(ABC):
         )
         self._checkpoints = self.engine.checkpoint_engine = SafeCheckpoints()
         self.engine._copy_recovery_script = lambda _: None  # it would lie beside each state
+        if config.parallel.dp == 1:
+            # Without ZeRO, DeepSpeed copies all gradients into one tensor, adds up those of this rank alone,
+            # and copies them back.
+            self.engine.allreduce_no_retain = lambda *_, **__: None
         self._norm: torch.Tensor | None = None
         if config.deepspeed.zero_stage == 0 and config.deepspeed.precision == "fp32":
             # Here DeepSpeed clips without a word, and does not measure at all where nothing is clipped: both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -118,8 +119,19 @@ def _require_gradient(loss: torch.Tensor, config: Config) -> None:
 
 def _tensor_groups(tp: int) -> Any:
     """Who shares which matrices with whom; DeepSpeed would make it itself, but only after it has
-    checked the batch arithmetic as if every rank were a replica."""
+    checked the batch arithmetic as if every rank were a replica. It makes groups of one size only, and
+    they last as long as the process."""
     if tp == 1:
         return None
-    groups._init_tp_mesh_device(tp)
+    data, tensor = _mesh(tp)
+    groups._DATA_PARALLEL_GROUP = data
+    groups._MODEL_PARALLEL_GROUP = groups._TENSOR_MODEL_PARALLEL_GROUP = tensor
     return groups
+
+
+@cache
+def _mesh(tp: int) -> tuple[Any, Any]:
+    """The groups of data and of tensor parallelism that this rank is in, made once in a process."""
+    groups._TENSOR_MODEL_PARALLEL_GROUP = None
+    groups._init_tp_mesh_device(tp)
+    return groups._DATA_PARALLEL_GROUP, groups._TENSOR_MODEL_PARALLEL_GROUP
