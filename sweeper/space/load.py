@@ -89,8 +89,9 @@ def _settle_mode(draft: Draft) -> None:
         return
     if better(metric) is not None:
         draft.closed["objective.mode"] = better(metric)
-    elif metric in metric_names(draft.closed.get("evaluation.metrics", ())) or "engine" in draft.closed:
-        rule = "whether more or less of it is better is not known of a metric of your own"
+    elif "engine" in draft.closed or metric in metric_names(draft.closed.get("evaluation.metrics", ())):
+        what = "metric" if "engine" in draft.closed else "function"
+        rule = f"whether more or less of it is better is not known of a {what} of your own"
         draft.complain_of("objective.metric", rule, "write mode: max beside it, or mode: min")
 
 

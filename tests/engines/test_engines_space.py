@@ -12,6 +12,7 @@ from sweeper.errors import SpaceFileError
 from sweeper.space import command_of, dump_config, load_space, trainer_tree
 from sweeper.space.engine.presets import PRESETS
 from sweeper.space.engine.trial import flags_of
+from sweeper.space.plan.system import shape_of
 
 
 def test_the_trainers_own_file_is_where_the_search_starts(tmp_path):
@@ -133,3 +134,22 @@ def test_a_trainer_of_whole_epochs_is_not_asked_for_a_half(tmp_path):
     file = write_engine_space(tmp_path, engine={"openrlhf": {}, "config": {}}, training__epochs=[0.5, 1])
     with pytest.raises(SpaceFileError, match=r"would take 0\.5 for 1"):
         loaded(file)
+
+
+def test_accumulation_of_a_trainer_that_is_told_the_global_batch_starts_at_what_its_file_comes_to(tmp_path):
+    base = {"train.batch_size": 32, "train.micro_batch_size": 8}
+    accumulation = {"gradient_accumulation_steps": [1, 2, 4]}
+    space = loaded(
+        write_engine_space(tmp_path, engine={"openrlhf": {}, "config": base}, training=accumulation)
+    )
+    assert space.default_values() == {"gradient_accumulation_steps": 4}
+    config = space.close({"gradient_accumulation_steps": 2})
+    assert trainer_tree(config.engine, config)["train.batch_size"] == 16
+
+
+def test_a_space_without_an_engine_is_stored_and_hashed_as_before(write_space, tmp_path):
+    space = loaded(write_space(tmp_path))
+    assert "engine" not in space.resolved()
+    config = space.close({})
+    assert "engine" not in dump_config(config)
+    assert "engine" not in shape_of(config)

@@ -14,7 +14,7 @@ __all__ = ["Names", "Point", "Reader"]
 _COUNTS = {
     "step": ("step", "global_step", "current_steps"),
     "epoch": ("epoch",),
-    "tokens": ("tokens", "num_input_tokens_seen", "num_tokens"),
+    "tokens": ("tokens", "num_input_tokens_seen"),
     "total_steps": ("total_steps", "max_steps"),
 }
 """What trainers call where they are."""

@@ -78,6 +78,8 @@ def trainers_own(draft: Draft, path: str) -> Scalar | None:
     if path.startswith(VALUES):
         said = at(engine.content, path.removeprefix(VALUES))
         return _usable(open_value, said, fallback=True)
+    if path == _PASSES and path not in engine.names:
+        return _usable(open_value, _passes(engine), fallback=False)
     if path not in engine.names:
         return None
     key = key_of(engine, path)
@@ -85,6 +87,13 @@ def trainers_own(draft: Draft, path: str) -> Scalar | None:
         return _usable(
             open_value, leaf_of(path).validate(key.read(_said(engine, key.theirs))), fallback=False
         )
+    return None
+
+
+def _passes(engine: Engine) -> int | None:
+    """Of one rank, by the global batch and the micro-batch of the trainer's own file."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, ZeroDivisionError):
+        return int(_said(engine, engine.names[_GLOBAL]) // _said(engine, engine.names[_ROWS]))
     return None
 
 
