@@ -69,7 +69,7 @@ class CommandEngine:
         reader = reader_of(self._section.metrics, place.places, job.log_file, logged_before=before)
         self._trial = _Trial(job, place, reader, rows=place.rows_of_a_step, oom_kills=oom_kills)
         self._wait(self._trial)
-        note = "the command began anew" if state is None else f"the command goes on from {state.name}"
+        note = "the command began anew" if state is None else f"the command goes on from {_name(state)}"
         steps, tokens = self._trial.total()
         return Prepared(
             total_steps=steps,
@@ -151,6 +151,11 @@ class CommandEngine:
 
     def shut_down(self) -> None:
         self.stop()
+
+
+def _name(state: Path) -> str:
+    """Of a state, or of the one that a file is in."""
+    return state.name if state.is_dir() else state.parent.name
 
 
 class _Trial:

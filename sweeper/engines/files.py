@@ -77,7 +77,7 @@ class TrialPlace:
         engine = self._job.config.engine or self._engine
         tree = trainer_tree(engine, self._job.config)
         if state is not None and engine.resume is not None:
-            value = placed(engine.resume.value, {"state": str(state)})
+            value = placed(engine.resume.value, {"state": str(state), "folder": str(state.parent)})
             tree = with_value(tree, engine.resume.key, value)
         tree = placed(tree, self.places)
         file = self._job.log_file.with_name(f"engine.{engine.format}")
@@ -98,5 +98,5 @@ class TrialPlace:
 
 def _number_in(state: Path) -> tuple[int, str]:
     """``checkpoint-12`` comes after ``checkpoint-4``."""
-    numbers = re.findall(r"\d+", state.name)
+    numbers = re.findall(r"\d+", state.name) or re.findall(r"\d+", state.parent.name)
     return int(numbers[-1]) if numbers else -1, state.name

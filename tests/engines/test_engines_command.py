@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from waiting import eventually
 from sweeper.commands import run_sweep
 from sweeper.commands.train import train_config
 from sweeper.engines import CommandEngine, reap_commands
+from sweeper.engines.files import TrialPlace
 from sweeper.engines.guard import tagged
 from sweeper.errors import (
     SpaceFileError,
@@ -175,6 +177,19 @@ def test_a_trainer_goes_on_from_its_newest_state_and_without_one_begins_anew(run
         "checkpoint-2",
         "log.jsonl",
     ]
+
+
+def test_a_state_without_the_file_that_is_written_last_is_none(tmp_path):
+    resume = {"state": "{out}/checkpoint-*/trainer_state.json", "key": "resume", "value": "{folder}"}
+    config = loaded(write_engine_space(tmp_path, engine__resume=resume)).close({})
+    place = TrialPlace(a_job(tmp_path, config), config.engine)
+    for step in (8, 16, 32):
+        (place.out / f"checkpoint-{step}").mkdir(parents=True)
+        if step < 32:
+            (place.out / f"checkpoint-{step}" / "trainer_state.json").touch()
+    place.write(place.newest_state())
+    written = json.loads((tmp_path / "logs" / "engine.json").read_text())
+    assert written["resume"] == str(place.out / "checkpoint-16")
 
 
 def test_a_wish_to_stop_ends_the_command(run):

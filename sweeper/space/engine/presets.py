@@ -43,7 +43,11 @@ class Preset:
     model: str = "{out}"
 
 
-_HF_RESUME = {"state": "{out}/checkpoint-*", "key": "resume_from_checkpoint"}
+_HF_RESUME = {
+    "state": "{out}/checkpoint-*/trainer_state.json",  # of the last that is written into one
+    "key": "resume_from_checkpoint",
+    "value": "{folder}",
+}
 _HF_BATCH = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
 _HF_SCHEDULE = Key("training.scheduler", "lr_scheduler_type", _schedule, _our_schedule)
 
@@ -55,7 +59,7 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
                 "tensorboard": "{out}/runs",
                 "names": {"eval/loss": "eval/eval gpt_loss", "train/loss": "train/loss_mean"},
             },
-            resume={"state": "{out}/states/*", "key": "ckpt.load_enable", "value": True},
+            resume={"state": "{out}/states/global_step*", "key": "ckpt.load_enable", "value": True},
             keys=(*OPENRLHF_KEYS, Key("training.scheduler", "lr_scheduler", _schedule, _our_schedule)),
             values={
                 "ckpt.output_dir": "{out}/model",

@@ -69,11 +69,12 @@ class EngineResume(Section):
     """How the trainer goes on from a state of its own."""
 
     state: NonEmptyStr
-    """Where its states are, with a ``*``: of several the one with the highest number in its name."""
+    """Where its states are, with a ``*``: of several the one with the highest number in its name, or in that
+    of its folder."""
     key: NonEmptyStr
     """What it is told by."""
     value: bool | str = "{state}"
-    """What the key is then; ``{state}`` is the path that was found."""
+    """What the key is then; ``{state}`` is the path that was found, ``{folder}`` the folder that it is in."""
 
 
 class Engine(Section):
