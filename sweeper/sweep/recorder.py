@@ -284,8 +284,7 @@ class Recorder:
             self._ledger.note(number, predicted_memory_gib=idle_gib + peak_gib, idle_memory_gib=idle_gib)
         self._refresh(number)
         if prepared.ds_config:
-            text = json.dumps(prepared.ds_config, indent=2) + "\n"
-            write_whole(self._folder.trial_ds_config(number), text)
+            write_whole(self._folder.trial_ds_config(number), json.dumps(prepared.ds_config, indent=2) + "\n")
         for listener in self._listeners:
             listener.trial_prepared(number, prepared)
 
