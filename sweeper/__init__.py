@@ -1,7 +1,10 @@
-"""Tuning the supervised fine-tuning of language models.
+"""Tuning the supervised fine-tuning of language models: docs/python.md has examples.
 
-``run``, ``resume``, ``load`` and ``train`` are imported when they are first used, so that importing this
-package imports nothing else.
+What ``__all__`` names is stable: it changes only with a warning one version ahead. Rooms below it may change
+at any time.
+
+``run``, ``resume``, ``load`` and ``train_config`` are imported when they are first used, so that importing
+this package imports nothing else.
 """
 
 from __future__ import annotations
@@ -13,12 +16,17 @@ if TYPE_CHECKING:
     from sweeper.commands import load_sweep as load
     from sweeper.commands import resume_sweep as resume
     from sweeper.commands import run_sweep as run
-    from sweeper.commands import train_config as train
+    from sweeper.commands import train_config
 
-__all__ = ["__version__", "load", "resume", "run", "train"]
+__all__ = ["__version__", "load", "resume", "run", "train_config"]
 
 __version__ = "0.1.0"
-_COMMANDS = {"load": "load_sweep", "resume": "resume_sweep", "run": "run_sweep", "train": "train_config"}
+_COMMANDS = {
+    "load": "load_sweep",
+    "resume": "resume_sweep",
+    "run": "run_sweep",
+    "train_config": "train_config",  # not train: that is a room, and stands in its place once it is imported
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-__all__ = ["STRUCK", "LogRedirect", "Redactor", "is_struck", "masked", "secrets_in", "without_secrets"]
+__all__ = [
+    "STRUCK",
+    "LogRedirect",
+    "Redactor",
+    "host_only",
+    "is_struck",
+    "masked",
+    "secrets_in",
+    "without_secrets",
+]
 
 STRUCK = "***"
 """Stands where a secret was."""
@@ -53,6 +62,15 @@ def masked(uri: str) -> str:
         uri = _USER_INFO.sub(rf"\g<scheme>\g<user>:{STRUCK}@", uri)
         uri = _TOKEN_INFO.sub(rf"\g<scheme>{STRUCK}@", uri)
     return _QUERY_SECRET.sub(rf"\g<key>{STRUCK}", uri)
+
+
+def host_only(url: str) -> str:
+    """An address whose path may be as secret as a password, such as a webhook's: its scheme and host."""
+    scheme, is_address, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest)[0]
+    if not is_address or "@" in rest[len(authority) :]:  # a password may hold a slash
+        return STRUCK
+    return f"{scheme}://{authority.rpartition('@')[2]}/{STRUCK}"
 
 
 def secrets_in(uri: str) -> list[str]:

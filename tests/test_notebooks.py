@@ -38,3 +38,5 @@ def test_a_notebook_runs_to_its_end(path: Path, monkeypatch: pytest.MonkeyPatch,
     client.execute()
     pictures = [out for cell in notebook.cells for out in cell.get("outputs", []) if "data" in out]
     assert sum("image/png" in picture["data"] for picture in pictures) >= 3
+    tables = [one["data"]["text/html"] for one in pictures if "text/html" in one["data"]]
+    assert any("best so far: trial" in one for one in tables), "the live table is missing"

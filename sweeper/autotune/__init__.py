@@ -34,7 +34,7 @@ from sweeper.autotune.tuning import (
     shape_text,
     write_tuning,
 )
-from sweeper.autotune.tuning_tables import system_rows, tuning_tables
+from sweeper.autotune.tuning_tables import system_rows, tuning_tables, tunings_tree
 
 __all__ = [
     "MOST_RESERVED",
@@ -70,5 +70,6 @@ __all__ = [
     "tried_range",
     "tuned",
     "tuning_tables",
+    "tunings_tree",
     "write_tuning",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from sweeper.autotune.estimate.memory_model import predict
 from sweeper.autotune.estimate.workload import sampled_workload
@@ -16,7 +17,7 @@ from sweeper.space import GROUPS, Space, split_of
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["system_rows", "tuning_tables"]
+__all__ = ["system_rows", "tuning_tables", "tunings_tree"]
 
 _MOST_LINES = 8
 
@@ -48,6 +49,33 @@ def tuning_tables(space: Space, tunings: tuple[Tuning, ...]) -> Iterator[Rendera
         yield table
         yield Text(_to_write(tuning))
     yield Text("\n".join(_batch_arithmetic(space, tunings)))
+
+
+def tunings_tree(space: Space, tunings: tuple[Tuning, ...]) -> dict[str, Any]:
+    """What ``sweeper autotune --json`` prints: ``{"name", "shapes": [{"dp", "global_batch_size",
+    "tokens_per_s", "spread", "settings", "probes": [{"settings", "tokens_per_s", "measured_gib",
+    "predicted_gib"}], "seconds"}], "batches"}``; ``tokens_per_s`` is null where a probe did not fit."""
+    shapes = [
+        {
+            "dp": config.parallel.dp,
+            "global_batch_size": tuning.global_batch_size,
+            "tokens_per_s": tuning.speed.tokens_per_s,
+            "spread": tuning.speed.spread,
+            "settings": asdict(tuning.levers),
+            "probes": [
+                {
+                    "settings": asdict(one.levers),
+                    "tokens_per_s": one.tokens_per_s,
+                    "measured_gib": one.measured_gib,
+                    "predicted_gib": one.predicted_gib,
+                }
+                for one in tuning.probes
+            ],
+            "seconds": tuning.seconds,
+        }
+        for config, tuning in zip(shapes_of(space), tunings, strict=True)
+    ]
+    return {"name": space.name, "shapes": shapes, "batches": _batch_arithmetic(space, tunings)}
 
 
 def _batch_arithmetic(space: Space, tunings: tuple[Tuning, ...]) -> list[str]:

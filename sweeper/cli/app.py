@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sweeper import __version__
-from sweeper.cli.answers import SweepDir, best, init, report
+from sweeper.cli.answers import SweepDir, best, compare, init, report
 from sweeper.cli.history import history
-from sweeper.cli.shown import console, print_lr_range, print_result
-from sweeper.cli.streams import outlive_readers, without_threads
+from sweeper.cli.shown import Json, console, print_json, print_lr_range, print_result
+from sweeper.cli.streams import aside, outlive_readers, without_threads
 from sweeper.errors import SweeperError, SweepInterruptedError, UserError
 from sweeper.redact import without_secrets
 
@@ -51,6 +51,12 @@ def _say_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", envvar="SWEEPER_NOTIFY", help="POST JSON there when it ends or needs a person."
+    ),
+]
 Loud = Annotated[bool, typer.Option("--verbose", "-v", help="Show the whole log, libraries included.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and the result only.")]
 
@@ -66,18 +72,18 @@ def sweeper(
 
 
 @app.command()
-def validate(file: SpaceFile, overrides: Overrides = None) -> None:
+def validate(file: SpaceFile, overrides: Overrides = None, as_json: Json = False) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
-    _print_plan(file, overrides or ())
+    _print_plan(file, overrides or (), as_json)
 
 
-def _print_plan(file: Path, overrides: Sequence[str]) -> None:
+def _print_plan(file: Path, overrides: Sequence[str], as_json: bool) -> None:
     without_threads()
     from sweeper.autotune import cost_rows, known_speed, lengths_of, system_rows
     from sweeper.data import RowSample, gather_facts
     from sweeper.engines import require_program
     from sweeper.search import check_sampler, check_storage
-    from sweeper.space import load_space, make_plan, render, require_metrics
+    from sweeper.space import load_space, make_plan, plan_tree, render, require_metrics
     from sweeper.track import check_boards
 
     sampled: list[RowSample | None] = []
@@ -93,6 +99,9 @@ def _print_plan(file: Path, overrides: Sequence[str]) -> None:
     require_program(space)
     sample = lengths_of(space, *sampled)
     more = cost_rows(space, sample, known_speed(space)) + system_rows(space, sample)
+    if as_json:
+        print_json(plan_tree(make_plan(space), more))
+        return
     console().print(render(make_plan(space), more))
 
 
@@ -101,7 +110,7 @@ def data(
     file: SpaceFile,
     rows: Annotated[int, typer.Option(min=0, help="So many of the first rows.")] = 3,
     split: Annotated[Literal["train", "eval"], typer.Option(help="Rows trained on, or held out.")] = "train",
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Json = False,
     overrides: Overrides = None,
 ) -> None:
     """Show the first rows of FILE as the model gets them, and which of their tokens are learned."""
@@ -118,7 +127,7 @@ def data(
     require_own_trainer(space, "sweeper data")
     shown = show_rows(space, read[0], split, rows)
     if as_json:
-        typer.echo(json.dumps(shown.to_dict(), indent=2, ensure_ascii=False))
+        print_json(shown.to_dict())
         return
     screen = console()
     for line in shown_lines(shown, colour=screen.color_system is not None):
@@ -143,19 +152,26 @@ def run(
         bool, typer.Option("--dry-run", help="Only print the plan, as validate does.")
     ] = False,
     overrides: Overrides = None,
+    notify: Notify = None,
     verbose: Loud = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Search the open values of FILE and write the best configuration."""
     chosen = list(overrides or ())
     chosen += [f"search.trials={trials}"] if trials is not None else []
     chosen += [f"search.time_budget={time_budget}"] if time_budget is not None else []
     if dry_run:
-        _print_plan(file, [*chosen, *([f"checkpoint_path={out}"] if out is not None else [])])
+        placed = [f"checkpoint_path={out}"] if out is not None else []
+        _print_plan(file, [*chosen, *placed], as_json)
         return
     from sweeper.commands import run_sweep
 
-    print_result(run_sweep(file, overrides=chosen, out=out, verbosity=_verbosity(verbose, quiet)))
+    with aside(as_json):
+        result = run_sweep(
+            file, overrides=chosen, out=out, verbosity=_verbosity(verbose, quiet), notify=notify
+        )
+    print_result(result, as_json=as_json)
 
 
 @app.command()
@@ -165,12 +181,18 @@ def lr_range(
     overrides: Overrides = None,
     verbose: Loud = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Find the useful learning rates of FILE in one short run, and draw them."""
     from sweeper.commands import find_lr_range
 
     verbosity = _verbosity(verbose, quiet)
-    print_lr_range(find_lr_range(file, overrides=overrides or (), out=out, verbosity=verbosity))
+    with aside(as_json):
+        found = find_lr_range(file, overrides=overrides or (), out=out, verbosity=verbosity)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_lr_range(found)
 
 
 @app.command()
@@ -180,13 +202,18 @@ def autotune(
     overrides: Overrides = None,
     verbose: Loud = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Find the fastest micro-batch, ZeRO stage, checkpointing and offload that fit, at one global batch."""
-    from sweeper.autotune import tuning_tables
+    from sweeper.autotune import tuning_tables, tunings_tree
     from sweeper.commands import autotune_file
 
     verbosity = _verbosity(verbose, quiet)
-    space, tunings = autotune_file(file, overrides=overrides or (), fresh=fresh, verbosity=verbosity)
+    with aside(as_json):
+        space, tunings = autotune_file(file, overrides=overrides or (), fresh=fresh, verbosity=verbosity)
+    if as_json:
+        print_json(tunings_tree(space, tunings))
+        return
     for table in tuning_tables(space, tunings):
         console().print(table)
 
@@ -197,30 +224,33 @@ def resume(
     trials: Annotated[int | None, typer.Option(min=1, help="So many in all, those before included.")] = None,
     time_budget: Annotated[str | None, typer.Option(help="Of all its drivers together, e.g. 4h.")] = None,
     cost_budget: Annotated[float | None, typer.Option(help="Of all its drivers together.")] = None,
+    notify: Notify = None,
     verbose: Loud = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Go on with a sweep that was interrupted, or that is to get more; finished trials are kept."""
     from sweeper.commands import resume_sweep
 
-    result = resume_sweep(
-        directory,
-        trials=trials,
-        time_budget=time_budget,
-        cost_budget=cost_budget,
-        verbosity=_verbosity(verbose, quiet),
-    )
-    print_result(result)
+    with aside(as_json):
+        result = resume_sweep(
+            directory,
+            trials=trials,
+            time_budget=time_budget,
+            cost_budget=cost_budget,
+            verbosity=_verbosity(verbose, quiet),
+            notify=notify,
+        )
+    print_result(result, as_json=as_json)
 
 
 @app.command()
-def status(
-    directory: SweepDir, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
-) -> None:
+def status(directory: SweepDir, as_json: Json = False) -> None:
     """Say how far a sweep is, also while it runs."""
     from sweeper.commands import open_sweep, sweep_state
     from sweeper.recommend import (
         confirmation_line,
+        failure_lines,
         phase_line,
         results_table,
         running_lines,
@@ -236,7 +266,7 @@ def status(
     space, ledger = open_sweep(folder)
     trials, state = ledger.trials(), sweep_state(ledger, folder)
     if as_json:
-        typer.echo(json.dumps(sweep_status(space, trials, state), indent=2))
+        print_json(sweep_status(space, trials, state))
         return
     screen = console()
     screen.print(f"{space.name}: {state}, {len(searched(trials))} of {space.settings.search.trials} trials")
@@ -244,6 +274,8 @@ def status(
     for said in (phase_line, transfer_line, confirmation_line, sure_line):
         if line := said(space, trials):
             screen.print(line, soft_wrap=True)
+    for line in failure_lines(trials):
+        screen.print(line, soft_wrap=True, markup=False)
     if state == "running":
         for line in running_lines(trials, folder):
             screen.print(line)
@@ -259,7 +291,7 @@ def sync(directory: SweepDir) -> None:
     typer.echo(sync_sweep(directory))
 
 
-for command in (best, init, report):
+for command in (best, compare, init, report):
     app.command()(command)
 
 
@@ -271,17 +303,22 @@ def train(
     overrides: Overrides = None,
     verbose: Loud = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train a file with nothing open, in full, and save the model."""
     from sweeper.commands import train_config
 
-    result = train_config(
-        file,
-        overrides=overrides or (),
-        output_dir=output_dir,
-        merge_adapter=merge_adapter,
-        verbosity=_verbosity(verbose, quiet),
-    )
+    with aside(as_json):
+        result = train_config(
+            file,
+            overrides=overrides or (),
+            output_dir=output_dir,
+            merge_adapter=merge_adapter,
+            verbosity=_verbosity(verbose, quiet),
+        )
+    if as_json:
+        print_json(result.to_dict())
+        return
     said = []
     for name in dict.fromkeys(("eval/loss", result.objective)):
         before = f" (untrained {result.untrained[name]:.4f})" if result.untrained else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeper.cli.shown import console
+from sweeper.cli.shown import Json, console, print_json
 
 if TYPE_CHECKING:
     from sweeper.history import PastTrial, SweepOfHistory
@@ -29,7 +29,6 @@ File = Annotated[
     typer.Option("--file", help="The history (default: $SWEEPER_HISTORY, or the user's own)."),
 ]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="As `history list` shows them, or names.")]
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 _SHOWN_TRIALS = 10
 
 
@@ -42,7 +41,7 @@ def list_sweeps(file: File = None, as_json: Json = False) -> None:
     sweeps = find_sweeps(opened, ())
     if as_json:
         told = [{**asdict(one.facts), "trials": len(one.trials), "best": _best(one)} for one in sweeps]
-        typer.echo(json.dumps(told, indent=2))
+        print_json({"file": str(opened.path), "sweeps": told})
         return
     _print_sweeps(sweeps)
     typer.echo(f"{len(sweeps)} sweeps in {opened.path}")
@@ -57,7 +56,7 @@ def show(
 
     (found,) = find_sweeps(open_history(file), [sweep])
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        print_json(asdict(found))
         return
     _print_sweeps([found])
     _print_facts(asdict(found.facts.features))
@@ -72,13 +71,13 @@ def export(
 ) -> None:
     """Write sweeps as JSON, all or those named, for `history import` elsewhere."""
     from sweeper.commands.history import export_history, open_history
-    from sweeper.space import write_whole
+    from sweeper.commands.writing import write_named
 
     content = export_history(open_history(file), sweeps or [])
     if out is None:
         typer.echo(content, nl=False)
         return
-    write_whole(out, content)
+    write_named(out, content, "--out")
     typer.echo(f"written to {out}")
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from sweeper.errors import SweeperError
 
@@ -11,7 +14,9 @@ if TYPE_CHECKING:
 
     from sweeper.commands import LrRangeResult, SweepResult
 
-__all__ = ["console", "print_lr_range", "print_result"]
+__all__ = ["Json", "console", "print_json", "print_lr_range", "print_result"]
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for programs.")]
 
 _FILE_WIDTH = 120
 
@@ -24,7 +29,24 @@ def console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
 
 
-def print_result(result: SweepResult) -> None:
+def print_json(tree: dict[str, Any]) -> None:
+    """One object as strict JSON: a number that is not finite is null."""
+    from sweeper.search.records import json_tree
+
+    typer.echo(json.dumps(json_tree(tree), indent=2, allow_nan=False))
+
+
+def print_result(result: SweepResult, *, as_json: bool) -> None:
+    """Raises SweeperError, once it is printed, where no trial was completed."""
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        _print_result(result)
+    if result.best is None:
+        raise SweeperError(f"no trial was completed; their logs are in {result.folder.trials_dir}")
+
+
+def _print_result(result: SweepResult) -> None:
     from sweeper.recommend import (
         confirmation_line,
         front_line,
@@ -56,7 +78,7 @@ def print_result(result: SweepResult) -> None:
     for warning in result.warnings:
         screen.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if result.best is None:
-        raise SweeperError(f"no trial was completed; their logs are in {result.folder.trials_dir}")
+        return
     screen.print(f"best configuration: {result.folder.best_config}")
     if (model := result.folder.trial_model(result.best.number)).is_dir():
         screen.print(f"its trained model:  {model}")

@@ -10,9 +10,11 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
-__all__ = ["outlive_readers", "without_threads"]
+__all__ = ["aside", "outlive_readers", "without_threads"]
 
 _GONE = frozenset({errno.EPIPE, errno.EIO})
 """A pipe whose other end is closed; a terminal that is."""
@@ -38,6 +40,27 @@ def outlive_readers() -> None:
             _point_nowhere(descriptor)
     sys.stdout = _lasting(sys.stdout, 1)
     sys.stderr = _lasting(sys.stderr, 2)
+
+
+@contextmanager
+def aside(wanted: bool) -> Iterator[None]:
+    """What is said meanwhile goes to standard error, where ``wanted``: standard output is for the answer."""
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    if not _is_over(sys.stdout, 1):
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def _lasting(stream: TextIO | None, descriptor: int) -> TextIO:

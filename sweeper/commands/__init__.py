@@ -4,8 +4,9 @@ Importing this needs neither ray nor torch.
 """
 
 from sweeper.commands.autotune import autotune_file
-from sweeper.commands.best import best_configuration, best_export, write_export
-from sweeper.commands.init import import_file, write_import
+from sweeper.commands.best import best_configuration, best_export, export_tree, write_export
+from sweeper.commands.compare import compare_sweeps, write_comparison
+from sweeper.commands.init import import_file, start_file, write_import
 from sweeper.commands.lr_range import LrRangeResult, find_lr_range
 from sweeper.commands.report import WrittenReport, write_report
 from sweeper.commands.run import SweepResult, load_sweep, resume_sweep, run_sweep
@@ -23,6 +24,8 @@ __all__ = [
     "autotune_file",
     "best_configuration",
     "best_export",
+    "compare_sweeps",
+    "export_tree",
     "find_lr_range",
     "import_file",
     "load_sweep",
@@ -30,9 +33,11 @@ __all__ = [
     "open_sweep",
     "resume_sweep",
     "run_sweep",
+    "start_file",
     "sweep_state",
     "sync_sweep",
     "train_config",
+    "write_comparison",
     "write_export",
     "write_import",
     "write_report",

@@ -3,6 +3,7 @@ as the file of another trainer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from sweeper.commands.report import sweep_material
+from sweeper.commands.writing import unwritable
 from sweeper.data.read.files import BUILTIN
 from sweeper.errors import SweeperError, SweepFolderError, UserError
 from sweeper.recommend import Preference, answer, export
 from sweeper.recommend.exports import Exported, Run
+from sweeper.recommend.report import next_step
 from sweeper.space import SweepFolder, read_config, write_whole
 from sweeper.sweep.stored import open_sweep
 
 if TYPE_CHECKING:
     from sweeper.space import Config, DataFormat
 
-__all__ = ["best_configuration", "best_export", "write_export"]
+__all__ = ["best_configuration", "best_export", "export_tree", "write_export"]
 
 
 def best_configuration(root: Path, *, prefer: Preference = "loss") -> str:
@@ -35,7 +39,7 @@ def best_configuration(root: Path, *, prefer: Preference = "loss") -> str:
     """
     folder = SweepFolder(root)
     if prefer == "loss":
-        return _read(folder.best_config, "finish the sweep first: `sweeper resume`")
+        return _written_answer(folder)
     space, ledger = open_sweep(folder)
     objective = space.settings.objective
     if objective.also is None:
@@ -89,13 +93,23 @@ def write_export(found: Exported, path: Path) -> tuple[Path, ...]:
         if found.script is not None and is_new:
             with suppress(OSError):  # where nothing could be written there is nothing to remove
                 script.unlink(missing_ok=True)
-        raise UserError.of(
-            where=str(path),
-            value="",
-            rule=f"cannot be written: {error.strerror or error}",
-            remedy="name a file in a folder of yours by --output",
-        ) from error
+        raise unwritable(path, error, "name a file in a folder of yours by --output") from error
     return (path,) if found.script is None else (path, script)
+
+
+def export_tree(found: Exported, fmt: str, written: Sequence[Path]) -> dict[str, Any]:
+    """What ``sweeper best --json`` prints: ``{"format", "config", "text", "script", "notes": [{"path",
+    "said"}], "written"}``. ``config`` is the configuration as data where ``fmt`` is yaml, else null, and
+    ``text`` the file in its format."""
+    config = YAML(typ="safe").load(found.text) if fmt == "yaml" else None
+    return {
+        "format": fmt,
+        "config": config,
+        "text": found.text,
+        "script": found.script,
+        "notes": [{"path": one.path, "said": one.said} for one in found.notes],
+        "written": [str(path) for path in written],
+    }
 
 
 def _config_of(text: str, folder: SweepFolder) -> tuple[Config, int]:
@@ -152,13 +166,26 @@ def _known_format(config: Config) -> DataFormat | None:
     return said if said != "auto" else row_format(config.sources[0].path)
 
 
-def _read(path: Path, remedy: str) -> str:
+def _written_answer(folder: SweepFolder) -> str:
+    """best-config.yaml. Raises SweepFolderError, with the state of the sweep, where it is not there."""
+    path = folder.best_config
     try:
         return path.read_text(encoding="utf-8")
-    except OSError as error:
+    except FileNotFoundError as missing:
+        found = sweep_material(folder.root)
+        says, command = next_step(found)
+        if found.best is not None and found.state == "finished":
+            says, command = "write it again", f"sweeper resume {folder.root}"
         raise SweepFolderError.of(
-            where=str(path), value="", rule="cannot be read, or is not there yet", remedy=remedy
-        ) from error
+            where=str(path),
+            value="",
+            rule=f"is not there: the sweep is {found.state}, and {len(found.complete)} of "
+            f"{len(found.asked)} trials were trained to their ends",
+            remedy=f"{says}{f': `{command}`' if command else ''}",
+        ) from missing
+    except OSError as error:
+        rule, remedy = f"cannot be read: {error.strerror or error}", "check its permissions"
+        raise SweepFolderError.of(where=str(path), value="", rule=rule, remedy=remedy) from error
 
 
 def _below(prefix: str, tags: dict[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -23,6 +23,7 @@ from sweeper.autotune import (
     lr_span,
     read_range,
     settled,
+    suggested,
     tried_range,
     tuned,
 )
@@ -73,6 +74,23 @@ class LrRangeResult:
     """The lowest and the highest lr that the file has; equal where it has one only."""
     folder: SweepFolder
     """Where its picture and its numbers are."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``sweeper lr-range --json`` prints: ``{"finding", "useful": {"low", "high"}, "fastest",
+        "lost_from", "untrained", "asked", "picture", "numbers"}``; ``useful`` and ``fastest`` are null where
+        the loss never fell, ``lost_from`` where it was never lost."""
+        found = self.found
+        useful = None if found.bracket is None else suggested(found.bracket)
+        return {
+            "finding": found.finding,
+            "useful": None if useful is None else {"low": useful.low, "high": useful.high},
+            "fastest": None if found.bracket is None else found.bracket.steepest,
+            "lost_from": found.diverged_at,
+            "untrained": found.untrained,
+            "asked": list(self.asked),
+            "picture": str(self.folder.lr_range_picture),
+            "numbers": str(self.folder.lr_range_file),
+        }
 
 
 def find_lr_range(

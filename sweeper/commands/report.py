@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.autotune import cache_root, price_per_hour
+from sweeper.commands.writing import unwritable
 from sweeper.data import TokenizedData, shown_examples
-from sweeper.errors import MissingDependencyError, SweeperError, first_line
+from sweeper.errors import MissingDependencyError, SweeperError, SweepFolderError, first_line
 from sweeper.recommend.report import Material, ShownExample, how_sure_line, next_step, report_html
 from sweeper.search import Ledger, TrialRecord, TrialState, searched
 from sweeper.space import Space, SweepFolder, write_whole
@@ -25,7 +26,7 @@ from sweeper.sweep.stored import open_sweep, sweep_state
 if TYPE_CHECKING:
     from sweeper.recommend.gains import Gain
 
-__all__ = ["ReportKeeper", "WrittenReport", "write_report"]
+__all__ = ["ReportKeeper", "WrittenReport", "sweep_material", "write_report"]
 
 _OFF = "SWEEPER_REPORT"
 """Set to ``off``: a sweep writes no report; ``sweeper report`` does."""
@@ -81,9 +82,9 @@ def write_report(root: Path) -> WrittenReport:
     """Writes ``report.html`` into the folder of a sweep, whatever its state.
 
     Raises:
-        SweepFolderError: there is no sweep, or one of a newer version.
+        SweepFolderError: there is no sweep, one of a newer version, or none of its trials was begun.
         MissingDependencyError: the extra ``report`` is not installed.
-        SweeperError: no trial was begun, so that there is nothing to report.
+        UserError: the page cannot be written.
     """
     folder = SweepFolder(root)
     space, ledger = open_sweep(folder)
@@ -91,8 +92,29 @@ def write_report(root: Path) -> WrittenReport:
     rows = _rows_of(space, folder, ledger)
     material = _material(space, folder, ledger, sweep_state(ledger, folder), rows)
     if not material.trials:
-        raise SweeperError("there is nothing to report: no trial was begun yet")
-    return WrittenReport(path=_write(material, folder), material=material)
+        _, command = next_step(material)
+        raise SweepFolderError.of(
+            where=str(root),
+            value=material.state,
+            rule="there is nothing to report: no trial was begun yet",
+            remedy=f"wait for one, or go on: `{command}`" if command else "begin with `sweeper run`",
+        )
+    try:
+        return WrittenReport(path=_write(material, folder), material=material)
+    except OSError as error:
+        remedy = "make the folder yours, or copy it and report the copy"
+        raise unwritable(folder.report, error, remedy) from error
+
+
+def sweep_material(root: Path) -> Material:
+    """What is known of the sweep in this folder, without the rows that it trains on.
+
+    Raises SweepFolderError where there is no sweep, or one of a newer version.
+    """
+    folder = SweepFolder(root)
+    space, ledger = open_sweep(folder)
+    state = sweep_state(ledger, folder)
+    return _material(space, folder, ledger, state, _Rows(lengths=[], lines=[], examples=[]))
 
 
 class ReportKeeper(Listener):

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sweeper.commands.lr_range import with_tested_range
 from sweeper.commands.more import More, keep_more, what_is_left
+from sweeper.commands.report import WrittenReport, sweep_material, write_report
 from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
 from sweeper.engines import require_program
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
+from sweeper.recommend import summary_line
+from sweeper.recommend.frames import curves_frame, trials_frame
 from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.log_redirect import quiet
+from sweeper.screen.notices import require_webhook
 from sweeper.screen.screen import Screen, Verbosity
 from sweeper.search import Ledger, TrialRecord, absolute_address, check_sampler, check_storage
 from sweeper.space import (
@@ -32,16 +38,21 @@ from sweeper.space import (
     row_warnings,
     secrets_of,
 )
+from sweeper.space.file.document import read_document
 from sweeper.sweep.lock import locked, usable
 from sweeper.sweep.stored import open_sweep, store_space, study_url, this_driver
 from sweeper.track import check_boards, tracking_uri
 
-__all__ = ["SweepResult", "load_sweep", "resume_sweep", "run_sweep"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SweepResult", "given_space", "load_sweep", "resume_sweep", "run_sweep"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """A sweep, as far as it has come."""
+    """A sweep, as far as it has come. ``frame``, ``curves``, ``best``, ``best_config``, ``report`` and
+    ``folder`` are kept stable: docs/python.md."""
 
     space: Space
     folder: SweepFolder
@@ -55,22 +66,72 @@ class SweepResult:
     warnings: tuple[str, ...]
     """What went wrong beside the trials, such as MLflow being away."""
 
+    def frame(self) -> pd.DataFrame:
+        """One row for each trial, the best first: see ``trials_frame``."""
+        return trials_frame(self.space, self.trials)
+
+    def curves(self) -> pd.DataFrame:
+        """One row for each evaluation of each trial: see ``curves_frame``."""
+        return curves_frame(self.trials)
+
+    @property
+    def best_config(self) -> dict[str, Any] | None:
+        """best-config.yaml as Python data, which ``train_config`` takes; None as long as there is none."""
+        file = self.folder.best_config
+        return read_document(file).plain() if file.is_file() else None
+
+    def report(self) -> WrittenReport:
+        """Writes report.html anew; its ``to_dict`` says what to do next. Raises as ``write_report``."""
+        return write_report(self.folder.root)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``sweeper run --json`` prints: the keys of ``sweeper report --json``, and ``{"ended",
+        "folder", "best_config", "model", "warnings"}``; the paths are null where there is no such file."""
+        folder, material = self.folder, sweep_material(self.folder.root)
+        found = WrittenReport(path=folder.report, material=material)
+        model = None if self.best is None else folder.trial_model(self.best.number)
+        paths = {"report": folder.report, "best_config": folder.best_config, "model": model}
+        there = {
+            name: str(path) if path is not None and path.exists() else None for name, path in paths.items()
+        }
+        tree = {"ended": self.ended, "folder": str(folder.root), "warnings": list(self.warnings)}
+        return found.to_dict() | tree | there
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the sentence that matters, and the trials."""
+        said = summary_line(self.space, self.trials, untrained=self.untrained)
+        return f"<p>{html.escape(said)}</p>{self.frame().to_html(index=False, na_rep='')}"
+
 
 def run_sweep(
-    space_file: Path,
+    space: Path | str | Mapping[str, Any],
     *,
     overrides: Sequence[str] = (),
-    out: Path | None = None,
+    out: Path | str | None = None,
     verbosity: Verbosity = Verbosity.NORMAL,
+    notify: str | None = None,
 ) -> SweepResult:
-    """Run a new sweep; ``overrides`` are ``key=value`` as on the command line.
+    """Run a new sweep of a space file, or of what one would hold as Python data; ``overrides`` are
+    ``key=value`` as on the command line, ``notify`` is an address that is told of the end: see ``Notices``.
 
     Raises:
         UserError: the file, the model, the data or the folder need mending; nothing was started.
         SweepInterruptedError: what was measured is in the ledger, and ``resume_sweep`` goes on.
     """
     began_s = time.monotonic()
-    space = load_space(space_file, overrides=overrides, gather=gather_facts)
+    require_webhook(notify)
+    asked = load_space(given_space(space), overrides=overrides, gather=gather_facts)
+    return _run(asked, None if out is None else Path(out), verbosity, notify, began_s)
+
+
+def given_space(space: Path | str | Mapping[str, Any]) -> Path | Mapping[str, Any]:
+    """A path, however it was written, or Python data."""
+    return Path(space) if isinstance(space, str) else space
+
+
+def _run(
+    space: Space, out: Path | None, verbosity: Verbosity, notify: str | None, began_s: float
+) -> SweepResult:
     require_open(space)
     require_hardware(space)
     check_sampler(space)
@@ -92,20 +153,26 @@ def run_sweep(
         folder.root.mkdir(parents=True, exist_ok=True)
     with (
         locked(folder),
-        quiet(folder.driver_log, *secrets_of(space.settings).values(), verbosity=verbosity) as screen,
+        quiet(folder.driver_log, *_secrets(space, notify), verbosity=verbosity) as screen,
     ):
         store_space(space, folder)
         ledger = elsewhere or _new_ledger(folder.study_url, space)
-        return _conduct(space, folder, ledger, screen, began_s)
+        return _conduct(space, folder, ledger, screen, notify, began_s)
+
+
+def _secrets(space: Space, notify: str | None) -> list[str]:
+    """Addresses whose passwords belong into no log."""
+    return [*secrets_of(space.settings).values(), *([notify] if notify else [])]
 
 
 def resume_sweep(
-    root: Path,
+    root: Path | str,
     *,
     trials: int | None = None,
     time_budget: str | None = None,
     cost_budget: float | None = None,
     verbosity: Verbosity = Verbosity.NORMAL,
+    notify: str | None = None,
 ) -> SweepResult:
     """Go on with a sweep that ended, whether it was interrupted or is to get more than it was begun with.
 
@@ -116,13 +183,15 @@ def resume_sweep(
         trials: from now on, those before included; as the others, it is kept in the folder.
         time_budget: of all drivers together, such as ``4h``.
         cost_budget: of all drivers together.
+        notify: as for ``run_sweep``; it is kept nowhere.
 
     Raises:
         UserError: there is no sweep in the folder, another driver is at work on it, it is one of a newer
             version, its data comes out otherwise than when it began, or it has had already what it is to get.
     """
     began_s, more = time.monotonic(), More(trials=trials, time_budget=time_budget, cost_budget=cost_budget)
-    folder = SweepFolder(root)
+    require_webhook(notify)
+    folder = SweepFolder(Path(root))
     space = more.of(folder)
     check_sampler(space)
     require_metrics(space)
@@ -131,22 +200,21 @@ def resume_sweep(
         url = study_url(space, folder)
         is_there = Ledger.exists(url, space)
         ledger = _identified((Ledger.open if is_there else Ledger.create)(url, space))
-        secrets = secrets_of(space.settings).values()
-        with quiet(folder.driver_log, *secrets, verbosity=verbosity) as screen:
+        with quiet(folder.driver_log, *_secrets(space, notify), verbosity=verbosity) as screen:
             require_same_rows(space, ledger, folder, screen.say)
             keep_more(space, ledger, folder, more)
             mark_format(folder)
             for line in what_is_left(space, ledger):
                 screen.say(line)
-            return _conduct(space, folder, ledger, screen, began_s)
+            return _conduct(space, folder, ledger, screen, notify, began_s)
 
 
-def load_sweep(root: Path) -> SweepResult:
+def load_sweep(root: Path | str) -> SweepResult:
     """What the sweep in this folder has found so far, whether it is running, interrupted or finished.
 
     Raises SweepFolderError where there is no sweep.
     """
-    folder = SweepFolder(root)
+    folder = SweepFolder(Path(root))
     space, ledger = open_sweep(folder)
     return _result(space, folder, ledger)
 
@@ -169,14 +237,14 @@ def _identified(ledger: Ledger) -> Ledger:
 
 
 def _conduct(
-    space: Space, folder: SweepFolder, ledger: Ledger, screen: Screen, began_s: float
+    space: Space, folder: SweepFolder, ledger: Ledger, screen: Screen, notify: str | None, began_s: float
 ) -> SweepResult:
     from sweeper.commands.session import Session
 
     if space.settings.trust_remote_code:
         screen.say(TRUSTED, warning=True)
     with _state_of(ledger, folder), Interrupts() as interrupts:
-        session = Session(space, folder, ledger, screen, began_s=began_s)
+        session = Session(space, folder, ledger, screen, notify=notify, began_s=began_s)
         session.search(interrupts)
         warnings = session.conclude()
     return _result(space, folder, ledger, warnings)

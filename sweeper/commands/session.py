@@ -19,7 +19,9 @@ from sweeper.engines import reap_commands
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.ray_tune.cluster import ray_for, ray_request
 from sweeper.recommend import write_answer, write_results
+from sweeper.redact import without_secrets
 from sweeper.screen.interrupts import Interrupts
+from sweeper.screen.notices import Notices
 from sweeper.screen.progress import ProgressView
 from sweeper.screen.screen import Screen
 from sweeper.search import Ledger, make_stopper
@@ -62,9 +64,17 @@ class Session:
     """Lives from the first trial's start to the answer; ``search`` and then ``conclude``."""
 
     def __init__(
-        self, space: Space, folder: SweepFolder, ledger: Ledger, screen: Screen, *, began_s: float
+        self,
+        space: Space,
+        folder: SweepFolder,
+        ledger: Ledger,
+        screen: Screen,
+        *,
+        notify: str | None = None,
+        began_s: float,
     ) -> None:
-        """``began_s``: the monotonic clock when the command began; the budget counts from there."""
+        """``notify``: an address that is told of the end; ``began_s``: the monotonic clock when the command
+        began, from where the budget counts."""
         self._space, self._folder, self._ledger = space, folder, ledger
         self._engine = space.settings.engine
         self._typical = space.close(space.default_values())
@@ -73,6 +83,7 @@ class Session:
         self._mirror = Mirror(space, folder, ledger, self._view.warn)
         self._history = HistoryWriter(space, ledger, self._view.warn)
         self._report = ReportKeeper(space, folder, ledger, self._view.warn)
+        self._notices = Notices(notify, space, folder, ledger, self._view.warn)
         self._fingerprints: dict[str, str] = {}
         self._began_s = began_s
 
@@ -96,7 +107,7 @@ class Session:
                 self._view.warn(f"warning: {warning}")
             with (
                 self._preparing(config) as preparations,
-                ray_for(config, places=places, say=self._view.say),
+                ray_for(config, places=places, say=self._say),
             ):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
                 _check(preparations)
@@ -145,7 +156,15 @@ class Session:
             write_answer(self._space, self._ledger.trials(), self._folder, versions(), self._fingerprints)
         self._report.conclude("finished")
         self._mirror.conclude("finished")
-        return self._mirror.close(_TRACKING_PATIENCE_S)
+        warnings = self._mirror.close(_TRACKING_PATIENCE_S)
+        self._notices.conclude("finished", str(self._ledger.sweep_attributes().get("ended", "")))
+        return [*warnings, *self._notices.close()]
+
+    def _say(self, text: str, *, warning: bool = False) -> None:
+        """What Ray's side tells; a wait that does not end is for a person to know."""
+        self._view.say(text, warning=warning)
+        if text.startswith("waiting for"):
+            self._notices.waits(text)
 
     def _settled(self) -> tuple[Tuning, ...]:
         """What the file leaves to measuring, as the ledger has it, or measured now."""
@@ -182,7 +201,7 @@ class Session:
             self._ledger,
             self._folder,
             make_stopper(self._space, pauses=self._ledger.pauses, past=past),
-            [self._view, self._mirror.listener, self._history, self._report],
+            [self._view, self._mirror.listener, self._history, self._report, self._notices],
             data_dir=data_dir,
             speed=speed,
             sample=sample,
@@ -209,7 +228,10 @@ class Session:
                 self._mirror.conclude(state)
             with suppress(Exception):
                 self._report.conclude(state)
+            with suppress(Exception):
+                self._notices.conclude(state, "" if state == "interrupted" else without_secrets(str(error)))
             self._mirror.close(_INTERRUPTED_PATIENCE_S)
+            self._notices.close()
             raise
 
     def _places(self) -> int:
@@ -228,6 +250,7 @@ class Session:
         from ray import tune
 
         from sweeper.ray_tune.free_resources import RoomWatch
+        from sweeper.ray_tune.reporting import silent_reporter
         from sweeper.ray_tune.searcher import LedgerCallback, LedgerScheduler, LedgerSearcher
         from sweeper.ray_tune.trainable import TrialRunner
 
@@ -235,7 +258,7 @@ class Session:
             TrialRunner,
             tune_config=tune.TuneConfig(
                 search_alg=LedgerSearcher(recorder, self._places()),
-                scheduler=LedgerScheduler(recorder, RoomWatch(self._view.say)),
+                scheduler=LedgerScheduler(recorder, RoomWatch(self._say)),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=_trial_name,
@@ -245,6 +268,7 @@ class Session:
                 name="ray",
                 storage_path=str(self._folder.logs_dir.absolute()),
                 verbose=0,
+                progress_reporter=silent_reporter(),
                 callbacks=[LedgerCallback(recorder)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),

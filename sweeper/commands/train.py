@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
 from sweeper.autotune import known_tunings, tuned
 from sweeper.commands.preparation import preparing
+from sweeper.commands.run import given_space
 from sweeper.commands.train_engine import train_with_engine
 from sweeper.data import gather_facts
 from sweeper.engines import require_program
@@ -81,12 +82,16 @@ class TrainResult:
     promised: float | None
     """The objective that the best-config's sweep reached with this configuration."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """What ``sweeper train --json`` prints: its fields under their names."""
+        return {**vars(self), "folder": str(self.folder)}
+
 
 def train_config(
-    config_file: Path,
+    config: Path | str | Mapping[str, Any],
     *,
     overrides: Sequence[str] = (),
-    output_dir: Path | None = None,
+    output_dir: Path | str | None = None,
     merge_adapter: bool = False,
     verbosity: Verbosity = Verbosity.NORMAL,
 ) -> TrainResult:
@@ -96,39 +101,39 @@ def train_config(
 
     Raises UserError when something is open, there is no adapter to merge, or the folder is in the way.
     """
-    space = load_space(config_file, overrides=overrides, gather=gather_facts)
+    space = load_space(given_space(config), overrides=overrides, gather=gather_facts)
     require_closed(space)
     require_hardware(space)
     require_metrics(space)
     require_program(space)
-    config = tuned(space.close({}), known_tunings(space), space.measured)
-    if merge_adapter and not config.training.lora:
+    closed = tuned(space.close({}), known_tunings(space), space.measured)
+    if merge_adapter and not closed.training.lora:
         raise UserError.of(
             where="--merge-adapter",
             value="",
-            rule=f"{config_file} trains the whole model, so there is no adapter to merge",
+            rule=f"{space.source} trains the whole model, so there is no adapter to merge",
             remedy="leave the option out, or give training.lora",
         )
-    target = _output_folder(output_dir, config.name)
+    target = _output_folder(None if output_dir is None else Path(output_dir), closed.name)
     scratch = SweepFolder(target.with_name(f"{target.name}-train"))
     scratch.stop_file.unlink(missing_ok=True)
-    if config.engine is not None:
-        return _with_engine(config, scratch, target, verbosity)
+    if closed.engine is not None:
+        return _with_engine(closed, scratch, target, verbosity)
     with (
         locked(scratch),
         quiet(scratch.driver_log, verbosity=verbosity) as screen,
         Interrupts() as interrupts,
-        preparing(config, scratch.cache_dir) as preparation,
+        preparing(closed, scratch.cache_dir) as preparation,
     ):
         mark_format(scratch)
-        if config.trust_remote_code:
+        if closed.trust_remote_code:
             screen.say(TRUSTED, warning=True)
         try:
             data_dir = preparation.folder()
-            if told := _other_rows(config, data_dir.name):
+            if told := _other_rows(closed, data_dir.name):
                 screen.say(told, warning=True)
-            run = _Run(config, scratch, data_dir, screen)
-            with ray_for(config, places=1, say=screen.say), closing(run):
+            run = _Run(closed, scratch, data_dir, screen)
+            with ray_for(closed, places=1, say=screen.say), closing(run):
                 preparation.check()
                 interrupts.ask_first(scratch.stop_file.touch)
                 run.to_the_end()
@@ -137,7 +142,7 @@ def train_config(
         except KeyboardInterrupt as interrupt:
             told = "interrupted; the same command goes on from the last state"
             raise SweepInterruptedError(told) from interrupt
-    return _result(config, target, run.evaluations)
+    return _result(closed, target, run.evaluations)
 
 
 def _with_engine(config: Config, scratch: SweepFolder, target: Path, verbosity: Verbosity) -> TrainResult:
@@ -159,17 +164,17 @@ def _with_engine(config: Config, scratch: SweepFolder, target: Path, verbosity: 
     return _result(config, target, evaluations)
 
 
-def _result(config: Config, target: Path, evaluations: Sequence[Progress]) -> TrainResult:
-    value = (config.provenance or {}).get("value")
+def _result(closed: Config, target: Path, evaluations: Sequence[Progress]) -> TrainResult:
+    value = (closed.provenance or {}).get("value")
     first, last = evaluations[0], evaluations[-1]
-    saved = last.best if config.objective.at == "best" and last.best is not None else last
+    saved = last.best if closed.objective.at == "best" and last.best is not None else last
     return TrainResult(
         folder=target,
         metrics=dict(saved.metrics),
         tokens=saved.tokens,
         tokens_trained=last.tokens,
         untrained=first.metrics if first.tokens == 0 else None,
-        objective=config.objective.metric,
+        objective=closed.objective.metric,
         promised=value,
     )
 

@@ -17,11 +17,13 @@ from sweeper.data.read.examples import Examples
 from sweeper.data.read.formats import row_format
 from sweeper.data.render.tokenizer import load_tokenizer, untrusted
 from sweeper.data.sample import LengthSample, RowSample, load_sample
+from sweeper.data.survey import FirstLook, first_look
 
 __all__ = [
     "NO_LOSS",
     "PREPARING",
     "Examples",
+    "FirstLook",
     "LengthSample",
     "RowSample",
     "Rows",
@@ -34,6 +36,7 @@ __all__ = [
     "collate",
     "difference",
     "evaluation_steps",
+    "first_look",
     "gather_facts",
     "load_sample",
     "load_tokenizer",

@@ -11,7 +11,7 @@ from sweeper.recommend.export import EXPORT_FORMATS, export
 from sweeper.recommend.peaks import memory_line
 from sweeper.recommend.preference import PREFERENCES, Preference, front_line, preferred
 from sweeper.recommend.ranking import ResultRow, best_record, default_record, improvement, result_rows
-from sweeper.recommend.status import running_lines, sweep_status
+from sweeper.recommend.status import failure_lines, running_lines, sweep_status
 from sweeper.recommend.table import (
     compact,
     paused_line,
@@ -39,6 +39,7 @@ __all__ = [
     "confirmation_line",
     "default_record",
     "export",
+    "failure_lines",
     "front_line",
     "improvement",
     "memory_line",

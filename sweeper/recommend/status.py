@@ -15,7 +15,9 @@ from sweeper.train import read_moved
 if TYPE_CHECKING:
     from sweeper.space import Objective, Space, SweepFolder
 
-__all__ = ["running_lines", "sweep_status"]
+__all__ = ["failure_lines", "running_lines", "sweep_status"]
+
+_MOST_REASONS = 3
 
 
 def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dict[str, Any]:
@@ -77,6 +79,18 @@ def _confirmation(space: Space, trials: Sequence[TrialRecord]) -> dict[str, Any]
         ],
         "confirmation": confirmation_tree(space, trials),
     }
+
+
+def failure_lines(trials: Sequence[TrialRecord]) -> list[str]:
+    """Why trials failed: the commonest reasons, each with the numbers of its trials."""
+    numbers: dict[str, list[int]] = {}
+    for record in trials:
+        if record.state is TrialState.FAIL:
+            numbers.setdefault(record.reason or "no reason was noted", []).append(record.number)
+    ranked = sorted(numbers.items(), key=lambda one: -len(one[1]))
+    lines = [f"failed, trial {', '.join(map(str, found))}: {why}" for why, found in ranked[:_MOST_REASONS]]
+    more = len(ranked) - _MOST_REASONS
+    return [*lines, *([f"and {more} more reasons, in the report"] if more > 0 else [])]
 
 
 def running_lines(trials: Sequence[TrialRecord], folder: SweepFolder) -> list[str]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.recommend import compact
+from sweeper.screen.notebook import NotebookView
 from sweeper.screen.screen import Screen
 from sweeper.search import TrialRecord, TrialState, eligible, own_evaluations, runs_of_finals, searched
 from sweeper.search.front import order
@@ -91,7 +92,7 @@ class ProgressView(Listener):
         self._began = self._last_line = time.monotonic()
         self._lock = threading.Lock()
         # What others print must not be drawn into the panel: it belongs into the log.
-        self._live = (
+        self._live: Live | NotebookView | None = (
             Live(
                 get_renderable=self._draw,
                 console=self._console,
@@ -101,6 +102,8 @@ class ProgressView(Listener):
                 transient=True,
             )
             if screen.has_panel
+            else NotebookView(self._draw)
+            if screen.has_cell
             else None
         )
 

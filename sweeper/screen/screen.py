@@ -59,6 +59,11 @@ class Screen:
         """Whether what moves may be drawn."""
         return self.console.is_terminal and self._verbosity is Verbosity.NORMAL
 
+    @property
+    def has_cell(self) -> bool:
+        """Whether it is the output of a notebook's cell, which may be drawn anew."""
+        return self.console.is_jupyter and self._verbosity is Verbosity.NORMAL
+
     def say(self, text: str, *, warning: bool = False, shown: str | None = None) -> None:
         """A line in the log, and on the screen, there as ``shown``. A quiet one shows warnings."""
         self.note(text)

@@ -57,6 +57,7 @@ from sweeper.space.metrics import (
     metric_name,
 )
 from sweeper.space.plan.plan import TRUSTED, count_runs, count_trials, make_plan, render
+from sweeper.space.plan.plan_tree import plan_tree
 from sweeper.space.plan.row_warnings import row_warnings
 from sweeper.space.plan.system import (
     SYSTEM,
@@ -177,6 +178,7 @@ __all__ = [
     "next_memory_fallback",
     "on_proxy",
     "placed",
+    "plan_tree",
     "proxied",
     "proxy_lr_factor",
     "proxy_warnings",

@@ -33,6 +33,7 @@ from sweeper.space.file.draft import Draft, draft_of
 from sweeper.space.file.opening import LR, Opening
 from sweeper.space.file.overrides import apply_overrides
 from sweeper.space.file.short_forms import written_out
+from sweeper.space.file.tree import read_tree
 from sweeper.space.metrics import better, metric_names
 from sweeper.space.plan.system import SYSTEM
 from sweeper.space.schedules import warmup_steps
@@ -45,11 +46,16 @@ _ANY_FACTS = Facts(train_rows=10**12, eval_rows=1, accelerator="cpu", devices=1,
 _ANY_SETTINGS = Settings(name="any", model_path="any", data_path="any")
 
 
-def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[Settings], Facts]) -> Space:
+def load_space(
+    path: Path | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    gather: Callable[[Settings], Facts],
+) -> Space:
     """Reads a space file.
 
     Args:
-        path: the file.
+        path: the file, or what it would hold as Python data.
         overrides: ``key=value`` pairs put over the file; the key is a dotted path or a field's
             name where only one field has it, the value is YAML.
         gather: finds out what is known about data, model and machine. It is called once, and not
@@ -59,7 +65,9 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), gather: Callable[[S
         SpaceFileError: with all problems of the file and the overrides.
         UserError: whatever ``gather`` raises for a file without problems.
     """
-    root, problems = apply_overrides(written_out(read_document(path)), overrides)
+    read = read_tree(path) if isinstance(path, Mapping) else read_document(path)
+    path = Path("space") if isinstance(path, Mapping) else path
+    root, problems = apply_overrides(written_out(read), overrides)
     draft = draft_of(root)
     draft.problems.extend(problems)
     settle_engine(draft)

@@ -84,7 +84,7 @@ def config_of(work: Path, precision: str) -> Config:
                 "max_seq_len": 128,
             },
             "deepspeed": {"zero_stage": 2, "precision": precision},
-            "resources": {"max_concurrent": 1, "cpus_per_rank": 2, "gpus_per_rank": 0},
+            "resources": {"max_concurrent": 1, "cpus_per_rank": 1, "gpus_per_rank": 0},
             "tracking": {"mlflow_uri": f"sqlite:///{work / 'mlflow.db'}"},
         }
     )
@@ -138,7 +138,7 @@ ALONE = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "29613",
     "DS_ACCELERATOR": "cpu",
-    "OMP_NUM_THREADS": "2",
+    "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONPATH": "",

@@ -67,7 +67,7 @@ def test_what_cannot_be_written_leaves_nothing_half_written(folder, tmp_path):
 
 
 def test_a_sweep_without_an_answer_says_what_to_do(tmp_path):
-    with pytest.raises(SweepFolderError, match="sweeper resume"):
+    with pytest.raises(SweepFolderError, match="holds no sweep"):
         best_export(tmp_path, fmt="deepspeed")
 
 

@@ -68,7 +68,7 @@ def test_a_resumed_sweep_goes_by_the_snapshot_that_it_began_with(sweeps):
 def test_the_commands_list_show_export_import_and_forget(sweeps, tmp_path):
     first, _, path = sweeps
     file = ("--file", str(path))
-    listed = json.loads(said("history", "list", "--json", *file))
+    listed = json.loads(said("history", "list", "--json", *file))["sweeps"]
     assert [one["name"] for one in listed] == ["small", "small"] and listed[1]["trials"] == 3
     assert "small" in said("history", "list", *file)
     shown = said("history", "show", listed[1]["id"][:8], *file)
@@ -77,6 +77,8 @@ def test_the_commands_list_show_export_import_and_forget(sweeps, tmp_path):
     other = ("--file", str(tmp_path / "other.sqlite3"))
     assert "3 trials" in said("history", "import", str(tmp_path / "one.json"), *other)
     assert "3 trials" in said("history", "import", str(first.folder.root), *other)  # the same sweep
-    assert [one["id"] for one in json.loads(said("history", "list", "--json", *other))] == [listed[1]["id"]]
+    assert [one["id"] for one in json.loads(said("history", "list", "--json", *other))["sweeps"]] == [
+        listed[1]["id"]
+    ]
     assert "forgot small" in said("history", "forget", listed[1]["id"][:8], *other)
-    assert json.loads(said("history", "list", "--json", *other)) == []
+    assert json.loads(said("history", "list", "--json", *other))["sweeps"] == []

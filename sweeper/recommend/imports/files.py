@@ -30,25 +30,30 @@ _SIGNS = {
 _PROGRAM = "train_sft"
 
 
-def read_tree(path: Path) -> dict[str, Any]:
-    """What the file says: JSON or YAML by its suffix, else a command line or a script that holds one.
+def read_tree(path: Path, fmt: str | None = None) -> dict[str, Any]:
+    """What the file says, read as the trainer ``fmt`` reads its own, whatever the file is called. Without it:
+    JSON or YAML by the file's suffix, else a command line or a script that holds one.
 
-    Raises UserError where it cannot be read as any.
+    Raises UserError where it cannot be read as that.
     """
-    text = _text(path)
-    suffix = path.suffix.lower()
+    text, form = _text(path), _form_of(path, fmt)
     try:
-        if suffix in (".json", ".yaml", ".yml"):
-            tree = json.loads(text) if suffix == ".json" else YAML(typ="safe").load(text)
-            if not isinstance(tree, dict):
-                raise ValueError("is not a mapping of keys to values")
-            return {str(key): value for key, value in tree.items()}
-        return _options(text)
+        if form == "command":
+            return _options(text)
+        tree = json.loads(text) if form == "json" else YAML(typ="safe").load(text)
+        if not isinstance(tree, dict):
+            raise ValueError("is not a mapping of keys to values")
+        return {str(key): value for key, value in tree.items()}
     except (ValueError, YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise _unreadable(
-            path, f"cannot be read as {suffix.lstrip('.') or 'a command line'}: {reason}"
-        ) from error
+        shown = "a command line" if form == "command" else form
+        of = "" if fmt is None else f", as {CONSUMERS[fmt].title} has it"
+        raise _unreadable(path, f"cannot be read as {shown}{of}: {' '.join(str(error).split())}") from error
+
+
+def _form_of(path: Path, fmt: str | None) -> str:
+    if fmt is not None:
+        return CONSUMERS[fmt].form
+    return {".json": "json", ".yaml": "yaml", ".yml": "yaml"}.get(path.suffix.lower(), "command")
 
 
 def consumer_of(tree: dict[str, Any], fmt: str | None, path: Path) -> Consumer:

@@ -14,7 +14,7 @@ from sweeper.space import dump_config, value_text
 from sweeper.space.config.fields import leaves
 from sweeper.space.file.dump import file_tree
 
-__all__ = ["Imported", "imported"]
+__all__ = ["Imported", "imported", "sweep_name"]
 
 _MODEL, _DATA = "the-model", "data.jsonl"
 _LORA = "training.lora"
@@ -68,7 +68,7 @@ def imported(
         for pairs in [(sweep or {}).get("_")]
         if pairs
     ]
-    values = {"name": _name(name), **values}
+    values = {"name": sweep_name(name), **values}
     for path, placeholder in (("model_path", _MODEL), ("data_path", _DATA)):
         if path not in values:
             values[path] = placeholder
@@ -191,5 +191,6 @@ def _file(values: Mapping[str, Any]) -> dict[str, Any]:
     return file_tree(written)
 
 
-def _name(wanted: str) -> str:
+def sweep_name(wanted: str) -> str:
+    """The nearest that may be the name of a sweep."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).strip("-._") or "imported"

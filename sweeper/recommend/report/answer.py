@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sweeper.recommend.certainty import confirmation_line, sure_line
 from sweeper.recommend.report.html import code, escaped, paragraph, table
 from sweeper.recommend.table import compact, summary_line
+from sweeper.search import TrialState
 from sweeper.space import value_text
 
 if TYPE_CHECKING:
@@ -47,13 +49,30 @@ def next_step(material: Material) -> tuple[str, str]:
         )
     if material.state == "interrupted":
         return "the sweep was interrupted; it goes on where it was", f"sweeper resume {folder}"
+    if material.state == "failed":
+        return (
+            "the sweep was ended by an error, told in logs/driver.log; once that is mended it goes on "
+            "where it was",
+            f"sweeper resume {folder}",
+        )
     if material.best is None:
         return (
-            "no trial was trained to its end: mend what the failures say, then start a sweep of another name",
+            f"no trial was trained to its end{_why(material)}; mend that, then start a sweep of another name",
             "",
         )
     config = shlex.quote(str(material.root / "best-config.yaml"))
     return "this command trains the configuration in full", f"sweeper train {config} --output-dir my-model"
+
+
+def _why(material: Material) -> str:
+    """What most trials failed of."""
+    reasons = Counter(
+        one.reason or "no reason was noted" for one in material.trials if one.state is TrialState.FAIL
+    )
+    if not reasons:
+        return ""
+    reason, count = reasons.most_common(1)[0]
+    return f" ({count} of {len(material.trials)}: {reason})"
 
 
 def how_sure_line(material: Material) -> str:

@@ -26,7 +26,8 @@ def trials_html(material: Material) -> str:
     rows = results_rows(material.space, material.trials)
     if not rows:
         return paragraph("no trial was started yet")
-    empty = {name for name in rows[0] if all(row[name] in (None, 0, False) for row in rows)}
+    told = {name for name in rows[0] if any(row[name] not in (None, 0, False) for row in rows)}
+    empty = rows[0].keys() - told - {"trial"}  # which is 0 where there is one only
     rows = [{name: value for name, value in row.items() if name not in empty} for row in rows]
     by_number = {one.number: one for one in material.asked}
     names = {one.name: material.label(one.name) for one in material.space.dimensions}
