@@ -133,6 +133,8 @@ class PeakForecast:
 
 def _known(space: Space) -> Iterator[tuple[Config, Tuning]]:
     """The space's shapes with the tunings that were made of them before, on this hardware."""
+    if space.settings.engine is not None:
+        return  # another trainer's speed is its own
     measured = left_to_measuring(space)
     for config in shapes_of(space):
         found = read_tuning(shape_text(config, measured))

@@ -96,6 +96,8 @@ def _batch_arithmetic(space: Space, tunings: tuple[Tuning, ...]) -> list[str]:
 
 def system_rows(space: Space, sample: LengthSample | None) -> list[tuple[str, str]]:
     """What ``validate`` says of memory and of how global batches are made, as labels and values."""
+    if space.settings.engine is not None:
+        return []
     tunings = known_tunings(space) if space.measured else ()
     rows = [("memory", _memory(space, sample, tunings))]
     if space.measured:

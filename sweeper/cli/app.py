@@ -81,6 +81,7 @@ def _print_plan(file: Path, overrides: Sequence[str], as_json: bool) -> None:
     without_threads()
     from sweeper.autotune import cost_rows, known_speed, lengths_of, system_rows
     from sweeper.data import RowSample, gather_facts
+    from sweeper.engines import require_program
     from sweeper.search import check_sampler, check_storage
     from sweeper.space import load_space, make_plan, plan_tree, render, require_metrics
     from sweeper.track import check_boards
@@ -95,6 +96,7 @@ def _print_plan(file: Path, overrides: Sequence[str], as_json: bool) -> None:
     check_storage(space)
     check_boards(space)
     require_metrics(space)
+    require_program(space)
     sample = lengths_of(space, *sampled)
     more = cost_rows(space, sample, known_speed(space)) + system_rows(space, sample)
     if as_json:
@@ -114,7 +116,7 @@ def data(
     """Show the first rows of FILE as the model gets them, and which of their tokens are learned."""
     without_threads()
     from sweeper.data import Examples, gather_facts, show_rows, shown_lines
-    from sweeper.space import load_space
+    from sweeper.space import load_space, require_own_trainer
 
     read: list[Examples] = []
     space = load_space(
@@ -122,6 +124,7 @@ def data(
         overrides=overrides or (),
         gather=lambda settings: gather_facts(settings, lambda examples, _: read.append(examples)),
     )
+    require_own_trainer(space, "sweeper data")
     shown = show_rows(space, read[0], split, rows)
     if as_json:
         print_json(shown.to_dict())

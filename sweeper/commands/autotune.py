@@ -34,6 +34,7 @@ from sweeper.space import (
     SweepFolder,
     load_space,
     require_hardware,
+    require_own_trainer,
     secrets_of,
     system_config_of,
 )
@@ -61,6 +62,7 @@ def autotune_file(
     Raises what ``settle`` does, and SweepInterruptedError.
     """
     space = load_space(space_file, overrides=overrides, gather=gather_facts)
+    require_own_trainer(space, "autotuning")
     require_hardware(space)
     scratch = SweepFolder(space.sweep_dir.with_name(f"{space.sweep_dir.name}-autotune"))
     with usable(scratch):

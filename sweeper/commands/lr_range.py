@@ -45,6 +45,7 @@ from sweeper.space import (
     SweepFolder,
     load_space,
     require_hardware,
+    require_own_trainer,
     rule_of_thumb_lr,
     secrets_of,
     write_whole,
@@ -110,6 +111,7 @@ def find_lr_range(
         SweepInterruptedError: nothing of the test is kept.
     """
     space = load_space(space_file, overrides=overrides, gather=gather_facts)
+    require_own_trainer(space, "an LR range test")
     require_hardware(space)
     folder = SweepFolder(out or space.sweep_dir.with_name(f"{space.sweep_dir.name}-lr-range"))
     return LrRangeResult(found=_tested(space, folder, verbosity), asked=_asked(space), folder=folder)

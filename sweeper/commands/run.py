@@ -17,6 +17,7 @@ from sweeper.commands.more import More, keep_more, what_is_left
 from sweeper.commands.report import WrittenReport, sweep_material, write_report
 from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
+from sweeper.engines import require_program
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
 from sweeper.recommend import summary_line
 from sweeper.recommend.frames import curves_frame, trials_frame
@@ -137,6 +138,7 @@ def _run(
     check_storage(space)
     check_boards(space)
     require_metrics(space)
+    require_program(space)
     folder = SweepFolder(out or space.sweep_dir)
     tracking_uri(space.settings, folder.root)  # refused before there is a folder
     with usable(folder):

@@ -15,6 +15,7 @@ from sweeper.commands.autotune import settle
 from sweeper.commands.preparation import Preparation, preparing
 from sweeper.commands.report import ReportKeeper
 from sweeper.data import LengthSample, model_fingerprint, tokenized
+from sweeper.engines import reap_commands
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.ray_tune.cluster import ray_for, ray_request
 from sweeper.recommend import write_answer, write_results
@@ -75,6 +76,7 @@ class Session:
         """``notify``: an address that is told of the end; ``began_s``: the monotonic clock when the command
         began, from where the budget counts."""
         self._space, self._folder, self._ledger = space, folder, ledger
+        self._engine = space.settings.engine
         self._typical = space.close(space.default_values())
         finished = [record for record in ledger.trials() if record.state.is_finished]
         self._view = ProgressView(space, screen, finished=finished)
@@ -97,8 +99,10 @@ class Session:
         config, places = ray_request(self._space)
         self._folder.stop_file.unlink(missing_ok=True)
         with self._view, self._tracked():
-            if orphans := reap(self._folder.processes_dir):
-                self._view.say(f"ended {len(orphans)} processes of an earlier driver")
+            left = len(reap(self._folder.processes_dir))
+            left += reap_commands(self._folder.root) if self._engine is not None else 0
+            if left:
+                self._view.say(f"ended {left} processes of an earlier driver")
             for warning in (*row_warnings(self._space), *proxy_warnings(self._space)):
                 self._view.warn(f"warning: {warning}")
             with (
@@ -112,7 +116,8 @@ class Session:
                 self._typical = self._space.close(self._space.default_values())
                 sample = lengths_of(self._space)
                 rows = cost_rows(self._space, sample, speed)
-                self._view.say("; ".join(f"{label}: {value}" for label, value in rows))
+                if rows:
+                    self._view.say("; ".join(f"{label}: {value}" for label, value in rows))
                 recorder = self._recorder([one.folder() for one in preparations], sample, tunings, speed)
                 self._view.say("starting the workers")
                 _check(preparations)
@@ -128,6 +133,9 @@ class Session:
     @contextmanager
     def _preparing(self, config: Config) -> Iterator[list[Preparation]]:
         """The rows of the real thing, and those of the search's proxy where it has one."""
+        if self._engine is not None:  # it reads its own
+            yield []
+            return
         wanted = [self._space.rows_config(config)]
         if self._space.settings.search.proxy.is_wanted:
             wanted.append(self._space.rows_config(on_proxy(self._space, config)))
@@ -175,9 +183,11 @@ class Session:
         tunings: tuple[Tuning, ...],
         speed: Speed | None,
     ) -> Recorder:
-        data_dir, on_small = data_dirs[0], data_dirs[1] if len(data_dirs) > 1 else None
-        model = model_fingerprint(self._typical.model_path)
-        self._fingerprints = {"data": data_dir.name, "model": model}
+        data_dir = data_dirs[0] if data_dirs else self._folder.cache_dir
+        on_small = data_dirs[1] if len(data_dirs) > 1 else None
+        if data_dirs:
+            model = model_fingerprint(self._typical.model_path)
+            self._fingerprints = {"data": data_dir.name, "model": model}
         if on_small is not None:
             self._fingerprints["proxy_data"] = on_small.name
         self._ledger.note_sweep(tags=self._tags())

@@ -15,7 +15,9 @@ from rich.progress import Progress as ProgressBar
 from sweeper.autotune import known_tunings, tuned
 from sweeper.commands.preparation import preparing
 from sweeper.commands.run import given_space
+from sweeper.commands.train_engine import train_with_engine
 from sweeper.data import gather_facts
+from sweeper.engines import require_program
 from sweeper.errors import (
     CheckpointError,
     SweepFolderError,
@@ -103,6 +105,7 @@ def train_config(
     require_closed(space)
     require_hardware(space)
     require_metrics(space)
+    require_program(space)
     closed = tuned(space.close({}), known_tunings(space), space.measured)
     if merge_adapter and not closed.training.lora:
         raise UserError.of(
@@ -114,6 +117,8 @@ def train_config(
     target = _output_folder(None if output_dir is None else Path(output_dir), closed.name)
     scratch = SweepFolder(target.with_name(f"{target.name}-train"))
     scratch.stop_file.unlink(missing_ok=True)
+    if closed.engine is not None:
+        return _with_engine(closed, scratch, target, verbosity)
     with (
         locked(scratch),
         quiet(scratch.driver_log, verbosity=verbosity) as screen,
@@ -137,7 +142,29 @@ def train_config(
         except KeyboardInterrupt as interrupt:
             told = "interrupted; the same command goes on from the last state"
             raise SweepInterruptedError(told) from interrupt
-    evaluations = run.evaluations
+    return _result(closed, target, run.evaluations)
+
+
+def _with_engine(config: Config, scratch: SweepFolder, target: Path, verbosity: Verbosity) -> TrainResult:
+    with (
+        locked(scratch),
+        quiet(scratch.driver_log, verbosity=verbosity) as screen,
+        Interrupts() as interrupts,
+    ):
+        mark_format(scratch)
+        try:
+            engine, evaluations = train_with_engine(config, scratch, screen, interrupts)
+        except KeyboardInterrupt as interrupt:
+            told = "interrupted; the same command goes on from the trainer's last state, where there is one"
+            raise SweepInterruptedError(told) from interrupt
+        if target.exists():
+            target.rmdir()  # it is empty
+        engine.save_model(target)
+        discard(scratch.root / "checkpoints", inside=scratch.root)
+    return _result(config, target, evaluations)
+
+
+def _result(closed: Config, target: Path, evaluations: Sequence[Progress]) -> TrainResult:
     value = (closed.provenance or {}).get("value")
     first, last = evaluations[0], evaluations[-1]
     saved = last.best if closed.objective.at == "best" and last.best is not None else last

@@ -16,9 +16,12 @@ from sweeper.data.render.templates import read_template
 from sweeper.data.retained.rows import check_retained
 from sweeper.data.sample import RowSample, sample_rows
 from sweeper.errors import DataError, ModelError
-from sweeper.space import Facts, Settings
+from sweeper.space import THE_ENGINES, Facts, Settings
 
 __all__ = ["count_cpus", "count_gpus", "gather_facts"]
+
+ROWS_OF_ENGINE = 1_000_000
+"""Stands for rows that only another trainer counts: trials' lengths are compared by it, and nothing else."""
 
 
 def gather_facts(
@@ -36,6 +39,8 @@ def gather_facts(
     Raises: DataError where (also) the data is wrong, ModelError where only the model is; each with
     all problems of both.
     """
+    if settings.engine is not None:
+        return _facts_of_engine(settings)
     model_problems = Problems()
     survey = survey_model(settings.model_path, model_problems, trust_remote_code=settings.trust_remote_code)
     smaller = survey_smaller(settings, model_problems)
@@ -67,6 +72,23 @@ def gather_facts(
         eval_sample=sample.eval.counted(exact=sample.exact) if sample else None,
         proxy_model=smaller,
         **vars(survey),
+    )
+
+
+def _facts_of_engine(settings: Settings) -> Facts:
+    """The machine, and the model's width where it can be read: the rest is the trainer's to know."""
+    gpus, problems = count_gpus(), Problems()
+    known = {}
+    if settings.model_path != THE_ENGINES:
+        survey = survey_model(settings.model_path, problems, trust_remote_code=settings.trust_remote_code)
+        known = {} if len(problems) else vars(survey)
+    return Facts(
+        train_rows=ROWS_OF_ENGINE,
+        eval_rows=1,
+        accelerator="cuda" if gpus else "cpu",
+        devices=gpus or 1,
+        cpus=count_cpus(),
+        **known,
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
 from ray.tune import PlacementGroupFactory
 from ray.util import get_current_placement_group
 
+from sweeper.engines import CommandEngine
 from sweeper.errors import CheckpointError, SweeperError, TrialDivergedError, TrialFailedError, UserError
 from sweeper.redact import without_secrets
 from sweeper.sweep.outcome import Outcome
@@ -32,11 +34,13 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> PlacementGroupFactory:
         job: Job = config["job"]
+        if job.config.engine is not None:  # the command is a child of this process, and has its devices
+            return PlacementGroupFactory([_summed(rank_bundles(job.config))])
         coordinator: dict[str, float] = {}  # it only waits for the ranks
         return PlacementGroupFactory([coordinator, *rank_bundles(job.config)], strategy="PACK")
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._group: WorkerGroup | None = None
+        self._group: WorkerGroup | CommandEngine | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -65,17 +69,18 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         engine, prepared, warnings, last = self._engine(), None, [], self._last
         if self._prepared is None:
             prepared = self._prepared = engine.prepare(self._job)
-        elif last is not None and last.tokens:
+        elif last is not None and last.tokens and self._job.config.engine is None:
             # That another step is asked for says that the ledger has the evaluation before it.
             warnings += self._keep(lambda: self._keeper.keep_state(engine, last))
             if self._job.pause_file is not None and self._job.pause_file.exists():
                 return Outcome(number=self._number, paused=True, warning="; ".join(warnings) or None)
         progress = self._last = engine.advance()
         warnings += progress.warnings
-        if progress.paused and progress.tokens:
+        if progress.paused and progress.tokens and self._job.config.engine is None:
             warnings += self._keep(lambda: self._keeper.keep_state(engine, progress))
         elif progress.done:
-            warnings += self._keep(lambda: self._keeper.keep_model(engine, progress))
+            told = progress if progress.metrics or last is None else replace(progress, metrics=last.metrics)
+            warnings += self._keep(lambda: self._keeper.keep_model(engine, told))
         warning = "; ".join(warnings) or None
         return Outcome(number=self._number, prepared=prepared, progress=progress, warning=warning)
 
@@ -89,10 +94,11 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
     def _engine(self) -> Engine:
         if self._group is None:
-            self._group = WorkerGroup(
-                self._job.config,
-                get_current_placement_group(),
-                pause_wanted=lambda: self._job.pause_is_wanted(),
+            section, pause_wanted = self._job.config.engine, lambda: self._job.pause_is_wanted()
+            self._group = (
+                WorkerGroup(self._job.config, get_current_placement_group(), pause_wanted=pause_wanted)
+                if section is None
+                else CommandEngine(section, pause_wanted=pause_wanted)
             )
         return self._group
 
@@ -119,7 +125,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         except TrialFailedError as final:
             return Outcome(number=self._number, failure=f"{final} (see {self._job.log_file})")
         measured = self._last is not None  # the untrained model, by the first outcome of a trial
-        self._go_on_with(dataclasses.replace(job, evaluate_untrained=job.evaluate_untrained and not measured))
+        self._go_on_with(replace(job, evaluate_untrained=job.evaluate_untrained and not measured))
         return Outcome(number=self._number, setback=setback)
 
     def cleanup(self) -> None:
@@ -129,3 +135,11 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         if self._group is not None:
             self._group.shut_down()
             self._group = None
+
+
+def _summed(bundles: Iterable[dict[str, float]]) -> dict[str, float]:
+    """What all ranks of a trial ask for together."""
+    summed: Counter[str] = Counter()
+    for bundle in bundles:
+        summed.update(bundle)
+    return dict(summed)

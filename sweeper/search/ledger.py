@@ -253,7 +253,9 @@ class Ledger:
         measured = self._objective.also in ("gpu_seconds", "peak_memory") or any(
             metric.startswith("perf/") for metric in self._objective.constraints or ()
         )
-        return _SHARES in self._study.user_attrs and self._space.settings.search.share and not measured
+        settings = self._space.settings
+        is_possible = settings.engine is None and not measured
+        return _SHARES in self._study.user_attrs and settings.search.share and is_possible
 
     @property
     def untrained(self) -> float | None:

@@ -85,6 +85,7 @@ def make_stopper(space: Space, *, pauses: bool = True, past: Past | None = None)
             return NoStopper()
         case "auto":
             keeps_states = space.closed.get("checkpoints.keep_last", 1) != 0
+            keeps_states = keeps_states and space.settings.engine is None
             if pauses and keeps_states:
                 return PausingStopper(space=space, past=past)
             return HopelessStopper(curves=curves)

@@ -44,6 +44,8 @@ from sweeper.space.config.values import (
     is_number,
 )
 from sweeper.space.config.values import text as value_text
+from sweeper.space.engine.section import THE_ENGINES, Engine, EngineMetrics
+from sweeper.space.engine.trial import command_of, placed, trainer_tree
 from sweeper.space.file.dump import dump_config
 from sweeper.space.file.opening import RangeTest
 from sweeper.space.folder import SweepFolder
@@ -85,7 +87,13 @@ from sweeper.space.proxy import (
     shares_of_proxy,
     without_proxy,
 )
-from sweeper.space.requirements import require_closed, require_hardware, require_metrics, require_open
+from sweeper.space.requirements import (
+    require_closed,
+    require_hardware,
+    require_metrics,
+    require_open,
+    require_own_trainer,
+)
 from sweeper.space.schedules import lr_multiplier
 from sweeper.space.schema import json_schema
 from sweeper.space.secrets import read_secrets, secrets_of, write_secrets
@@ -107,6 +115,7 @@ __all__ = [
     "RETENTION_LOSS",
     "STAGED",
     "SYSTEM",
+    "THE_ENGINES",
     "TRUSTED",
     "Checkpoints",
     "Choice",
@@ -118,6 +127,8 @@ __all__ = [
     "DataSource",
     "Deepspeed",
     "Dimension",
+    "Engine",
+    "EngineMetrics",
     "Evaluation",
     "Extend",
     "Facts",
@@ -151,6 +162,7 @@ __all__ = [
     "as_tree",
     "begun_format",
     "cluster_address",
+    "command_of",
     "constraints_of",
     "count_runs",
     "count_trials",
@@ -173,6 +185,7 @@ __all__ = [
     "metric_name",
     "next_memory_fallback",
     "on_proxy",
+    "placed",
     "plan_tree",
     "proxied",
     "proxy_lr_factor",
@@ -187,6 +200,7 @@ __all__ = [
     "require_hardware",
     "require_metrics",
     "require_open",
+    "require_own_trainer",
     "row_warnings",
     "rule_of_thumb_lr",
     "search_config",
@@ -197,6 +211,7 @@ __all__ = [
     "split_of",
     "system_config_of",
     "times_seen",
+    "trainer_tree",
     "trial_sizes",
     "value_text",
     "violation",

@@ -60,6 +60,8 @@ class Contradiction(NamedTuple):
 
 def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]:
     """Everything wrong with one complete set of values (path -> value)."""
+    if flat.get("engine") is not None:
+        return [*_engine(flat), *_cost(flat)]
     return [
         *_schedule(flat),
         *_memory(flat),
@@ -75,6 +77,17 @@ def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]
         *_rows(flat, facts),
         *_proxy(flat, facts),
     ]
+
+
+def _engine(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
+    """With another trainer most of what contradicts is for it to find; see ``engine/settling.py``."""
+    metric, limit = flat["objective.metric"], flat["resources.memory_limit_gib"]
+    if (right := better(metric)) not in (None, flat["objective.mode"]):
+        rule = f"{metric} is better when {'higher' if right == 'max' else 'lower'}: its mode is {right}"
+        yield Contradiction("objective.mode", rule, f"write mode: {right}")
+    if limit is not None and flat["resources.gpus_per_rank"]:
+        rule = "what an engine's processes take of a GPU cannot be limited from outside"
+        yield Contradiction("resources.memory_limit_gib", rule, "leave it out")
 
 
 def _schedule(flat: Mapping[str, Any]) -> Iterator[Contradiction]:

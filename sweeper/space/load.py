@@ -30,6 +30,7 @@ from sweeper.space.config.fields import TRIAL_SECTIONS, leaf_of, leaves, nested,
 from sweeper.space.config.mixture import source_index, weight_names, weight_path
 from sweeper.space.config.values import Scalar, nearest, points, text
 from sweeper.space.ds_file import DS_CONFIG, ds_config_problems, read_ds_file
+from sweeper.space.engine.settling import settle_engine, trainers_own
 from sweeper.space.file.conditions import read_conditions, sorted_by_dependency
 from sweeper.space.file.document import read_document
 from sweeper.space.file.draft import Draft, draft_of
@@ -73,6 +74,7 @@ def load_space(
     root, problems = apply_overrides(written_out(read), overrides)
     draft = draft_of(written_out(root))
     draft.problems.extend(problems)
+    settle_engine(draft)
     _settle_mode(draft)
     _read_ds_config(draft)
     settings = _settings(draft)
@@ -99,8 +101,9 @@ def _settle_mode(draft: Draft) -> None:
         return
     if better(metric) is not None:
         draft.closed["objective.mode"] = better(metric)
-    elif metric in metric_names(draft.closed.get("evaluation.metrics", ())):
-        rule = "whether more or less of it is better is not known of a function of your own"
+    elif "engine" in draft.closed or metric in metric_names(draft.closed.get("evaluation.metrics", ())):
+        what = "metric" if "engine" in draft.closed else "function"
+        rule = f"whether more or less of it is better is not known of a {what} of your own"
         draft.complain_of("objective.metric", rule, "write mode: max beside it, or mode: min")
 
 
@@ -153,7 +156,7 @@ def _looked_through(
             name=names.get(one) or short_name(one),
             open_value=draft.opened[one].open_value,
             when=tuple((short_name(other), value) for other, value in conditions[one]),
-            rule_of_thumb=_rule_of_thumb(one, dict(conditions[one]), closed, usual, facts),
+            rule_of_thumb=_start_of(draft, one, dict(conditions[one]), closed, usual, facts),
         )
         for one in sorted_by_dependency(conditions)
     )
@@ -296,6 +299,20 @@ def _closed(
             usual = complete({**written, DP: largest}, facts)
     same = (path for path in leaves() if path in autos and not follows_per_trial(path, opened, autos))
     return {**written, **{path: usual[path] for path in same}}
+
+
+def _start_of(
+    draft: Draft,
+    path: str,
+    conditions: Mapping[str, Any],
+    closed: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    facts: Facts,
+) -> Scalar:
+    """Where the search of an open field starts: another trainer's own file, or the rule of thumb."""
+    if (own := trainers_own(draft, path)) is not None:
+        return own
+    return _rule_of_thumb(path, conditions, closed, usual, facts)
 
 
 def _rule_of_thumb(

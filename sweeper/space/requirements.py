@@ -15,7 +15,14 @@ from sweeper.space.file.opening import LR
 from sweeper.space.metrics import EXACT_MATCH, load_metric
 from sweeper.space.space import Space
 
-__all__ = ["hardware_problems", "require_closed", "require_hardware", "require_metrics", "require_open"]
+__all__ = [
+    "hardware_problems",
+    "require_closed",
+    "require_hardware",
+    "require_metrics",
+    "require_open",
+    "require_own_trainer",
+]
 
 
 def require_open(space: Space) -> None:
@@ -36,6 +43,14 @@ def require_closed(space: Space) -> None:
         problems.append(space.problem(one.path, one.name, "is open, and training needs one value", remedy))
     if problems:
         raise SpaceFileError(problems)
+
+
+def require_own_trainer(space: Space, command: str) -> None:
+    """Raises SpaceFileError where another trainer runs the trials, and the command cannot do without ours."""
+    if space.settings.engine is not None:
+        rule = f"{command} runs sweeper's own trainer, and this file has another one"
+        remedy = "try it by the trainer's own commands, or leave engine out"
+        raise SpaceFileError([space.problem("engine", "engine", rule, remedy)])
 
 
 def hardware_problems(space: Space) -> list[Problem]:

@@ -11,6 +11,8 @@ from sweeper.space.config.duration import PATTERN
 from sweeper.space.config.fields import Branch, Leaf, branches, leaf_of, leaves
 from sweeper.space.config.mixture import weight_path
 from sweeper.space.config.search import Extend
+from sweeper.space.engine.presets import PRESETS
+from sweeper.space.engine.section import Engine, EngineMetrics, EngineResume
 from sweeper.space.file.opening import LR, RANGE_TEST
 
 __all__ = ["json_schema"]
@@ -34,6 +36,8 @@ def json_schema() -> dict[str, Any]:
             "when": _WHEN,
             "DataSource": _data_source(),
             "Extend": Extend.model_json_schema(),
+            "EngineMetrics": EngineMetrics.model_json_schema(),
+            "EngineResume": EngineResume.model_json_schema(),
         },
     }
 
@@ -110,11 +114,27 @@ def _field(leaf: Leaf) -> dict[str, Any]:
 def _closed(leaf: Leaf) -> dict[str, Any]:
     if leaf.path == "search.time_budget_s":
         return {"type": ["string", "null"], "pattern": PATTERN, "description": "Such as 90s, 45m, 2h, 1h30m."}
+    if leaf.path == "engine":
+        return _engine()
     schema = leaf.adapter.json_schema()
     schema.pop("$defs", None)  # at the root, where its references look for it
     if not leaf.ruled and not leaf.required and leaf.default is not None:
         schema["default"] = leaf.default
     return schema
+
+
+def _engine() -> dict[str, Any]:
+    """As it is written: a trainer's name stands for command and metrics, and its values may be open."""
+    schema = Engine.model_json_schema()
+    schema.pop("$defs")  # at the root
+    schema.pop("required")
+    any_keys = {
+        "type": ["object", "null"],
+        "description": "Keys that only the trainer knows.",
+    }
+    presets = dict.fromkeys(PRESETS, any_keys)
+    properties = {**schema["properties"], **presets}
+    return {"anyOf": [{**schema, "properties": properties}, {"type": "null"}]}
 
 
 def _open_forms(leaf: Leaf, closed: dict[str, Any]) -> list[dict[str, Any]]:

@@ -30,7 +30,8 @@ from sweeper.space.config.values import (
     points,
     text,
 )
-from sweeper.space.file.dump import file_tree
+from sweeper.space.engine.section import VALUES, Engine
+from sweeper.space.file.dump import file_tree, written_for_engine
 from sweeper.space.file.opening import LR, RANGE_TEST, RangeTest
 from sweeper.space.secrets import struck_out
 
@@ -165,9 +166,10 @@ class Space:
             if index is not None:
                 weights[index] = leaf_of(one.path).validate(active[one.name])
             elif one.name in active:
-                known[one.path] = leaves()[one.path].validate(active[one.name])
+                known[one.path] = leaf_of(one.path).validate(active[one.name])
         known["data_path"] = with_weights(known.get("data_path"), weights)
         facts = self._facts_of(known["data_path"]) if weights else self.facts
+        _give_to_engine(known)
         try:
             flat = complete(known, self.facts)
         except BatchContradiction as error:
@@ -268,6 +270,7 @@ class Space:
             path: leaf.written(self.closed[path]) for path, leaf in leaves().items() if path in self.closed
         }
         written["training.lora"] = self.closed.get("training.lora")
+        engine = self.settings.engine
         for one in self.dimensions:
             form = as_tree(one.open_value)
             if isinstance(form, list):
@@ -276,7 +279,7 @@ class Space:
             if index is not None:
                 written["data_path"][index] = {**written["data_path"][index], "weight": form}
                 continue
-            if isinstance(form, list) and (one.when or leaves()[one.path].takes(tuple)):
+            if isinstance(form, list) and (one.when or leaf_of(one.path).takes(tuple)):
                 form = {"choice": form}
             if one.when:
                 assert isinstance(form, dict)
@@ -287,6 +290,8 @@ class Space:
             written[LR] = {**within, RANGE_TEST: True}
         for path in (*self.following(), *self.measured):
             written[path] = "auto"
+        if engine is not None:
+            written = written_for_engine(written, engine)
         tree = file_tree(struck_out(written))
         if not self.dimensions and self.provenance is not None:
             tree["provenance"] = dict(self.provenance)
@@ -328,6 +333,14 @@ class Space:
 
 def _is_weight(dimension: Dimension) -> bool:
     return source_index(dimension.path) is not None
+
+
+def _give_to_engine(known: dict[str, Any]) -> None:
+    """What only another trainer knows stands in its section, not beside it."""
+    own = {path.removeprefix(VALUES): known.pop(path) for path in [*known] if path.startswith(VALUES)}
+    if own:
+        engine: Engine = known["engine"]
+        known["engine"] = engine.model_copy(update={"values": {**engine.values, **own}})
 
 
 def _ends(options: tuple[Scalar, ...]) -> tuple[Scalar, ...]:

@@ -11,6 +11,7 @@ from sweeper.space.checks import GROUPS
 from sweeper.space.config.closing import DP
 from sweeper.space.config.fields import Leaf, leaf_of
 from sweeper.space.config.values import Choice, IntRange, LogUniform, OpenValue, is_number
+from sweeper.space.engine.section import VALUES
 from sweeper.space.plan.system import SYSTEM
 from sweeper.space.space import Dimension, Space
 
@@ -32,6 +33,8 @@ def wider(dimension: Dimension, side: Side, factor: float) -> OpenValue | None:
     leave what the field allows is put at the field's bound, or, where that is excluded, half-way to it.
     """
     leaf, open_value = leaf_of(dimension.path), dimension.open_value
+    if dimension.path.startswith(VALUES):
+        return None  # what another trainer's key allows is not known here
     if dimension.path in _NOT_WIDENED or leaf.kind not in ("number", "whole"):
         return None
     if isinstance(open_value, Choice):

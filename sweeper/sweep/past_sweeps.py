@@ -85,6 +85,8 @@ class HistoryWriter(Listener):
 def sweeps_for_history(space: Space, ledger: Ledger, records: Iterable[TrialRecord]) -> list[SweepOfHistory]:
     """What history keeps of a sweep: the trials that tell something, because they were evaluated or diverged.
     Those on a proxy are another sweep, with the features of the small run. None without any trial."""
+    if space.settings.engine is not None:
+        return []  # what another trainer measures is not comparable
     known = list(records)
     facts, own = _facts(space, ledger), _past_trials(space, eligible(known))
     small = _past_trials(space, (one for one in known if one.is_proxy))
@@ -138,4 +140,7 @@ def _past_trial(record: TrialRecord, metric: str) -> PastTrial:
 
 
 def _goes_by_history(space: Space) -> bool:
-    return "auto" in (space.settings.search.sampler, space.settings.search.stopper)
+    return space.settings.engine is None and "auto" in (
+        space.settings.search.sampler,
+        space.settings.search.stopper,
+    )

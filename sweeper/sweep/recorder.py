@@ -283,8 +283,8 @@ class Recorder:
             idle_gib = prepared.idle_memory_gib
             self._ledger.note(number, predicted_memory_gib=idle_gib + peak_gib, idle_memory_gib=idle_gib)
         self._refresh(number)
-        text = json.dumps(prepared.ds_config, indent=2) + "\n"
-        write_whole(self._folder.trial_ds_config(number), text)
+        if prepared.ds_config:
+            write_whole(self._folder.trial_ds_config(number), json.dumps(prepared.ds_config, indent=2) + "\n")
         for listener in self._listeners:
             listener.trial_prepared(number, prepared)
 
@@ -317,7 +317,7 @@ class Recorder:
     def _take_progress(self, number: int, progress: Progress) -> bool:
         metric = self._space.settings.objective.metric
         append_steps(self._folder.trial_steps(number), progress.steps)
-        if not progress.paused:
+        if progress.metrics:
             self._ledger.report(
                 number,
                 Evaluation(

@@ -27,6 +27,10 @@ from sweeper.train import Job, discard, newest_checkpoint
 
 __all__ = ["SystemConfigs", "TrialRestart", "recover", "recover_lost", "retries_of"]
 
+_HELP_ENGINE = (
+    "what would help is for the trainer's own file to say, such as gradient checkpointing or ZeRO; with names"
+    " for per_device_batch_size and gradient_accumulation_steps the batch is split otherwise by itself"
+)
 _HELP = (
     "what would help: a shorter max_seq_len, lora, more ranks that share the model (dp with zero_stage: 3)"
 )
@@ -128,6 +132,9 @@ def _smaller(job: Job, error: TrialOutOfMemoryError) -> tuple[Job, TrialRestart]
     if config is None:
         held = asdict(system_config_of(job.config))
         held.pop("gradient_accumulation_steps")
+        if (engine := job.config.engine) is not None:
+            rows = f" at per_device_batch_size {held['per_device_batch_size']}" * engine.splits_batch
+            raise TrialFailedError(f"out of memory{rows}: {error}; {_HELP_ENGINE}") from error
         raise TrialFailedError(f"out of memory at {_words(held)}: {error}; {_HELP}") from error
     before, after = (
         asdict(system_config_of(job.config)),
@@ -147,6 +154,8 @@ def _newest_state(job: Job) -> Path | None:
 
 
 def _whence(job: Job) -> str:
+    if job.config.engine is not None:
+        return "from the trainer's last state" if job.config.engine.resume else "from its start"
     state = job.resume_from or job.fork_from
     return "from its start" if state is None else f"from {state.name}"
 

@@ -58,12 +58,13 @@ class TrackingListener(Listener):
 
     def progressed(self, number: int, progress: Progress) -> None:
         points = _step_points(progress.steps)
-        points += training_points(
-            _with_history(progress.metrics),
-            step=progress.step,
-            tokens=progress.tokens,
-            time_s=progress.time_s,
-        )
+        if progress.metrics or not progress.done:
+            points += training_points(
+                _with_history(progress.metrics),
+                step=progress.step,
+                tokens=progress.tokens,
+                time_s=progress.time_s,
+            )
         for tracker in self._trackers:
             tracker.metrics(number, points)
 

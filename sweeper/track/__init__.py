@@ -14,6 +14,7 @@ from sweeper.track.reader import TrackedTrial, read_trials
 from sweeper.track.run_writer import Content
 from sweeper.track.text import chart_params
 from sweeper.track.tracker import Tracker
+from sweeper.track.trainer_metrics import read_metrics
 from sweeper.track.ui import comparison_url, serve_ui
 from sweeper.track.uri import masked, tracking_uri
 
@@ -30,6 +31,7 @@ __all__ = [
     "evaluation_points",
     "judged_by",
     "masked",
+    "read_metrics",
     "read_runs",
     "read_trials",
     "run_name",

@@ -53,7 +53,7 @@ class Job:
     processes: Path | None = None
     """Where the trial's processes name themselves, to be found when nobody is left who started them."""
     progress_file: Path | None = None
-    """Where the trial says how far it is, between its evaluations."""
+    """Where the trial says how far it is, between its evaluations; removed when it has come to a stop."""
     stop_file: Path | None = None
     """While there is such a file, ``advance`` pauses soon."""
     retries: int = 0
@@ -118,11 +118,12 @@ class Progress:
     seconds: float
     """Since the trial began, evaluation included."""
     metrics: dict[str, float]
-    """``eval/...`` and ``perf/...``; nothing where it paused."""
+    """``eval/...`` and ``perf/...``; nothing where it paused, or ended without another evaluation."""
     steps: tuple[StepMetrics, ...] = ()
     paused: bool = False
     """Somebody asked for it: no evaluation was reached."""
     done: bool = False
+    """It was the last one; without metrics, that the one before it was."""
     best: BestEvaluation | None = None
     """The best evaluation so far, this one included, by ``objective``; None before one that is a number."""
     warnings: tuple[str, ...] = ()

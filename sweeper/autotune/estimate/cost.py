@@ -133,6 +133,8 @@ class SweepCost:
 def lengths_of(space: Space, sample: RowSample | None = None) -> LengthSample | None:
     """Lengths of some rows, as the space cuts or drops them; None where there are none to be had before they
     are tokenized. ``sample`` is that of the space's rows, if there is one already."""
+    if space.settings.engine is not None:
+        return None  # its rows are another trainer's
     sample = sample or load_sample(space.settings)
     if sample is None:
         return None
@@ -141,6 +143,8 @@ def lengths_of(space: Space, sample: RowSample | None = None) -> LengthSample | 
 
 def cost_rows(space: Space, sample: LengthSample | None, speed: Speed | None) -> list[tuple[str, str]]:
     """What is known of the sweep's cost, as labels and values."""
+    if space.settings.engine is not None:
+        return []
     if sample is not None:
         return sweep_cost(space, sample, speed).rows()
     most = max(one.rows for one in trial_sizes(space)) * space.closed["training.max_seq_len"]

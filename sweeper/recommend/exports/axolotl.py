@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sweeper.recommend.exports.consumer import Consumer, Found, Key, Note, Part, Run
+from sweeper.recommend.exports.consumer import Consumer, Found, Note, Part, Run
 from sweeper.recommend.exports.memory import (
     gpus_note,
     precision_part,
@@ -14,7 +14,6 @@ from sweeper.recommend.exports.memory import (
 )
 from sweeper.recommend.exports.schedules import hf_schedule, read_hf_schedule, read_warmup, rising_steps
 from sweeper.recommend.exports.shared import (
-    TRAINER_KEYS,
     builder_of,
     joined,
     lora_part,
@@ -22,6 +21,7 @@ from sweeper.recommend.exports.shared import (
     read_sources,
     source_files,
 )
+from sweeper.space.engine.keys import AXOLOTL_KEYS
 
 __all__ = ["AXOLOTL"]
 
@@ -134,19 +134,7 @@ AXOLOTL = Consumer(
     version="0.19.0",
     form="yaml",
     command="axolotl train FILE",
-    keys=(
-        Key("model_path", "base_model"),
-        *TRAINER_KEYS,
-        Key("training.epochs", "num_epochs"),
-        Key("training.per_device_batch_size", "micro_batch_size"),
-        Key("training.gradient_accumulation_steps", "gradient_accumulation_steps"),
-        Key("training.max_seq_len", "sequence_len"),
-        Key("training.packing", "sample_packing"),
-        Key("training.lora.rank", "lora_r"),
-        Key("training.lora.dropout", "lora_dropout"),
-        Key("deepspeed.gradient_checkpointing", "gradient_checkpointing"),
-        Key("trust_remote_code", "trust_remote_code"),
-    ),
+    keys=AXOLOTL_KEYS,
     write=_write,
     read=_read,
     special={

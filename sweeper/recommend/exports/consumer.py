@@ -9,31 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 from sweeper.space import Config, DataFormat
 from sweeper.space.config.fields import leaves
+from sweeper.space.engine.keys import Key, inverted, same
 
 __all__ = ["Consumer", "Found", "Key", "Note", "Part", "Run", "inverted", "same", "values_of"]
-
-
-def same(value: Any) -> Any:
-    return value
-
-
-def inverted(value: bool) -> bool:
-    """For a switch that says the opposite, such as LLaMA-Factory's ``disable_gradient_checkpointing``."""
-    if not isinstance(value, bool):
-        raise ValueError(value)
-    return not value
-
-
-class Key(NamedTuple):
-    """One line of a table: a setting that both have."""
-
-    ours: str
-    """Path: ``training.lr``."""
-    theirs: str
-    """Dotted where it stands in a section, or as a command line has it, without the dashes."""
-    write: Callable[[Any], Any] = same
-    read: Callable[[Any], Any] = same
-    """Back; ValueError for what is none of its values."""
 
 
 class Note(NamedTuple):

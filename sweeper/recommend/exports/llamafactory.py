@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sweeper.recommend.exports.consumer import Consumer, Found, Key, Note, Part, Run, inverted
+from sweeper.recommend.exports.consumer import Consumer, Found, Note, Part, Run
 from sweeper.recommend.exports.memory import (
     gpus_note,
     precision_part,
@@ -21,8 +21,6 @@ from sweeper.recommend.exports.schedules import (
     warmup_value,
 )
 from sweeper.recommend.exports.shared import (
-    BATCH_KEYS,
-    TRAINER_KEYS,
     evaluation_part,
     joined,
     lora_part,
@@ -32,6 +30,7 @@ from sweeper.recommend.exports.shared import (
     read_sources,
     source_files,
 )
+from sweeper.space.engine.keys import LLAMAFACTORY_KEYS
 
 __all__ = ["LLAMAFACTORY"]
 
@@ -133,17 +132,7 @@ LLAMAFACTORY = Consumer(
     version="0.9.5",
     form="yaml",
     command="FORCE_TORCHRUN=1 llamafactory-cli train FILE",
-    keys=(
-        Key("model_path", "model_name_or_path"),
-        *TRAINER_KEYS,
-        *BATCH_KEYS,
-        Key("training.max_seq_len", "cutoff_len"),
-        Key("training.packing", "neat_packing"),
-        Key("training.lora.rank", "lora_rank"),
-        Key("training.lora.dropout", "lora_dropout"),
-        Key("deepspeed.gradient_checkpointing", "disable_gradient_checkpointing", inverted, inverted),
-        Key("trust_remote_code", "trust_remote_code"),
-    ),
+    keys=LLAMAFACTORY_KEYS,
     write=_write,
     read=_read,
     special={

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sweeper.recommend.exports.consumer import Consumer, Found, Key, Note, Part, Run
+from sweeper.recommend.exports.consumer import Consumer, Found, Note, Part, Run
 from sweeper.recommend.exports.schedules import rising_steps
 from sweeper.recommend.exports.shared import joined, loss_notes, read_sources, source_files
+from sweeper.space.engine.keys import OPENRLHF_KEYS, whole
 
 __all__ = ["OPENRLHF"]
 
@@ -20,10 +21,6 @@ _COLUMNS = {
 }
 
 
-def _whole(epochs: float) -> int:
-    return max(1, math.ceil(epochs))
-
-
 def _write(run: Run) -> Part:
     training, config, notes = run.config.training, run.config, list[Note]()
     said: dict[str, Any] = {
@@ -32,8 +29,8 @@ def _write(run: Run) -> Part:
         "ds.adam_offload": config.deepspeed.offload != "none",
         "ckpt.output_dir": f"{config.name}-openrlhf",
     }
-    if training.epochs != _whole(training.epochs):
-        said_epochs = f"{training.epochs:g} epochs: whole ones only there, {_whole(training.epochs)}"
+    if training.epochs != whole(training.epochs):
+        said_epochs = f"{training.epochs:g} epochs: whole ones only there, {whole(training.epochs)}"
         notes.append(Note("training.epochs", said_epochs))
     if config.deepspeed.precision == "fp32":
         notes.append(Note("deepspeed.precision", "fp32 is not known there; the nearest is bf16"))
@@ -163,25 +160,7 @@ OPENRLHF = Consumer(
     version="0.11.2",
     form="command",
     command="deepspeed --module openrlhf.cli.train_sft",
-    keys=(
-        Key("model_path", "model.model_name_or_path"),
-        Key("training.lr", "adam.lr"),
-        Key("training.adam_epsilon", "adam.eps"),
-        Key("training.weight_decay", "adam.weight_decay"),
-        Key("training.max_grad_norm", "max_norm"),
-        Key("training.warmup_ratio", "lr_warmup_ratio"),
-        Key("training.epochs", "train.max_epochs", _whole),
-        Key("training.global_batch_size", "train.batch_size"),
-        Key("training.per_device_batch_size", "train.micro_batch_size"),
-        Key("training.max_seq_len", "data.max_len"),
-        Key("training.packing", "ds.packing_samples"),
-        Key("training.seed", "train.seed"),
-        Key("training.lora.rank", "ds.lora.rank"),
-        Key("training.lora.dropout", "ds.lora.dropout"),
-        Key("deepspeed.zero_stage", "ds.zero_stage"),
-        Key("deepspeed.gradient_checkpointing", "model.gradient_checkpointing_enable"),
-        Key("parallel.tp", "ds.tensor_parallel_size"),
-    ),
+    keys=OPENRLHF_KEYS,
     write=_write,
     read=_read,
     special={

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any
 
-from sweeper.recommend.exports.consumer import Found, Key, Note, Part, Run
+from sweeper.recommend.exports.consumer import Found, Note, Part, Run
+from sweeper.space.engine.keys import BATCH_KEYS, TRAINER_KEYS
 
 __all__ = [
     "BATCH_KEYS",
@@ -19,21 +20,6 @@ __all__ = [
     "read_sources",
     "source_files",
 ]
-
-TRAINER_KEYS = (
-    Key("training.lr", "learning_rate"),
-    Key("training.weight_decay", "weight_decay"),
-    Key("training.adam_beta1", "adam_beta1"),
-    Key("training.adam_beta2", "adam_beta2"),
-    Key("training.adam_epsilon", "adam_epsilon"),
-    Key("training.max_grad_norm", "max_grad_norm"),
-    Key("training.seed", "seed"),
-)
-BATCH_KEYS = (
-    Key("training.epochs", "num_train_epochs"),
-    Key("training.per_device_batch_size", "per_device_train_batch_size"),
-    Key("training.gradient_accumulation_steps", "gradient_accumulation_steps"),
-)
 
 _BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sweeper.recommend.exports.consumer import Consumer, Found, Key, Note, Part, Run
+from sweeper.recommend.exports.consumer import Consumer, Found, Note, Part, Run
 from sweeper.recommend.exports.memory import (
     gpus_note,
     precision_part,
@@ -20,8 +20,6 @@ from sweeper.recommend.exports.schedules import (
     warmup_value,
 )
 from sweeper.recommend.exports.shared import (
-    BATCH_KEYS,
-    TRAINER_KEYS,
     builder_of,
     evaluation_part,
     joined,
@@ -32,6 +30,7 @@ from sweeper.recommend.exports.shared import (
     read_sources,
     source_files,
 )
+from sweeper.space.engine.keys import TRL_KEYS
 
 __all__ = ["TRL"]
 
@@ -98,17 +97,7 @@ TRL = Consumer(
     version="1.16.0",
     form="yaml",
     command="trl sft --config FILE",
-    keys=(
-        Key("model_path", "model_name_or_path"),
-        *TRAINER_KEYS,
-        *BATCH_KEYS,
-        Key("training.max_seq_len", "max_length"),
-        Key("training.packing", "packing"),
-        Key("training.lora.rank", "lora_r"),
-        Key("training.lora.dropout", "lora_dropout"),
-        Key("deepspeed.gradient_checkpointing", "gradient_checkpointing"),
-        Key("trust_remote_code", "trust_remote_code"),
-    ),
+    keys=TRL_KEYS,
     write=_write,
     read=_read,
     special={

@@ -13,6 +13,7 @@ from pydantic import Field
 from sweeper.space.config.name import NAME_WORDS, Name
 from sweeper.space.config.search import Objective, Search
 from sweeper.space.config.section import AUTO, SEARCHABLE, NonEmptyStr, Section, Words
+from sweeper.space.engine.section import Engine
 
 
 class Lora(Section):
@@ -271,6 +272,8 @@ class Settings(Section):
     """So many broken rows are left out and told; one more stops."""
     checkpoint_path: NonEmptyStr | None = None
     """The sweep's folder; none: ``sweeps/<name>``."""
+    engine: Annotated[Engine | None, Words("a mapping of command, config, names and metrics")] = None
+    """Another trainer that runs the trials, by its command line; none: sweeper's own."""
     objective: Objective = Objective()
     evaluation: Evaluation = Evaluation()
     search: Search = Search()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -21,6 +21,7 @@ from sweeper.space.config.config import Config, DataSource
 from sweeper.space.config.duration import duration_text, parse_duration_s
 from sweeper.space.config.section import AUTO, SEARCHABLE, Section, Words
 from sweeper.space.config.values import is_number, text
+from sweeper.space.engine.section import VALUES
 
 __all__ = ["Branch", "Leaf", "branches", "closest", "file_key", "leaf_of", "leaves", "nested", "short_name"]
 
@@ -174,6 +175,34 @@ class Leaf:
         return tuple(one for part in schema.get("anyOf", [schema]) for one in part.get("enum", ()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _TrainersLeaf(Leaf):
+    """A key that only another trainer knows (``engine.values``): any number, text or switch."""
+
+    info: FieldInfo = field(default_factory=lambda: FieldInfo(annotation=object))
+
+    @property
+    def searchable(self) -> bool:
+        return True
+
+    @property
+    def kind(self) -> Kind:
+        """It may have a range."""
+        return "number"
+
+    @property
+    def expects(self) -> str:
+        return "a number, a text, or true or false"
+
+    def validate(self, value: Any) -> Any:
+        if not isinstance(value, (bool, int, float, str)):
+            raise ValueError(value)
+        return value
+
+    def written(self, value: Any) -> Any:
+        return value
+
+
 @cache
 def branches() -> Mapping[str, Branch]:
     """Every section by its path; the root is the empty path."""
@@ -187,7 +216,10 @@ def leaves() -> Mapping[str, Leaf]:
 
 
 def leaf_of(path: str) -> Leaf:
-    """The field that a dimension is of: one of the models', or the weight of a data source."""
+    """The field that a dimension is of: one of the models', the weight of a data source, or a key that only
+    another trainer knows."""
+    if path.startswith(VALUES):
+        return _TrainersLeaf(path=path)
     return _weight(path) if path.startswith("data_path.") else leaves()[path]
 
 
@@ -203,7 +235,7 @@ def file_key(path: str) -> str:
 
 def short_name(path: str) -> str:
     """A dimension's name: its path without the section, ``lr`` or ``lora.rank``."""
-    return path.partition(".")[2] or path
+    return path.removeprefix(VALUES) if path.startswith(VALUES) else path.partition(".")[2] or path
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from sweeper.space.config.fields import TRIAL_SECTIONS, Leaf, closest, leaves, short_name
+from sweeper.space.config.fields import TRIAL_SECTIONS, Leaf, closest, leaf_of, leaves, short_name
 from sweeper.space.config.values import Scalar, describe, is_inside, text
+from sweeper.space.engine.section import VALUES
 from sweeper.space.file.document import Located
 from sweeper.space.file.draft import Draft
 
@@ -42,7 +43,7 @@ def sorted_by_dependency(conditions: Conditions) -> list[str]:
                 place(parent)
         order[path] = None
 
-    for path in (*leaves(), *conditions):
+    for path in (*leaves(), *conditions):  # what only another trainer knows comes last
         if path in conditions and path not in order:
             place(path)
     return list(order)
@@ -51,7 +52,7 @@ def sorted_by_dependency(conditions: Conditions) -> list[str]:
 def _condition(
     draft: Draft, closed: Mapping[str, Any], path: str, key: str, node: Located
 ) -> tuple[str, Scalar] | None:
-    name, leaf = node.key(key), _leaf(key)
+    name, leaf = node.key(key), _leaf(draft, key)
     if leaf is None:
         near = closest(key, map(short_name, _trial_paths()))
         remedy = f"did you mean {near}?" if near else "name a field of training, deepspeed or parallel"
@@ -81,7 +82,9 @@ def _trial_paths() -> list[str]:
     return [path for path in leaves() if path.startswith(TRIAL_SECTIONS)]
 
 
-def _leaf(key: str) -> Leaf | None:
+def _leaf(draft: Draft, key: str) -> Leaf | None:
+    if f"{VALUES}{key}" in draft.opened:
+        return leaf_of(f"{VALUES}{key}")
     return next((leaves()[path] for path in _trial_paths() if key in (path, short_name(path))), None)
 
 

@@ -13,6 +13,7 @@ from sweeper.space.config.mixture import weight_path
 from sweeper.space.config.values import text
 from sweeper.space.file.constraints import read_constraints
 from sweeper.space.file.document import Located
+from sweeper.space.file.engine_section import read_engine
 from sweeper.space.file.opening import (
     RANGE_TEST,
     Opening,
@@ -26,6 +27,8 @@ from sweeper.space.file.sources import read_sources
 __all__ = ["Draft", "draft_of"]
 
 
+_OF_THE_ENGINE = ("model_path", "data_path")
+"""With another trainer these are its own to know."""
 _SUGGESTIONS = 100
 """After so many problems no more keys are looked for that were meant: more than that are not printed."""
 
@@ -102,7 +105,8 @@ def _read_section(draft: Draft, node: Located, branch: Branch) -> None:
         else:
             _read_field(draft, child, leaves()[known[key]])
     for key, path in known.items():
-        if path in leaves() and leaves()[path].required and key not in children:
+        is_known = key in children or (key in _OF_THE_ENGINE and "engine" in children)
+        if path in leaves() and leaves()[path].required and not is_known:
             draft.complain(Located(value=key, where=node.where), "the key is missing", f"add `{key}: ...`")
 
 
@@ -111,6 +115,8 @@ def _read_field(draft: Draft, node: Located, leaf: Leaf) -> None:
     is_mapping, is_list = isinstance(node.value, dict), isinstance(node.value, list)
     if node.value == "auto" and leaf.auto:
         draft.autos.add(leaf.path)
+    elif leaf.path == "engine" and node.value is not None:
+        _read_engine(draft, node)
     elif leaf.searchable and looks_open(node) and not (is_list and leaf.takes(tuple)):
         _read_open(draft, node, leaf)
     elif is_mapping and looks_open(node):
@@ -137,6 +143,15 @@ def _read_sources(draft: Draft, node: Located, leaf: Leaf) -> None:
     for index, opening in weights.items():
         draft.opened[weight_path(index)] = opening
         draft.places[weight_path(index)] = node.value[index].value["weight"].where  # type: ignore[index,union-attr,call-overload]
+
+
+def _read_engine(draft: Draft, node: Located) -> None:
+    found = read_engine(node, draft.complain)
+    draft.opened |= found.opened
+    draft.places |= found.places
+    draft.shown |= found.shown
+    if found.engine is not None:
+        draft.closed["engine"] = found.engine
 
 
 def _read_open(draft: Draft, node: Located, leaf: Leaf) -> None:

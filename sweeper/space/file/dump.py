@@ -12,9 +12,10 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarfloat import ScalarFloat
 
 from sweeper.space.config.config import Config
-from sweeper.space.config.fields import leaves, nested
+from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, nested
+from sweeper.space.engine.section import THE_ENGINES, VALUES, Engine
 
-__all__ = ["dump_config", "file_tree"]
+__all__ = ["dump_config", "file_tree", "written_for_engine"]
 
 
 _SECTIONS = (
@@ -57,12 +58,30 @@ def file_tree(flat: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tree[key] for key in [*(key for key in tree if key not in sections), *sections]}
 
 
+def written_for_engine(written: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
+    """Path -> written value of what another trainer is told, and of what is no field of a trial; its own keys
+    in its section."""
+    told = {
+        path: value
+        for path, value in written.items()
+        if not path.startswith((*TRIAL_SECTIONS, VALUES)) or (engine.acts(path) and value != "auto")
+    }
+    told = {path: value for path, value in told.items() if value != THE_ENGINES}
+    opened = {path.removeprefix(VALUES): value for path, value in written.items() if path.startswith(VALUES)}
+    section = dict(told["engine"])
+    if opened:
+        section["values"] = {**section.get("values", {}), **opened}
+    return {**told, "engine": section}
+
+
 def _config_tree(config: Config) -> dict[str, Any]:
     lora = config.training.lora
     flat: dict[str, Any] = {} if lora else {"training.lora": False}
     for path, leaf in leaves().items():
         if lora or not path.startswith("training.lora."):
             flat[path] = leaf.written(attrgetter(path)(config))
+    if config.engine is not None:
+        flat = written_for_engine(flat, config.engine)
     tree = file_tree(flat)
     return {**tree, "provenance": config.provenance} if config.provenance is not None else tree
 

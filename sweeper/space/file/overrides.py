@@ -39,7 +39,7 @@ def _path_of(key: str, place: str) -> str:
     """The dotted path in the file that a key names: in full, or short where that is unambiguous."""
     full = [*map(file_key, leaves()), "training.lora"]
     matches = [path for path in full if key in (short_name(path), path.rpartition(".")[2])]
-    if key in full:
+    if key in full or key.startswith("engine."):
         return key
     if len(matches) == 1:
         return matches[0]

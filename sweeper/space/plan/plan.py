@@ -13,6 +13,7 @@ from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import TRIAL_SECTIONS, leaves, short_name
 from sweeper.space.config.search import Objective
 from sweeper.space.config.values import Choice, IntRange, describe, points, text
+from sweeper.space.engine.section import Engine
 from sweeper.space.metrics import better, metric_name
 from sweeper.space.plan.row_warnings import left_out_notes, row_warnings
 from sweeper.space.plan.trial_sizes import trial_sizes
@@ -79,6 +80,7 @@ class Plan:
         """Label and value of every quantity, in reading order; those of the whole sweep if no trial is
         stopped."""
         space, facts, search = self.space, self.space.facts, self.space.settings.search
+        engine = space.settings.engine
         confirm = search.confirm
         most = "at most " if space.closed["training.packing"] else ""
         runs, _ = full_runs(space, self.trials, count_runs(space))
@@ -92,11 +94,17 @@ class Plan:
         return [
             ("sweep", f"{space.name} in {space.sweep_dir}"),
             ("objective", _objective(space.settings.objective)),
-            ("rows", f"{facts.train_rows:,} trained on, {facts.eval_rows:,} held out"),
-            ("global batch", f"{self.global_batch} rows"),
-            ("one trial", f"{most}{self.steps} optimizer steps, {self.rows_per_trial} rows"),
-            ("evaluations", f"{space.settings.objective.evaluations} per trial{_generation(space)}"),
-            ("whole sweep", f"{most}{steps} optimizer steps, {rows} rows"),
+            *(
+                _engine_rows(engine, self.global_batch)
+                if engine is not None
+                else [
+                    ("rows", f"{facts.train_rows:,} trained on, {facts.eval_rows:,} held out"),
+                    ("global batch", f"{self.global_batch} rows"),
+                    ("one trial", f"{most}{self.steps} optimizer steps, {self.rows_per_trial} rows"),
+                    ("evaluations", f"{space.settings.objective.evaluations} per trial{_generation(space)}"),
+                    ("whole sweep", f"{most}{steps} optimizer steps, {rows} rows"),
+                ]
+            ),
             ("search", f"{trials}, sampler {search.sampler}, stopper {search.stopper}{limits}"),
             *([("then", _real_runs(space))] if words else []),
             *(
@@ -123,6 +131,19 @@ def make_plan(space: Space) -> Plan:
         notes=tuple(_notes(space, trials, steps)),
         warnings=(*row_warnings(space), *proxy_warnings(space)),
     )
+
+
+def _engine_rows(engine: Engine, global_batch: Span) -> list[tuple[str, str]]:
+    """What is known of a trial that another trainer runs."""
+    return [
+        ("engine", engine.command),
+        ("metrics", f"{engine.metrics.kind}: {engine.metrics.place}"),
+        *([("global batch", f"{global_batch} rows")] if engine.knows_rows else []),
+        (
+            "after a cut",
+            "goes on from the trainer's state" if engine.resume else "begins anew",
+        ),
+    ]
 
 
 def _objective(objective: Objective) -> str:
@@ -203,11 +224,13 @@ def _unused_rows(space: Space) -> Span:
 
 def _fixed(space: Space) -> Iterator[FixedValue]:
     """The fields of training, deepspeed, parallel and resources that are not open."""
-    following = set(space.following())
-    if space.closed.get("training.lora") is False:
+    following, engine = set(space.following()), space.settings.engine
+    if engine is None and space.closed.get("training.lora") is False:
         yield FixedValue("lora", "false", _origin(space, "training.lora"))
     for path in leaves():
         if not path.startswith((*TRIAL_SECTIONS, "resources.")) or _is_unused(space, path):
+            continue
+        if engine is not None and path.startswith(TRIAL_SECTIONS) and not engine.acts(path):
             continue
         if path in following:
             yield FixedValue(short_name(path), "for each trial", "follows")
@@ -235,6 +258,8 @@ def _notes(space: Space, trials: int, steps: Span) -> list[str]:
     search, facts, closed = space.settings.search, space.facts, space.closed
     notes = [TRUSTED] if space.settings.trust_remote_code else []
     notes += [f"{problem.rule}: {problem.remedy}" for problem in hardware_problems(space)]
+    if (engine := space.settings.engine) is not None:
+        return notes + _engine_notes(space, engine)
     notes += [*left_out_notes(facts), *facts.data_notes]
     if closed["resources.min_free_gib"] is not None and not closed["resources.gpus_per_rank"]:
         notes.append("min_free_gib is of no use here: ranks train on the CPU")
@@ -268,6 +293,17 @@ def _notes(space: Space, trials: int, steps: Span) -> list[str]:
     if "training.lr" in space.decided or space.dimension("lr"):
         notes += _lr_notes(facts, lora=closed.get("training.lora") is not False)
     return notes
+
+
+def _engine_notes(space: Space, engine: Engine) -> list[str]:
+    """What a sweep does not do for another trainer."""
+    notes = ["trials of an engine are not paused and share no steps: stopper auto trains each to its end"]
+    if not engine.splits_batch:
+        notes.append(
+            "a trial that does not fit into memory fails: without names for per_device_batch_size and "
+            "gradient_accumulation_steps its batch cannot be split otherwise"
+        )
+    return notes if space.settings.search.stopper == "auto" else notes[1:]
 
 
 def _lr_notes(facts: Facts, *, lora: bool) -> list[str]:

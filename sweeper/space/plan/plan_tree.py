@@ -18,11 +18,11 @@ def plan_tree(plan: Plan, more: Sequence[tuple[str, str]] = ()) -> dict[str, Any
     "warnings"}``.
 
     ``steps`` and the three after it are ``[lowest, highest]`` of all trials; ``told`` are the lines that
-    people see, costs and memory among them, with ``more``.
+    people see, costs and memory among them, with ``more``. Of another trainer's rows nothing is said.
     """
     space = plan.space
     objective, facts = space.settings.objective, space.facts
-    return {
+    tree: dict[str, Any] = {
         "name": space.name,
         "folder": str(space.sweep_dir),
         "objective": {"metric": objective.metric, "mode": objective.mode},
@@ -47,3 +47,7 @@ def plan_tree(plan: Plan, more: Sequence[tuple[str, str]] = ()) -> dict[str, Any
         "notes": list(plan.notes),
         "warnings": list(plan.warnings),
     }
+    if space.settings.engine is not None:  # only the trainer counts its rows
+        unknown = ("train_rows", "eval_rows", "steps", "rows_per_trial")
+        return {name: value for name, value in tree.items() if name not in unknown}
+    return tree

@@ -8,7 +8,7 @@ replicas, then offload where there is a device to take from.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,6 +87,9 @@ def shape_of(config: Config) -> str:
         "gpus_per_rank": config.resources.gpus_per_rank,
         "memory_limit_gib": config.resources.memory_limit_gib,
     }
+    if config.engine is not None:
+        told = {key: value for key, value in config.engine.values.items() if isinstance(value, (int, float))}
+        shape["engine"] = [config.engine.command, told]
     return json.dumps(shape, sort_keys=True)
 
 
@@ -137,7 +140,15 @@ def with_system(config: Config, levers: SystemConfig, measured: frozenset[str]) 
 
 def next_memory_fallback(config: Config) -> Config | None:
     """The same training with the next of them changed; None where all are."""
-    for step in (_fewer_rows, _checkpointed, _higher_stage, _offloaded):
+    steps: tuple[Callable[[Config], dict[str, Any]], ...] = (
+        _fewer_rows,
+        _checkpointed,
+        _higher_stage,
+        _offloaded,
+    )
+    if config.engine is not None:  # another trainer's levers are its own, but for how a batch is split
+        steps = (_fewer_rows,) if config.engine.splits_batch else ()
+    for step in steps:
         if changes := step(config):
             return with_system_config(config, **changes)
     return None

@@ -1,0 +1,155 @@
+"""What a space file means where another trainer runs the trials."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fake_trainers import BASE, NAMES, loaded, write_engine_space
+
+from sweeper.data import gather_facts
+from sweeper.errors import SpaceFileError
+from sweeper.space import command_of, dump_config, load_space, trainer_tree
+from sweeper.space.engine.presets import PRESETS
+from sweeper.space.engine.trial import flags_of
+from sweeper.space.plan.system import shape_of
+
+
+def test_the_trainers_own_file_is_where_the_search_starts(tmp_path):
+    space = loaded(write_engine_space(tmp_path))
+    assert space.default_values() == {"lr": 1e-4, "epochs": 1, "width": 8}
+    assert space.close({}).training.global_batch_size == 8
+
+
+def test_open_values_are_put_in_under_the_trainers_names_and_nothing_else_changes(tmp_path):
+    config = loaded(write_engine_space(tmp_path)).close({"lr": 1e-3, "epochs": 2, "width": 16})
+    tree = trainer_tree(config.engine, config)
+    assert tree == {**BASE, "learning_rate": 1e-3, "num_train_epochs": 2, "width": 16}
+    assert isinstance(tree["num_train_epochs"], int), "an option for whole numbers would refuse 2.0"
+
+
+def test_a_stored_space_and_an_answer_are_read_back_as_they_were_without_the_trainers_file(tmp_path):
+    space = loaded(write_engine_space(tmp_path))
+    (tmp_path / "base.json").unlink()
+    stored = tmp_path / "stored.yaml"
+    stored.write_text(dump_config(space.resolved()))
+    assert load_space(stored, gather=lambda _: space.facts) == space
+    answer = space.close({"lr": 1e-3, "width": 4})
+    stored.write_text(text := dump_config(answer))
+    assert load_space(stored, gather=gather_facts).close({}) == answer
+    assert "warmup" not in text and "zero_stage" not in text, "the trainer is told nothing of these"
+
+
+def test_texts_of_several_lines_in_the_trainers_file_survive_the_sweeps_folder(tmp_path):
+    file = write_engine_space(tmp_path)
+    (tmp_path / "base.json").write_text(json.dumps({**BASE, "template": "User: {}\nAssistant: "}))
+    space, stored = loaded(file), tmp_path / "stored.yaml"
+    stored.write_text(dump_config(space.resolved()))
+    again = load_space(stored, gather=lambda _: space.facts)
+    assert again == space
+    config = again.close({})
+    assert trainer_tree(config.engine, config)["template"] == "User: {}\nAssistant: "
+
+
+def test_flags_are_the_same_file_as_words(tmp_path):
+    tree = {"adam": {"lr": 1e-4}, "packing": True, "lora": False, "targets": ["q", "v"], "none": None}
+    assert flags_of(tree) == ["--adam.lr", "0.0001", "--packing", "--targets", "q", "v"]
+    engine = loaded(
+        write_engine_space(tmp_path, engine__command="A=1 python x {flags} --out={out}")
+    ).settings.engine
+    words, variables = command_of(engine, {"a": 1}, tmp_path, {"out": "/o"})
+    assert (words, variables) == (["python", "x", "--a", "1", "--out=/o"], {"A": "1"})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_its_command_its_places_and_its_names(tmp_path, preset):
+    keys = {one.ours: one.theirs for one in PRESETS[preset].keys}
+    base = {keys["training.lr"]: 1e-4, keys["training.epochs"]: 1, keys["training.per_device_batch_size"]: 2}
+    engine = {preset: {"their.own": [1, 2]}, "config": base}
+    space = loaded(write_engine_space(tmp_path, engine=engine, training__scheduler="constant"))
+    config = space.close({"lr": 1e-3})
+    tree = trainer_tree(config.engine, config)
+    flat = dict(zip(flags_of(tree)[::2], flags_of(tree)[1::2], strict=False))
+    assert flat[f"--{keys['training.lr']}"] == "0.001" and flat["--their.own"] == "1"
+    assert flat[f"--{keys['training.scheduler']}"] == "constant_with_warmup", "theirs ignores warm-up"
+    assert any("{out}" in value for value in flat.values())
+    assert config.engine.splits_batch
+
+
+REFUSED = {
+    "no name": ({"training__weight_decay": 0.1}, "told nothing of training.weight_decay"),
+    "zero": ({"deepspeed": {"zero_stage": 2}}, "told nothing of deepspeed.zero_stage"),
+    "dp": ({"parallel": {"dp": 2}}, "does not mention {dp}"),
+    "pp": ({"parallel": {"pp": 2}}, "told nothing of parallel.pp"),
+    "autotune": ({"training__per_device_batch_size": "auto"}, "measured by autotuning"),
+    "range test": ({"training__lr": {"range_test": True}}, "a range test is a run of sweeper's own trainer"),
+    "proxy": ({"search__proxy": {"rows": 0.2}}, "a proxy trains on fewer rows"),
+    "schedules": (
+        {
+            "training__scheduler": ["cosine", "wsd"],
+            "engine__names": {**NAMES, "scheduler": "lr_scheduler_type"},
+        },
+        "other trainers decay otherwise",
+    ),
+    "paused": ({"search__paused_gib": 1}, "cannot be paused"),
+    "prefix sharing": ({"search__share_gib": 1}, "share no steps"),
+    "history": ({"search__history": "h.sqlite3"}, "the history compares"),
+    "answers": ({"evaluation": {"metrics": ["exact_match"]}}, "answers are generated by sweeper's own"),
+    "evaluations": ({"objective": {"evaluations": 3}}, "how often is evaluated"),
+    "states": ({"checkpoints": {"keep_last": 3}}, "which states stay"),
+    "data": ({"data_path": "x.jsonl"}, "the trainer reads its own data"),
+    "model": ({"model_path": "some/model"}, "told nothing of it"),
+    "memory": ({"objective": {"also": "peak_memory"}}, "is not measured"),
+    "confirm": (
+        {"search__confirm": {"top": 2, "seeds": 2}, "engine__names": {"lr": "learning_rate", "epochs": "e"}},
+        "has no name for training.seed",
+    ),
+    "both": ({"engine__values": {"learning_rate": [1, 2]}}, "training.lr is the same key"),
+    "placeholder": ({"engine__command": "python x {confg}"}, "did you mean {config}?"),
+    "no values": ({"engine__command": "python x"}, "no value would reach the trainer"),
+    "same place": ({"engine__metrics": {"jsonl": "log.jsonl"}}, "all trials would write their metrics"),
+    "two places": ({"engine__metrics": {"jsonl": "{out}/a", "hf": "{out}"}}, "metrics come from one place"),
+    "pattern": ({"engine__metrics": {"stdout": "("}}, "no regular expression"),
+    "no groups": ({"engine__metrics": {"stdout": r"(?P<step>\d+)"}}, "names no metric"),
+    "no file": ({"engine__config": "missing.yaml"}, "there is no such file"),
+    "span": ({"engine__silent_after": "10"}, "a span of time"),
+    "key": ({"engine__comand": "python x {config}"}, "did you mean command?"),
+    "name": ({"engine__names": {"learnrate": "x"}}, "is no field of training"),
+    "mode": ({"objective": {"metric": "eval/accuracy"}}, "not known of a metric of your own"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_an_engine_cannot_do_is_refused_by_name_and_place(tmp_path, what):
+    changes, said = REFUSED[what]
+    file = write_engine_space(tmp_path, **changes)
+    with pytest.raises(SpaceFileError) as refused:
+        loaded(file)
+    told = [str(one) for one in refused.value.problems if said in str(one)]
+    assert told, str(refused.value)
+    assert told[0].startswith(f"{file}:1:") and "\n    -> " in told[0]
+
+
+def test_a_trainer_of_whole_epochs_is_not_asked_for_a_half(tmp_path):
+    file = write_engine_space(tmp_path, engine={"openrlhf": {}, "config": {}}, training__epochs=[0.5, 1])
+    with pytest.raises(SpaceFileError, match=r"would take 0\.5 for 1"):
+        loaded(file)
+
+
+def test_accumulation_of_a_trainer_that_is_told_the_global_batch_starts_at_what_its_file_comes_to(tmp_path):
+    base = {"train.batch_size": 32, "train.micro_batch_size": 8}
+    accumulation = {"gradient_accumulation_steps": [1, 2, 4]}
+    space = loaded(
+        write_engine_space(tmp_path, engine={"openrlhf": {}, "config": base}, training=accumulation)
+    )
+    assert space.default_values() == {"gradient_accumulation_steps": 4}
+    config = space.close({"gradient_accumulation_steps": 2})
+    assert trainer_tree(config.engine, config)["train.batch_size"] == 16
+
+
+def test_a_space_without_an_engine_is_stored_and_hashed_as_before(write_space, tmp_path):
+    space = loaded(write_space(tmp_path))
+    assert "engine" not in space.resolved()
+    config = space.close({})
+    assert "engine" not in dump_config(config)
+    assert "engine" not in shape_of(config)
