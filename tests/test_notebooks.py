@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 FEW_TRIALS = "2"
 """The default configuration and one to compare it with."""
-PICTURES = {"01_first_sweep": 3, "02_schedulers_compared": 2, "03_reading_a_sweep": 1, "04_domains": 2}
+PICTURES = {"01_first_sweep": 3, "02_schedulers_compared": 2, "03_reading_a_sweep": 1}
 SHORT_TRIALS = "training.epochs=[0.25, 0.5]"
 
 
