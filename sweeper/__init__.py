@@ -3,7 +3,7 @@
 What ``__all__`` names is stable: it changes only with a warning one version ahead. Rooms below it may change
 at any time.
 
-``run``, ``resume``, ``load`` and ``train_config`` are imported when they are first used, so that importing
+``run``, ``resume``, ``load`` and ``train`` are imported when they are first used, so that importing
 this package imports nothing else.
 """
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from sweeper.commands import load_sweep as load
     from sweeper.commands import resume_sweep as resume
     from sweeper.commands import run_sweep as run
-    from sweeper.commands import train_config
+    from sweeper.commands import train_config as train
 
-__all__ = ["__version__", "load", "resume", "run", "train_config"]
+__all__ = ["__version__", "load", "resume", "run", "train"]
 
 __version__ = "0.1.0"
 _COMMANDS = {
     "load": "load_sweep",
     "resume": "resume_sweep",
     "run": "run_sweep",
-    "train_config": "train_config",  # not train: that is a room, and stands in its place once it is imported
+    "train": "train_config",
 }
 
 

@@ -18,7 +18,7 @@ from sweeper.data import TokenizedSplit, tokenized
 from sweeper.errors import UserError
 from sweeper.quickstart import MODEL_DIR
 from sweeper.space import Config, Lora
-from sweeper.train import Job
+from sweeper.training import Job
 
 __all__ = ["VOCABULARY", "Proof", "make_folder", "plain_loss", "prove"]
 

@@ -26,12 +26,12 @@ __all__ = ["Forked", "empty_store", "hurry_databases", "share", "warm"]
 
 _TESTS = Path(__file__).parent
 _IMPORTED = {
-    # As in a rank (sweeper/train/ranks/group.py), and with it what Ray and Ray Tune import. Not Ray itself:
+    # As in a rank (sweeper/training/ranks/group.py), and with it what Ray and Ray Tune import. Not Ray itself:
     # it reads of which job a process is when it is imported.
     "ranks": """
 load("fsspec", "jsonschema", "pandas", "pyarrow.fs", "pyarrow.parquet", "requests")
 sys.modules["mlflow"] = None
-load("sweeper.train.ranks.worker", "transformers.models.llama.modeling_llama", "peft")
+load("sweeper.training.ranks.worker", "transformers.models.llama.modeling_llama", "peft")
 load("transformers.generation.candidate_generator", "deepspeed.module_inject.auto_ep_layer")
 del sys.modules["mlflow"]
 """,
@@ -58,7 +58,7 @@ def load(*modules):
 
 {imported}
 from forked_processes import serve
-from sweeper.train.ranks.processes import die_with_parent
+from sweeper.training.ranks.processes import die_with_parent
 die_with_parent()
 sys.path.remove(sys.argv[1])
 serve(sys.argv[2])

@@ -14,7 +14,7 @@ from sweeper.autotune.tuning import ProbeRecord, in_words
 from sweeper.data import TokenizedData
 from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.space import Config, ModelSizes, SystemConfig, with_system_config
-from sweeper.train import Probed
+from sweeper.training import Probed
 
 __all__ = ["Tuner", "few_passes", "trained_rate"]
 

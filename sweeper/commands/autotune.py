@@ -39,10 +39,10 @@ from sweeper.space import (
     system_config_of,
 )
 from sweeper.sweep.lock import locked, usable
-from sweeper.train import Job, Probed, reap
+from sweeper.training import Job, Probed, reap
 
 if TYPE_CHECKING:
-    from sweeper.train.ranks.group import WorkerGroup
+    from sweeper.training.ranks.group import WorkerGroup
 
 __all__ = ["ProbeWorkers", "autotune_file", "settle"]
 

@@ -52,10 +52,10 @@ from sweeper.space import (
 )
 from sweeper.sweep.lock import locked, usable
 from sweeper.sweep.recovery import recover
-from sweeper.train import Job, reap
+from sweeper.training import Job, reap
 
 if TYPE_CHECKING:
-    from sweeper.train.ranks.group import WorkerGroup
+    from sweeper.training.ranks.group import WorkerGroup
 
 __all__ = ["LrRangeResult", "find_lr_range", "with_tested_range"]
 

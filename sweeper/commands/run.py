@@ -76,7 +76,7 @@ class SweepResult:
 
     @property
     def best_config(self) -> dict[str, Any] | None:
-        """best-config.yaml as Python data, which ``train_config`` takes; None as long as there is none."""
+        """best-config.yaml as Python data, which ``sweeper.train`` takes; None as long as there is none."""
         file = self.folder.best_config
         return read_document(file).plain() if file.is_file() else None
 

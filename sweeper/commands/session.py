@@ -40,7 +40,7 @@ from sweeper.sweep.past_sweeps import HistoryWriter, freeze_past
 from sweeper.sweep.recorder import Recorder
 from sweeper.sweep.sharing import Sharing
 from sweeper.sweep.stored import with_noted_concurrency
-from sweeper.train import reap
+from sweeper.training import reap
 
 if TYPE_CHECKING:
     from ray.tune import Tuner

@@ -43,7 +43,7 @@ from sweeper.space import (
 )
 from sweeper.sweep.lock import locked
 from sweeper.sweep.recovery import recover
-from sweeper.train import (
+from sweeper.training import (
     CheckpointRetention,
     Job,
     Moved,
@@ -55,7 +55,7 @@ from sweeper.train import (
 )
 
 if TYPE_CHECKING:
-    from sweeper.train.ranks.group import WorkerGroup
+    from sweeper.training.ranks.group import WorkerGroup
 
 __all__ = ["TrainResult", "train_config"]
 

@@ -8,7 +8,7 @@ from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.screen import Screen
 from sweeper.space import Config, SweepFolder
 from sweeper.sweep.recovery import recover
-from sweeper.train import Job, Progress
+from sweeper.training import Job, Progress
 
 __all__ = ["train_with_engine"]
 

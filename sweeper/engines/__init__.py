@@ -1,6 +1,6 @@
 """Somebody else's trainer as one trial: its command is run and watched, its metrics are read.
 
-It has the protocol of sweeper's own trainer (``sweeper.train.engine``), as far as a command can have it: it
+It has the protocol of sweeper's own trainer (``sweeper.training.engine``), as far as a command can have it: it
 cannot be paused, and it writes its states itself.
 """
 

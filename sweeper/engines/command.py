@@ -17,10 +17,10 @@ from sweeper.engines.processes import CommandProcess
 from sweeper.errors import CheckpointError, TrialDivergedError
 from sweeper.space import Engine as EngineSection
 from sweeper.space import write_whole
-from sweeper.train import Job, Moved, Prepared, Progress, StepMetrics
-from sweeper.train.best import BestEvaluation, BestSoFar
-from sweeper.train.moved import MovedFile
-from sweeper.train.ranks.processes import out_of_memory_kills
+from sweeper.training import Job, Moved, Prepared, Progress, StepMetrics
+from sweeper.training.best import BestEvaluation, BestSoFar
+from sweeper.training.moved import MovedFile
+from sweeper.training.ranks.processes import out_of_memory_kills
 
 __all__ = ["CommandEngine"]
 

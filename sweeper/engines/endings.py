@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sweeper.errors import SweeperError, TrialFailedError, TrialLostError, TrialOutOfMemoryError, UserError
 from sweeper.space import Engine
-from sweeper.train.ranks.failures import last_lines, ran_out_of_memory
+from sweeper.training.ranks.failures import last_lines, ran_out_of_memory
 
 __all__ = ["Ending", "error_of", "silence"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from sweeper.engines.processes import free_port
 from sweeper.space import Engine, command_of, dump_config, placed, trainer_tree, write_whole
 from sweeper.space.engine.tree import with_value
-from sweeper.train import Job
+from sweeper.training import Job
 
 __all__ = ["TrialPlace"]
 

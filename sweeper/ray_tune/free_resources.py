@@ -15,7 +15,7 @@ from ray.util.placement_group import (
 
 from sweeper.errors import UserError
 from sweeper.space import Config
-from sweeper.train.ranks.group import rank_bundles
+from sweeper.training.ranks.group import rank_bundles
 
 __all__ = ["RoomWatch", "ranks_with_room", "require_room", "reserve", "trials_with_room"]
 

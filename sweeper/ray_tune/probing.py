@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sweeper.space import Config
 
 if TYPE_CHECKING:
-    from sweeper.train.ranks.group import WorkerGroup
+    from sweeper.training.ranks.group import WorkerGroup
 
 __all__ = ["limit_gib", "new_group"]
 
@@ -23,7 +23,7 @@ def new_group(
     from ray.util.placement_group import remove_placement_group
 
     from sweeper.ray_tune.free_resources import reserve
-    from sweeper.train.ranks.group import WorkerGroup
+    from sweeper.training.ranks.group import WorkerGroup
 
     placement = reserve(config, say, is_over=pause_wanted)
     return WorkerGroup(

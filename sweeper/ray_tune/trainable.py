@@ -17,9 +17,9 @@ from sweeper.errors import CheckpointError, SweeperError, TrialDivergedError, Tr
 from sweeper.redact import without_secrets
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recovery import recover
-from sweeper.train.engine import Engine, Job, Prepared, Progress
-from sweeper.train.ranks.group import WorkerGroup, rank_bundles
-from sweeper.train.retention import CheckpointRetention
+from sweeper.training.engine import Engine, Job, Prepared, Progress
+from sweeper.training.ranks.group import WorkerGroup, rank_bundles
+from sweeper.training.retention import CheckpointRetention
 
 __all__ = ["TrialRunner"]
 

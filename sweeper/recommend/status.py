@@ -11,7 +11,7 @@ from sweeper.recommend.ends import edge_trees
 from sweeper.recommend.ranking import best_record
 from sweeper.recommend.transfer import transfer_tree
 from sweeper.search import TrialRecord, TrialState, front_of, second_of
-from sweeper.train import read_moved
+from sweeper.training import read_moved
 
 if TYPE_CHECKING:
     from sweeper.space import Objective, Space, SweepFolder

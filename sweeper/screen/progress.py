@@ -22,7 +22,7 @@ from sweeper.search.front import order
 from sweeper.space import Config, Space, shares_of_proxy
 from sweeper.sweep.listener import Listener
 from sweeper.sweep.recovery import TrialRestart
-from sweeper.train import Moved, Prepared, Progress
+from sweeper.training import Moved, Prepared, Progress
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from sweeper.search import TrialRecord
     from sweeper.space import Config
     from sweeper.sweep.recovery import TrialRestart
-    from sweeper.train import Moved, Prepared, Progress
+    from sweeper.training import Moved, Prepared, Progress
 
 __all__ = ["Listener"]
 

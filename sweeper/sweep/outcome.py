@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sweeper.errors import UserError
 from sweeper.sweep.recovery import TrialRestart
-from sweeper.train.engine import Prepared, Progress
+from sweeper.training.engine import Prepared, Progress
 
 __all__ = ["Outcome"]
 

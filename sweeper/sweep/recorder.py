@@ -32,7 +32,7 @@ from sweeper.sweep.recovery import SystemConfigs, TrialRestart, recover_lost, re
 from sweeper.sweep.sharing import Sharing, Start
 from sweeper.sweep.steps import append_steps
 from sweeper.sweep.trial_files import TrialFiles
-from sweeper.train import STARTUP, Job, Prepared, Progress
+from sweeper.training import STARTUP, Job, Prepared, Progress
 
 __all__ = ["Recorder"]
 

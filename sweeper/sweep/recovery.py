@@ -23,7 +23,7 @@ from sweeper.space import (
     search_config,
     system_config_of,
 )
-from sweeper.train import Job, discard, newest_checkpoint
+from sweeper.training import Job, discard, newest_checkpoint
 
 __all__ = ["SystemConfigs", "TrialRestart", "recover", "recover_lost", "retries_of"]
 

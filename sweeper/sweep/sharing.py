@@ -33,8 +33,8 @@ from sweeper.search import Evaluation, Ledger, TrialRecord, TrialState, begun
 from sweeper.search.grid import configuration_key, continuous_dimensions
 from sweeper.space import Config, Space, SweepFolder, Values, read_config, search_config
 from sweeper.sweep.paused_states import size_gib, states_over
-from sweeper.train import Progress, discard, newest_checkpoint, state_folder, states_in
-from sweeper.train.shared_steps import OF_THE_LENGTH, TrainingPlan, shared_steps, training_plan
+from sweeper.training import Progress, discard, newest_checkpoint, state_folder, states_in
+from sweeper.training.shared_steps import OF_THE_LENGTH, TrainingPlan, shared_steps, training_plan
 
 __all__ = ["Sharing", "Start"]
 

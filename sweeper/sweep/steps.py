@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sweeper.train import StepMetrics
+from sweeper.training import StepMetrics
 
 __all__ = ["append_steps", "read_steps"]
 

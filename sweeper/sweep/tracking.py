@@ -22,7 +22,7 @@ from sweeper.track import (
     second_by,
     training_points,
 )
-from sweeper.train import STARTUP, Progress, StepMetrics
+from sweeper.training import STARTUP, Progress, StepMetrics
 
 __all__ = ["TrackingListener"]
 

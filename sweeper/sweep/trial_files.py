@@ -11,7 +11,7 @@ from sweeper.search import TrialRecord, contenders, feasible
 from sweeper.space import Config, Space, SweepFolder
 from sweeper.sweep.paused_states import states_to_drop
 from sweeper.sweep.sharing import Start
-from sweeper.train import Job, Moved, discard, newest_checkpoint, read_moved
+from sweeper.training import Job, Moved, discard, newest_checkpoint, read_moved
 
 __all__ = ["TrialFiles"]
 

@@ -16,7 +16,7 @@ from sweeper.data import TokenizedData
 from sweeper.data.model.sizes import model_sizes
 from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.space import SYSTEM, Config, system_config_of
-from sweeper.train import Probed, StepTime
+from sweeper.training import Probed, StepTime
 
 SIZES = model_sizes("builtin:quickstart")
 IDLE_GIB = 0.5

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sweeper.autotune.estimate.workload import probed_workload, workload_of
-from sweeper.train import Probed
-from sweeper.train.feed import TrainingFeed
+from sweeper.training import Probed
+from sweeper.training.feed import TrainingFeed
 
 
 @pytest.mark.parametrize("packing", [False, True])

@@ -213,9 +213,9 @@ def _our_blocks(
     """A trial as a sweep runs it, which is evaluated after each block; its own figures."""
     from sweeper.data import gather_facts, prepared_folder
     from sweeper.space import load_space
-    from sweeper.train import Job, memory
-    from sweeper.train.ranks.worker import RankWorker
-    from sweeper.train.trainer import Trainer
+    from sweeper.training import Job, memory
+    from sweeper.training.ranks.worker import RankWorker
+    from sweeper.training.trainer import Trainer
 
     if own_pages_kib is not None:
         memory._FAST_BYTES = (own_pages_kib * 1024, memory._FAST_BYTES[1])

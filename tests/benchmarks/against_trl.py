@@ -180,8 +180,8 @@ def sampled(arguments: argparse.Namespace) -> list[str]:
 def ours(
     config: Config, data: TokenizedData, arguments: argparse.Namespace, case: dict[str, Any]
 ) -> dict[str, Any]:
-    from sweeper.train import Job
-    from sweeper.train.ranks.worker import RankWorker
+    from sweeper.training import Job
+    from sweeper.training.ranks.worker import RankWorker
 
     worker = RankWorker(0, 1, arguments.threads, "cpu")
     worker.join("127.0.0.1", worker.listen("127.0.0.1"))
@@ -212,8 +212,8 @@ def trl(
     from trl import SFTConfig, SFTTrainer
 
     from sweeper.data import load_tokenizer
-    from sweeper.train.feed import TrainingFeed
-    from sweeper.train.parallel.ds_config import deepspeed_config
+    from sweeper.training.feed import TrainingFeed
+    from sweeper.training.parallel.ds_config import deepspeed_config
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
@@ -295,7 +295,7 @@ def real_tokens(trainer: Any, rows: int) -> list[int]:
 
 
 def model_folder(config: Config, arguments: argparse.Namespace) -> str:
-    from sweeper.train.model.loading import _converted_gguf
+    from sweeper.training.model.loading import _converted_gguf
 
     if not config.model_path.endswith(".gguf"):
         return config.model_path
@@ -331,7 +331,7 @@ def held_out_loss(model: Any, data: TokenizedData) -> float:
 
 
 def without_shared_memory_op() -> None:
-    from sweeper.train.ranks.worker import _without_shared_memory_op
+    from sweeper.training.ranks.worker import _without_shared_memory_op
 
     _without_shared_memory_op()
 

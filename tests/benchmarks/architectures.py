@@ -78,8 +78,8 @@ def _answer_requests() -> int:
     from sweeper.data import prepare
     from sweeper.quickstart import DATA_FILE
     from sweeper.space import Config
-    from sweeper.train import Job
-    from sweeper.train.ranks import worker
+    from sweeper.training import Job
+    from sweeper.training.ranks import worker
 
     transformers.logging.set_verbosity_error()
     worker.LogRedirect = lambda _: None

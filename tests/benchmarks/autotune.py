@@ -36,7 +36,7 @@ from sweeper.errors import TrialOutOfMemoryError
 from sweeper.quickstart import DATA_FILE, MODEL_DIR
 from sweeper.ray_tune.cluster import ray_for
 from sweeper.space import SYSTEM, Config, SweepFolder, SystemConfig, load_space, with_system_config
-from sweeper.train import Probed
+from sweeper.training import Probed
 
 MOST_PROBES, LEAST_SHARE = 4, 0.95
 FINALISTS, ROUNDS = 4, 3

@@ -35,7 +35,7 @@ from sweeper.quickstart import DATA_FILE, MODEL_DIR
 from sweeper.recommend.exports import CONSUMERS, SCHEDULE, Run, exported, keys_of
 from sweeper.recommend.exports.schedules import rising_steps
 from sweeper.space import Config
-from sweeper.train.parallel.optimizer import schedule_of
+from sweeper.training.parallel.optimizer import schedule_of
 
 PACKAGES = {
     "deepspeed": [],

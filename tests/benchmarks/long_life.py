@@ -24,7 +24,7 @@ from typing import Any
 from sweeper.data import prepare
 from sweeper.quickstart import DATA_FILE
 from sweeper.space import Config
-from sweeper.train import STARTUP, Job
+from sweeper.training import STARTUP, Job
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--zero-stage", type=int, nargs="+", default=[0, 2, 3])
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     arguments = parser.parse_args()
-    from sweeper.train.ranks.worker import RankWorker
+    from sweeper.training.ranks.worker import RankWorker
 
     worker = RankWorker(0, 1, os.cpu_count() or 1, "cpu")
     worker.join("127.0.0.1", worker.listen("127.0.0.1"))
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def measure(worker: Any, stage: int, arguments: argparse.Namespace, folder: Path) -> int:
-    from sweeper.train.memory import held_memory_gib
+    from sweeper.training.memory import held_memory_gib
 
     job = job_of(stage, arguments, folder)
     seconds, held, starts = [], [], []

@@ -35,7 +35,7 @@ from sweeper.search import Ledger, make_stopper
 from sweeper.space import Config, Facts, Space, SweepFolder, load_space
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recorder import Recorder
-from sweeper.train import Prepared, Progress
+from sweeper.training import Prepared, Progress
 
 LIMIT = 0.05
 EVALUATIONS, ROWS = 10, 2000

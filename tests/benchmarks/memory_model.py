@@ -185,7 +185,7 @@ def _config(shape: Shape, folder: Path) -> Config:
 
 def _workloads(config: Config, folder: Path) -> Iterator[Workload]:
     """The passes of each rank's last step, and the largest held-out batch."""
-    from sweeper.train.feed import EvaluationFeed, TrainingFeed
+    from sweeper.training.feed import EvaluationFeed, TrainingFeed
 
     data = tokenized(config, prepared_folder(config, folder / "cache"))
     for rank in range(config.parallel.dp):
@@ -256,9 +256,9 @@ def _measure(config: Config, folder: Path) -> float:
 
 def _run_rank(folder: str, rank: int) -> None:
     """One rank of one trial, in a process of its own: writes its peak over the idle process, GiB."""
-    from sweeper.train.engine import Job
-    from sweeper.train.memory import held_memory_gib, peak_memory_gib, reset_peak_memory
-    from sweeper.train.ranks.worker import RankWorker
+    from sweeper.training.engine import Job
+    from sweeper.training.memory import held_memory_gib, peak_memory_gib, reset_peak_memory
+    from sweeper.training.ranks.worker import RankWorker
 
     here = Path(folder)
     config = Config.model_validate_json((here / "config.json").read_text())

@@ -31,7 +31,7 @@ from sweeper.quickstart import DATA_FILE
 from sweeper.search import TrialRecord
 from sweeper.space import SweepFolder
 from sweeper.track import read_trials, tracking_uri
-from sweeper.train.ranks.processes import is_running, marked
+from sweeper.training.ranks.processes import is_running, marked
 
 ROWS = 240
 GONE_WITHIN_S = 15.0

@@ -13,7 +13,7 @@ from sweeper.commands import autotune_file, open_sweep, run_sweep
 from sweeper.errors import TrialOutOfMemoryError, UserError
 from sweeper.search import TrialState
 from sweeper.space import SYSTEM, Config, SweepFolder, read_record
-from sweeper.train import Job
+from sweeper.training import Job
 
 pytestmark = pytest.mark.usefixtures("running_ray")
 

@@ -12,7 +12,7 @@ from driver_process import Driver
 from sweeper.commands import run_sweep
 from sweeper.space import LogUniform, SweepFolder
 from sweeper.sweep.stored import stored_space
-from sweeper.train.ranks.processes import is_running, marked
+from sweeper.training.ranks.processes import is_running, marked
 
 pytestmark = pytest.mark.usefixtures("running_ray")
 

@@ -9,7 +9,7 @@ from sweeper.commands import resume_sweep, run_sweep
 from sweeper.recommend import paused_line, results_rows
 from sweeper.search import TrialState
 from sweeper.track import tracking_uri
-from sweeper.train import newest_checkpoint
+from sweeper.training import newest_checkpoint
 
 pytestmark = pytest.mark.usefixtures("running_ray")
 

@@ -18,8 +18,8 @@ from sweeper.search import TrialRecord, TrialState
 from sweeper.space import SweepFolder, load_space
 from sweeper.sweep.lock import is_locked
 from sweeper.track import read_trials, tracking_uri
-from sweeper.train import read_moved
-from sweeper.train.ranks.processes import is_running, marked
+from sweeper.training import read_moved
+from sweeper.training.ranks.processes import is_running, marked
 
 pytestmark = pytest.mark.usefixtures("running_ray")
 

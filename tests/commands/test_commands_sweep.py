@@ -16,8 +16,8 @@ from sweeper.errors import SpaceFileError, SweepFolderError, SweepInterruptedErr
 from sweeper.search import TrialState
 from sweeper.space import SweepFolder, load_space, require_closed
 from sweeper.track import read_trials, run_name, tracking_uri
-from sweeper.train import STARTUP
-from sweeper.train.ranks.processes import marked
+from sweeper.training import STARTUP
+from sweeper.training.ranks.processes import marked
 
 pytestmark = pytest.mark.usefixtures("running_ray")
 

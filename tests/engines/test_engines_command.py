@@ -26,7 +26,7 @@ from sweeper.errors import (
     UserError,
 )
 from sweeper.sweep.recovery import recover
-from sweeper.train import Job
+from sweeper.training import Job
 
 
 @pytest.fixture

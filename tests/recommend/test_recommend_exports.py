@@ -18,7 +18,7 @@ from sweeper.recommend.exports.pages import exports_page
 from sweeper.recommend.exports.schedules import rising_steps
 from sweeper.recommend.imports import IMPORT_FORMATS, consumer_of, imported, read_tree
 from sweeper.space import Config
-from sweeper.train.parallel.optimizer import schedule_of
+from sweeper.training.parallel.optimizer import schedule_of
 
 ROOT = Path(__file__).parents[2]
 SUFFIX = {"json": ".json", "yaml": ".yaml", "command": ".sh"}

@@ -30,8 +30,8 @@ from sweeper.recommend import (
 )
 from sweeper.search import Evaluation, TrialRecord, TrialState
 from sweeper.space import Space, SweepFolder
-from sweeper.train import Moved
-from sweeper.train.moved import MovedFile
+from sweeper.training import Moved
+from sweeper.training.moved import MovedFile
 
 ACCURACY = SPACE + "objective: {metric: eval/token_accuracy, mode: max}\n"
 

@@ -13,7 +13,7 @@ from sweeper.screen.progress import ProgressView
 from sweeper.screen.screen import Screen
 from sweeper.search import Evaluation, TrialRecord, TrialState
 from sweeper.space import load_space
-from sweeper.train import Moved, Prepared, Progress
+from sweeper.training import Moved, Prepared, Progress
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sweeper.space import SweepFolder, load_space, size_of
 from sweeper.sweep.budget import TOLERANCE, Forecast
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recorder import Recorder
-from sweeper.train import STARTUP, Job, Prepared, Progress
+from sweeper.training import STARTUP, Job, Prepared, Progress
 
 ROW_TOKENS, COLD_S, WARM_S, EVALUATION_S = 10, 12.0, 1.0, 0.5
 

@@ -26,7 +26,7 @@ from sweeper.search import (
 from sweeper.space import Space, SweepFolder, load_space
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recorder import Recorder
-from sweeper.train import STARTUP, Prepared, Progress
+from sweeper.training import STARTUP, Prepared, Progress
 
 TRIALS, EVALUATIONS, TOKENS, TRIAL_S = 5, 2, 800, 10.0
 

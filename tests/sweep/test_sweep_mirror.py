@@ -32,7 +32,7 @@ from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recorder import Recorder
 from sweeper.sweep.stored import store_space, this_driver
 from sweeper.track import read_trials, run_name
-from sweeper.train import STARTUP, Prepared, Progress, StepMetrics
+from sweeper.training import STARTUP, Prepared, Progress, StepMetrics
 
 PREPARED = Prepared(total_steps=4, total_tokens=400, ds_config={})
 

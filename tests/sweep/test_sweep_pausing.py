@@ -19,7 +19,7 @@ from sweeper.space import Space, SweepFolder, load_space
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.paused_states import states_to_drop
 from sweeper.sweep.recorder import Recorder
-from sweeper.train import Prepared, Progress
+from sweeper.training import Prepared, Progress
 
 TRIALS, EVALUATIONS, TOKENS = 14, 8, 800
 

@@ -32,7 +32,7 @@ from sweeper.sweep.budget import Forecast
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.past_sweeps import HistoryWriter
 from sweeper.sweep.recorder import Recorder
-from sweeper.train import STARTUP, Prepared, Progress
+from sweeper.training import STARTUP, Prepared, Progress
 
 TRIALS, TOP, EVALUATIONS, SHARE = 7, 2, 4, 0.25
 TOKENS = 1600

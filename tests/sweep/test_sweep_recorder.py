@@ -14,8 +14,8 @@ from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recorder import Recorder
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.sweep.steps import read_steps
-from sweeper.train import Moved, Prepared, Progress, StepMetrics
-from sweeper.train.moved import MovedFile
+from sweeper.training import Moved, Prepared, Progress, StepMetrics
+from sweeper.training.moved import MovedFile
 
 
 class Heard:

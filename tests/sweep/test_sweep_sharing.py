@@ -20,8 +20,8 @@ from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recorder import Recorder
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.sweep.sharing import Sharing
-from sweeper.train import Job, Prepared, Progress, newest_checkpoint, state_folder
-from sweeper.train.shared_steps import history_hash, training_plan
+from sweeper.training import Job, Prepared, Progress, newest_checkpoint, state_folder
+from sweeper.training.shared_steps import history_hash, training_plan
 
 GRID = {
     "lr": [1e-3, 2e-3],

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from sweeper.sweep.steps import append_steps, read_steps
-from sweeper.train import StepMetrics
+from sweeper.training import StepMetrics
 
 
 def step(number: int, loss: float = 1.5, grad_norm: float | None = 0.25) -> StepMetrics:

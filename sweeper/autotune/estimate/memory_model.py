@@ -38,7 +38,7 @@ _ZERO_GIB = 0.044
 _PEFT_GIB = 0.018
 """Importing peft (measured)."""
 _HEAP_GIB = 0.0625
-"""What a CPU's heap keeps of tensors below 2 MiB that are gone (``sweeper.train.memory``)."""
+"""What a CPU's heap keeps of tensors below 2 MiB that are gone (``sweeper.training.memory``)."""
 _PASS_KERNELS_GIB, _ROW_KERNELS_GIB = 0.005, 0.0026
 """oneDNN generates code for each size of matrix product in half precision, and keeps it: so much for each
 number of tokens that a pass has, and, through attention, for each that a row has (measured)."""

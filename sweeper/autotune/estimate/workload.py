@@ -11,7 +11,7 @@ import numpy as np
 from sweeper.autotune.estimate.memory_model import Pass, Workload
 from sweeper.data import LengthSample, SequenceSet, TokenizedData, arrange, best_fit, run_plan
 from sweeper.space import Config
-from sweeper.train import Probed
+from sweeper.training import Probed
 
 __all__ = ["PassLengths", "pass_lengths", "probed_workload", "sampled_workload", "workload_of"]
 

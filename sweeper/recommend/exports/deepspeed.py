@@ -16,7 +16,7 @@ _FIXED = {"torch_adam": True, "adam_w_mode": True}
 
 
 def _write(run: Run) -> Part:
-    from sweeper.train.parallel.ds_config import deepspeed_config
+    from sweeper.training.parallel.ds_config import deepspeed_config
 
     training = run.config.training
     parameters: dict[str, Any] = {"betas": [training.adam_beta1, training.adam_beta2], **_FIXED}

@@ -20,7 +20,7 @@ _GATHER = "stage3_gather_16bit_weights_on_model_save"
 
 def trainer_section(run: Run) -> dict[str, Any]:
     """For the key ``deepspeed`` of ``TrainingArguments``; the user's own configuration lies beneath."""
-    from sweeper.train.parallel.ds_config import deepspeed_config
+    from sweeper.training.parallel.ds_config import deepspeed_config
 
     ours = deepspeed_config(run.config)
     for key in ("steps_per_print", "tensor_parallel"):
