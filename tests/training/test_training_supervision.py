@@ -197,10 +197,8 @@ def test_a_pause_comes_after_the_same_step_on_all_ranks_and_nothing_is_lost(
 
 
 def test_the_processes_of_a_driver_that_is_gone_are_found_and_ended(tmp_path):
-    mark = (
-        "from pathlib import Path; from sweeper.training.ranks.processes import leave_mark; import sys, time;"
-    )
-    program = f"{mark} leave_mark(Path(sys.argv[1])); print(flush=True); time.sleep(600)"
+    mark = "from pathlib import Path; from sweeper.training.ranks.processes import leave_mark"
+    program = f"{mark}; import sys, time; leave_mark(Path(sys.argv[1])); print(flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         bystander = next(tmp_path.iterdir())
