@@ -26,8 +26,8 @@ __all__ = ["Forked", "empty_store", "hurry_databases", "share", "warm"]
 
 _TESTS = Path(__file__).parent
 _IMPORTED = {
-    # As in a rank (sweeper/training/ranks/group.py), and with it what Ray and Ray Tune import. Not Ray itself:
-    # it reads of which job a process is when it is imported.
+    # As in a rank (sweeper/training/ranks/group.py), and with it what Ray and Ray Tune import. Not Ray
+    # itself: it reads of which job a process is when it is imported.
     "ranks": """
 load("fsspec", "jsonschema", "pandas", "pyarrow.fs", "pyarrow.parquet", "requests")
 sys.modules["mlflow"] = None
