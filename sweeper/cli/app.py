@@ -260,7 +260,7 @@ def status(directory: SweepDir, as_json: Json = False) -> None:
         transfer_line,
     )
     from sweeper.search import searched
-    from sweeper.space import SweepFolder
+    from sweeper.space import SweepFolder, count_trials
 
     folder = SweepFolder(directory)
     space, ledger = open_sweep(folder)
@@ -269,7 +269,7 @@ def status(directory: SweepDir, as_json: Json = False) -> None:
         print_json(sweep_status(space, trials, state))
         return
     screen = console()
-    screen.print(f"{space.name}: {state}, {len(searched(trials))} of {space.settings.search.trials} trials")
+    screen.print(f"{space.name}: {state}, {len(searched(trials))} of {count_trials(space)} trials")
     screen.print(results_table(space, trials))
     for said in (phase_line, transfer_line, confirmation_line, sure_line):
         if line := said(space, trials):

@@ -11,6 +11,7 @@ from sweeper.recommend.ends import edge_trees
 from sweeper.recommend.ranking import best_record
 from sweeper.recommend.transfer import transfer_tree
 from sweeper.search import TrialRecord, TrialState, front_of, second_of
+from sweeper.space import count_trials
 from sweeper.training import read_moved
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def sweep_status(space: Space, trials: Sequence[TrialRecord], state: str) -> dic
     return {
         "name": space.name,
         "state": state,
-        "wanted": space.settings.search.trials,
+        "wanted": count_trials(space),
         "trials": [
             _trial(one, objective, is_pareto=one.number in front)
             | _phase(space, one)

@@ -19,7 +19,7 @@ from sweeper.screen.notebook import NotebookView
 from sweeper.screen.screen import Screen
 from sweeper.search import TrialRecord, TrialState, eligible, own_evaluations, runs_of_finals, searched
 from sweeper.search.front import order
-from sweeper.space import Config, Space, shares_of_proxy
+from sweeper.space import Config, Space, count_trials, shares_of_proxy
 from sweeper.sweep.listener import Listener
 from sweeper.sweep.recovery import TrialRestart
 from sweeper.training import Moved, Prepared, Progress
@@ -73,7 +73,7 @@ class ProgressView(Listener):
         self._screen, self._console = screen, screen.console
         self._metric = space.settings.objective.metric
         self._objective = space.settings.objective
-        self._wanted, self._name = space.settings.search.trials, space.name
+        self._wanted, self._name = count_trials(space), space.name
         confirm = space.settings.search.confirm
         self._wanted_again = (confirm.top or 0) * (confirm.seeds or 0)
         """Runs under other seeds, at most."""

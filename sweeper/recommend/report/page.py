@@ -15,7 +15,7 @@ from sweeper.recommend.report.html import escaped, items, paragraph, sentence, s
 from sweeper.recommend.report.material import Material
 from sweeper.recommend.report.parallel import parallel
 from sweeper.recommend.report.trials import failures_html, trials_html
-from sweeper.space import Choice
+from sweeper.space import Choice, count_trials
 
 __all__ = ["drawings", "report_html"]
 
@@ -177,7 +177,7 @@ def _data_html(material: Material) -> str:
 def _subtitle(material: Material) -> str:
     settings = material.space.settings
     data = ", ".join(one.path for one in settings.sources)
-    asked = f"{len(material.asked)} of {settings.search.trials} trials"
+    asked = f"{len(material.asked)} of {count_trials(material.space)} trials"
     ended = f" ({material.ended})" if material.ended else ""
     return f"{material.state}, {asked}{ended}; {settings.model_path} on {data}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.space.config import rules
@@ -175,7 +176,7 @@ def count_trials(space: Space) -> int:
         isinstance(one.open_value, (Choice, IntRange)) for one in space.dimensions
     ):
         combinations = space.combinations([one.path for one in space.dimensions])
-        return min(search.trials, sum(1 for _ in combinations))
+        return sum(1 for _ in islice(combinations, search.trials))
     return search.trials
 
 
