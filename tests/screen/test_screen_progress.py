@@ -92,3 +92,12 @@ def test_a_resumed_sweep_counts_what_was_finished_before(space):
     stream = io.StringIO()
     view = ProgressView(space, Screen(stream), finished=[record(0, TrialState.COMPLETE, 1.5)])
     assert view._summary().startswith("1/3 trials (1 done), 0 running")
+
+
+def test_a_grid_is_as_many_trials_as_it_has_configurations(tmp_path, write_space):
+    asked = {"trials": 100, "sampler": "grid", "stopper": "none"}
+    file = write_space(tmp_path, search=asked, training__lr=[1e-3, 3e-3])
+    space, stream = load_space(file, gather=gather_facts), io.StringIO()
+    with ProgressView(space, Screen(stream), finished=[]) as view:
+        play(view, space)
+    assert "[2/16 trials" in stream.getvalue()  # 2 rates, 4 schedulers, 2 accumulations
