@@ -97,7 +97,5 @@ def test_a_resumed_sweep_counts_what_was_finished_before(space):
 def test_a_grid_is_as_many_trials_as_it_has_configurations(tmp_path, write_space):
     asked = {"trials": 100, "sampler": "grid", "stopper": "none"}
     file = write_space(tmp_path, search=asked, training__lr=[1e-3, 3e-3])
-    space, stream = load_space(file, gather=gather_facts), io.StringIO()
-    with ProgressView(space, Screen(stream), finished=[]) as view:
-        play(view, space)
-    assert "[2/16 trials" in stream.getvalue()  # 2 rates, 4 schedulers, 2 accumulations
+    view = ProgressView(load_space(file, gather=gather_facts), Screen(io.StringIO()), finished=[])
+    assert view._summary().startswith("0/16 trials")  # 2 rates, 4 schedulers, 2 accumulations
