@@ -34,6 +34,7 @@ from sweeper.screen.screen import Screen, Verbosity
 from sweeper.space import (
     TRUSTED,
     Config,
+    Space,
     SweepFolder,
     load_space,
     mark_format,
@@ -101,7 +102,30 @@ def train_config(
 
     Raises UserError when something is open, there is no adapter to merge, or the folder is in the way.
     """
-    space = load_space(given_space(config), overrides=overrides, gather=gather_facts)
+    closed = _closed(load_space(given_space(config), overrides=overrides, gather=gather_facts), merge_adapter)
+    target = _output_folder(None if output_dir is None else Path(output_dir), closed.name)
+    scratch = SweepFolder(target.with_name(f"{target.name}-train"))
+    scratch.stop_file.unlink(missing_ok=True)
+    with (
+        locked(scratch),
+        quiet(scratch.driver_log, verbosity=verbosity) as screen,
+        Interrupts() as interrupts,
+    ):
+        mark_format(scratch)
+        try:
+            if closed.engine is not None:
+                evaluations = _by_engine(closed, scratch, target, screen, interrupts)
+            else:
+                evaluations = _by_us(closed, scratch, target, merge_adapter, screen, interrupts)
+        except KeyboardInterrupt as interrupt:
+            told = "interrupted; the same command goes on from the last state"
+            told += ", where the trainer has left one" if closed.engine is not None else ""
+            raise SweepInterruptedError(told) from interrupt
+    return _result(closed, target, evaluations)
+
+
+def _closed(space: Space, merge_adapter: bool) -> Config:
+    """The configuration to train, with what was measured for it. Raises UserError where it cannot be."""
     require_closed(space)
     require_hardware(space)
     require_metrics(space)
@@ -114,54 +138,42 @@ def train_config(
             rule=f"{space.source} trains the whole model, so there is no adapter to merge",
             remedy="leave the option out, or give training.lora",
         )
-    target = _output_folder(None if output_dir is None else Path(output_dir), closed.name)
-    scratch = SweepFolder(target.with_name(f"{target.name}-train"))
-    scratch.stop_file.unlink(missing_ok=True)
-    if closed.engine is not None:
-        return _with_engine(closed, scratch, target, verbosity)
-    with (
-        locked(scratch),
-        quiet(scratch.driver_log, verbosity=verbosity) as screen,
-        Interrupts() as interrupts,
-        preparing(closed, scratch.cache_dir) as preparation,
-    ):
-        mark_format(scratch)
-        if closed.trust_remote_code:
+    return closed
+
+
+def _by_us(
+    config: Config,
+    scratch: SweepFolder,
+    target: Path,
+    merge_adapter: bool,
+    screen: Screen,
+    interrupts: Interrupts,
+) -> Sequence[Progress]:
+    with preparing(config, scratch.cache_dir) as preparation:
+        if config.trust_remote_code:
             screen.say(TRUSTED, warning=True)
-        try:
-            data_dir = preparation.folder()
-            if told := _other_rows(closed, data_dir.name):
-                screen.say(told, warning=True)
-            run = _Run(closed, scratch, data_dir, screen)
-            with ray_for(closed, places=1, say=screen.say), closing(run):
-                preparation.check()
-                interrupts.ask_first(scratch.stop_file.touch)
-                run.to_the_end()
-                interrupts.ask_first(None)
-                run.save_model(target, merge_adapter)
-        except KeyboardInterrupt as interrupt:
-            told = "interrupted; the same command goes on from the last state"
-            raise SweepInterruptedError(told) from interrupt
-    return _result(closed, target, run.evaluations)
+        data_dir = preparation.folder()
+        if told := _other_rows(config, data_dir.name):
+            screen.say(told, warning=True)
+        run = _Run(config, scratch, data_dir, screen)
+        with ray_for(config, places=1, say=screen.say), closing(run):
+            preparation.check()
+            interrupts.ask_first(scratch.stop_file.touch)
+            run.to_the_end()
+            interrupts.ask_first(None)
+            run.save_model(target, merge_adapter)
+    return run.evaluations
 
 
-def _with_engine(config: Config, scratch: SweepFolder, target: Path, verbosity: Verbosity) -> TrainResult:
-    with (
-        locked(scratch),
-        quiet(scratch.driver_log, verbosity=verbosity) as screen,
-        Interrupts() as interrupts,
-    ):
-        mark_format(scratch)
-        try:
-            engine, evaluations = train_with_engine(config, scratch, screen, interrupts)
-        except KeyboardInterrupt as interrupt:
-            told = "interrupted; the same command goes on from the trainer's last state, where there is one"
-            raise SweepInterruptedError(told) from interrupt
-        if target.exists():
-            target.rmdir()  # it is empty
-        engine.save_model(target)
-        discard(scratch.root / "checkpoints", inside=scratch.root)
-    return _result(config, target, evaluations)
+def _by_engine(
+    config: Config, scratch: SweepFolder, target: Path, screen: Screen, interrupts: Interrupts
+) -> Sequence[Progress]:
+    engine, evaluations = train_with_engine(config, scratch, screen, interrupts)
+    if target.exists():
+        target.rmdir()  # it is empty
+    engine.save_model(target)
+    discard(scratch.root / "checkpoints", inside=scratch.root)
+    return evaluations
 
 
 def _result(closed: Config, target: Path, evaluations: Sequence[Progress]) -> TrainResult:
