@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, before numpy is imported
+
 import gc
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path

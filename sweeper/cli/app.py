@@ -6,6 +6,7 @@ Each command imports its package when it is called, so that ``--help`` and ``val
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -356,6 +357,9 @@ def _verbosity(verbose: bool, quiet: bool) -> Verbosity:
 
 def main() -> None:
     """The console script: exit status 0, 1 (failed), 2 (to be mended), 130 (interrupted)."""
+    # The search's matrices are small: several threads only wait for each other there, beside the ranks. It is
+    # read when numpy is imported; torch has threads of its own.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     outlive_readers()
     try:
         app()

@@ -24,7 +24,7 @@ def test_dropout_is_on_while_a_model_trains_and_off_while_it_is_evaluated(rank, 
     trainer._model.register_forward_hook(lambda module, *_: modes.append(module.training))
     trainer._optimizer_step()
     trained = len(modes)
-    trainer._evaluate()
+    trainer._evaluate({})
     trainer._optimizer_step()
     rank.stop()
     assert all(modes[:trained]) and modes[-1]
