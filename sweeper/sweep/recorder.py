@@ -317,7 +317,7 @@ class Recorder:
     def _take_progress(self, number: int, progress: Progress) -> bool:
         metric = self._space.settings.objective.metric
         append_steps(self._folder.trial_steps(number), progress.steps)
-        if progress.metrics:
+        if progress.metrics and not progress.paused:  # a pause may tell how long its trial took to start
             self._ledger.report(
                 number,
                 Evaluation(

@@ -282,7 +282,7 @@ def test_a_stop_that_is_asked_for_lets_trials_write_their_states_and_starts_no_o
     recorder.ask_to_stop()
     assert job.stop_file.exists() and recorder.is_over()
     assert recorder.record(outcome(number, 500, 3.0, prepared=PREPARED))  # one more step: to its pause
-    paused = Progress(step=7, tokens=700, seconds=1.0, metrics={}, paused=True)
+    paused = Progress(step=7, tokens=700, seconds=1.0, metrics={"perf/startup_s": 2.0}, paused=True)
     assert not recorder.record(Outcome(number=number, progress=paused))
     assert ledger.trial(number).state is TrialState.RUNNING
     assert [evaluation.tokens for evaluation in ledger.trial(number).evaluations] == [500]
