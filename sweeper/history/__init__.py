@@ -3,7 +3,7 @@
 Holds settings, losses and sizes, and names of files; nothing of the data's text.
 """
 
-from sweeper.history.features import Features, features_of, lr_ratio, similarity
+from sweeper.history.features import Features, features_of, lr_ratio, model_features, similarity
 from sweeper.history.history_file import HistoryFile, history_path
 from sweeper.history.importing import ForeignTrial, Imported, ImportMap, past_sweep, read_import_map
 from sweeper.history.snapshot import Snapshot, read_snapshot, take_snapshot, write_snapshot
@@ -23,6 +23,7 @@ __all__ = [
     "features_of",
     "history_path",
     "lr_ratio",
+    "model_features",
     "past_sweep",
     "read_import_map",
     "read_snapshot",

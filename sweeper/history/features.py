@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.space import rule_of_thumb_lr
 
 if TYPE_CHECKING:
-    from sweeper.space import Space
+    from sweeper.space import Facts, Space
 
-__all__ = ["Features", "features_of", "lr_ratio", "similarity"]
+__all__ = ["Features", "features_of", "lr_ratio", "model_features", "similarity"]
 
 _OTHER_FAMILY, _OTHER_METHOD = 0.3, 0.5
 """How alike sweeps of two model families are, and those of LoRA and of full fine-tuning, where equal ones
@@ -44,22 +44,30 @@ class Features:
     max_seq_len: int | None = None
 
 
+def model_features(model_path: str, facts: Facts, *, lora: bool | None) -> Features:
+    """What is known of a model and its rows before there is a space."""
+    return Features(
+        model=Path(model_path).name,
+        model_type=facts.model_type,
+        parameters=None if facts.sizes is None else facts.sizes.parameters,
+        hidden_size=facts.hidden_size,
+        layers=facts.layers,
+        vocab_size=facts.vocab_size,
+        lora=lora,
+        train_rows=facts.train_rows,
+    )
+
+
 def features_of(space: Space) -> Features:
     """Of a space whose facts have been gathered."""
     facts, settings = space.facts, space.settings
     typical = space.close(space.default_values())
     is_lora_open = any(dimension.path == "training.lora" for dimension in space.dimensions)
     loss_tokens = facts.eval_loss_tokens
-    return Features(
-        model=Path(settings.model_path).name,
-        model_type=facts.model_type,
-        parameters=None if facts.sizes is None else facts.sizes.parameters,
-        hidden_size=facts.hidden_size,
-        layers=facts.layers,
-        vocab_size=facts.vocab_size,
-        lora=None if is_lora_open else bool(typical.training.lora),
+    lora = None if is_lora_open else bool(typical.training.lora)
+    return replace(
+        model_features(settings.model_path, facts, lora=lora),
         data=tuple(Path(source.path).name for source in typical.sources),
-        train_rows=facts.train_rows,
         eval_rows=facts.eval_rows,
         mean_answer_tokens=None if loss_tokens is None else loss_tokens / max(facts.eval_rows, 1),
         max_seq_len=typical.training.max_seq_len,

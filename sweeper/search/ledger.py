@@ -250,12 +250,11 @@ class Ledger:
     def shares(self) -> bool:
         """Whether trials take over what others have trained (``search.share``); not in sweeps that began
         before they could, nor where seconds or memory of their own are an objective or a constraint."""
-        measured = self._objective.also in ("gpu_seconds", "peak_memory") or any(
-            metric.startswith("perf/") for metric in self._objective.constraints or ()
-        )
-        settings = self._space.settings
-        is_possible = settings.engine is None and not measured
-        return _SHARES in self._study.user_attrs and settings.search.share and is_possible
+        settings, bounded = self._space.settings, self._objective.constraints or ()
+        if settings.engine is not None or any(metric.startswith("perf/") for metric in bounded):
+            return False
+        own = self._objective.also in ("gpu_seconds", "peak_memory")
+        return _SHARES in self._study.user_attrs and settings.search.share and not own
 
     @property
     def untrained(self) -> float | None:
@@ -266,9 +265,8 @@ class Ledger:
     @property
     def untrained_of_real(self) -> float | None:
         """The same of the real model, where the search has a smaller one."""
-        if self._space.settings.search.proxy.model_path is None:
-            return self.untrained
-        noted = self._study.user_attrs.get(_UNTRAINED_REAL)
+        has_smaller = self._space.settings.search.proxy.model_path is not None
+        noted = self._study.user_attrs.get(_UNTRAINED_REAL if has_smaller else _UNTRAINED)
         return None if noted is None else float(noted)
 
     def note_untrained(self, value: float, *, of_real: bool = False) -> None:

@@ -19,6 +19,7 @@ from mlflow_content import assert_equal_to_ledger, mlflow_content
 from waiting import eventually
 
 from sweeper.commands import sync_sweep
+from sweeper.engines.processes import free_port
 
 pytestmark = pytest.mark.usefixtures("running_ray")
 
@@ -88,12 +89,6 @@ class Server:
             self.close()
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def forward(source: socket.socket, target: socket.socket) -> None:

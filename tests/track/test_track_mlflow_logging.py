@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from waiting import HANGS_AFTER_S, eventually
 
+from sweeper.engines.processes import free_port
 from sweeper.errors import UserError
 from sweeper.track import Tracker, serve_ui
 from sweeper.track import tracker as tracker_module
@@ -35,12 +36,6 @@ tracker.sweep_finished(state="COMPLETE", artifacts=[], tags={}, metrics={})
 warnings = tracker.close(120)
 assert not warnings, warnings
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_the_room_is_entered_without_importing_mlflow() -> None:

@@ -13,11 +13,10 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sweeper.data import FirstLook
-from sweeper.history import Features, SweepOfHistory, lr_ratio, similarity
+from sweeper.history import Features, SweepOfHistory, lr_ratio, model_features, similarity
 from sweeper.space import LogUniform
 from sweeper.space.config import rules
 
@@ -222,15 +221,7 @@ def _similar(known: Beginning) -> list[SweepOfHistory]:
 
 
 def _features(known: Beginning) -> Features:
-    facts = known.facts
-    return Features(
-        model=Path(known.model).name,
-        model_type=facts.model_type,
-        parameters=None if facts.sizes is None else facts.sizes.parameters,
-        hidden_size=facts.hidden_size,
-        lora=known.is_lora,
-        train_rows=facts.train_rows,
-    )
+    return model_features(known.model, known.facts, lora=known.is_lora)
 
 
 def _lr_of(config: object) -> float | None:
