@@ -241,7 +241,7 @@ def swept(tmp_path_factory) -> tuple[SweepFolder, Space]:
 
 @pytest.fixture(autouse=True)
 def small_script(monkeypatch) -> None:
-    monkeypatch.setattr("sweeper.commands.report._script", lambda: "/* vega */")
+    monkeypatch.setattr("sweeper.commands.report.vega_script", lambda: "/* vega */")
 
 
 def test_the_command_writes_the_report_and_says_what_to_do_next(swept) -> None:
