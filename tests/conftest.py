@@ -76,7 +76,17 @@ def first_rows(file: Path, rows: int) -> Path:
 
 
 @pytest.fixture(scope="session")
-def quick_config(few_rows: Path) -> Callable[..., Config]:
+def quick_config(fewer_rows: Path) -> Callable[..., Config]:
+    return quick_configs(fewer_rows)
+
+
+@pytest.fixture(scope="session")
+def longer_config(few_rows: Path) -> Callable[..., Config]:
+    """On 120 rows: twelve steps."""
+    return quick_configs(few_rows)
+
+
+def quick_configs(rows: Path) -> Callable[..., Config]:
     """Makes a closed configuration: a short run of the packaged model in fp32 on one CPU rank.
 
     Keywords are fields of training, deepspeed and parallel.
@@ -113,7 +123,7 @@ def quick_config(few_rows: Path) -> Callable[..., Config]:
             {
                 "name": "quick",
                 "model_path": "builtin:quickstart",
-                "data_path": str(few_rows),
+                "data_path": str(rows),
                 "eval_data": 0.2,
                 "objective": {"evaluations": 3},
                 "resources": {"max_concurrent": 1, "cpus_per_rank": 1, "gpus_per_rank": 0},

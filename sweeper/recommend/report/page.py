@@ -96,11 +96,11 @@ def _some(*found: Drawing | None) -> list[Drawing]:
 
 
 def _importance_note(material: Material) -> str:
-    if material.importances or not material.complete:
+    if material.importances or not material.judged:
         return ""
     return paragraph(
         f"what matters most is not told: it takes 8 complete trials and two searched values, and there are "
-        f"{len(material.complete)} and {len(material.space.dimensions)}"
+        f"{len(material.judged)} and {len(material.space.dimensions)}"
     )
 
 
