@@ -85,7 +85,8 @@ class SweepSide:
     @cached_property
     def flat(self) -> dict[str, Any]:
         """Field -> value of the best configuration, those that were not searched included."""
-        return self.material.space.attempt(self.best.values)[0]
+        searched = {one.path: self.best.values.get(one.name) for one in self.material.space.dimensions}
+        return {**searched, **self.material.space.attempt(self.best.values)[0]}
 
     @cached_property
     def lr(self) -> float | None:
