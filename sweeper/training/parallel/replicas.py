@@ -44,8 +44,9 @@ class Replicas(Executor):
             nll = completion_nll(completion_logits(self.engine, batch), batch.targets)
             _require_gradient(nll, self._config)
             summed += nll.detach()
-            self.engine.backward(nll * factor)
+            self.engine.backward(self._scaled(nll * factor))
             self.engine.step()
+        self._keep_to_schedule(step)
         first_of_neighbours = dist.get_rank() % self._config.parallel.tp == 0
         return summed * first_of_neighbours, self._gradient_norm()
 
