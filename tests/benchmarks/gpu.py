@@ -91,7 +91,10 @@ def run(group: str, parts: list[str], out: Path, left_s: float) -> dict[str, dic
             end_session(process)
     found = json.loads(results_file.read_text()) if results_file.exists() else {}
     last = log_file.read_text(errors="replace")[-3000:]
-    results = {part: found.get(part, {"error": f"the process {ended}", "log": last}) for part in parts}
+    cut_short = {"error": f"the process {ended}", "log": last}
+    results = {part: found.get(part, {}) for part in parts}
+    for one in results.values():
+        one |= {} if "seconds" in one else cut_short
     print(f"[{group}: {time.monotonic() - began:.0f} s]", flush=True)
     return results
 

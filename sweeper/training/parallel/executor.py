@@ -80,7 +80,9 @@ class Executor(ABC):
         divides them by a scale that its engine, since 0.19, has not multiplied the loss by."""
         if self._scales_loss and loss.requires_grad:
             scale = self.engine.optimizer.loss_scale / self.engine.gradient_accumulation_steps()
-            loss.register_hook(lambda gradient: torch.full_like(gradient, scale))
+            loss.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: torch.full_like(gradient, scale)
+            )
         return loss
 
     def _keep_to_schedule(self, step: int) -> None:

@@ -23,9 +23,10 @@ def autotune(out: Path) -> Figures:
     """``tests/benchmarks/autotune.py`` with a smaller grid, on the smaller model."""
     import autotune as bench
 
-    bench.STAGES, bench.FINALISTS, bench.ROUNDS, bench.GRID_STEPS = (0,), 2, 2, 4
+    bench.STAGES, bench.GRID_STEPS = (0,), 4
+    bench.FINALISTS = bench.ROUNDS = 2 if HAS_GPU else 1
     bench.DATA_FILE = rows_file(out)
-    batch = 64 if HAS_GPU else 4
+    batch = 64 if HAS_GPU else 2
     shape = bench.Shape("GPU", f"global_batch_size: {batch}, max_seq_len: {SCALE.max_seq_len}")
     scratch = out / f"autotune-{time.time():.0f}"
     scratch.mkdir()
@@ -115,7 +116,7 @@ def oom(out: Path) -> Figures:
         "data_path": str(rows_file(out)) if HAS_GPU else "builtin:quickstart",
         "eval_data": 0.02,
         "training": {
-            "lr": 1e-4, "scheduler": "constant", "epochs": 1, "global_batch_size": rows,
+            "lr": 1e-4, "scheduler": "constant", "epochs": 1 if HAS_GPU else 0.2, "global_batch_size": rows,
             "per_device_batch_size": rows, "max_seq_len": SCALE.max_seq_len if HAS_GPU else 96,
         },
         "deepspeed": {"zero_stage": 0, "precision": "bf16" if HAS_GPU else "fp32"},

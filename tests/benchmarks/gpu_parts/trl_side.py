@@ -17,8 +17,8 @@ from setting import HAS_GPU, SCALE, config_of, flops_per_token, peak_flops
 
 def trl(out: Path) -> Iterator[tuple[str, Any]]:
     """Figures of each case; one that fails says its last words."""
-    cases = [(name, packing) for name in SCALE.models for packing in (False, True)]
-    for name, packing in cases if HAS_GPU else cases[1:3]:
+    cases = [("1 B", False), ("1 B", True), ("0.1 B", False), ("0.1 B", True)]
+    for name, packing in cases if HAS_GPU else cases[-1:]:
         case = f"{name} {'packed' if packing else 'rows'}"
         file = out / f"trl-{case.replace(' ', '-')}.json"
         file.unlink(missing_ok=True)
