@@ -6,6 +6,7 @@ import ctypes
 import resource
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from deepspeed.accelerator import get_accelerator
@@ -14,6 +15,7 @@ from sweeper.space import Resources
 
 __all__ = [
     "capacity_gib",
+    "fits_device",
     "held_memory_gib",
     "idle_memory_gib",
     "is_cpu",
@@ -138,6 +140,11 @@ def capacity_gib(*, gpu_share: float = 1.0) -> float:
         limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
         return min(host, (limit - used) / 2**30)
     return host
+
+
+def fits_device(model: Any) -> bool:
+    """Whether a model of transformers can lie on this process's GPU as a whole; on a CPU it does already."""
+    return is_cpu() or bool(model.get_memory_footprint() < 0.9 * capacity_gib() * 2**30)
 
 
 def _total_gib() -> float:

@@ -44,6 +44,7 @@ GROUPS = {
 }
 """Processes, and the parts that run in them."""
 PARTS = [part for parts in GROUPS.values() for part in parts]
+ENVIRONMENT = {"SWEEPER_HISTORY": "off", "OMP_NUM_THREADS": "4" if Path("/dev/nvidia0").exists() else "1"}
 LEAST_S = 20.0
 """No process is begun with less time left."""
 
@@ -80,9 +81,12 @@ def run(group: str, parts: list[str], out: Path, left_s: float) -> dict[str, dic
     began = time.monotonic()
     with log_file.open("w") as log:
         process = subprocess.Popen(
-            [*command, str(results_file.absolute())], stdout=log, stderr=log, start_new_session=True,
-            env=os.environ | {"SWEEPER_HISTORY": "off", "SWEEPER_CACHE": str(out.absolute() / "cache")},
-        )  # fmt: skip
+            [*command, str(results_file.absolute())],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | ENVIRONMENT | {"SWEEPER_CACHE": str(out.absolute() / "cache")},
+        )
         try:
             ended = f"ended with status {process.wait(timeout=left_s)}"
         except subprocess.TimeoutExpired:

@@ -105,7 +105,7 @@ def test_one_call_is_taken_where_it_is_exact_and_the_note_names_what_is_taken(
 
 
 def test_a_trial_has_the_losses_of_one_that_attends_row_by_row(rank, run, quick_config, kernel, monkeypatch):
-    config = quick_config(precision="bf16", epochs=0.5)
+    config = quick_config(precision="bf16", epochs=0.2)
     row_wise = run(config)
     kernel(_of_2_13)
     monkeypatch.setattr(row_check, "flat_attentions", lambda *_: [VARLEN, ROW_WISE])

@@ -16,7 +16,7 @@ from deepspeed.accelerator import get_accelerator
 from sweeper.data import load_tokenizer, model_folder, sampled_hash, untrusted
 from sweeper.errors import ModelError, first_line
 from sweeper.space import Config
-from sweeper.training.memory import capacity_gib, is_cpu
+from sweeper.training.memory import fits_device, is_cpu
 from sweeper.training.model.adapters import with_adapters
 from sweeper.training.model.row_check import RowCheck, check_rows
 
@@ -79,7 +79,9 @@ def _checked(model: PreTrainedModel) -> RowCheck:
     found: list[RowCheck | None] = [None]
     several = dist.is_initialized() and dist.get_world_size() > 1
     if not several or dist.get_rank() == 0:
-        found[0] = check_rows(model, _room_for(model))
+        # Where a model does not fit, ZeRO-3 shares it out, after this.
+        device = get_accelerator().current_device_name() if fits_device(model) else "cpu"
+        found[0] = check_rows(model, device)
     if several:
         dist.broadcast_object_list(found)
     (check,) = found
@@ -87,12 +89,6 @@ def _checked(model: PreTrainedModel) -> RowCheck:
     if not check.refused and check.attention != model.config._attn_implementation:
         model.set_attn_implementation(check.attention)
     return check
-
-
-def _room_for(model: PreTrainedModel) -> str:
-    """The device, or the CPU for a model that would not fit there as a whole: ZeRO-3 may share it out."""
-    is_large = not is_cpu() and model.get_memory_footprint() > 0.9 * capacity_gib() * 2**30
-    return "cpu" if is_large else str(get_accelerator().current_device_name())
 
 
 def _load(

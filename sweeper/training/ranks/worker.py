@@ -33,6 +33,7 @@ from sweeper.training.generate.harness import Harness
 from sweeper.training.generate.retained import Retention, make_retained
 from sweeper.training.memory import (
     capacity_gib,
+    fits_device,
     held_memory_gib,
     idle_memory_gib,
     is_cpu,
@@ -150,7 +151,7 @@ class RankWorker:
         layout = layout_of(model)
         feed = TrainingFeed(config, data, self.rank, layout, device, steps=job.steps)
         staged = config.parallel.pp > 1
-        if not staged:
+        if not staged and fits_device(model):
             model = model.to(device)
         retention = self._retention(job, data, model, layout, device, rows_apart=rows_apart)
         executor = Pipeline(config, model, feed) if staged else Replicas(config, model, feed)

@@ -29,7 +29,7 @@ def rank() -> Any:
     choose_device("cuda" if HAS_GPU else "cpu")
     from sweeper.training.ranks.worker import RankWorker
 
-    worker = RankWorker(0, 1, 4 if HAS_GPU else 2, "cuda" if HAS_GPU else "cpu", began=STARTED_S)
+    worker = RankWorker(0, 1, 4 if HAS_GPU else 1, "cuda" if HAS_GPU else "cpu", began=STARTED_S)
     worker.join("127.0.0.1", worker.listen("127.0.0.1"))
     return worker
 

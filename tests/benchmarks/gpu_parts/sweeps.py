@@ -121,7 +121,7 @@ def oom(out: Path) -> Figures:
         },
         "deepspeed": {"zero_stage": 0, "precision": "bf16" if HAS_GPU else "fp32"},
         "objective": {"evaluations": 1},
-        "resources": {"max_concurrent": 1, "cpus_per_rank": 2},
+        "resources": {"max_concurrent": 1, "cpus_per_rank": 4 if HAS_GPU else 1},
         "checkpoints": {"keep_last": 0},
     }  # fmt: skip
     if not HAS_GPU:
