@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -67,6 +68,7 @@ def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]
         *_memory(flat),
         *_pipeline(flat, facts),
         *_tensor_parallel(flat),
+        *_shared_gpu(flat),
         *_objective(flat),
         *_second_objective(flat),
         *_constraints(flat),
@@ -159,6 +161,14 @@ def _tensor_parallel(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
             "with tp above 1, zero_stage is 1, 2 or 3"
         )
         yield Contradiction("deepspeed.zero_stage", rule, "write zero_stage: 1")
+
+
+def _shared_gpu(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
+    """nccl refuses two ranks of one group on one GPU, and Ray may put shares of one trial there."""
+    share = flat["resources.gpus_per_rank"]
+    if 0 < share < 1 and math.prod(flat[f"parallel.{name}"] for name in ("dp", "pp", "tp")) > 1:
+        rule = f"several ranks of a trial cannot share a GPU, and {share:g} of one is a share"
+        yield Contradiction("resources.gpus_per_rank", rule, "write 1, or trials of one rank")
 
 
 def _objective(flat: Mapping[str, Any]) -> Iterator[Contradiction]:

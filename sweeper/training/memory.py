@@ -6,16 +6,21 @@ import ctypes
 import resource
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from deepspeed.accelerator import get_accelerator
 
+from sweeper.space import Resources
+
 __all__ = [
     "capacity_gib",
+    "fits_device",
     "held_memory_gib",
     "idle_memory_gib",
     "is_cpu",
     "limit_memory",
+    "memory_share_gib",
     "peak_memory_gib",
     "reset_peak_memory",
     "return_freed_memory",
@@ -27,6 +32,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of mallopt(3)."""
 _FAST_BYTES, _TIGHT_BYTES = (2**21, 2**26), (2**18, 2**17)
 """From which size tensors have pages of their own, and from which size the heap's free top goes back."""
+
+_CONTEXT_GIB = 0.6
+"""What a process takes of a GPU beside its tensors, for CUDA's context and code: an allowance."""
 
 
 def is_cpu() -> bool:
@@ -51,10 +59,12 @@ def return_freed_memory(*, tight: bool = False) -> None:
 
 
 def return_unused() -> None:
-    """Give back what the device's allocator, or a CPU's heap, keeps of tensors that are gone: a next trial
-    may have larger ones, and other processes use the device too."""
+    """Give back what the device's allocator and that of pinned host memory, or a CPU's heap, keep of tensors
+    that are gone: a next trial may have larger ones, and other processes use the device too."""
     if not is_cpu():
         get_accelerator().empty_cache()
+        with suppress(AttributeError):  # another release of torch
+            torch._C._host_emptyCache()
     else:
         with suppress(AttributeError, OSError):
             ctypes.CDLL(None).malloc_trim(0)
@@ -76,7 +86,7 @@ def limit_memory(limit_gib: float | None) -> None:
     setrlimit(2), which counts what was reserved as well: what is reserved and not used now comes on top.
     """
     if not is_cpu():
-        fraction = 1.0 if limit_gib is None else min(1.0, limit_gib / capacity_gib())
+        fraction = 1.0 if limit_gib is None else min(1.0, max(limit_gib, 0.0) / _total_gib())
         torch.cuda.set_per_process_memory_fraction(fraction)
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -104,13 +114,25 @@ def peak_memory_gib() -> float:
     return _gib("VmHWM:") if is_cpu() else float(get_accelerator().max_memory_allocated()) / 2**30
 
 
-def capacity_gib(*, is_shared: bool = False) -> float:
-    """GiB for all that lies on this process's device: what a GPU has, or what is free of it now where
-    strangers share it; or what is left of a CPU's host, or of the control group (version 2) that the process
-    is in, whichever has less."""
+def memory_share_gib(resources: Resources) -> float | None:
+    """What this rank may have at most; None: whatever there is. Without a limit of the user's own, a rank on
+    a fraction of a GPU has that fraction of what all contexts leave: more would be its neighbours'."""
+    limit_gib, share = resources.memory_limit_gib, resources.gpus_per_rank
+    if not 0 < share < 1 or is_cpu():
+        return limit_gib
+    share_gib = share * _total_gib() - _CONTEXT_GIB
+    return share_gib if limit_gib is None else min(limit_gib, share_gib)
+
+
+def capacity_gib(*, gpu_share: float = 1.0) -> float:
+    """GiB for all that lies on this process's device: what is free of a GPU now, with what this process's
+    allocator has (its CUDA context, a desktop and strangers have the rest), less the contexts of those that
+    will have as small a share of it beside this one; or what is left of a CPU's host, or of the control group
+    (version 2) that the process is in, whichever has less."""
     if not is_cpu():
-        device = get_accelerator()
-        return float(device.available_memory() if is_shared else device.total_memory()) / 2**30
+        free, _ = torch.cuda.mem_get_info()  # DeepSpeed's word for it is the total, or fails on UUIDs
+        neighbours = int(1 / gpu_share + 1e-9) - 1 if 0 < gpu_share < 1 else 0
+        return (free + float(get_accelerator().memory_reserved())) / 2**30 - neighbours * _CONTEXT_GIB
     host = _gib("MemAvailable:", Path("/proc/meminfo"))
     with suppress(OSError, ValueError, StopIteration):
         group = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::")
@@ -118,6 +140,16 @@ def capacity_gib(*, is_shared: bool = False) -> float:
         limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
         return min(host, (limit - used) / 2**30)
     return host
+
+
+def fits_device(model: Any) -> bool:
+    """Whether a model of transformers can lie on this process's GPU as a whole; on a CPU it does already."""
+    return is_cpu() or bool(model.get_memory_footprint() < 0.9 * capacity_gib() * 2**30)
+
+
+def _total_gib() -> float:
+    """Of the GPU."""
+    return float(get_accelerator().total_memory()) / 2**30
 
 
 def _gib(name: str, file: Path = _STATUS) -> float:

@@ -46,6 +46,12 @@ CASES = {
         "one follows from the other two",
         "leave global_batch_size out",
     ),
+    "ranks of one trial that share a GPU": (
+        "parallel: {dp: 2}\nresources: {gpus_per_rank: 0.5}\n",
+        "5:28",
+        "several ranks of a trial cannot share a GPU",
+        "write 1, or trials of one rank",
+    ),
     "too few rows": ("training: {global_batch_size: 8192}\n", "4:31", "do not fill one", "more rows"),
     "an exponential to 0": (
         "training: {scheduler: exponential, final_lr_ratio: 0}\n",

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from sweeper.data import TokenizedSplit
 from sweeper.data.render.tokens import TokenRow
-from sweeper.training.model.attention import ROW_WISE, implementation_for, layout_of
+from sweeper.training.model.attention import ROW_WISE, flat_attentions, layout_of
 from sweeper.training.model.loss import completion_logits, device_batch
 
 WINDOW = 8
@@ -119,7 +119,7 @@ def test_a_model_that_is_not_told_the_rows_fails_instead_of_mixing_them():
 def test_the_layout_follows_from_the_attention_that_the_model_has():
     model = tiny("llama")
     assert layout_of(model) == "padded"
-    model.set_attn_implementation(implementation_for(torch.float32, "cpu"))
+    model.set_attn_implementation(flat_attentions(torch.float32, "cpu")[0])
     assert layout_of(model) == "row_wise"
 
 

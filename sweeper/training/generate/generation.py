@@ -252,11 +252,16 @@ def _gathered(said: dict[int, str]) -> list[str]:
 
 @contextmanager
 def random_generators_kept() -> Iterator[None]:
-    """Whatever is drawn inside, by a metric of the user's own for example, training does not notice."""
+    """Whatever is drawn inside, by a metric of the user's own for example, training does not notice. Nor is
+    such a metric held to operations that repeat to the last bit, where training is."""
     python, numpy = random.getstate(), np.random.get_state()
+    repeats = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(repeats, warn_only=True)
     try:
         with torch.random.fork_rng():
             yield
     finally:
+        torch.use_deterministic_algorithms(repeats, warn_only=warns)
         random.setstate(python)
         np.random.set_state(numpy)

@@ -2,7 +2,8 @@
 
 A micro-batch is one flat sequence of whole rows, without padding. What keeps a row to itself is one of:
 
-- ``varlen``: flash attention with the rows' boundaries, on a GPU where the package is installed;
+- ``varlen``: one call of flash attention with the rows' boundaries, in half precision on a GPU: the kernel
+  that torch has itself, from 2.10 on (``torch.nn.attention.varlen``), or the package flash-attn;
 - ``row_wise``: torch's scaled dot-product attention, or the class's own, called once for each row. Its cost
   grows with the sum of the squared row lengths; one call with a block-diagonal mask over the whole
   sequence would grow with the square of the sum.
@@ -18,9 +19,10 @@ makes that mask of a row when it is wanted.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -32,9 +34,11 @@ from transformers.masking_utils import sdpa_mask
 __all__ = [
     "ROW_WISE",
     "ROW_WISE_AS_ASKED",
+    "VARLEN",
     "Layout",
     "attention_arguments",
-    "implementation_for",
+    "attention_words",
+    "flat_attentions",
     "layout_named",
     "layout_of",
     "own_attention",
@@ -48,8 +52,16 @@ ROW_WISE = "sweeper_row_wise"
 are never made, and nothing waits for the device."""
 ROW_WISE_AS_ASKED = "sweeper_row_wise_as_asked"
 """The same with the masks that the class asks for, and with its own function where sdpa lacks something."""
+VARLEN = "sweeper_varlen"
+"""torch's own flash attention over rows one after another; causal, with the window that a layer names."""
 
 _FLASH = "flash_attention_2"
+_WORDS = {
+    VARLEN: "torch's variable-length flash attention",
+    _FLASH: "the package flash-attn",
+    ROW_WISE: "torch's scaled dot-product attention, row by row",
+    ROW_WISE_AS_ASKED: "the class's own masks, row by row",
+}
 
 _BEYOND_SDPA = ("s_aux", "sinks", "softcap")
 """What the classes call a logit that a head may give its attention to, and a bound of the logits; torch's
@@ -58,12 +70,20 @@ scaled dot-product attention has neither, and transformers' call of it drops the
 Attend = Callable[..., tuple[torch.Tensor, Any]]
 
 
-def implementation_for(dtype: torch.dtype, device_type: str) -> str:
-    """The attention that a model is loaded with, by its name in transformers."""
+def flat_attentions(dtype: torch.dtype, device_type: str) -> list[str]:
+    """What may keep rows of one sequence apart, by its name in transformers, the first to be tried first: one
+    call for all rows, then one for each."""
     half = dtype in (torch.bfloat16, torch.float16)
-    if device_type == "cuda" and half and importlib.util.find_spec("flash_attn") is not None:
-        return _FLASH
-    return ROW_WISE
+    one_call = []
+    if device_type == "cuda" and half:
+        there = ((VARLEN, "torch.nn.attention.varlen"), (_FLASH, "flash_attn"))
+        one_call = [name for name, module in there if importlib.util.find_spec(module) is not None]
+    return [*one_call, ROW_WISE, ROW_WISE_AS_ASKED]
+
+
+def attention_words(attention: str) -> str:
+    """What a person is told of an attention, by its name in transformers."""
+    return _WORDS.get(attention, attention)
 
 
 def layout_of(model: Any) -> Layout:
@@ -73,14 +93,14 @@ def layout_of(model: Any) -> Layout:
 
 def layout_named(attention: str) -> Layout:
     """How micro-batches are laid out for an attention, by its name in transformers."""
-    if takes_no_cache(attention):
-        return "row_wise"
-    return "varlen" if attention == _FLASH else "padded"
+    if attention in (VARLEN, _FLASH):
+        return "varlen"
+    return "row_wise" if attention in (ROW_WISE, ROW_WISE_AS_ASKED) else "padded"
 
 
 def takes_no_cache(attention: str) -> bool:
     """Whether it is for whole rows, and not for generating token after token."""
-    return attention in (ROW_WISE, ROW_WISE_AS_ASKED)
+    return attention in (VARLEN, ROW_WISE, ROW_WISE_AS_ASKED)
 
 
 def own_attention(model: Any) -> str:
@@ -196,6 +216,65 @@ def attend_within_rows(
     return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0], None
 
 
+def attend_to_all_rows(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    dropout: float = 0.0,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """What ``attend_within_rows`` gives, by one call of torch's flash attention.
+
+    Args:
+        cu_seq_lens_q: int32 [rows + 1], where each row begins, and the end.
+        max_length_q: tokens of the longest.
+
+    Raises: NotImplementedError for what the kernel has not, as the classes name it.
+    """
+    beyond = [name for name in _BEYOND_SDPA if options.get(name) is not None]
+    if beyond or (dropout and module.training):
+        raise NotImplementedError(f"no {', '.join(beyond) or 'dropout'} in torch's flash attention")
+    kernel = _varlen_kernel()
+    asked = _asked(_parameters(kernel), query.shape[-1], scaling, sliding_window)
+    flat = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    ends, longest = cu_seq_lens_q, max_length_q
+    output: torch.Tensor = kernel(*flat, ends, ends, longest, longest, **asked)
+    return output[None], None
+
+
+def _asked(known: frozenset[str], width: int, scaling: float | None, window: int | None) -> dict[str, Any]:
+    """Keyword arguments of torch's kernel, which differ from release to release: 2.10 has ``is_causal``, no
+    windows and one scale, and takes fewer heads of keys without being asked. What is wanted and not known is
+    handed over all the same, and refused there."""
+    usual = width**-0.5
+    asked: dict[str, Any] = {"is_causal": True} if "is_causal" in known else {"window_size": (-1, 0)}
+    if window:
+        asked["window_size"] = (window - 1, 0)
+    if "enable_gqa" in known:
+        asked["enable_gqa"] = True
+    if "scale" in known or scaling not in (None, usual):
+        asked["scale"] = usual if scaling is None else scaling
+    return asked
+
+
+def _varlen_kernel() -> Callable[..., Any]:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return varlen_attn
+
+
+@cache
+def _parameters(kernel: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(kernel).parameters)
+
+
 def _attend_as_asked(*tensors: Any, **options: Any) -> tuple[torch.Tensor, None]:
     needs_own = any(options.get(name) is not None for name in _BEYOND_SDPA)
     return attend_within_rows(
@@ -228,6 +307,7 @@ def _window(length: int, window: int, device: torch.device) -> torch.Tensor:
     return ((back >= 0) & (back < window))[None, None]
 
 
+AttentionInterface.register(VARLEN, attend_to_all_rows)
 AttentionInterface.register(ROW_WISE, attend_within_rows)
 AttentionInterface.register(ROW_WISE_AS_ASKED, _attend_as_asked)
 AttentionMaskInterface.register(ROW_WISE_AS_ASKED, _row_masks)

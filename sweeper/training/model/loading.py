@@ -16,6 +16,7 @@ from deepspeed.accelerator import get_accelerator
 from sweeper.data import load_tokenizer, model_folder, sampled_hash, untrusted
 from sweeper.errors import ModelError, first_line
 from sweeper.space import Config
+from sweeper.training.memory import fits_device, is_cpu
 from sweeper.training.model.adapters import with_adapters
 from sweeper.training.model.row_check import RowCheck, check_rows
 
@@ -78,7 +79,9 @@ def _checked(model: PreTrainedModel) -> RowCheck:
     found: list[RowCheck | None] = [None]
     several = dist.is_initialized() and dist.get_world_size() > 1
     if not several or dist.get_rank() == 0:
-        found[0] = check_rows(model, get_accelerator().current_device_name())
+        # Where a model does not fit, ZeRO-3 shares it out, after this.
+        device = get_accelerator().current_device_name() if fits_device(model) else "cpu"
+        found[0] = check_rows(model, device)
     if several:
         dist.broadcast_object_list(found)
     (check,) = found
@@ -126,7 +129,7 @@ def _load(
 def _require_precision(precision: Precision) -> None:
     """The device's own word: a GPU before Ampere has no bf16, a CPU no fp16 that DeepSpeed trains in."""
     accelerator = get_accelerator()
-    able = {"bf16": accelerator.is_bf16_supported, "fp16": accelerator.is_fp16_supported}
+    able = {"bf16": _has_bf16, "fp16": accelerator.is_fp16_supported}
     if precision in able and not able[precision]():
         others = [name for name in ("bf16", "fp16") if name != precision and able[name]()] + ["fp32"]
         raise ModelError.of(
@@ -135,6 +138,12 @@ def _require_precision(precision: Precision) -> None:
             rule=f"the device ({accelerator.device_name()}) does not compute in {precision}",
             remedy=f"write precision: {others[0]}",
         )
+
+
+def _has_bf16() -> bool:
+    """torch says yes of an older GPU as well, which computes it in a slow detour."""
+    emulated = not is_cpu() and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(get_accelerator().is_bf16_supported()) and not emulated
 
 
 def _require_no_flat_rows(config: Config, check: RowCheck) -> None:

@@ -24,9 +24,8 @@ from sweeper.data import TokenizedData, TokenizedSplit
 from sweeper.errors import ModelError
 from sweeper.space import Config
 from sweeper.training.model.attention import (
-    ROW_WISE,
-    ROW_WISE_AS_ASKED,
-    implementation_for,
+    attention_words,
+    flat_attentions,
     layout_named,
     layout_of,
 )
@@ -79,6 +78,8 @@ class RowCheck:
     """Tokens; of longer rows it could not be told."""
     longest_together: int | None = None
     """Tokens; a longer row changes the others of its micro-batch."""
+    unrepeatable: str = ""
+    """The operation that gives other bits each time on this device; empty where there is none."""
     refused: str = ""
     """Why it cannot be trained."""
 
@@ -89,10 +90,13 @@ class RowCheck:
     def note(self) -> str:
         """For the log and the answer: one sentence without a full stop."""
         how = "padded to the longest of their micro-batch" if self.is_padded else "one after another"
-        why = f", since {'; '.join(self.others)}" if self.is_padded and self.others else ""
+        others = [one for one in self.others if self.is_padded or one.startswith(_HOW["varlen"])]
+        why = f", since {'; '.join(others)}" if others else ""
         limit = f", up to {self.longest_row} tokens" if self.longest_row else ""
         found = f"deviation {self.deviation:.1e}, allowed {self.allowed:.1e}"
-        return f"rows go through {self.kind} {how}, each as it is alone{limit} ({found}){why}"
+        by = f"; attention: {attention_words(self.attention)}"
+        again = f"; no two runs are the same to the last bit ({self.unrepeatable})" * bool(self.unrepeatable)
+        return f"rows go through {self.kind} {how}, each as it is alone{limit} ({found}){why}{by}{again}"
 
     def are_apart(self, config: Config, data: TokenizedData) -> bool:
         """Whether each row has to go through the model by itself, for its length.
@@ -131,25 +135,28 @@ def check_rows(model: Any, device: torch.device | str) -> RowCheck:
 
     A small one is compared as a copy in fp32, so that coarse rounding hides nothing, with new weights at
     a scale at which each layer matters: untrained gates and sinks may be near 0. A large one is
-    compared as it is, and may be on the device while it lasts.
+    compared as it is, and may be on the device while it lasts. One call for all rows (``varlen``) is tried
+    first, in the precision that it will be trained in.
     """
     dtype, result = next(model.parameters()).dtype, RowCheck(kind=type(model).__name__)
-    flash = implementation_for(dtype, torch.device(device).type)
-    if flash != ROW_WISE and _takes_attention(model):
-        with _placed(model, device), _narrowed(model):
-            result = _compared(model, [flash], result)
+    flat = flat_attentions(dtype, torch.device(device).type) if _takes_attention(model) else []
+    one_call = [name for name in flat if layout_named(name) == "varlen"]
+    if one_call:  # they know half precision only
+        subject = _copy(model, dtype)
+        with _placed(subject, device), _narrowed(subject):
+            result = _compared(subject, one_call, result)
     if not result.attention:
-        subject = _copy(model) if model.num_parameters() <= _COPIED_PARAMETERS else model
+        row_wise = [name for name in flat if name not in one_call]
+        subject = _copy(model, torch.float32)
         with _placed(subject, device):
-            result = _on_any_length(subject, replace(result, refused=""))
+            result = _on_any_length(subject, row_wise, replace(result, refused=""))
     return result
 
 
-def _on_any_length(subject: Any, result: RowCheck) -> RowCheck:
+def _on_any_length(subject: Any, row_wise: list[str], result: RowCheck) -> RowCheck:
     own = subject.config._attn_implementation
-    flat = [ROW_WISE, ROW_WISE_AS_ASKED] if _takes_attention(subject) else []
     with _narrowed(subject) as reaches:
-        found = _compared(subject, [*flat, own], result)
+        found = _compared(subject, [*row_wise, own], result)
     if found.refused and reaches:
         # Only what does not depend on how far the others of a sequence are away can be told of long rows.
         found = replace(_compared(subject, [own], result), longest_row=min(reaches))
@@ -179,12 +186,14 @@ def _compared(model: Any, attentions: list[str], result: RowCheck) -> RowCheck:
             deviation = _deviation(alone, rows.together(model))
             if deviation <= allowed:
                 rows.together(model.train())  # whatever a class wants in training only is better said now
+                is_cuda = model.device.type == "cuda"  # a CPU's operations repeat
                 return replace(
                     result,
                     attention=attention,
                     deviation=deviation,
                     allowed=allowed,
                     others=tuple(dict.fromkeys(others)),
+                    unrepeatable=rows.unrepeatable(model) if is_cuda else "",
                 )
             others.append(f"{_HOW[layout]} they deviate by {deviation:.1e}")
         except Exception as error:
@@ -193,7 +202,8 @@ def _compared(model: Any, attentions: list[str], result: RowCheck) -> RowCheck:
             model.eval()
             for config, attention in own:
                 config._attn_implementation_internal = attention
-    return replace(result, refused=f"keeps rows apart in no way: {'; '.join(dict.fromkeys(others))}")
+    told = tuple(dict.fromkeys(others))
+    return replace(result, others=told, refused=f"keeps rows apart in no way: {'; '.join(told)}")
 
 
 _HOW = {"row_wise": "one after another", "varlen": "by flash attention", "padded": "padded"}
@@ -228,16 +238,35 @@ class _Rows:
             found.append(logits[0, : len(ids) - 1].float())
         return found
 
+    def unrepeatable(self, model: Any) -> str:
+        """What torch says of the first operation, on the way forth and back through all layers, that it can
+        not repeat to the last bit; empty where it can repeat all. Weights get no gradients, which would take
+        as much memory as they do."""
+        embedded: list[torch.Tensor] = []
+        try:
+            hook = model.get_input_embeddings().register_forward_hook(lambda *said: embedded.append(said[-1]))
+            try:
+                with _only_what_repeats():
+                    torch.autograd.grad(self._computed(model).sum(), embedded[:1])
+            finally:
+                hook.remove()
+        except Exception as error:  # whatever stands against it, training is not to fail for it
+            return _said(error).split(". ")[0]
+        return ""
+
     @torch.no_grad()
     def together(self, model: Any) -> Logits:
         """As training computes them."""
-        layout, every = layout_of(model), range(self.split.rows)
-        batch = device_batch(self.split, every, layout=layout, pad_id=self.pad_id, device=model.device)
-        logits = completion_logits(model, batch)
+        layout, logits = layout_of(model), self._computed(model)
         lengths = [int(length) - 1 for length in self.split.lengths]
         if layout == "padded":
             return [line[:length] for line, length in zip(logits, lengths, strict=True)]
         return list(torch.split(logits[0], lengths))
+
+    def _computed(self, model: Any) -> torch.Tensor:
+        layout, every = layout_of(model), range(self.split.rows)
+        batch = device_batch(self.split, every, layout=layout, pad_id=self.pad_id, device=model.device)
+        return completion_logits(model, batch)
 
 
 def _plain_tokens(*settings: Any) -> np.ndarray[Any, Any]:
@@ -278,8 +307,10 @@ def _longest_together(config: Any) -> int | None:
 # The model while it is looked at ---------------------------------------------------------------
 
 
-def _copy(model: Any) -> Any:
-    """In fp32, with weights drawn anew."""
+def _copy(model: Any, dtype: torch.dtype) -> Any:
+    """With weights drawn anew; the model itself where it is large."""
+    if model.num_parameters() > _COPIED_PARAMETERS:
+        return model
     try:
         subject = copy.deepcopy(model).float().eval()
     except Exception as error:  # weights that are no plain numbers
@@ -291,7 +322,20 @@ def _copy(model: Any) -> Any:
         for weight in subject.parameters():
             if weight.ndim > 1:
                 weight.normal_(std=weight.shape[-1] ** -0.5)
+            weight.data = weight.data.to(dtype)
     return subject
+
+
+@contextmanager
+def _only_what_repeats() -> Iterator[None]:
+    """While it lasts, an operation that gives other bits each time raises a RuntimeError."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)
 
 
 @contextmanager

@@ -53,8 +53,10 @@ class Executor(ABC):
             # Without ZeRO, DeepSpeed copies all gradients into one tensor, adds up those of this rank alone,
             # and copies them back.
             self.engine.allreduce_no_retain = lambda *_, **__: None
+        memory = config.deepspeed
+        self._scales_loss = memory.precision == "fp16" and memory.zero_stage == 0
         self._norm: torch.Tensor | None = None
-        if config.deepspeed.zero_stage == 0 and config.deepspeed.precision == "fp32":
+        if memory.precision == "fp32" and memory.zero_stage == 0:
             # Here DeepSpeed clips without a word, and does not measure at all where nothing is clipped: both
             # are done right before the optimizer's step, by its own function.
             self.engine.clip_fp32_gradients = lambda: None
@@ -69,7 +71,25 @@ class Executor(ABC):
         if self._norm is not None:
             return self._norm
         norm: float | torch.Tensor | None = self.engine.get_global_grad_norm()
+        if norm is not None and self._scales_loss:
+            norm = norm / self.engine.optimizer.loss_scale  # DeepSpeed tells that of the scaled loss here
         return norm
+
+    def _scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        """A loss whose gradients are as large as DeepSpeed takes them for: in fp16 without ZeRO its optimizer
+        divides them by a scale that its engine, since 0.19, has not multiplied the loss by."""
+        if self._scales_loss and loss.requires_grad:
+            scale = self.engine.optimizer.loss_scale / self.engine.gradient_accumulation_steps()
+            loss.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: torch.full_like(gradient, scale)
+            )
+        return loss
+
+    def _keep_to_schedule(self, step: int) -> None:
+        """Where fp16 has skipped a step, DeepSpeed has not moved the learning rate, which is one of steps."""
+        scheduler = self.engine.lr_scheduler
+        while scheduler.last_epoch <= step:
+            scheduler.step()
 
     def _loss_factor(self, step: int) -> float:
         """The factor of each micro-batch's summed loss.

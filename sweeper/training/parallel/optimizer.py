@@ -46,7 +46,8 @@ def is_decayed(model: torch.nn.Module, name: str, weight: torch.Tensor) -> bool:
     module = model.get_submodule(path)
     names = (own, path.rpartition(".")[2], type(module).__name__)
     is_norm = not isinstance(module, _MATRICES) and any("norm" in one.lower() for one in names)
-    return weight.ndim >= 2 and not is_norm and "bias" not in own
+    shape = getattr(weight, "ds_shape", weight.shape)  # of the whole one, where ZeRO-3 has shared it out
+    return len(shape) >= 2 and not is_norm and "bias" not in own
 
 
 def schedule_of(training: Training, total_steps: int) -> Callable[[int], float]:

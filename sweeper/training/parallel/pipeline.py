@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,12 +41,14 @@ class Pipeline(Executor):
         _count_once_in_norms(module)
         self._forget_other_stages(module)
         super().__init__(config, module, feed)
+        self._loss.scaled = self._scaled
 
     def optimizer_step(self, step: int) -> tuple[torch.Tensor, float | torch.Tensor | None]:
         """The last stages add the loss."""
         factor = self._loss_factor(step)
         self._loss.start(self.engine.device)
         self.engine.train_batch(_micro(batch, factor) for batch in self._feed.micro_batches(step))
+        self._keep_to_schedule(step)
         return self._loss.sums[0], self._gradient_norm()
 
     def evaluate(self, feed: EvaluationFeed) -> dict[str, float]:
@@ -90,6 +93,8 @@ class Pipeline(Executor):
 class _TalliedLoss:
     """The loss function of the last stage: what DeepSpeed averages, and sums for the reports."""
 
+    scaled: Callable[[torch.Tensor], torch.Tensor]
+    """Of the executor."""
     sums: torch.Tensor
     """float64 [3] as in ``tally`` when evaluating, else float32 [1]: nll; zeros before the last stage."""
 
@@ -102,7 +107,7 @@ class _TalliedLoss:
         targets, factor = labels
         nll = completion_nll(logits, targets)
         self.sums += tally(logits, targets) * factor if self._evaluating else nll.detach()
-        return nll * factor
+        return self.scaled(nll * factor)
 
 
 def _micro(batch: DeviceBatch, factor: float) -> Micro:

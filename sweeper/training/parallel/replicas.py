@@ -7,6 +7,7 @@ import math
 from functools import cache
 from typing import Any
 
+import deepspeed
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -15,14 +16,17 @@ from deepspeed.utils import groups
 from sweeper.errors import ModelError
 from sweeper.space import Config
 from sweeper.training.feed import EvaluationFeed, TrainingFeed
+from sweeper.training.memory import fits_device
 from sweeper.training.model.loss import completion_logits, completion_nll
+from sweeper.training.parallel.ds_config import deepspeed_config
 from sweeper.training.parallel.executor import Executor, held_out_metrics, tally
 
 __all__ = ["Replicas"]
 
 
 class Replicas(Executor):
-    """A DeepSpeed engine over the model as it is.
+    """A DeepSpeed engine over the model, which comes from the CPU to the rank's device: as a whole, or with
+    ZeRO-3, where that does not fit on one, weight by weight, each rank its part.
 
     Raises: ModelError where tp is above 1 and the model's matrices cannot be shared out so.
     """
@@ -30,6 +34,10 @@ class Replicas(Executor):
     def __init__(self, config: Config, model: Any, feed: TrainingFeed) -> None:
         if config.parallel.tp > 1:
             _require_divisible(model.config, config)
+        if config.deepspeed.zero_stage == 3 and not _fits_everywhere(model, feed.device):
+            deepspeed.zero.Init(module=model, config_dict_or_path=deepspeed_config(config))
+        else:
+            model.to(feed.device)
         super().__init__(config, model, feed, mpu=_tensor_groups(config.parallel.tp))
         if config.deepspeed.zero_stage == 0:
             # In half precision without ZeRO, DeepSpeed has taken a step with gradients of zero by now, after
@@ -44,8 +52,9 @@ class Replicas(Executor):
             nll = completion_nll(completion_logits(self.engine, batch), batch.targets)
             _require_gradient(nll, self._config)
             summed += nll.detach()
-            self.engine.backward(nll * factor)
+            self.engine.backward(self._scaled(nll * factor))
             self.engine.step()
+        self._keep_to_schedule(step)
         first_of_neighbours = dist.get_rank() % self._config.parallel.tp == 0
         return summed * first_of_neighbours, self._gradient_norm()
 
@@ -70,6 +79,14 @@ class Replicas(Executor):
         super().close()
         if self._config.deepspeed.zero_stage == 3:
             _forget_partitions()
+
+
+def _fits_everywhere(model: Any, device: torch.device | str) -> bool:
+    """On each rank: all go the same way."""
+    fits = torch.tensor([float(fits_device(model))], device=device)
+    if dist.get_world_size() > 1:
+        dist.all_reduce(fits, op=dist.ReduceOp.MIN)
+    return fits.item() > 0
 
 
 def _forget_partitions() -> None:

@@ -26,7 +26,7 @@ from sweeper.training.ranks.failures import (
     root_cause,
     translated_errors,
 )
-from sweeper.training.ranks.processes import die_with_parent, kill, out_of_memory_kills
+from sweeper.training.ranks.processes import choose_device, die_with_parent, kill, out_of_memory_kills
 
 __all__ = ["HUNG_AFTER_S", "WorkerGroup", "rank_bundles"]
 
@@ -74,6 +74,7 @@ class _Rank:
 
     def __init__(self, rank: int, ranks: int, threads: int, accelerator: str) -> None:
         die_with_parent()
+        choose_device(accelerator)
         began = time.time()
         with _absent("mlflow"):  # DeepSpeed's autotuner, which no rank uses, would import it for a second
             from sweeper.training.ranks.worker import RankWorker
@@ -131,7 +132,7 @@ class WorkerGroup:
         self._oom_kills = out_of_memory_kills()
         resources = config.resources
         self._limited = resources.memory_limit_gib is not None and not resources.gpus_per_rank
-        self._is_shared = resources.min_free_gib is not None
+        self._gpu_share = resources.gpus_per_rank
         accelerator = "cuda" if resources.gpus_per_rank else "cpu"
         actor = ray.remote(concurrency_groups={"watch": 1})(_Rank)
         self._actors = []
@@ -167,7 +168,7 @@ class WorkerGroup:
 
     def memory_gib(self) -> tuple[float, float]:
         """Of an idle rank, the most of all; and what there is for all on a rank's device, the least."""
-        idle, capacity = zip(*self._each("call", "memory_gib", self._is_shared), strict=True)
+        idle, capacity = zip(*self._each("call", "memory_gib", self._gpu_share), strict=True)
         return max(idle), min(capacity)
 
     def probe(self, job: Job) -> Probed:

@@ -10,7 +10,16 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["die_with_parent", "is_running", "kill", "leave_mark", "marked", "out_of_memory_kills", "reap"]
+__all__ = [
+    "choose_device",
+    "die_with_parent",
+    "is_running",
+    "kill",
+    "leave_mark",
+    "marked",
+    "out_of_memory_kills",
+    "reap",
+]
 
 _PR_SET_PDEATHSIG = 1
 _GONE_WITHIN_S = 10.0
@@ -20,6 +29,22 @@ def die_with_parent() -> None:
     """Have the kernel kill this process when the one that started it dies, stopped or busy as it may be."""
     with suppress(OSError, AttributeError):  # Linux only
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def choose_device(accelerator: str) -> None:
+    """Have this process, which has not imported torch or DeepSpeed yet, compute on ``cpu`` or ``cuda``.
+
+    DeepSpeed chooses when it is imported. A rank on the CPU sees no GPU at all: torch would put a context on
+    each when it keeps the state of random generators. On a GPU, cuBLAS repeats its sums to the last bit with
+    work spaces of a fixed size only (CUDA's documentation: results reproducibility), and so does flash-attn
+    where it is told to.
+    """
+    os.environ["DS_ACCELERATOR"] = accelerator
+    if accelerator == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    else:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault("FLASH_ATTENTION_DETERMINISTIC", "1")
 
 
 def leave_mark(folder: Path) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.accelerator import get_accelerator
+from deepspeed.accelerator import get_accelerator, set_accelerator
+from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
 from deepspeed.runtime.utils import set_random_seed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch documents it all the same
 
@@ -32,10 +33,12 @@ from sweeper.training.generate.harness import Harness
 from sweeper.training.generate.retained import Retention, make_retained
 from sweeper.training.memory import (
     capacity_gib,
+    fits_device,
     held_memory_gib,
     idle_memory_gib,
     is_cpu,
     limit_memory,
+    memory_share_gib,
     return_freed_memory,
     return_unused,
 )
@@ -64,8 +67,8 @@ class RankWorker:
     ) -> None:
         """``began`` is when the process did, before it imported torch, in seconds since the epoch."""
         self.rank, self.ranks = rank, ranks
-        if accelerator == "cpu":
-            os.environ["DS_ACCELERATOR"] = "cpu"
+        if accelerator == "cpu" and not is_cpu():  # DeepSpeed was imported where nobody had chosen yet
+            set_accelerator(CPU_Accelerator())
         self._threads = threads
         self._idle_since = time.time() if began is None else began
         """When this process began, or when it last finished something for a trial."""
@@ -134,19 +137,21 @@ class RankWorker:
         if job.working_dir.is_dir():  # the processes of a cluster were started elsewhere
             os.chdir(job.working_dir)
         config, device = job.config, get_accelerator().current_device_name()
-        self._limit_gib = config.resources.memory_limit_gib
+        self._limit_gib = memory_share_gib(config.resources)
         return_freed_memory(tight=self._limit_gib is not None)
         limit_memory(self._limit_gib)
         set_random_seed(config.training.seed)  # for adapters and dropout; the order of rows has its own
         data = tokenized(config, job.data_dir)
         self._models = self._models or ModelStore(job.cache_dir)
         model, row_check = self._models.fresh(config), self._models.row_check(config)
+        if not is_cpu():  # a CPU's operations repeat, and old runs go on with the bits that they had
+            repeat_to_the_last_bit(unless=row_check.unrepeatable)
         rows_apart = row_check.are_apart(config, data)
         sys.stdout.write(f"model: {row_check.note()}\n")
         layout = layout_of(model)
         feed = TrainingFeed(config, data, self.rank, layout, device, steps=job.steps)
         staged = config.parallel.pp > 1
-        if not staged:
+        if not staged and fits_device(model):
             model = model.to(device)
         retention = self._retention(job, data, model, layout, device, rows_apart=rows_apart)
         executor = Pipeline(config, model, feed) if staged else Replicas(config, model, feed)
@@ -195,10 +200,10 @@ class RankWorker:
             progress.metrics[STARTUP] = trainer.first_step_began - self._trial_waited_since
         return progress
 
-    def memory_gib(self, is_shared: bool) -> tuple[float, float]:
-        """What the process held before it had a model, and what there is for all on its device, or where that
-        ``is_shared`` with strangers what is free of it now."""
-        return self._idle_gib, capacity_gib(is_shared=is_shared)
+    def memory_gib(self, gpu_share: float) -> tuple[float, float]:
+        """What the process held before it had a model, and what there is for all on its device, of which it
+        has this share."""
+        return self._idle_gib, capacity_gib(gpu_share=gpu_share)
 
     def probe(self, job: Job) -> Probed:
         """Train a few optimizer steps of the job's configuration, and say how fast and how large it was.
@@ -297,6 +302,17 @@ class RankWorker:
         if key not in self._generations:
             self._generations[key] = Generation(config, data, self.rank, job.working_dir)
         return self._generations[key]
+
+
+def repeat_to_the_last_bit(*, unless: str) -> None:
+    """Have each operation of this process give the same bits for the same numbers, and raise where it cannot;
+    or do what it can, where something is known that stands against it.
+
+    ``warn_only`` alone would leave the backward passes of attention as they are, which add up in any order.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=bool(unless))
+    # Nothing reads what is not written to, and filling it takes time. torch has no type for the setting.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _data_notes(data: TokenizedData) -> tuple[str, ...]:
