@@ -152,6 +152,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the plan, as validate does.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with this sweep where its folder holds it already.")
+    ] = False,
     overrides: Overrides = None,
     notify: Notify = None,
     verbose: Loud = False,
@@ -170,7 +173,12 @@ def run(
 
     with aside(as_json):
         result = run_sweep(
-            file, overrides=chosen, out=out, verbosity=_verbosity(verbose, quiet), notify=notify
+            file,
+            overrides=chosen,
+            out=out,
+            resume=resume,
+            verbosity=_verbosity(verbose, quiet),
+            notify=notify,
         )
     print_result(result, as_json=as_json)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.commands.lr_range import with_tested_range
-from sweeper.commands.more import More, keep_more, what_is_left
+from sweeper.commands.more import More, asked_again, keep_more, what_is_left
 from sweeper.commands.report import WrittenReport, sweep_material, write_report
 from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
@@ -40,7 +40,7 @@ from sweeper.space import (
 )
 from sweeper.space.file.document import read_document
 from sweeper.sweep.lock import locked, usable
-from sweeper.sweep.stored import open_sweep, store_space, study_url, this_driver
+from sweeper.sweep.stored import open_sweep, store_space, stored_space, study_url, this_driver
 from sweeper.track import check_boards, tracking_uri
 
 if TYPE_CHECKING:
@@ -108,11 +108,17 @@ def run_sweep(
     *,
     overrides: Sequence[str] = (),
     out: Path | str | None = None,
+    resume: bool = False,
     verbosity: Verbosity = Verbosity.NORMAL,
     notify: str | None = None,
 ) -> SweepResult:
     """Run a new sweep of a space file, or of what one would hold as Python data; ``overrides`` are
     ``key=value`` as on the command line, ``notify`` is an address that is told of the end: see ``Notices``.
+
+    Args:
+        resume: where the folder holds the sweep of this file already, go on with it, so that a job that is
+            started again can always give the same command. Larger totals than before are kept, as by
+            ``resume_sweep``.
 
     Raises:
         UserError: the file, the model, the data or the folder need mending; nothing was started.
@@ -120,8 +126,14 @@ def run_sweep(
     """
     began_s = time.monotonic()
     require_webhook(notify)
-    asked = load_space(given_space(space), overrides=overrides, gather=gather_facts)
-    return _run(asked, None if out is None else Path(out), verbosity, notify, began_s)
+    given = given_space(space)
+    asked = load_space(given, overrides=overrides, gather=gather_facts)
+    folder = SweepFolder(Path(out or asked.sweep_dir))
+    if resume and folder.space_file.is_file():
+        stored = stored_space(folder)
+        again = load_space(given, overrides=overrides, gather=lambda _: stored.facts)
+        return _resume(folder, asked_again(again, stored), verbosity, notify, began_s)
+    return _run(asked, folder, verbosity, notify, began_s)
 
 
 def given_space(space: Path | str | Mapping[str, Any]) -> Path | Mapping[str, Any]:
@@ -130,7 +142,7 @@ def given_space(space: Path | str | Mapping[str, Any]) -> Path | Mapping[str, An
 
 
 def _run(
-    space: Space, out: Path | None, verbosity: Verbosity, notify: str | None, began_s: float
+    space: Space, folder: SweepFolder, verbosity: Verbosity, notify: str | None, began_s: float
 ) -> SweepResult:
     require_open(space)
     require_hardware(space)
@@ -139,7 +151,6 @@ def _run(
     check_boards(space)
     require_metrics(space)
     require_program(space)
-    folder = SweepFolder(out or space.sweep_dir)
     tracking_uri(space.settings, folder.root)  # refused before there is a folder
     with usable(folder):
         _refuse_existing(folder)
@@ -191,7 +202,12 @@ def resume_sweep(
     """
     began_s, more = time.monotonic(), More(trials=trials, time_budget=time_budget, cost_budget=cost_budget)
     require_webhook(notify)
-    folder = SweepFolder(Path(root))
+    return _resume(SweepFolder(Path(root)), more, verbosity, notify, began_s)
+
+
+def _resume(
+    folder: SweepFolder, more: More, verbosity: Verbosity, notify: str | None, began_s: float
+) -> SweepResult:
     space = more.of(folder)
     check_sampler(space)
     require_metrics(space)
@@ -294,7 +310,7 @@ def _refuse_existing(folder: SweepFolder) -> None:
     rule, remedy = "the folder already holds files", "give another folder with --out, or another name"
     if folder.space_file.is_file():
         rule = "the folder already holds a sweep"
-        remedy = f"go on with it: `sweeper resume {folder.root}`; or {remedy}"
+        remedy = f"go on with it: `sweeper resume {folder.root}`, or --resume with this command; or {remedy}"
     elif not folder.root.is_dir():
         rule = "the sweep's folder is a file"
     raise SweepFolderError.of(where=str(folder.root), value="", rule=rule, remedy=remedy)

@@ -15,7 +15,7 @@ from sweeper.errors import UserError
 from sweeper.ray_tune.free_gpus import Gpu, free_gpus
 from sweeper.ray_tune.local_ray import refused_token, start_local_ray
 from sweeper.screen.interrupts import unheard_by_children
-from sweeper.space import ClusterAddress, Config, Space, cluster_address
+from sweeper.space import ClusterAddress, Config, Space, cluster_address, environment
 
 __all__ = ["ray_for", "ray_request"]
 
@@ -56,6 +56,7 @@ def ray_for(config: Config, *, places: int, say: Say) -> Iterator[None]:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    environment(config.resources.env)  # what is missing is said before Ray starts
     is_chosen = _AUTHENTICATION in os.environ
     import ray
 

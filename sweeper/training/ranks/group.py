@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -28,7 +28,7 @@ from sweeper.training.ranks.failures import (
 )
 from sweeper.training.ranks.processes import die_with_parent, kill, out_of_memory_kills
 
-__all__ = ["HUNG_AFTER_S", "WorkerGroup", "rank_bundles"]
+__all__ = ["HUNG_AFTER_S", "WorkerGroup", "placement_strategy", "rank_bundles"]
 
 HUNG_AFTER_S = 30.0
 """A rank that has not answered for so long is taken for dead, whatever it does otherwise."""
@@ -44,6 +44,11 @@ def rank_bundles(config: Config) -> list[dict[str, float]]:
     if resources.gpus_per_rank:
         bundle["GPU"] = resources.gpus_per_rank
     return [dict(bundle) for _ in range(config.parallel.ranks)]
+
+
+def placement_strategy(config: Config) -> str:
+    """How Ray spreads the bundles of one trial over nodes."""
+    return config.resources.placement.upper()
 
 
 class _RankProcess(NamedTuple):
@@ -72,8 +77,11 @@ def _absent(module: str) -> Iterator[None]:
 class _Rank:
     """The actor: imports torch in its own process, never in the one that creates it."""
 
-    def __init__(self, rank: int, ranks: int, threads: int, accelerator: str) -> None:
+    def __init__(
+        self, rank: int, ranks: int, threads: int, accelerator: str, variables: Mapping[str, str]
+    ) -> None:
         die_with_parent()
+        os.environ |= variables  # before the libraries that read them are imported
         began = time.time()
         with _absent("mlflow"):  # DeepSpeed's autotuner, which no rank uses, would import it for a second
             from sweeper.training.ranks.worker import RankWorker
@@ -116,11 +124,12 @@ class WorkerGroup:
         *,
         pause_wanted: Callable[[], bool] = lambda: False,
         release: Callable[[], None] = lambda: None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         """Rank i takes bundle i of ``placement``; without one, Ray finds a place for each.
 
         ``pause_wanted`` is asked about once a second while a call is under way; ``release`` is called when
-        the processes have been ended.
+        the processes have been ended; ``variables`` are put into the environment of each.
         """
         self.ranks = config.parallel.ranks
         self._pause_wanted, self._release = pause_wanted, release
@@ -146,7 +155,8 @@ class WorkerGroup:
                 num_gpus=resources.gpus_per_rank,
                 scheduling_strategy=strategy,
             )
-            self._actors.append(options.remote(rank, self.ranks, resources.cpus_per_rank, accelerator))
+            threads = resources.cpus_per_rank
+            self._actors.append(options.remote(rank, self.ranks, threads, accelerator, variables or {}))
         try:
             self._processes = self._each("locate", watched=False)
             meeting = self._processes[0]

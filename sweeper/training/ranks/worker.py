@@ -46,7 +46,7 @@ from sweeper.training.parallel.pipeline import Pipeline
 from sweeper.training.parallel.replicas import Replicas
 from sweeper.training.ranks.failures import rank_log
 from sweeper.training.ranks.probe import MOST_STEPS
-from sweeper.training.ranks.processes import leave_mark
+from sweeper.training.ranks.processes import end_with_mark, leave_mark
 from sweeper.training.trainer import Trainer
 
 __all__ = ["RankWorker"]
@@ -125,8 +125,13 @@ class RankWorker:
     def prepare(self, job: Job) -> Prepared:
         """Build the trial's engine. Raises UserError for data or model that cannot be used."""
         LogRedirect(rank_log(job.log_file, self.rank))  # what libraries in C print included
+        if self.ranks > 1:
+            meeting = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            sys.stdout.write(
+                f"rank {self.rank} of {self.ranks} on {socket.gethostname()}, meeting at {meeting}\n"
+            )
         if job.processes is not None:
-            leave_mark(job.processes)
+            end_with_mark(leave_mark(job.processes))
         self._pause_wanted.clear()
         self._trial_waited_since = self._idle_since
         self.stop()
