@@ -73,12 +73,19 @@ def sweeper(
 
 
 @app.command()
-def validate(file: SpaceFile, overrides: Overrides = None, as_json: Json = False) -> None:
+def validate(
+    file: SpaceFile,
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="Ask the Ray cluster's nodes, too: have they room, and the files?")
+    ] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
-    _print_plan(file, overrides or (), as_json)
+    _print_plan(file, overrides or (), as_json, nodes=nodes)
 
 
-def _print_plan(file: Path, overrides: Sequence[str], as_json: bool) -> None:
+def _print_plan(file: Path, overrides: Sequence[str], as_json: bool, *, nodes: bool = False) -> None:
     without_threads()
     from sweeper.autotune import cost_rows, known_speed, lengths_of, system_rows
     from sweeper.data import RowSample, gather_facts
@@ -100,6 +107,10 @@ def _print_plan(file: Path, overrides: Sequence[str], as_json: bool) -> None:
     require_program(space)
     sample = lengths_of(space, *sampled)
     more = cost_rows(space, sample, known_speed(space)) + system_rows(space, sample)
+    if nodes:
+        from sweeper.commands import room_on_nodes
+
+        more += room_on_nodes(space)
     if as_json:
         print_json(plan_tree(make_plan(space), more))
         return

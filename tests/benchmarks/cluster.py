@@ -74,15 +74,14 @@ def ranks(work: Path) -> dict[str, bool]:
     with Network(work) as network:
         head, *nodes = start_ray(network, 1, 1)
         secret = "not-for-any-file"
-        handed_on = {"SWEEPER_SEEN": "1", "env": ["GLOO_SOCKET_IFNAME=eth0", "HUB_TOKEN"]}
         driver = sweep(
             head,
             work,
             variables={"HUB_TOKEN": secret},
             parallel={"dp": 2},
-            resources={"max_concurrent": "auto", "cpus_per_rank": 1, "env": handed_on["env"]},
+            resources={"env": ["GLOO_SOCKET_IFNAME=eth0", "HUB_TOKEN"]},
         )
-        until(lambda: len(meetings(work, 0)) == 2 and progress(work), driver)
+        until(lambda: len(meetings(work, 0)) == 2 and progress(work), driver, work)
         environments = [environment_of_rank(one) for one in nodes]
         finish(driver, work)
         met = meetings(work, 0)
@@ -107,9 +106,9 @@ def lost(work: Path) -> dict[str, bool]:
         driver = sweep(
             head, work, parallel={"dp": 2}, evaluations=6, epochs=8, resources={"max_concurrent": 1}
         )
-        until(lambda: evaluations(work) >= 2, driver)
+        until(lambda: evaluations(work) >= 2, driver, work)
         second.kill()
-        until(lambda: "waiting for " in said(work), driver)
+        until(lambda: "waiting for " in said(work), driver, work)
         waited = "waiting for " in said(work)
         join(network.add("node3"), head, 1)
         finish(driver, work)
@@ -130,7 +129,7 @@ def driver_killed(work: Path) -> dict[str, bool]:
     with Network(work) as network:
         head, *_ = start_ray(network, 1, 1)
         driver = sweep(head, work, trials=2, evaluations=4)
-        until(lambda: evaluations(work) >= 2, driver)
+        until(lambda: evaluations(work) >= 2, driver, work)
         before = {one.number: one for one in trials_of(work) if one.state.is_finished}
         head.run("pkill", "-9", "-f", f"sweeper run.*{work}")
         driver.wait()
@@ -152,7 +151,9 @@ def unshared(work: Path) -> dict[str, bool]:
     data.mkdir()
     with Network(work, private=[data]) as network:
         head, *_ = start_ray(network, 1)
-        driver = sweep(head, work, data=data / "train.jsonl", on=head)
+        write_space(work)
+        head.run("cp", work / "train.jsonl", data)
+        driver = sweep(head, work, data=data / "train.jsonl")
         told = said(work) if driver.wait() else ""
         return {
             "exit status 2": driver.returncode == 2,
@@ -189,28 +190,19 @@ def join(node: Host, head: Host, cpus: int) -> None:
     node.run(BIN / "ray", "start", *own, *_NODE[1:], variables=ENVIRONMENT)
 
 
-def sweep(
-    head: Host,
+def write_space(
     work: Path,
     *,
     trials: int = 1,
     evaluations: int = 3,
     epochs: int = 3,
-    out: str = "sweep",
     data: Path | None = None,
-    on: Host | None = None,
-    variables: Mapping[str, str] | None = None,
     **sections: Any,
-) -> subprocess.Popen[bytes]:
-    """``sweeper run --resume`` on the head: the same command begins a sweep and goes on with it."""
+) -> Path:
+    """A space file for short trials on the packaged model."""
     rows = data or work / "train.jsonl"
     text = "\n".join(DATA_FILE.read_text(encoding="utf-8").split("\n")[:120])
-    if on is None:
-        rows.write_text(text, encoding="utf-8")
-    else:
-        own = work / "own.jsonl"
-        own.write_text(text, encoding="utf-8")
-        on.run("cp", own, rows)
+    (work / "train.jsonl").write_text(text, encoding="utf-8")
     tree = {
         "name": "cluster",
         "model_path": "builtin:quickstart",
@@ -230,6 +222,14 @@ def sweep(
     tree["resources"] = {"max_concurrent": "auto", "cpus_per_rank": 1, **tree.get("resources", {})}
     file = work / "space.yaml"
     file.write_text(json.dumps(tree))
+    return file
+
+
+def sweep(
+    head: Host, work: Path, *, out: str = "sweep", variables: Mapping[str, str] | None = None, **asked: Any
+) -> subprocess.Popen[bytes]:
+    """``sweeper run --resume`` on the head: the same command begins a sweep and goes on with it."""
+    file = write_space(work, **asked)
     address = {"RAY_ADDRESS": f"{head.address}:{PORT}", "PYTHONPATH": str(Path(__file__).parents[2])}
     return head.start(
         *(sys.executable, "-m", "sweeper", "run", file, "--resume", "--out", work / out),
@@ -246,12 +246,12 @@ def finish(driver: subprocess.Popen[bytes], work: Path, out: str = "sweep") -> s
     return said(work, out)
 
 
-def until(holds: Callable[[], Any], driver: subprocess.Popen[bytes]) -> None:
+def until(holds: Callable[[], Any], driver: subprocess.Popen[bytes], work: Path) -> None:
     """Raises SystemExit where it does not come to it."""
     deadline = time.monotonic() + WITHIN_S
     while not holds():
         if driver.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit("it did not come to that")
+            raise SystemExit(f"it did not come to that:\n{said(work)[-3000:]}")
         time.sleep(0.1)
 
 
