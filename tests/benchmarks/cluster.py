@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from hosts import Host, Network, say_and_judge
-from random_kills import ends
+from random_kills import ends, trials_of
 
-from sweeper.commands import open_sweep
 from sweeper.quickstart import DATA_FILE
 from sweeper.search import TrialRecord
 from sweeper.space import SweepFolder
@@ -60,7 +59,7 @@ def spread(work: Path) -> dict[str, bool]:
         head, *nodes = start_ray(network, 1, 1)
         driver = sweep(head, work, trials=4)
         told = finish(driver, work)
-        trials = trials_of(work)
+        trials = trials_of(SweepFolder(work / "sweep"))
         return {
             f"four trials are complete ({states(trials)})": states(trials) == "COMPLETE " * 3 + "COMPLETE",
             "each node trained some of them, the head none": hosts_of_ranks(work)
@@ -79,7 +78,7 @@ def ranks(work: Path) -> dict[str, bool]:
             work,
             variables={"HUB_TOKEN": secret},
             parallel={"dp": 2},
-            resources={"env": ["GLOO_SOCKET_IFNAME=eth0", "HUB_TOKEN"]},
+            resources={"env": ["NCCL_DEBUG=INFO", "HUB_TOKEN"]},
         )
         until(lambda: len(meetings(work, 0)) == 2 and progress(work), driver, work)
         environments = [environment_of_rank(one) for one in nodes]
@@ -87,13 +86,11 @@ def ranks(work: Path) -> dict[str, bool]:
         met = meetings(work, 0)
         first = next((host for rank, host, _ in met if rank == "0"), "")
         return {
-            "the trial is complete": states(trials_of(work)) == "COMPLETE",
+            "the trial is complete": states(trials_of(SweepFolder(work / "sweep"))) == "COMPLETE",
             f"its two ranks were on two nodes ({met})": {host for _, host, _ in met} == {"node1", "node2"},
             "they met on the node of rank 0": {at for *_, at in met}
             == {one.address for one in nodes if one.name == first},
-            "resources.env reached both": all(
-                one.get("GLOO_SOCKET_IFNAME") == "eth0" for one in environments
-            ),
+            "resources.env reached both": all(one.get("NCCL_DEBUG") == "INFO" for one in environments),
             "and so did a secret": all(one.get("HUB_TOKEN") == secret for one in environments),
             "which stands in no file of the sweep": not holding(work / "sweep", secret),
         }
@@ -112,7 +109,7 @@ def lost(work: Path) -> dict[str, bool]:
         waited = "waiting for " in said(work)
         join(network.add("node3"), head, 1)
         finish(driver, work)
-        trials = trials_of(work)
+        trials = trials_of(SweepFolder(work / "sweep"))
         hosts = {host for _, host, _ in meetings(work, 0)}
         setbacks = [one["reason"] for trial in trials for one in trial.attributes.get("setbacks", [])]
         return {
@@ -130,11 +127,11 @@ def driver_killed(work: Path) -> dict[str, bool]:
         head, *_ = start_ray(network, 1, 1)
         driver = sweep(head, work, trials=2, evaluations=4)
         until(lambda: evaluations(work) >= 2, driver, work)
-        before = {one.number: one for one in trials_of(work) if one.state.is_finished}
+        before = {one.number: one for one in trials_of(SweepFolder(work / "sweep")) if one.state.is_finished}
         head.run("pkill", "-9", "-f", f"sweeper run.*{work}")
         driver.wait()
         finish(sweep(head, work, trials=2, evaluations=4), work)
-        trials = trials_of(work)
+        trials = trials_of(SweepFolder(work / "sweep"))
         finish(sweep(head, work, trials=2, evaluations=4, out="undisturbed"), work, "undisturbed")
         return {
             f"both trials are complete ({states(trials)})": states(trials) == "COMPLETE COMPLETE",
@@ -262,20 +259,15 @@ def said(work: Path, out: str = "sweep") -> str:
     return (work / f"{out}.txt").read_text(errors="replace")
 
 
-def trials_of(work: Path, out: str = "sweep") -> list[TrialRecord]:
-    folder = SweepFolder(work / out)
-    if not folder.space_file.exists() or not folder.study_file.exists():
-        return []
-    return open_sweep(folder)[1].trials()
-
-
 def states(trials: list[TrialRecord]) -> str:
     return " ".join(one.state.value for one in trials)
 
 
 def evaluations(work: Path) -> int:
     """Of all trials, the untrained model's not counted."""
-    return sum(bool(one.tokens) for trial in trials_of(work) for one in trial.evaluations)
+    return sum(
+        bool(one.tokens) for trial in trials_of(SweepFolder(work / "sweep")) for one in trial.evaluations
+    )
 
 
 def no_step_twice(trials: list[TrialRecord]) -> bool:

@@ -19,14 +19,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from cluster import QUIET, join, start_head, start_ray, sweep, trials_of
+from cluster import QUIET, join, start_head, start_ray, sweep
 from hosts import Host, Network
-from random_kills import Tally, compare, ends, interval_steps, steps_to_repeat
+from random_kills import Tally, compare, ends, interval_steps, steps_to_repeat, trials_of
 
 from sweeper.search import TrialRecord
 from sweeper.space import SweepFolder
 
-ASKED = {"trials": 3, "evaluations": 4, "epochs": 8, "resources": {"max_concurrent": 1}}
+ASKED = {"trials": 3, "evaluations": 6, "epochs": 12, "resources": {"max_concurrent": 1}}
 GONE_WITHIN_S = 60.0
 
 
@@ -52,7 +52,7 @@ def main() -> int:
             while tally.killed < options.kills:
                 out = f"sweep-{number}"
                 kills = min(options.kills_per_sweep, options.kills - tally.killed)
-                moments = [draw.uniform(1.0, sweep_s) for _ in range(kills)]
+                moments = [draw.uniform(1.0, 0.7 * sweep_s) for _ in range(kills)]
                 disturb(head, node, work, out, moments, tally)
                 is_other = ends(SweepFolder(work / out)) != wanted
                 tally.wrong_ends += is_other
@@ -81,7 +81,7 @@ def disturb(head: Host, node: Host, work: Path, out: str, moments_s: list[float]
         head.kill()
         tally.killed += 1
         left = ranks_on(node)
-        trials = trials_of(work, out)
+        trials = trials_of(SweepFolder(work / out))
         repeated = [
             steps_to_repeat(SweepFolder(work / out), one) for one in trials if not one.state.is_finished
         ]
@@ -97,7 +97,7 @@ def disturb(head: Host, node: Host, work: Path, out: str, moments_s: list[float]
         tally.resumed += 1
         tally.orphans += len(left & still_there(node, left))
     finish(driver)
-    compare(finished, trials_of(work, out), tally)
+    compare(finished, trials_of(SweepFolder(work / out)), tally)
 
 
 def ranks_on(node: Host) -> set[str]:

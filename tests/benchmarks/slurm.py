@@ -21,8 +21,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster import BIN, QUIET, TOKEN, evaluations, hosts_of_ranks, states, trials_of, write_space
+from cluster import BIN, QUIET, TOKEN, evaluations, hosts_of_ranks, states, write_space
 from hosts import Host, Network, say_and_judge
+from random_kills import trials_of
+
+from sweeper.space import SweepFolder
 
 DOCS = Path(__file__).parents[2] / "docs/cluster.md"
 WITHIN_S = 600.0
@@ -81,7 +84,7 @@ def requeued_sweep(head: Host, work: Path) -> dict[str, bool]:
     job = head.run(*command, variables=variables).strip()
 
     until(lambda: evaluations(work) >= 2, head, job)
-    before = {one.number: one for one in trials_of(work) if one.state.is_finished}
+    before = {one.number: one for one in trials_of(SweepFolder(work / "sweep")) if one.state.is_finished}
     head.run("scontrol", "requeue", job)
     until(lambda: "PENDING" in head.run("scontrol", "show", "job", job), head, job)
     head.run("scontrol", "update", f"JobId={job}", "StartTime=now")
@@ -92,7 +95,11 @@ def requeued_sweep(head: Host, work: Path) -> dict[str, bool]:
     until(lambda: "PENDING" in head.run("scontrol", "show", "job", job), head, job)
     head.run("scontrol", "update", f"JobId={job}", "StartTime=now")
     until(lambda: "JobState=COMPLETED" in head.run("scontrol", "show", "job", job), head, job)
-    shown, trials, said = head.run("scontrol", "show", "job", job), trials_of(work), job_output(work)
+    shown, trials, said = (
+        head.run("scontrol", "show", "job", job),
+        trials_of(SweepFolder(work / "sweep")),
+        job_output(work),
+    )
     return {
         f"the job was put back twice ({re.findall('Restarts=[0-9]+', shown)})": "Restarts=2" in shown,
         f"all trials are complete ({states(trials)})": states(trials) == "COMPLETE COMPLETE COMPLETE",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
+import psutil
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
@@ -51,7 +52,6 @@ from sweeper.training.trainer import Trainer
 
 __all__ = ["RankWorker"]
 
-_LOOPBACK = "127.0.0.1"
 _GROWTH_GIB, _GROWTH_FRACTION = 1.0, 0.25
 """So much more than after the first trial, the larger of the two, is too much."""
 
@@ -84,7 +84,13 @@ class RankWorker:
 
     def listen(self, address: str) -> int:
         """Where the ranks will meet, at this address and no other; returns the port, whose socket is kept
-        until then: another process might take it."""
+        until then: another process might take it.
+
+        Gloo's own connections go by this address as well: by itself it asks what the host's name means, which
+        many a host says is 127.0.0.1.
+        """
+        if (interface := _interface_of(address)) is not None:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         self._listener = socket.create_server((address, 0))
         return int(self._listener.getsockname()[1])
 
@@ -99,8 +105,6 @@ class RankWorker:
             "WORLD_SIZE": str(self.ranks),
             "LOCAL_RANK": "0",  # Ray shows each rank its own devices only
         }
-        if address == _LOOPBACK:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         # DeepSpeed calls collectives by their old names, which would fill the log line by line.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
         backend = "gloo" if is_cpu() else get_accelerator().communication_backend_name()
@@ -302,6 +306,12 @@ class RankWorker:
         if key not in self._generations:
             self._generations[key] = Generation(config, data, self.rank, job.working_dir)
         return self._generations[key]
+
+
+def _interface_of(address: str) -> str | None:
+    """The network interface of this host that has the address."""
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, has in interfaces if any(one.address == address for one in has)), None)
 
 
 def _data_notes(data: TokenizedData) -> tuple[str, ...]:
