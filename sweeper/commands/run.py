@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -129,6 +130,7 @@ def run_sweep(
     given = given_space(space)
     asked = load_space(given, overrides=overrides, gather=gather_facts)
     folder = SweepFolder(Path(out or asked.sweep_dir))
+    _refuse_address(folder)
     if resume and folder.space_file.is_file():
         stored = stored_space(folder)
         again = load_space(given, overrides=overrides, gather=lambda _: stored.facts)
@@ -300,6 +302,17 @@ def _state_of(ledger: Ledger, folder: SweepFolder) -> Iterator[None]:
 def _resumable(away: LedgerAwayError, folder: SweepFolder) -> LedgerAwayError:
     remedy = f"what was committed is kept; when it answers again: `sweeper resume {folder.root}`"
     return LedgerAwayError(dataclasses.replace(problem, remedy=remedy) for problem in away.problems)
+
+
+def _refuse_address(folder: SweepFolder) -> None:
+    """Of a bucket, which would become a folder of that name here."""
+    if re.match(r"[a-z][a-z0-9]+:/", str(folder.root)):
+        raise SweepFolderError.of(
+            where="checkpoint_path",
+            value=str(folder.root),
+            rule="is an address, and a sweep's folder is a path: its trials write and read states there",
+            remedy="name a folder on a file system that all nodes share, such as NFS or Lustre",
+        )
 
 
 def _refuse_existing(folder: SweepFolder) -> None:

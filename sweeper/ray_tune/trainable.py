@@ -19,6 +19,7 @@ from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recovery import recover
 from sweeper.training.engine import Engine, Job, Prepared, Progress
 from sweeper.training.ranks.group import WorkerGroup, placement_strategy, rank_bundles
+from sweeper.training.ranks.processes import die_with_parent
 from sweeper.training.retention import CheckpointRetention
 
 __all__ = ["TrialRunner"]
@@ -42,6 +43,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
     def setup(self, config: dict[str, Any], variables: dict[str, str] | None = None) -> None:
         """``variables`` come through Ray's memory: secrets may be among them, and Tune writes ``config``."""
+        die_with_parent()  # Ray leaves it behind when the cluster's head and this node's raylet are gone
         self._variables = variables or {}
         self._group: WorkerGroup | CommandEngine | None = None
         self._begin(config)

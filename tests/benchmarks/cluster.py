@@ -111,7 +111,8 @@ def lost(work: Path) -> dict[str, bool]:
         finish(driver, work)
         trials = trials_of(SweepFolder(work / "sweep"))
         hosts = {host for _, host, _ in meetings(work, 0)}
-        setbacks = [one["reason"] for trial in trials for one in trial.attributes.get("setbacks", [])]
+        reasons = [one["reason"] for trial in trials for one in trial.attributes.get("setbacks", [])]
+        setbacks = [f"{one[:60]} ... {one[-60:]}" for one in reasons]
         return {
             "what it waits for is said": waited,
             f"the trial is complete ({states(trials)})": states(trials) == "COMPLETE",

@@ -27,7 +27,7 @@ from sweeper.search import TrialRecord
 from sweeper.space import SweepFolder
 
 ASKED = {"trials": 3, "evaluations": 6, "epochs": 12, "resources": {"max_concurrent": 1}}
-GONE_WITHIN_S = 60.0
+GONE_WITHIN_S = 120.0
 
 
 def main() -> int:
@@ -101,8 +101,8 @@ def disturb(head: Host, node: Host, work: Path, out: str, moments_s: list[float]
 
 
 def ranks_on(node: Host) -> set[str]:
-    """Process ids of ranks."""
-    return set(node.run("sh", "-c", "pgrep -f ^ray::_Rank || true").split())
+    """Process ids of ranks, and of what waits for them."""
+    return set(node.run("sh", "-c", "pgrep -f '^ray::(_Rank|TrialRunner)' || true").split())
 
 
 def still_there(node: Host, ranks: set[str]) -> set[str]:

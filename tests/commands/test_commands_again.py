@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sweeper.commands import run_sweep
 from sweeper.commands.more import More, asked_again
 from sweeper.errors import SweepFolderError
 from sweeper.space import Facts, Space, SweepFolder, load_space
@@ -57,3 +58,9 @@ def test_another_search_is_refused_by_the_fields_that_are_others(begun):
     assert "search.seed" in str(caught.value) and "training.lr" in str(caught.value)
     assert "search.trials" not in str(caught.value)
     assert "-> go on with it as it was begun by `sweeper resume`" in str(caught.value)
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/first", "gs:/bucket/first"])
+def test_a_bucket_is_no_folder_of_a_sweep(write_space, tmp_path, out):
+    with pytest.raises(SweepFolderError, match="is an address, and a sweep's folder is a path"):
+        run_sweep(write_space(tmp_path), out=out)

@@ -36,6 +36,13 @@ _LOOK_EVERY_S = 1.0
 _OTHERS_WITHIN_S = 5.0
 """When one rank fails, so much time is left to the others to say why: the first is often only a victim."""
 
+_NEVER_STARTED = ("its node has died", "The actor never ran")
+"""Ray says so in words only."""
+
+
+class _NeverStartedError(TrialLostError):
+    """A rank was to start on a node that is lost."""
+
 
 def rank_bundles(config: Config) -> list[dict[str, float]]:
     """What each rank asks of Ray."""
@@ -136,14 +143,39 @@ class WorkerGroup:
         self._log_file: Path | None = None
         self._logged_before = [0] * self.ranks
         self._jobs = 0
+        self._actors: list[Any] = []
         self._processes: list[_RankProcess] = []
         self._oom_kills = out_of_memory_kills()
         resources = config.resources
         self._limited = resources.memory_limit_gib is not None and not resources.gpus_per_rank
         self._is_shared = resources.min_free_gib is not None
-        accelerator = "cuda" if resources.gpus_per_rank else "cpu"
-        actor = ray.remote(concurrency_groups={"watch": 1})(_Rank)
-        self._actors = []
+        try:
+            self._actors, self._processes = self._start(config, placement, variables or {})
+            meeting = self._processes[0]
+            self._each("join", meeting.address, meeting.port)
+        except BaseException:
+            self.shut_down()
+            raise
+
+    def _start(
+        self, config: Config, placement: PlacementGroup | None, variables: Mapping[str, str]
+    ) -> tuple[list[Any], list[_RankProcess]]:
+        """The ranks' actors, and where they are. A node that is lost is given places for half a minute before
+        Ray notices: what was to start there gets another place, and no retry of the trial is spent on it."""
+        while True:
+            self._actors = self._make(config, placement, variables)
+            try:
+                return self._actors, self._each("locate", watched=False)
+            except _NeverStartedError:
+                for actor in self._actors:
+                    ray.kill(actor)
+
+    def _make(
+        self, config: Config, placement: PlacementGroup | None, variables: Mapping[str, str]
+    ) -> list[Any]:
+        resources = config.resources
+        threads, accelerator = resources.cpus_per_rank, "cuda" if resources.gpus_per_rank else "cpu"
+        actor, actors = ray.remote(concurrency_groups={"watch": 1})(_Rank), []
         for rank in range(self.ranks):
             strategy = (
                 PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=rank)
@@ -151,19 +183,10 @@ class WorkerGroup:
                 else "DEFAULT"
             )
             options = actor.options(
-                num_cpus=resources.cpus_per_rank,
-                num_gpus=resources.gpus_per_rank,
-                scheduling_strategy=strategy,
+                num_cpus=threads, num_gpus=resources.gpus_per_rank, scheduling_strategy=strategy
             )
-            threads = resources.cpus_per_rank
-            self._actors.append(options.remote(rank, self.ranks, threads, accelerator, variables or {}))
-        try:
-            self._processes = self._each("locate", watched=False)
-            meeting = self._processes[0]
-            self._each("join", meeting.address, meeting.port)
-        except BaseException:
-            self.shut_down()
-            raise
+            actors.append(options.remote(rank, self.ranks, threads, accelerator, variables))
+        return actors
 
     @property
     def has_run_before(self) -> bool:
@@ -259,7 +282,9 @@ class WorkerGroup:
             cause = error.cause
             ours = cause if isinstance(cause, SweeperError) else None
             return Failure(ours or TrialFailedError(f"{type(cause).__name__}: {cause}"))
-        except ray.exceptions.RayError:
+        except ray.exceptions.RayError as error:
+            if all(one in str(error) for one in _NEVER_STARTED):
+                return Failure(_NeverStartedError(f"rank {rank}: its node is lost"), is_gone=True)
             by_kernel = out_of_memory_kills() > self._oom_kills
             how = "was killed by the kernel: the host's memory ran out" if by_kernel else "died"
             said = self._lost(rank, how)
