@@ -27,6 +27,7 @@ __all__ = [
     "LogRedirect",
     "Redactor",
     "host_only",
+    "is_secret_name",
     "is_struck",
     "masked",
     "secrets_in",
@@ -73,6 +74,11 @@ def host_only(url: str) -> str:
     return f"{scheme}://{authority.rpartition('@')[2]}/{STRUCK}"
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether the value of an environment variable of this name is a secret."""
+    return _SECRET_NAME.fullmatch(name) is not None
+
+
 def secrets_in(uri: str) -> list[str]:
     """The passwords of an address, as they are written in it."""
     user_info = _USER_INFO.search(uri) or _TOKEN_INFO.search(uri)
@@ -92,7 +98,7 @@ class Redactor:
         variables = environment or {}
         addresses = [*uris, *(value for value in variables.values() if "://" in value)]
         found = [secret for uri in addresses for secret in secrets_in(uri)]
-        found += [value for name, value in variables.items() if _SECRET_NAME.fullmatch(name)]
+        found += [value for name, value in variables.items() if is_secret_name(name)]
         self._masked = {uri: masked(uri) for uri in addresses if secrets_in(uri)}
         forms = {form for secret in found for form in _forms(secret)} - {"", STRUCK}
         # Longest first, so that no secret is left behind as the rest of another.

@@ -73,12 +73,19 @@ def sweeper(
 
 
 @app.command()
-def validate(file: SpaceFile, overrides: Overrides = None, as_json: Json = False) -> None:
+def validate(
+    file: SpaceFile,
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="Ask the Ray cluster's nodes, too: have they room, and the files?")
+    ] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
     """Check a file and print the resolved plan. Trains nothing."""
-    _print_plan(file, overrides or (), as_json)
+    _print_plan(file, overrides or (), as_json, nodes=nodes)
 
 
-def _print_plan(file: Path, overrides: Sequence[str], as_json: bool) -> None:
+def _print_plan(file: Path, overrides: Sequence[str], as_json: bool, *, nodes: bool = False) -> None:
     without_threads()
     from sweeper.autotune import cost_rows, known_speed, lengths_of, system_rows
     from sweeper.data import RowSample, gather_facts
@@ -100,6 +107,10 @@ def _print_plan(file: Path, overrides: Sequence[str], as_json: bool) -> None:
     require_program(space)
     sample = lengths_of(space, *sampled)
     more = cost_rows(space, sample, known_speed(space)) + system_rows(space, sample)
+    if nodes:
+        from sweeper.commands import room_on_nodes
+
+        more += room_on_nodes(space)
     if as_json:
         print_json(plan_tree(make_plan(space), more))
         return
@@ -152,6 +163,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the plan, as validate does.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with this sweep where its folder holds it already.")
+    ] = False,
     overrides: Overrides = None,
     notify: Notify = None,
     verbose: Loud = False,
@@ -170,7 +184,12 @@ def run(
 
     with aside(as_json):
         result = run_sweep(
-            file, overrides=chosen, out=out, verbosity=_verbosity(verbose, quiet), notify=notify
+            file,
+            overrides=chosen,
+            out=out,
+            resume=resume,
+            verbosity=_verbosity(verbose, quiet),
+            notify=notify,
         )
     print_result(result, as_json=as_json)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from sweeper.autotune import Limit, limit_of
 from sweeper.errors import SweepFolderError
@@ -19,7 +23,12 @@ from sweeper.space import Space, SweepFolder, duration_text
 from sweeper.sweep.budget import SPENT
 from sweeper.sweep.stored import store_asked, stored_space
 
-__all__ = ["More", "keep_more", "what_is_left"]
+__all__ = ["More", "asked_again", "keep_more", "what_is_left"]
+
+_TOTALS = ("search.trials", "search.time_budget", "search.cost_budget")
+_WHERE_IT_RUNS = ("resources.ray_address", "resources.env")
+"""A job that is started again may come to another cluster."""
+_FOLDER = "checkpoint_path"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +39,8 @@ class More:
     time_budget: str | None = None
     """As in a space file: ``4h``."""
     cost_budget: float | None = None
+    place: Mapping[str, Any] = field(default_factory=dict)
+    """Where it runs from now on: path -> value of ``resources``."""
 
     def of(self, folder: SweepFolder) -> Space:
         """The stored space with the new totals in it. Raises SpaceFileError for what is no total."""
@@ -38,7 +49,48 @@ class More:
             "search.time_budget": self.time_budget,
             "search.cost_budget": self.cost_budget,
         }
-        return stored_space(folder, [f"{key}={value}" for key, value in asked.items() if value is not None])
+        overrides = [f"{key}={value}" for key, value in asked.items() if value is not None]
+        overrides += [f"{key}={json.dumps(value)}" for key, value in self.place.items()]
+        return stored_space(folder, overrides)
+
+
+def asked_again(asked: Space, stored: Space) -> More:
+    """What a sweep's file, given again, asks beyond what the sweep's folder holds: totals only ever grow.
+
+    Args:
+        asked: the file, closed with the facts that the folder holds.
+
+    Raises SweepFolderError where it asks for another search.
+    """
+    now, before = _flat(asked.resolved()), _flat(stored.resolved())
+    changed = sorted(path for path in now | before if now.get(path) != before.get(path))
+    tested = ("training.lr",) if asked.range_test is not None else ()  # the folder has what was found
+    is_other = [one for one in changed if not one.startswith((*_TOTALS, *_WHERE_IT_RUNS, _FOLDER, *tested))]
+    if is_other:
+        raise SweepFolderError.of(
+            where=str(asked.source),
+            value=", ".join(is_other),
+            rule="the sweep's folder holds a sweep that was begun with other values",
+            remedy="go on with it as it was begun by `sweeper resume`, or begin another one with --out",
+        )
+    search, then = asked.settings.search, stored.settings.search
+    longer = search.time_budget_s is not None and search.time_budget_s > (then.time_budget_s or math.inf)
+    dearer = search.cost_budget is not None and search.cost_budget > (then.cost_budget or math.inf)
+    return More(
+        trials=search.trials if search.trials > then.trials else None,
+        time_budget=now["search.time_budget"] if longer else None,
+        cost_budget=search.cost_budget if dearer else None,
+        place={path: now.get(path) for path in _WHERE_IT_RUNS if path in changed},
+    )
+
+
+def _flat(tree: Mapping[str, Any], under: str = "") -> dict[str, Any]:
+    """The tree of a space file by dotted paths."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        inner = _flat(value, f"{under}{name}.") if isinstance(value, dict) else {f"{under}{name}": value}
+        flat.update(inner)
+    return flat
 
 
 def keep_more(space: Space, ledger: Ledger, folder: SweepFolder, more: More) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.commands.lr_range import with_tested_range
-from sweeper.commands.more import More, keep_more, what_is_left
+from sweeper.commands.more import More, asked_again, keep_more, what_is_left
 from sweeper.commands.report import WrittenReport, sweep_material, write_report
 from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
@@ -40,7 +41,7 @@ from sweeper.space import (
 )
 from sweeper.space.file.document import read_document
 from sweeper.sweep.lock import locked, usable
-from sweeper.sweep.stored import open_sweep, store_space, study_url, this_driver
+from sweeper.sweep.stored import open_sweep, store_space, stored_space, study_url, this_driver
 from sweeper.track import check_boards, tracking_uri
 
 if TYPE_CHECKING:
@@ -108,11 +109,17 @@ def run_sweep(
     *,
     overrides: Sequence[str] = (),
     out: Path | str | None = None,
+    resume: bool = False,
     verbosity: Verbosity = Verbosity.NORMAL,
     notify: str | None = None,
 ) -> SweepResult:
     """Run a new sweep of a space file, or of what one would hold as Python data; ``overrides`` are
     ``key=value`` as on the command line, ``notify`` is an address that is told of the end: see ``Notices``.
+
+    Args:
+        resume: where the folder holds the sweep of this file already, go on with it, so that a job that is
+            started again can always give the same command. Larger totals than before are kept, as by
+            ``resume_sweep``.
 
     Raises:
         UserError: the file, the model, the data or the folder need mending; nothing was started.
@@ -120,8 +127,15 @@ def run_sweep(
     """
     began_s = time.monotonic()
     require_webhook(notify)
-    asked = load_space(given_space(space), overrides=overrides, gather=gather_facts)
-    return _run(asked, None if out is None else Path(out), verbosity, notify, began_s)
+    given = given_space(space)
+    asked = load_space(given, overrides=overrides, gather=gather_facts)
+    folder = SweepFolder(Path(out or asked.sweep_dir))
+    _refuse_address(folder)
+    if resume and folder.space_file.is_file():
+        stored = stored_space(folder)
+        again = load_space(given, overrides=overrides, gather=lambda _: stored.facts)
+        return _resume(folder, asked_again(again, stored), verbosity, notify, began_s)
+    return _run(asked, folder, verbosity, notify, began_s)
 
 
 def given_space(space: Path | str | Mapping[str, Any]) -> Path | Mapping[str, Any]:
@@ -130,7 +144,7 @@ def given_space(space: Path | str | Mapping[str, Any]) -> Path | Mapping[str, An
 
 
 def _run(
-    space: Space, out: Path | None, verbosity: Verbosity, notify: str | None, began_s: float
+    space: Space, folder: SweepFolder, verbosity: Verbosity, notify: str | None, began_s: float
 ) -> SweepResult:
     require_open(space)
     require_hardware(space)
@@ -139,7 +153,6 @@ def _run(
     check_boards(space)
     require_metrics(space)
     require_program(space)
-    folder = SweepFolder(out or space.sweep_dir)
     tracking_uri(space.settings, folder.root)  # refused before there is a folder
     with usable(folder):
         _refuse_existing(folder)
@@ -191,7 +204,12 @@ def resume_sweep(
     """
     began_s, more = time.monotonic(), More(trials=trials, time_budget=time_budget, cost_budget=cost_budget)
     require_webhook(notify)
-    folder = SweepFolder(Path(root))
+    return _resume(SweepFolder(Path(root)), more, verbosity, notify, began_s)
+
+
+def _resume(
+    folder: SweepFolder, more: More, verbosity: Verbosity, notify: str | None, began_s: float
+) -> SweepResult:
     space = more.of(folder)
     check_sampler(space)
     require_metrics(space)
@@ -286,6 +304,17 @@ def _resumable(away: LedgerAwayError, folder: SweepFolder) -> LedgerAwayError:
     return LedgerAwayError(dataclasses.replace(problem, remedy=remedy) for problem in away.problems)
 
 
+def _refuse_address(folder: SweepFolder) -> None:
+    """Of a bucket, which would become a folder of that name here."""
+    if re.match(r"[a-z][a-z0-9]+:/", str(folder.root)):
+        raise SweepFolderError.of(
+            where="checkpoint_path",
+            value=str(folder.root),
+            rule="is an address, and a sweep's folder is a path: its trials write and read states there",
+            remedy="name a folder on a file system that all nodes share, such as NFS or Lustre",
+        )
+
+
 def _refuse_existing(folder: SweepFolder) -> None:
     if not folder.root.exists() or (
         folder.root.is_dir() and not set(folder.root.iterdir()) - _debris(folder)
@@ -294,7 +323,7 @@ def _refuse_existing(folder: SweepFolder) -> None:
     rule, remedy = "the folder already holds files", "give another folder with --out, or another name"
     if folder.space_file.is_file():
         rule = "the folder already holds a sweep"
-        remedy = f"go on with it: `sweeper resume {folder.root}`; or {remedy}"
+        remedy = f"go on with it: `sweeper resume {folder.root}`, or --resume with this command; or {remedy}"
     elif not folder.root.is_dir():
         rule = "the sweep's folder is a file"
     raise SweepFolderError.of(where=str(folder.root), value="", rule=rule, remedy=remedy)

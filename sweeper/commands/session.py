@@ -29,6 +29,8 @@ from sweeper.space import (
     Config,
     Space,
     SweepFolder,
+    cluster_address,
+    environment,
     on_proxy,
     proxy_warnings,
     read_record,
@@ -45,9 +47,14 @@ from sweeper.training import reap
 if TYPE_CHECKING:
     from ray.tune import Tuner
 
+    from sweeper.ray_tune.free_resources import Places
+
 __all__ = ["Session", "versions"]
 
 _VERSIONED = ("sweeper", "torch", "deepspeed", "transformers", "peft", "ray", "optuna", "mlflow")
+_MOST_CONCURRENT = "resources.max_concurrent"
+_FOLLOWS = "follows_cluster"
+"""The ledger's note that there are as many trials side by side as the cluster has room for."""
 _TUNINGS = "tunings"
 """What the ledger keeps of autotuning, so that resuming goes on with the same."""
 _TRACKING_PATIENCE_S, _INTERRUPTED_PATIENCE_S = 600.0, 5.0
@@ -96,7 +103,7 @@ class Session:
                 it was wanted at once.
         """
         self._space = with_noted_concurrency(self._space, self._ledger)
-        config, places = ray_request(self._space)
+        config, most = ray_request(self._space)
         self._folder.stop_file.unlink(missing_ok=True)
         with self._view, self._tracked():
             left = len(reap(self._folder.processes_dir))
@@ -107,10 +114,11 @@ class Session:
                 self._view.warn(f"warning: {warning}")
             with (
                 self._preparing(config) as preparations,
-                ray_for(config, places=places, say=self._say),
+                ray_for(config, places=most, say=self._say, folder=self._folder.root),
             ):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
                 _check(preparations)
+                places = self._places()
                 tunings = self._settled()
                 speed = tunings[0].speed if tunings else known_speed(self._space)
                 self._typical = self._space.close(self._space.default_values())
@@ -122,7 +130,7 @@ class Session:
                 self._view.say("starting the workers")
                 _check(preparations)
                 interrupts.ask_first(lambda: self._ask_to_stop(recorder))
-                self._tuner(recorder).fit()
+                self._tuner(recorder, places).fit()
                 interrupts.ask_first(None)
             if recorder.problem is not None:
                 raise _to_mend(recorder.problem, self._folder)
@@ -234,19 +242,23 @@ class Session:
             self._notices.close()
             raise
 
-    def _places(self) -> int:
-        """Trials side by side: those asked for, or as many as there is room for."""
-        from sweeper.ray_tune.free_resources import trials_with_room
+    def _places(self) -> Places:
+        """Trials side by side: those asked for, or as many as a cluster has room for where the file leaves it
+        to that, and a driver that goes on with its sweep as well."""
+        from sweeper.ray_tune.free_resources import Places
 
-        config, _ = ray_request(self._space)
-        wanted = config.resources.max_concurrent
-        places = max(1, trials_with_room(config, wanted))  # a node may have gone since it was looked at
-        if places < wanted:
-            trials = "one trial at a time" if places == 1 else f"{places} trials side by side"
-            self._view.say(f"Ray has room for {trials}, not for {wanted}")
+        config, wanted = ray_request(self._space)
+        if cluster_address(config.resources.ray_address) is None:
+            return Places(config, wanted, self._view.say)
+        if _MOST_CONCURRENT in self._space.decided:
+            self._ledger.note_sweep(**{_FOLLOWS: True})
+        if not self._ledger.sweep_attributes().get(_FOLLOWS):
+            return Places(config, wanted, self._view.say)
+        places = Places(config, None, self._view.say)
+        self._space = self._space.with_concurrency(places(), share_cores=False)
         return places
 
-    def _tuner(self, recorder: Recorder) -> Tuner:
+    def _tuner(self, recorder: Recorder, places: Places) -> Tuner:
         from ray import tune
 
         from sweeper.ray_tune.free_resources import RoomWatch
@@ -255,9 +267,9 @@ class Session:
         from sweeper.ray_tune.trainable import TrialRunner
 
         return tune.Tuner(
-            TrialRunner,
+            tune.with_parameters(TrialRunner, variables=environment(self._typical.resources.env)),
             tune_config=tune.TuneConfig(
-                search_alg=LedgerSearcher(recorder, self._places()),
+                search_alg=LedgerSearcher(recorder, places),
                 scheduler=LedgerScheduler(recorder, RoomWatch(self._say)),
                 num_samples=-1,
                 reuse_actors=True,

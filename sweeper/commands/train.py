@@ -156,7 +156,7 @@ def _by_us(
         if told := _other_rows(config, data_dir.name):
             screen.say(told, warning=True)
         run = _Run(config, scratch, data_dir, screen)
-        with ray_for(config, places=1, say=screen.say), closing(run):
+        with ray_for(config, places=1, say=screen.say, folder=scratch.root), closing(run):
             preparation.check()
             interrupts.ask_first(scratch.stop_file.touch)
             run.to_the_end()

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,9 +36,17 @@ class CommandEngine:
     then has trained a little further.
     """
 
-    def __init__(self, section: EngineSection, *, pause_wanted: Callable[[], bool] = lambda: False) -> None:
-        """``pause_wanted`` is asked while the command runs: it is ended then, as it cannot pause."""
+    def __init__(
+        self,
+        section: EngineSection,
+        *,
+        pause_wanted: Callable[[], bool] = lambda: False,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """``pause_wanted`` is asked while the command runs: it is ended then, as it cannot pause. Its
+        environment has the ``variables``."""
         self._section, self._pause_wanted = section, pause_wanted
+        self._variables = variables or {}
         self._process: CommandProcess | None = None
         self._trial: _Trial | None = None
 
@@ -60,7 +68,7 @@ class CommandEngine:
             words,
             tag=place.tag,
             leash=place.leash,
-            variables=variables,
+            variables={**self._variables, **variables},
             log_file=job.log_file,
             folder=job.working_dir,
             memory_limit_gib=job.config.resources.memory_limit_gib,

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sweeper.autotune import shapes_of
@@ -15,7 +16,7 @@ from sweeper.errors import UserError
 from sweeper.ray_tune.free_gpus import Gpu, free_gpus
 from sweeper.ray_tune.local_ray import refused_token, start_local_ray
 from sweeper.screen.interrupts import unheard_by_children
-from sweeper.space import ClusterAddress, Config, Space, cluster_address
+from sweeper.space import ClusterAddress, Config, Space, cluster_address, environment
 
 __all__ = ["ray_for", "ray_request"]
 
@@ -45,17 +46,22 @@ def ray_request(space: Space) -> tuple[Config, int]:
 
 
 @contextmanager
-def ray_for(config: Config, *, places: int, say: Say) -> Iterator[None]:
+def ray_for(config: Config, *, places: int, say: Say, folder: Path | None = None) -> Iterator[None]:
     """Ray with room for ``places`` trials like ``config``, the largest; a cluster has room for one at least.
 
     What was running before is left running.
 
+    Args:
+        folder: where the trials write; all nodes of a cluster have to see it.
+
     Raises:
-        UserError: the cluster cannot be reached, or could never hold a trial; a local Ray does not start.
+        UserError: the cluster cannot be reached, could never hold a trial, or has nodes that do not see what
+            one needs; a local Ray does not start.
         KeyboardInterrupt: somebody wants an end while Ray starts.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    environment(config.resources.env)  # what is missing is said before Ray starts
     is_chosen = _AUTHENTICATION in os.environ
     import ray
 
@@ -80,6 +86,10 @@ def ray_for(config: Config, *, places: int, say: Say) -> Iterator[None]:
             say(f"connecting to the Ray cluster {cluster.address} ({cluster.where})")
             _connect(cluster)
         require_room(config, "this machine" if cluster is None else f"the Ray cluster {cluster.address}")
+        if cluster is not None and folder is not None:
+            from sweeper.ray_tune.nodes import require_visible
+
+            require_visible(config, folder)
         yield
     except SystemExit as signal:  # SIGTERM, which Ray has a handler of its own for until ours is back
         raise KeyboardInterrupt from signal

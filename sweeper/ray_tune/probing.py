@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sweeper.space import Config
+from sweeper.space import Config, environment
 
 if TYPE_CHECKING:
     from sweeper.training.ranks.group import WorkerGroup
@@ -27,7 +27,11 @@ def new_group(
 
     placement = reserve(config, say, is_over=pause_wanted)
     return WorkerGroup(
-        config, placement, pause_wanted=pause_wanted, release=lambda: remove_placement_group(placement)
+        config,
+        placement,
+        pause_wanted=pause_wanted,
+        release=lambda: remove_placement_group(placement),
+        variables=environment(config.resources.env),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Callback
@@ -18,10 +19,11 @@ __all__ = ["LedgerCallback", "LedgerScheduler", "LedgerSearcher"]
 class LedgerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
     """Asks the ledger for the next configuration when there is room for it."""
 
-    def __init__(self, recorder: Recorder, max_concurrent: int) -> None:
+    def __init__(self, recorder: Recorder, places: Callable[[], int]) -> None:
+        """``places`` says how many trials there may be side by side; it is asked again and again."""
         super().__init__()
         self._recorder = recorder
-        self._max_concurrent = max_concurrent
+        self._places = places
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -34,7 +36,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._recorder.is_over():
             return str(Searcher.FINISHED)
-        if len(self._numbers) >= self._max_concurrent:
+        if len(self._numbers) >= self._places():
             return None
         try:
             job = self._recorder.next_job()
@@ -94,14 +96,10 @@ class LedgerScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is untyped
     def _look_after_waiting(self, tune_controller: Any) -> None:
         """A trial has an actor as soon as it has its place, or that of the one before it."""
         trials = [one for one in tune_controller.get_live_trials() if one.status == one.PENDING]
-        waiting = [one for one in trials if one.temporary_state.ray_actor is None]
-        for one in waiting:
-            if self._recorder.gives_up(one.config["number"]):
+        for one in trials:
+            if one.temporary_state.ray_actor is None and self._recorder.gives_up(one.config["number"]):
                 tune_controller.stop_trial(one)
-        if waiting:
-            self._watch.look()
-        else:
-            self._watch.reset()
+        self._watch.look()
 
     def __getstate__(self) -> dict[str, Any]:
         """See LedgerSearcher: Ray's snapshots are never read."""

@@ -18,7 +18,8 @@ from sweeper.redact import without_secrets
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recovery import recover
 from sweeper.training.engine import Engine, Job, Prepared, Progress
-from sweeper.training.ranks.group import WorkerGroup, rank_bundles
+from sweeper.training.ranks.group import WorkerGroup, placement_strategy, rank_bundles
+from sweeper.training.ranks.processes import die_with_parent
 from sweeper.training.retention import CheckpointRetention
 
 __all__ = ["TrialRunner"]
@@ -37,9 +38,13 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         if job.config.engine is not None:  # the command is a child of this process, and has its devices
             return PlacementGroupFactory([_summed(rank_bundles(job.config))])
         coordinator: dict[str, float] = {}  # it only waits for the ranks
-        return PlacementGroupFactory([coordinator, *rank_bundles(job.config)], strategy="PACK")
+        strategy = placement_strategy(job.config)
+        return PlacementGroupFactory([coordinator, *rank_bundles(job.config)], strategy=strategy)
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: dict[str, Any], variables: dict[str, str] | None = None) -> None:
+        """``variables`` come through Ray's memory: secrets may be among them, and Tune writes ``config``."""
+        die_with_parent()  # Ray leaves it behind when the cluster's head and this node's raylet are gone
+        self._variables = variables or {}
         self._group: WorkerGroup | CommandEngine | None = None
         self._begin(config)
 
@@ -96,9 +101,14 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         if self._group is None:
             section, pause_wanted = self._job.config.engine, lambda: self._job.pause_is_wanted()
             self._group = (
-                WorkerGroup(self._job.config, get_current_placement_group(), pause_wanted=pause_wanted)
+                WorkerGroup(
+                    self._job.config,
+                    get_current_placement_group(),
+                    pause_wanted=pause_wanted,
+                    variables=self._variables,
+                )
                 if section is None
-                else CommandEngine(section, pause_wanted=pause_wanted)
+                else CommandEngine(section, pause_wanted=pause_wanted, variables=self._variables)
             )
         return self._group
 

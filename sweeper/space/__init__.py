@@ -46,6 +46,7 @@ from sweeper.space.config.values import (
 from sweeper.space.config.values import text as value_text
 from sweeper.space.engine.section import THE_ENGINES, Engine, EngineMetrics
 from sweeper.space.engine.trial import command_of, placed, trainer_tree
+from sweeper.space.environment import environment
 from sweeper.space.file.dump import dump_config
 from sweeper.space.file.opening import RangeTest
 from sweeper.space.folder import SweepFolder
@@ -169,6 +170,7 @@ __all__ = [
     "describe",
     "dump_config",
     "duration_text",
+    "environment",
     "fitted",
     "from_tree",
     "full_runs",

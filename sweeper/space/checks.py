@@ -10,6 +10,7 @@ from sweeper.space.config.batch import optimizer_steps
 from sweeper.space.config.config import HARNESS
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import closest
+from sweeper.space.environment import written_secrets
 from sweeper.space.metrics import (
     EXACT_MATCH,
     RETENTION,
@@ -62,7 +63,7 @@ class Contradiction(NamedTuple):
 def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]:
     """Everything wrong with one complete set of values (path -> value)."""
     if flat.get("engine") is not None:
-        return [*_engine(flat), *_cost(flat)]
+        return [*_engine(flat), *_cost(flat), *_secrets(flat)]
     return [
         *_schedule(flat),
         *_memory(flat),
@@ -76,6 +77,7 @@ def contradictions(flat: Mapping[str, Any], facts: Facts) -> list[Contradiction]
         *_evaluation(flat),
         *_length(flat, facts),
         *_cost(flat),
+        *_secrets(flat),
         *_rows(flat, facts),
         *_proxy(flat, facts),
     ]
@@ -289,6 +291,13 @@ def _cost(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
         rule = "what a sweep costs is not known without a price: resources.price_per_gpu_hour is missing"
         remedy = "write price_per_gpu_hour under resources, or use search.time_budget"
         yield Contradiction("search.cost_budget", rule, remedy)
+
+
+def _secrets(flat: Mapping[str, Any]) -> Iterator[Contradiction]:
+    for name in written_secrets(flat["resources.env"]):
+        rule = f"env: the value of {name} is a secret, and this file is copied into the sweep's folder"
+        remedy = f"write only the name, {name}, and export it where you give the command"
+        yield Contradiction("resources", rule, remedy)
 
 
 def _rows(flat: Mapping[str, Any], facts: Facts) -> Iterator[Contradiction]:

@@ -229,12 +229,12 @@ class Space:
             range_test=None,
         )
 
-    def with_concurrency(self, trials: int) -> Space:
+    def with_concurrency(self, trials: int, *, share_cores: bool = True) -> Space:
         """The same with so many trials side by side; the cores are divided among them unless the file says
-        how many a rank has."""
+        how many a rank has, or they are another machine's."""
         closed = {**self.closed, "resources.max_concurrent": trials}
         cores = "resources.cpus_per_rank"
-        if cores in self.decided:
+        if share_cores and cores in self.decided:
             ranks, cpus = self.most_ranks, self.facts.cpus
             closed[cores] = rules.cpus_per_rank(cpus=cpus, ranks=ranks, concurrent=trials)
         return replace(self, closed=closed)

@@ -117,6 +117,15 @@ def test_a_command_that_fails_says_how(run, how):
     assert all(one in str(failed.value) for one in said), str(failed.value)
 
 
+def test_the_command_has_the_variables_that_resources_env_asks_for(tmp_path):
+    script = f"{HEAD}tell(step=1, eval_loss=float(os.environ['SEEN']))\n"
+    job = a_job(tmp_path, loaded(write_engine_space(tmp_path, script)).close({}))
+    engine = CommandEngine(job.config.engine, variables={"SEEN": "0.5"})
+    engine.prepare(job)
+    assert engine.advance().metrics["eval/loss"] == 0.5
+    engine.stop()
+
+
 def test_a_program_that_is_not_there_is_refused_before_there_is_a_folder(tmp_path):
     file = write_engine_space(tmp_path, engine__command="no-such-trainer {config}")
     with pytest.raises(SpaceFileError, match="no such program on PATH") as refused:

@@ -13,7 +13,7 @@ from waiting import HANGS_AFTER_S
 
 from sweeper.commands import open_sweep, sweep_state
 from sweeper.ray_tune import free_resources as room
-from sweeper.ray_tune.free_resources import RoomWatch, ranks_with_room
+from sweeper.ray_tune.free_resources import Places, RoomWatch, ranks_with_room, trials_in
 from sweeper.search import TrialState
 from sweeper.space import SweepFolder
 
@@ -41,6 +41,36 @@ sys.stdin.read()
 )
 def test_a_rank_has_room_on_one_node(bundle, nodes, ranks):
     assert ranks_with_room(nodes, bundle) == ranks
+
+
+@pytest.mark.parametrize(("placement", "trials"), [("pack", 3), ("strict_pack", 2)])
+def test_a_trial_that_has_to_lie_on_one_node_has_no_room_on_what_two_have_left(
+    quick_config, placement, trials
+):
+    config = with_resources(quick_config(dp=2), placement=placement)
+    assert trials_in([{"CPU": 3}, {"CPU": 3}], config) == trials
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places", "told"),
+    [
+        (None, [2, 3, 1], ["2 trials side by side", "3 trials side by side", "one trial at a time"]),
+        (2, [2, 2, 1], ["one trial at a time, not for 2"]),
+    ],
+)
+def test_trials_side_by_side_follow_nodes_that_come_and_go(monkeypatch, quick_config, wanted, places, told):
+    said: list[str] = []
+    monkeypatch.setattr(room, "_most_resources", lambda: None)
+    look, found = Places(quick_config(), wanted, said.append, clock=lambda: float(10 * len(found))), []
+    for nodes in ([{"CPU": 2}], [{"CPU": 2}, {"CPU": 1}], []):  # a trial waits, where no node is left
+        monkeypatch.setattr(room, "_nodes", lambda nodes=nodes: nodes)
+        found.append(look())
+    assert found == places
+    assert said == [f"Ray has room for {one}" for one in told]
+
+
+def with_resources(config, **changes):
+    return config.model_copy(update={"resources": config.resources.model_copy(update=changes)})
 
 
 def test_what_is_waited_for_is_said_after_a_moment_and_then_every_minute(monkeypatch):
@@ -106,6 +136,7 @@ def test_two_ranks_take_two_nodes_of_one_cpu_and_a_cpu_that_is_taken_is_waited_f
 
     other.stdin.close()
     other.wait(timeout=HANGS_AFTER_S)
-    driver = Driver("resume", out)
+    driver = Driver("run", file, "--resume", "--out", out)
     assert driver.end() == 0
+    assert "going on: 1 of 1 trials were begun" in driver.said
     assert "trial 0 starts" in driver.said and "trial 0 done" in driver.said

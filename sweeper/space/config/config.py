@@ -135,6 +135,7 @@ class Evaluation(Section):
 
 
 RayAddress = Annotated[str, Field(pattern=r"^(auto|local|\S+:\d+)$")]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(=[\s\S]*)?$")]
 
 
 class Resources(Section):
@@ -161,6 +162,12 @@ class Resources(Section):
     ray_address: Annotated[RayAddress | None, Words("auto, local, or host:port of the cluster's head")] = None
     """An existing Ray cluster, by host:port of its head or ``auto``; none: the one that the environment's
     ``RAY_ADDRESS`` names. Without either, and with ``local``, Ray is started on this machine."""
+    placement: Literal["pack", "strict_pack"] = "pack"
+    """Ray's strategies for the ranks of one trial: on one node where one has room, else on several; or on one
+    node in any case, which is waited for."""
+    env: Annotated[tuple[Variable, ...], Words("a list, each of it NAME=value or NAME")] = ()
+    """What the environment of every rank has, on whatever node: ``NAME=value``, or ``NAME`` with the value
+    that it has where the command is given. A secret is named only, and its value is stored nowhere."""
 
 
 class Tracking(Section):

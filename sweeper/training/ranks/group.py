@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -28,13 +28,20 @@ from sweeper.training.ranks.failures import (
 )
 from sweeper.training.ranks.processes import choose_device, die_with_parent, kill, out_of_memory_kills
 
-__all__ = ["HUNG_AFTER_S", "WorkerGroup", "rank_bundles"]
+__all__ = ["HUNG_AFTER_S", "WorkerGroup", "placement_strategy", "rank_bundles"]
 
 HUNG_AFTER_S = 30.0
 """A rank that has not answered for so long is taken for dead, whatever it does otherwise."""
 _LOOK_EVERY_S = 1.0
 _OTHERS_WITHIN_S = 5.0
 """When one rank fails, so much time is left to the others to say why: the first is often only a victim."""
+
+_NEVER_STARTED = ("its node has died", "The actor never ran")
+"""Ray says so in words only."""
+
+
+class _NeverStartedError(TrialLostError):
+    """A rank was to start on a node that is lost."""
 
 
 def rank_bundles(config: Config) -> list[dict[str, float]]:
@@ -44,6 +51,11 @@ def rank_bundles(config: Config) -> list[dict[str, float]]:
     if resources.gpus_per_rank:
         bundle["GPU"] = resources.gpus_per_rank
     return [dict(bundle) for _ in range(config.parallel.ranks)]
+
+
+def placement_strategy(config: Config) -> str:
+    """How Ray spreads the bundles of one trial over nodes."""
+    return config.resources.placement.upper()
 
 
 class _RankProcess(NamedTuple):
@@ -72,8 +84,11 @@ def _absent(module: str) -> Iterator[None]:
 class _Rank:
     """The actor: imports torch in its own process, never in the one that creates it."""
 
-    def __init__(self, rank: int, ranks: int, threads: int, accelerator: str) -> None:
+    def __init__(
+        self, rank: int, ranks: int, threads: int, accelerator: str, variables: Mapping[str, str]
+    ) -> None:
         die_with_parent()
+        os.environ |= variables  # before the libraries that read them are imported
         choose_device(accelerator)
         began = time.time()
         with _absent("mlflow"):  # DeepSpeed's autotuner, which no rank uses, would import it for a second
@@ -117,25 +132,51 @@ class WorkerGroup:
         *,
         pause_wanted: Callable[[], bool] = lambda: False,
         release: Callable[[], None] = lambda: None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         """Rank i takes bundle i of ``placement``; without one, Ray finds a place for each.
 
         ``pause_wanted`` is asked about once a second while a call is under way; ``release`` is called when
-        the processes have been ended.
+        the processes have been ended; ``variables`` are put into the environment of each.
         """
         self.ranks = config.parallel.ranks
         self._pause_wanted, self._release = pause_wanted, release
         self._log_file: Path | None = None
         self._logged_before = [0] * self.ranks
         self._jobs = 0
+        self._actors: list[Any] = []
         self._processes: list[_RankProcess] = []
         self._oom_kills = out_of_memory_kills()
         resources = config.resources
         self._limited = resources.memory_limit_gib is not None and not resources.gpus_per_rank
         self._gpu_share = resources.gpus_per_rank
-        accelerator = "cuda" if resources.gpus_per_rank else "cpu"
-        actor = ray.remote(concurrency_groups={"watch": 1})(_Rank)
-        self._actors = []
+        try:
+            self._actors, self._processes = self._start(config, placement, variables or {})
+            meeting = self._processes[0]
+            self._each("join", meeting.address, meeting.port)
+        except BaseException:
+            self.shut_down()
+            raise
+
+    def _start(
+        self, config: Config, placement: PlacementGroup | None, variables: Mapping[str, str]
+    ) -> tuple[list[Any], list[_RankProcess]]:
+        """The ranks' actors, and where they are. A node that is lost is given places for half a minute before
+        Ray notices: what was to start there gets another place, and no retry of the trial is spent on it."""
+        while True:
+            self._actors = self._make(config, placement, variables)
+            try:
+                return self._actors, self._each("locate", watched=False)
+            except _NeverStartedError:
+                for actor in self._actors:
+                    ray.kill(actor)
+
+    def _make(
+        self, config: Config, placement: PlacementGroup | None, variables: Mapping[str, str]
+    ) -> list[Any]:
+        resources = config.resources
+        threads, accelerator = resources.cpus_per_rank, "cuda" if resources.gpus_per_rank else "cpu"
+        actor, actors = ray.remote(concurrency_groups={"watch": 1})(_Rank), []
         for rank in range(self.ranks):
             strategy = (
                 PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=rank)
@@ -143,18 +184,10 @@ class WorkerGroup:
                 else "DEFAULT"
             )
             options = actor.options(
-                num_cpus=resources.cpus_per_rank,
-                num_gpus=resources.gpus_per_rank,
-                scheduling_strategy=strategy,
+                num_cpus=threads, num_gpus=resources.gpus_per_rank, scheduling_strategy=strategy
             )
-            self._actors.append(options.remote(rank, self.ranks, resources.cpus_per_rank, accelerator))
-        try:
-            self._processes = self._each("locate", watched=False)
-            meeting = self._processes[0]
-            self._each("join", meeting.address, meeting.port)
-        except BaseException:
-            self.shut_down()
-            raise
+            actors.append(options.remote(rank, self.ranks, threads, accelerator, variables))
+        return actors
 
     @property
     def has_run_before(self) -> bool:
@@ -250,7 +283,9 @@ class WorkerGroup:
             cause = error.cause
             ours = cause if isinstance(cause, SweeperError) else None
             return Failure(ours or TrialFailedError(f"{type(cause).__name__}: {cause}"))
-        except ray.exceptions.RayError:
+        except ray.exceptions.RayError as error:
+            if all(one in str(error) for one in _NEVER_STARTED):
+                return Failure(_NeverStartedError(f"rank {rank}: its node is lost"), is_gone=True)
             by_kernel = out_of_memory_kills() > self._oom_kills
             how = "was killed by the kernel: the host's memory ran out" if by_kernel else "died"
             said = self._lost(rank, how)

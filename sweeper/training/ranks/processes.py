@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import socket
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 __all__ = [
     "choose_device",
     "die_with_parent",
+    "end_with_mark",
     "is_running",
     "kill",
     "leave_mark",
@@ -23,6 +25,9 @@ __all__ = [
 
 _PR_SET_PDEATHSIG = 1
 _GONE_WITHIN_S = 10.0
+_LOOK_EVERY_S = 2.0
+
+_watched: set[Path] = set()
 
 
 def die_with_parent() -> None:
@@ -47,10 +52,27 @@ def choose_device(accelerator: str) -> None:
         os.environ.setdefault("FLASH_ATTENTION_DETERMINISTIC", "1")
 
 
-def leave_mark(folder: Path) -> None:
-    """Name this process in a folder, for ``reap``."""
+def leave_mark(folder: Path) -> Path:
+    """Name this process in a folder, for ``reap``; returns the file that does."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{socket.gethostname()}-{os.getpid()}").write_text(_started(os.getpid()))
+    mark = folder / f"{socket.gethostname()}-{os.getpid()}"
+    mark.write_text(_started(os.getpid()))
+    return mark
+
+
+def end_with_mark(mark: Path) -> None:
+    """Have this process end soon after somebody has removed its mark: a driver elsewhere, which takes the
+    trial over and cannot kill what is on another host. Where the folder cannot be seen, nothing happens."""
+    if mark in _watched:
+        return
+    _watched.add(mark)
+
+    def watch() -> None:
+        while not _is_removed(mark):
+            time.sleep(_LOOK_EVERY_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="mark", daemon=True).start()
 
 
 def marked(folder: Path) -> list[int]:
@@ -63,12 +85,23 @@ def is_running(pid: int) -> bool:
     return _started(pid) != ""
 
 
+def _is_removed(mark: Path) -> bool:
+    try:
+        return not mark.exists() and mark.parent.is_dir()
+    except OSError:
+        return False
+
+
 def reap(folder: Path) -> list[int]:
-    """Kill the processes of this host that ``leave_mark`` named and that still run; returns their ids.
+    """End the processes that ``leave_mark`` named: those of this host that still run are killed, and returned
+    by their ids; those of others find their marks gone, see ``end_with_mark``.
 
     A process that has got the number of one that is gone is left alone.
     """
     killed = []
+    for mark in folder.glob("*"):
+        if not mark.name.startswith(f"{socket.gethostname()}-"):
+            mark.unlink(missing_ok=True)
     for pid in marked(folder):
         mark = folder / f"{socket.gethostname()}-{pid}"
         if _started(pid) == mark.read_text() != "":

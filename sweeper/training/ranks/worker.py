@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
+import psutil
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator, set_accelerator
@@ -49,12 +50,11 @@ from sweeper.training.parallel.pipeline import Pipeline
 from sweeper.training.parallel.replicas import Replicas
 from sweeper.training.ranks.failures import rank_log
 from sweeper.training.ranks.probe import MOST_STEPS
-from sweeper.training.ranks.processes import leave_mark
+from sweeper.training.ranks.processes import end_with_mark, leave_mark
 from sweeper.training.trainer import Trainer
 
 __all__ = ["RankWorker"]
 
-_LOOPBACK = "127.0.0.1"
 _GROWTH_GIB, _GROWTH_FRACTION = 1.0, 0.25
 """So much more than after the first trial, the larger of the two, is too much."""
 
@@ -87,7 +87,13 @@ class RankWorker:
 
     def listen(self, address: str) -> int:
         """Where the ranks will meet, at this address and no other; returns the port, whose socket is kept
-        until then: another process might take it."""
+        until then: another process might take it.
+
+        Gloo's own connections go by this address as well: by itself it asks what the host's name means, which
+        many a host says is 127.0.0.1.
+        """
+        if (interface := _interface_of(address)) is not None:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         self._listener = socket.create_server((address, 0))
         return int(self._listener.getsockname()[1])
 
@@ -102,8 +108,6 @@ class RankWorker:
             "WORLD_SIZE": str(self.ranks),
             "LOCAL_RANK": "0",  # Ray shows each rank its own devices only
         }
-        if address == _LOOPBACK:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         # DeepSpeed calls collectives by their old names, which would fill the log line by line.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
         backend = "gloo" if is_cpu() else get_accelerator().communication_backend_name()
@@ -128,8 +132,13 @@ class RankWorker:
     def prepare(self, job: Job) -> Prepared:
         """Build the trial's engine. Raises UserError for data or model that cannot be used."""
         LogRedirect(rank_log(job.log_file, self.rank))  # what libraries in C print included
+        if self.ranks > 1:
+            meeting = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            sys.stdout.write(
+                f"rank {self.rank} of {self.ranks} on {socket.gethostname()}, meeting at {meeting}\n"
+            )
         if job.processes is not None:
-            leave_mark(job.processes)
+            end_with_mark(leave_mark(job.processes))
         self._pause_wanted.clear()
         self._trial_waited_since = self._idle_since
         self.stop()
@@ -313,6 +322,12 @@ def repeat_to_the_last_bit(*, unless: str) -> None:
     torch.use_deterministic_algorithms(True, warn_only=bool(unless))
     # Nothing reads what is not written to, and filling it takes time. torch has no type for the setting.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _interface_of(address: str) -> str | None:
+    """The network interface of this host that has the address."""
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, has in interfaces if any(one.address == address for one in has)), None)
 
 
 def _data_notes(data: TokenizedData) -> tuple[str, ...]:
