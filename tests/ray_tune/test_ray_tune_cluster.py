@@ -26,9 +26,9 @@ from sweeper.ray_tune.cluster import ray_for
 from sweeper.errors import UserError
 from sweeper.space import Parallel
 
-def config(dp=1, cpus=1, gpus=0, address=None, least=None):
+def config(dp=1, cpus=1, gpus=0, address=None, least=None, placement="pack", env=()):
     resources = SimpleNamespace(
-        ray_address=address, cpus_per_rank=cpus, gpus_per_rank=gpus, min_free_gib=least
+        ray_address=address, cpus_per_rank=cpus, gpus_per_rank=gpus, min_free_gib=least, placement=placement, env=env
     )
     return SimpleNamespace(resources=resources, parallel=Parallel(dp=dp))
 
@@ -135,15 +135,20 @@ with ray_for(config(), places=1, say=lambda text: None):
 def test_what_can_never_be_placed_is_refused_with_the_numbers(two_nodes):
     script = """
 asked = [dict(dp=2), dict(dp=3), dict(cpus=2), dict(gpus=1), dict(gpus=0.25, dp=2)]
+asked += [dict(dp=2, placement="strict_pack"), dict(env=("NOT_SET_HERE",))]
 print(json.dumps([refused(**one) for one in asked]))
 """
-    fits, ranks, cpus, gpus, shares = result(start(script, RAY_ADDRESS=two_nodes.address, **two_nodes.token))
+    fits, ranks, cpus, gpus, shares, strict, unset = result(
+        start(script, RAY_ADDRESS=two_nodes.address, **two_nodes.token)
+    )
     assert fits is None
     assert "3 ranks of 1 CPU each: a trial can never be placed" in ranks
     assert "room for 2 on 2 nodes (1 CPU, 1 CPU)\n    -> lower parallel.dp, or add nodes" in ranks
     assert "1 rank of 2 CPUs" in cpus and "-> lower resources.cpus_per_rank, or add nodes" in cpus
     assert "1 rank of 1 CPU and 1 GPU" in gpus and "-> lower resources.gpus_per_rank" in gpus
     assert "2 ranks of 1 CPU and 0.25 GPUs each" in shares and "room for 0" in shares
+    assert "room for 1 on one of 2 nodes" in strict and "or take out placement: strict_pack" in strict
+    assert "-> export NOT_SET_HERE=..., or take it out" in unset
 
 
 def test_a_cluster_that_asks_for_a_token_says_so(two_nodes, tmp_path):
