@@ -28,7 +28,8 @@ from sweeper.space import Parallel
 
 def config(dp=1, cpus=1, gpus=0, address=None, least=None, placement="pack", env=()):
     resources = SimpleNamespace(
-        ray_address=address, cpus_per_rank=cpus, gpus_per_rank=gpus, min_free_gib=least, placement=placement, env=env
+        ray_address=address, cpus_per_rank=cpus, gpus_per_rank=gpus, min_free_gib=least, env=env,
+        placement=placement,
     )
     return SimpleNamespace(resources=resources, parallel=Parallel(dp=dp))
 
