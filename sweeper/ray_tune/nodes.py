@@ -20,7 +20,7 @@ from sweeper.training.ranks.group import rank_bundles
 __all__ = ["require_visible"]
 
 _ANSWERS_WITHIN_S = 120.0
-_SHARED = "a trial reads and writes it on whatever node it runs"
+_SHARED = "a trial needs it on whatever node it runs"
 _REMEDY = (
     "put it on a file system that all nodes have under the same path, such as NFS or Lustre, "
     "or start the node without CPUs and GPUs for ranks"

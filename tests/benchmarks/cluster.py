@@ -156,7 +156,7 @@ def unshared(work: Path) -> dict[str, bool]:
         return {
             "exit status 2": driver.returncode == 2,
             f"the path and the node are named ({told.strip()[-300:]})": str(data) in told and "node1" in told,
-            "no sweep was begun": not (work / "sweep/space.yaml").exists(),
+            "no trial was begun": not trials_of(SweepFolder(work / "sweep")),
         }
 
 
