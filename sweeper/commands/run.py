@@ -41,7 +41,14 @@ from sweeper.space import (
 )
 from sweeper.space.file.document import read_document
 from sweeper.sweep.lock import locked, usable
-from sweeper.sweep.stored import open_sweep, store_space, stored_space, study_url, this_driver
+from sweeper.sweep.stored import (
+    note_concurrency,
+    open_sweep,
+    store_space,
+    stored_space,
+    study_url,
+    this_driver,
+)
 from sweeper.track import check_boards, tracking_uri
 
 if TYPE_CHECKING:
@@ -170,6 +177,7 @@ def _run(
     ):
         store_space(space, folder)
         ledger = elsewhere or _new_ledger(folder.study_url, space)
+        note_concurrency(space, ledger)
         return _conduct(space, folder, ledger, screen, notify, began_s)
 
 

@@ -41,7 +41,7 @@ from sweeper.sweep.mirror import Mirror
 from sweeper.sweep.past_sweeps import HistoryWriter, freeze_past
 from sweeper.sweep.recorder import Recorder
 from sweeper.sweep.sharing import Sharing
-from sweeper.sweep.stored import with_noted_concurrency
+from sweeper.sweep.stored import follows_room, with_noted_concurrency
 from sweeper.training import reap
 
 if TYPE_CHECKING:
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["Session", "versions"]
 
 _VERSIONED = ("sweeper", "torch", "deepspeed", "transformers", "peft", "ray", "optuna", "mlflow")
-_MOST_CONCURRENT = "resources.max_concurrent"
-_FOLLOWS = "follows_cluster"
-"""The ledger's note that there are as many trials side by side as the cluster has room for."""
 _TUNINGS = "tunings"
 """What the ledger keeps of autotuning, so that resuming goes on with the same."""
 _TRACKING_PATIENCE_S, _INTERRUPTED_PATIENCE_S = 600.0, 5.0
@@ -248,11 +245,7 @@ class Session:
         from sweeper.ray_tune.free_resources import Places
 
         config, wanted = ray_request(self._space)
-        if cluster_address(config.resources.ray_address) is None:
-            return Places(config, wanted, self._view.say)
-        if _MOST_CONCURRENT in self._space.decided:
-            self._ledger.note_sweep(**{_FOLLOWS: True})
-        if not self._ledger.sweep_attributes().get(_FOLLOWS):
+        if cluster_address(config.resources.ray_address) is None or not follows_room(self._ledger):
             return Places(config, wanted, self._view.say)
         places = Places(config, None, self._view.say)
         self._space = self._space.with_concurrency(places(), share_cores=False)

@@ -29,7 +29,9 @@ from sweeper.space import (
 from sweeper.sweep.lock import is_locked
 
 __all__ = [
+    "follows_room",
     "newest_sweep",
+    "note_concurrency",
     "open_sweep",
     "store_asked",
     "store_space",
@@ -40,6 +42,7 @@ __all__ = [
     "with_noted_concurrency",
 ]
 
+_FOLLOWS = "follows_room"
 _STORAGE_VARIABLE = "SWEEPER_STORAGE"
 """Gives the ledger's whole address where a sweep's folder has come without its secrets."""
 
@@ -157,6 +160,18 @@ def _no_sweep(directory: Path) -> SweepFolderError:
         rule="holds no sweep" if directory.is_dir() else "there is no such folder",
         remedy="give the folder that `sweeper run` named, such as sweeps/<name>",
     )
+
+
+def note_concurrency(space: Space, ledger: Ledger) -> None:
+    """Keep of a new sweep that its file leaves to the room there is how many trials run side by side: the
+    folder's space file has the number that this machine would have room for."""
+    if "resources.max_concurrent" in space.decided:
+        ledger.note_sweep(**{_FOLLOWS: True})
+
+
+def follows_room(ledger: Ledger) -> bool:
+    """Whether on a cluster as many trials run side by side as it has room for."""
+    return bool(ledger.sweep_attributes().get(_FOLLOWS))
 
 
 def with_noted_concurrency(space: Space, ledger: Ledger) -> Space:
