@@ -18,7 +18,7 @@ from sweeper.search.samplers import SamplerName, check_sampler, propose
 from sweeper.space import Choice, Extend, Side, as_tree, from_tree, is_sound, wider, with_open_values
 
 if TYPE_CHECKING:
-    from sweeper.search.auto import Past
+    from sweeper.search.auto import AutoSampler, Past
     from sweeper.space import Dimension, OpenValue, Space, Values
 
 __all__ = ["RANGES", "in_database", "propose_and_extend", "space_in_force", "space_to_ask"]
@@ -28,14 +28,18 @@ RANGES = "ranges"
 
 
 def propose_and_extend(
-    space: Space, records: Sequence[TrialRecord], sampler: SamplerName, past: Past | None = None
+    space: Space,
+    records: Sequence[TrialRecord],
+    sampler: SamplerName,
+    past: Past | None = None,
+    auto: AutoSampler | None = None,
 ) -> tuple[Values | None, dict[str, Any]]:
     """The values of the next new trial, as ``propose`` gives them, and its note ``ranges``: empty where they
     come from the space as the file has it."""
     asked = space_to_ask(space, records)
-    values = propose(asked, records, sampler, past and past.within(asked))
+    values = propose(asked, records, sampler, past and past.within(asked), auto)
     if values is None and (grown := space_to_ask(space, records, is_exhausted=True)) != asked:
-        asked, values = grown, propose(grown, records, sampler, past and past.within(grown))
+        asked, values = grown, propose(grown, records, sampler, past and past.within(grown), auto)
     return values, _ranges(space, asked)
 
 

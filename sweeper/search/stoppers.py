@@ -131,7 +131,7 @@ class PausingStopper:
         if is_spared or total is None or not record.evaluations or record.evaluations[-1].tokens >= total:
             return None
         standing = self._view.standing(trials)
-        seen = next((one for one in standing.trials if one.number == number), None)
+        seen = standing.trial(number)
         chance = None if seen is None else standing.pauses(seen)
         if chance is None:
             return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sweeper.search.grid import configuration_key
 from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.auto.sure import LEAST_TRIALS
 from sweeper.search.auto.surrogate import GaussianProcess, expected_improvement, fit_gaussian_process
@@ -118,7 +119,7 @@ class Surface:
     def promise(self, best: Mapping[str, Scalar], tried: Sequence[Values]) -> float:
         """The largest improvement on a configuration that is expected of one that was not tried, among some
         that cover the space evenly and some around the best; 0 where none is left."""
-        left = self.coordinates.candidates(tried, seed=0)
+        left = self.coordinates.candidates(set(map(configuration_key, tried)), seed=0)
         pool = [np.frombuffer(key) for key in left]
         if self.coordinates.is_continuous:
             pool += list(self.coordinates.around(self._points([best]), seed=0))
