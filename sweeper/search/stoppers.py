@@ -358,6 +358,8 @@ def _find(number: int, trials: Sequence[TrialRecord]) -> TrialRecord:
     Raises:
         KeyError: it is not among them.
     """
+    if number < len(trials) and trials[number].number == number:
+        return trials[number]  # where no trial trains another's values again
     for record in trials:
         if record.number == number:
             return record

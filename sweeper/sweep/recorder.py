@@ -135,7 +135,7 @@ class Recorder:
             keeps_model=record.replicate_of is None and not record.is_proxy,
             evaluate_untrained=evaluate_untrained,
             retries=retries_of(record),
-            best_so_far=self._files.to_beat(self._all()),
+            best_so_far=self._files.to_beat(self._records),
         )
 
     def _start(self, number: int, config: Config, *, may_fork: bool) -> Start:
@@ -307,8 +307,10 @@ class Recorder:
 
     def _note_config(self, number: int, config: Config) -> None:
         self._configs[number] = config
-        self._ledger.note(number, config=config.model_dump(mode="json"))
-        write_whole(self._folder.trial_config(number), dump_config(config))
+        tree, file = config.model_dump(mode="json"), self._folder.trial_config(number)
+        if tree != self._records[number].attributes.get("config") or not file.exists():
+            write_whole(file, dump_config(config))
+            self._ledger.note(number, config=tree)
 
     def _commit_progress(self, number: int, progress: Progress) -> None:
         metric = self._space.settings.objective.metric
@@ -374,7 +376,7 @@ class Recorder:
     def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
         self._ledger.finish(number, state, reason)
         self._files.forget(number)
-        self._files.tidy(number, self._all())
+        self._files.tidy(number, self._records)
         self._sharing.tidy(self._all())
         for listener in self._listeners:
             listener.trial_finished(self._records[number])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +23,10 @@ class TrialFiles:
         self._space, self._folder = space, folder
         self._moved: dict[int, Moved | None] = {}
         """How far the trials at work have said that they are."""
+        self._best: list[TrialRecord] | None = None
+        """The trials of which one will be chosen, by those that have ended so far; None: not looked at yet."""
+        self._sizes_gib: dict[int, float] = {}
+        """Of the states of paused trials, which do not change."""
 
     def job(
         self,
@@ -64,6 +68,7 @@ class TrialFiles:
         """A trial is about to begin; what an earlier driver's trial has said is forgotten."""
         self.forget(number)
         self._moved[number] = None
+        self._sizes_gib.pop(number, None)
 
     def forget(self, number: int) -> None:
         """A trial has come to a stop."""
@@ -92,32 +97,34 @@ class TrialFiles:
 
     # What stays ------------------------------------------------------------------------------
 
-    def tidy(self, number: int, records: Sequence[TrialRecord]) -> None:
+    def tidy(self, number: int, records: Mapping[int, TrialRecord]) -> None:
         """Remove what the settings do not keep of a trial that has ended, and models that were beaten: those
-        of trials that may yet be chosen stay."""
-        settings, kept = self._space.settings.checkpoints, {one.number for one in self._contenders(records)}
+        of trials that may yet be chosen stay. To be called of each trial that ends; the first time all are
+        looked at."""
+        settings = self._space.settings.checkpoints
+        ended = (
+            [one for one in records.values() if one.state.is_finished] if self._best is None else self._best
+        )
+        self._best = contenders(self._space, [*ended, records[number]] if ended is self._best else ended)
         if not settings.keep_finished:
             self._discard(self._folder.trial_checkpoints(number))
-        if settings.model == "best" and kept:
-            for other in records:
-                if other.number not in kept and other.state.is_finished:
-                    self._discard(self._folder.trial_model(other.number))
+        if settings.model == "best" and self._best:
+            for other in {number, *(one.number for one in ended)} - {one.number for one in self._best}:
+                self._discard(self._folder.trial_model(other))
 
     def drop_states(self, records: Iterable[TrialRecord]) -> Iterator[tuple[int, float]]:
         """The paused trials whose states had to go, each right after that, with GiB of its state."""
         limit_gib = self._space.settings.search.paused_gib
-        for number, size_gib in states_to_drop(records, self._folder, limit_gib):
+        for number, size_gib in states_to_drop(records, self._folder, limit_gib, self._sizes_gib):
             self._discard(self._folder.trial_checkpoints(number))
             yield number, size_gib
 
-    def to_beat(self, records: Sequence[TrialRecord]) -> float | None:
+    def to_beat(self, records: Mapping[int, TrialRecord]) -> float | None:
         """The objective that a trial's model has to beat to be kept; None where it has none to beat, or only
         such as break the constraints."""
-        kept = feasible(self._contenders(records), self._space.settings.objective)
+        best = contenders(self._space, list(records.values())) if self._best is None else self._best
+        kept = feasible(best, self._space.settings.objective)
         return kept[-1].final_value if len(kept) == (self._space.settings.search.confirm.top or 1) else None
-
-    def _contenders(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        return contenders(self._space, records)
 
     def _discard(self, folder: Path) -> None:
         discard(folder, inside=self._folder.root)

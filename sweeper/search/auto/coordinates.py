@@ -91,8 +91,9 @@ class Coordinates:
         if self._every is not None:
             return {one.point: one.values for one in self._every if one.key not in asked}
         for block in count():
-            left = {one.point: one.values for one in self._evenly(seed, block) if one.key not in asked}
-            if len(left) > _POOL // 2:
+            pool = self._evenly(seed, block)
+            left = {one.point: one.values for one in pool if one.key not in asked}
+            if 2 * len(left) > len(pool):
                 break
         return left
 
@@ -115,13 +116,13 @@ class Coordinates:
         return np.unique(np.array(found), axis=0)
 
     def _evenly(self, seed: int, block: int) -> list[_Configuration]:
-        """The pool of that place in a sequence that covers the space; the last ones are remembered."""
+        """The pool of that place in a sequence that covers the space."""
         if (seed, block) not in self._pools:
             from scipy.stats.qmc import Sobol
 
             points = Sobol(len(self._axes), rng=np.random.default_rng(seed)).random(_POOL * (block + 1))
             pool = [self._configuration(self._values_at(point)) for point in points[_POOL * block :]]
-            self._pools = {(seed, block): pool}
+            self._pools[seed, block] = pool
         return self._pools[seed, block]
 
     def _configuration(self, values: Values) -> _Configuration:

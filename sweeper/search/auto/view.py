@@ -88,7 +88,9 @@ class View:
             *compress(range(len(known)), map(is_not, records, known)),
             *range(len(known), len(records)),
         ]
-        if any(not _is_same_trial(one, records[place]) for place in changed for one in known[place : place + 1]):
+        if any(
+            not _is_same_trial(one, records[place]) for place in changed for one in known[place : place + 1]
+        ):
             self._clear()  # another sweep's
             return self._update(records)
         self._rows.put((place, self._seen(place, records[place])) for place in changed)
