@@ -45,10 +45,14 @@ def propose_and_extend(
 
 def space_in_force(space: Space, records: Sequence[TrialRecord]) -> Space:
     """The space in which the newest trial was asked for: the file's, or with ranges that have grown."""
-    noted = [record.attributes[RANGES] for record in searched(records) if record.attributes.get(RANGES)]
-    if not noted:
+    if space.settings.search.extension is None:
         return space
-    return with_open_values(space, {name: from_tree(tree) for name, tree in noted[-1].items()})
+    newest = next((one for one in reversed(searched(records)) if one.attributes.get(RANGES)), None)
+    if newest is None:
+        return space
+    return with_open_values(
+        space, {name: from_tree(tree) for name, tree in newest.attributes[RANGES].items()}
+    )
 
 
 def space_to_ask(space: Space, records: Sequence[TrialRecord], *, is_exhausted: bool = False) -> Space:

@@ -27,7 +27,7 @@ anything else         what the driver noted
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,6 @@ from sweeper.search.records import (
     TrialState,
     as_attribute,
     encoded,
-    searched,
 )
 from sweeper.search.samplers import SamplerName, check_sampler, direction, distribution
 from sweeper.search.stored_study import LATE_NOTE, OWN_OF_TRIAL, StoredStudy
@@ -129,11 +128,10 @@ class Ledger:
             SpaceFileError: the open values are not those that this sweep began with.
         """
         self._check_dimensions()
-        records = self.trials()
-        waiting = next((record for record in records if record.state is TrialState.WAITING), None)
-        if waiting is not None:
-            return self._start_next() if accept(waiting.values) else None
-        values, ranges = propose_and_extend(self._space, searched(records), self._sampler(), past, self._auto)
+        study = self._kept = self._read()
+        if study.waiting:
+            return self._start_next() if accept(self.trial(min(study.waiting)).values) else None
+        values, ranges = propose_and_extend(self._space, study.searched, self._sampler(), past, self._auto)
         if values is None or not accept(values):
             return None
         is_default = values == self._space.default_values()
@@ -224,6 +222,17 @@ class Ledger:
         self._kept = self._read()
         return self._kept.records
 
+    @property
+    def searched(self) -> Sequence[TrialRecord]:
+        """Those of ``records`` that the search asked for."""
+        self._kept = self._read()
+        return self._kept.searched
+
+    @property
+    def waiting(self) -> int:
+        """How many trials were not started yet."""
+        return len(self._read().waiting)
+
     def best(self) -> TrialRecord | None:
         """The trial that the sweep chooses, see ``chosen``; None where none is COMPLETE."""
         return chosen(self._space, self.trials())
@@ -311,7 +320,7 @@ class Ledger:
         return record
 
     def _train_again(self, number: int, **attributes: Any) -> TrialRecord:
-        if any(record.state is TrialState.WAITING for record in self.trials()):
+        if self._read().waiting:
             return self._start_next()
         again = self.trial(number)
         return self._start(again.values, ranges=again.attributes.get(RANGES, False), **attributes)
@@ -329,8 +338,8 @@ class Ledger:
 
     def _start_next(self) -> TrialRecord:
         """Makes the oldest WAITING trial RUNNING."""
-        waiting = next(one for one in self.trials() if one.state is TrialState.WAITING)
         with self._writing() as study:
+            waiting = self.trial(min(study.waiting))
             spans = self._distributions(waiting.values, waiting.attributes.get(RANGES, {}))
             study.begin(waiting.number, waiting.values, spans)
         return self.trial(waiting.number)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,10 @@ class StoredStudy:
             self._take_note(name, value)
         self._changed = set(self._trials)
         self._records: dict[int, TrialRecord] = {}
+        self._searched: list[TrialRecord] = []
+        self._places: dict[int, int] = {}
+        """Number of a trial that the search asked for -> its place among those."""
+        self.waiting = {one.number for one in self._trials.values() if one.state is TrialState.WAITING}
         self._lock = threading.Lock()
         self._changes, self._held = Changes(), 0
 
@@ -90,10 +94,25 @@ class StoredStudy:
     def records(self) -> Mapping[int, TrialRecord]:
         """By number, rising. Changes with the study."""
         with self._lock:  # of two threads the later one is not to put down what was before
-            while self._changed:
-                number = self._changed.pop()
-                self._records[number] = _record(self._trials[number], self._objective)
+            for number in sorted(self._changed):
+                self._changed.discard(number)
+                self._take(_record(self._trials[number], self._objective))
         return self._records
+
+    @property
+    def searched(self) -> Sequence[TrialRecord]:
+        """Those of them that the search asked for."""
+        _ = self.records
+        return self._searched
+
+    def _take(self, record: TrialRecord) -> None:
+        self._records[record.number] = record
+        place = self._places.get(record.number)
+        if place is not None:
+            self._searched[place] = record
+        elif record.is_searched:
+            self._places[record.number] = len(self._searched)
+            self._searched.append(record)
 
     def state(self, number: int) -> TrialState:
         """As Optuna calls it: RUNNING for a paused one. Raises KeyError where there is no such trial."""
@@ -125,6 +144,8 @@ class StoredStudy:
             started=started,
         )
         self._changed.add(number)
+        if distributions is None:
+            self.waiting.add(number)
         return number
 
     def begin(self, number: int, values: Values, distributions: Mapping[str, BaseDistribution]) -> None:
@@ -133,6 +154,7 @@ class StoredStudy:
 
         trial = self._trials[number]
         trial.state, trial.params = TrialState.RUNNING, dict(values)
+        self.waiting.discard(number)
         trial.started = self._storage.now()
         self._changes.begun[trial.trial_id] = trial.started, stored_params(values, distributions)
         self._written(number)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import TrialRecord
 from sweeper.space import SweepFolder
 
 __all__ = ["size_gib", "states_over", "states_to_drop"]
@@ -18,29 +18,23 @@ K = TypeVar("K")
 
 
 def states_to_drop(
-    records: Iterable[TrialRecord],
+    sizes: Mapping[int, float],
+    records: Mapping[int, TrialRecord],
     folder: SweepFolder,
     limit_gib: float | None,
-    known_gib: dict[int, float] | None = None,
 ) -> list[tuple[int, float]]:
     """The paused trials that give up their states so that the others' fit, with GiB of each: the least
     chance first.
 
-    ``limit_gib`` is for the states of all paused trials; None: half of what the disk would have free
-    without them. ``known_gib`` are the sizes of states that were looked at before; it takes those that are looked
-    at now.
+    ``sizes`` are GiB of the states of all paused trials, by their numbers. ``limit_gib`` is for all of them;
+    None: half of what the disk would have free without them.
     """
-    paused = [record for record in records if record.state is TrialState.PAUSED]
-    known = {} if known_gib is None else known_gib
-    for record in paused:
-        if record.number not in known:
-            known[record.number] = size_gib(folder.trial_checkpoints(record.number))
-    sizes = {record.number: known[record.number] for record in paused}
 
     def least_first() -> Iterator[int]:
-        yield from (one.number for one in sorted(paused, key=lambda one: (one.chance or 0.0, -one.number)))
+        yield from sorted(sizes, key=lambda number: (records[number].chance or 0.0, -number))
 
-    return [(number, sizes[number]) for number in states_over(sizes, least_first(), folder, limit_gib)]
+    over = states_over(sizes, least_first(), folder, limit_gib)
+    return [(number, sizes[number]) for number in over]
 
 
 def states_over(

@@ -21,7 +21,6 @@ from sweeper.search import (
     TrialState,
     asked_config,
     begun,
-    searched,
 )
 from sweeper.space import Config, Space, SweepFolder, dump_config, write_whole
 from sweeper.sweep.budget import SPENT, Budget, Forecast
@@ -354,7 +353,7 @@ class Recorder:
         self._files.forget(number)
         for listener in self._listeners:
             listener.trial_paused(self._records[number])
-        for other, size_gib in self._files.drop_states(self._all()):
+        for other, size_gib in self._files.drop_states(number, self._records):
             gone = f"its state of {size_gib:.2g} GiB had to go (search.paused_gib)"
             self._finish(other, TrialState.PRUNED, f"{self._records[other].reason}; {gone}")
         return False
@@ -371,7 +370,7 @@ class Recorder:
             return self._budget.reason
         if not record.is_searched:
             return None  # it is compared at its end
-        return self._stopper.decide(number, searched(records), self._ledger.untrained)
+        return self._stopper.decide(number, self._ledger.searched, self._ledger.untrained)
 
     def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
         self._ledger.finish(number, state, reason)

@@ -10,7 +10,9 @@ worker that has something to tell waits until it is answered. Trials take --tria
 shorter by a log-normal factor of 1.5, with --evaluations each. All workers ask at once at the beginning, which is
 in the figure. With --mlflow each trial is mirrored, too, and the store is asked for 1,000 runs afterwards. With
 --ray Ray Tune runs as many function trainables that report as often and do nothing else, as many at once, with
-its own random search or OptunaSearch, on the CPUs of this machine.
+its own random search or OptunaSearch, on the CPUs of this machine. With --part only the first and the last so
+many trials are run: those between are copies, with other values, that are put into the database at once, and a
+new driver goes on from there.
 
 Prints milliseconds for each trial by part, over the first and the last tenth, the share of waiting, and the
 seconds in all; exits with 1 where a trial of the last tenth costs more than 50 ms or twice one of the first,
@@ -22,6 +24,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import itertools
+import json
 import math
 import os
 import sys
@@ -37,6 +40,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from optuna.distributions import distribution_to_json
 from postgres_server import Postgres, find_programs
 
 from sweeper.search import Ledger, make_stopper
@@ -123,7 +127,7 @@ class Trainers:
 
 def simulate(recorder: Recorder, driver: Driver, trainers: Trainers, workers: int) -> float:
     """The seconds that all workers have trained."""
-    trained_s, order, begun = 0.0, itertools.count(), set[int]()
+    trained_s, order, begun, before = 0.0, itertools.count(), set[int](), driver.begun
     events: list[tuple[float, int, int | None, Config | None]] = []  # when, order, trial, its configuration
     for _ in range(workers):
         heapq.heappush(events, (0.0, next(order), None, None))
@@ -135,7 +139,7 @@ def simulate(recorder: Recorder, driver: Driver, trainers: Trainers, workers: in
                 continue
             number, job = found
             begun.add(number)
-            driver.begun = len(begun)
+            driver.begun = before + len(begun)
             recorder.started(number)
             config = job.config
         else:
@@ -167,9 +171,11 @@ class Run:
 
     database: str
     trials: int
+    part: int | None
+    """Only the first and the last so many were run; the others are copies."""
     driver: Driver
-    trained_s: float
-    all_s: float
+    trained_s: float = 0.0
+    all_s: float = 0.0
     """Of the driver, from the first question to the last answer."""
     mlflow: str = ""
     mlflow_behind_s: float = 0.0
@@ -179,8 +185,8 @@ class Run:
         return self.driver.waited_s / (self.driver.waited_s + self.trained_s)
 
     def ends(self) -> list[tuple[int, int]]:
-        """The first tenth of the trials after the workers' first ones, and the last tenth."""
-        tenth = max(self.trials // 10, 1)
+        """The first tenth of the trials and the last one, or the first and last part."""
+        tenth = self.part or max(self.trials // 10, 1)
         return [(0, tenth), (self.trials - tenth, self.trials)]
 
     def rows(self) -> Iterator[str]:
@@ -207,41 +213,103 @@ class Run:
 
 
 def run_sweep(url: str | None, name: str, trials: int, chosen: argparse.Namespace) -> Run:
-    driver = Driver(time.thread_time if chosen.cpu else time.perf_counter)
+    driver, part = Driver(time.thread_time if chosen.cpu else time.perf_counter), chosen.part or trials
     overrides = [
-        f"search.trials={trials}",
         f"search.sampler={chosen.sampler}",
         f"search.stopper={chosen.stopper}",
         f"objective.evaluations={chosen.evaluations}",
     ]
+    run = Run(database=name, trials=trials, part=chosen.part, driver=driver)
     with tempfile.TemporaryDirectory() as root:
-        space, folder = space_of(Path(root), overrides), SweepFolder(Path(root) / "sweep")
+        folder = SweepFolder(Path(root) / "sweep")
         folder.root.mkdir()
-        ledger = Ledger.create(url or folder.study_url, space)
+        address = url or folder.study_url
+        space = space_of(Path(root), [*overrides, f"search.trials={part}"])
+        ledger = Ledger.create(address, space)
         ledger.note_sweep(id="benchmark")
         mirror = Mirror(space, folder, ledger) if chosen.mlflow else None
-        listeners = []
         if mirror is not None:
             folder.space_file.write_text(SPACE)
             mirror.replay()
-            listeners.append(mirror.listener)
-        recorder = Recorder(space, ledger, folder, make_stopper(space), listeners, data_dir=Path(root))
-        began = driver.timer()
-        trained_s = simulate(recorder, driver, Trainers(chosen.trial_s, chosen.evaluations), chosen.workers)
-        run = Run(
-            database=name,
-            trials=trials,
-            driver=driver,
-            trained_s=trained_s,
-            all_s=driver.timer() - began,
-        )
-        ledger.close()
+        listeners = [] if mirror is None else [mirror.listener]
+
+        def drive(space: Space, ledger: Ledger) -> None:
+            began = driver.timer()
+            recorder = Recorder(space, ledger, folder, make_stopper(space), listeners, data_dir=Path(root))
+            trainers = Trainers(chosen.trial_s, chosen.evaluations)
+            run.trained_s += simulate(recorder, driver, trainers, chosen.workers)
+            run.all_s += driver.timer() - began
+            ledger.close()
+
+        drive(space, ledger)
+        if part < trials:
+            grow(Ledger.open(address, space), trials - part)
+            driver.begun, driver.free_s = trials - part, 0.0
+            space = space_of(Path(root), [*overrides, f"search.trials={trials}"])
+            drive(space, Ledger.open(address, space))
         if mirror is not None:
-            run.mlflow, run.mlflow_behind_s = follow(mirror, folder)
+            run.mlflow, run.mlflow_behind_s = follow(mirror)
         return run
 
 
-def follow(mirror: Mirror, folder: SweepFolder) -> tuple[str, float]:
+def grow(ledger: Ledger, trials: int) -> None:
+    """Put copies of the trials that are there into the database, with other values, up to so many."""
+    from optuna.storages._rdb import models
+    from sqlalchemy import insert, select
+
+    storage, study_id, rng = ledger._storage, ledger._study_id, np.random.default_rng(0)
+    known = storage.get_all_trials(study_id, deepcopy=False)
+    numbers = range(len(known), trials)
+    with storage._transaction() as session:
+        session.execute(
+            insert(models.TrialModel.__table__),
+            [
+                {
+                    "number": number,
+                    "study_id": study_id,
+                    "state": known[number % len(known)].state,
+                    "datetime_start": known[number % len(known)].datetime_start,
+                    "datetime_complete": known[number % len(known)].datetime_complete,
+                }
+                for number in numbers
+            ],
+        )
+        found = session.execute(select(models.TrialModel.number, models.TrialModel.trial_id))
+        ids = {number: trial_id for number, trial_id in found if number in numbers}
+        for number in numbers:
+            one = known[number % len(known)]
+            moved = {
+                "lr": float(np.clip(one.params["lr"] * np.exp(0.3 * rng.standard_normal()), 1e-6, 1e-2)),
+                "weight_decay": float(rng.random() * 0.2),
+                "warmup_ratio": float(rng.random() * 0.2),
+            }
+            told = dict(one.user_attrs)
+            training = told["config"]["training"] | moved
+            told |= {"values": told["values"] | moved, "config": told["config"] | {"training": training}}
+            told.pop("is_default", None)
+            noise = 0.02 * abs(rng.standard_normal())
+            for key in (one for one in told if one.startswith("evaluation/")):
+                metrics = told[key]["metrics"]
+                told[key] = told[key] | {"metrics": metrics | {"eval/loss": metrics["eval/loss"] + noise}}
+            attributes = [
+                {"trial_id": ids[number], "key": key, "value_json": json.dumps(value)}
+                for key, value in told.items()
+            ]
+            session.execute(insert(models.TrialUserAttributeModel.__table__), attributes)
+            params = [
+                {
+                    "trial_id": ids[number],
+                    "param_name": key,
+                    "param_value": span.to_internal_repr((one.params | moved)[key]),
+                    "distribution_json": distribution_to_json(span),
+                }
+                for key, span in one.distributions.items()
+            ]
+            session.execute(insert(models.TrialParamModel.__table__), params)
+    ledger.close()
+
+
+def follow(mirror: Mirror) -> tuple[str, float]:
     """How long MLflow is behind, and how long a search of its runs takes."""
     began_s = time.monotonic()
     mirror.conclude("finished")
@@ -327,6 +395,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--trials", type=int, nargs="+", default=[1000, 5000, 10_000])
+    parser.add_argument("--part", type=int, help="run only the first and the last so many of all trials")
     parser.add_argument("--workers", type=int, default=256)
     parser.add_argument("--evaluations", type=int, default=6)
     parser.add_argument("--trial-s", type=float, default=600.0, help="seconds of a whole trial")
@@ -360,7 +429,7 @@ def main() -> int:
         faults += [
             f"{run.database}: {run.all_s:.0f} s, Ray Tune takes less"
             for run in runs
-            if run.trials == trials and run.all_s >= took_s
+            if run.trials == trials and not run.part and run.all_s >= took_s
         ]
     print("\n".join(faults) or "all within bounds")
     return int(bool(faults))

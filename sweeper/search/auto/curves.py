@@ -153,12 +153,14 @@ class CurveModel:
         found: Array = np.array([mean for mean, _ in self.table])[parts] + _SCHEDULE_DOUBLINGS * ahead
         return found
 
-    def expected_falls(self, parts: NDArray[np.int64], ahead: Array, reach: Array) -> Array:
-        """(n,): how far curves are expected to come below what they have reached."""
-        # Not numpy's power, whose last bit depends on the machine's vector unit.
-        factors = [math.exp2(one) for one in np.minimum(self.means(parts, ahead), 1.0).tolist()]
-        found: Array = reach * np.array(factors)
-        return found
+    def expected_falls(self, parts: NDArray[np.int64], ahead: Array, reach: Array, *, nearly: bool) -> Array:
+        """(n,): how far curves are expected to come below what they have reached; ``nearly``: to some bits, and
+        sooner."""
+        exponents = np.minimum(self.means(parts, ahead), 1.0)
+        # The last bit of numpy's power depends on the machine's vector unit.
+        powers = np.exp2(exponents) if nearly else np.array([math.exp2(one) for one in exponents.tolist()])
+        falls: Array = reach * powers
+        return falls
 
     @cached_property
     def table(self) -> tuple[tuple[float, float], ...]:

@@ -88,18 +88,19 @@ class Standing:
     def expected(self) -> Array:
         """(n,), by rows: the loss that a trial has come to, or is expected to come to; infinite where it
         diverged, not a number while nothing can be said."""
-        rows, phases = self.rows, self.rows.phases
-        ends = np.full(len(phases), np.nan)
-        stopped = (phases == Phase.STOPPED) & (rows.evaluations < 2)
-        ends[stopped] = rows.best[stopped]
-        foreseen = np.flatnonzero(
-            np.isin(phases, (Phase.RUNNING, Phase.PAUSED, Phase.STOPPED)) & (rows.evaluations >= 2)
-        )
+        return self._expected(np.arange(len(self.rows.phases)), nearly=False)
+
+    def _expected(self, places: NDArray[np.intp], *, nearly: bool) -> Array:
+        rows, phases, evaluations = self.rows, self.rows.phases[places], self.rows.evaluations[places]
+        ends = np.full(len(places), np.nan)
+        ended = (phases == Phase.ENDED) | ((phases == Phase.STOPPED) & (evaluations < 2))
+        at_end = (phases == Phase.ENDED) & (self.at == "end")
+        ends[ended] = np.where(at_end, rows.last[places], rows.best[places])[ended]
+        is_foreseen = (phases >= 0) & (phases < Phase.FAILED) & ~ended & (evaluations >= 2)
+        foreseen = places[is_foreseen]
         reach = rows.to_fall[foreseen] + self.resolution
-        falls = self.model.expected_falls(rows.parts[foreseen], rows.ahead[foreseen], reach)
-        ends[foreseen] = rows.reached[foreseen] - falls
-        ended = phases == Phase.ENDED
-        ends[ended] = (rows.best if self.at == "best" else rows.last)[ended]
+        falls = self.model.expected_falls(rows.parts[foreseen], rows.ahead[foreseen], reach, nearly=nearly)
+        ends[is_foreseen] = rows.reached[foreseen] - falls
         ends[phases == Phase.FAILED] = np.inf
         return ends
 
@@ -183,6 +184,18 @@ class Standing:
         """(n,): what trials come to, infinite where nothing can be said."""
         return np.where(np.isnan(self.expected), np.inf, self.expected)
 
+    @cached_property
+    def _best_ends(self) -> list[tuple[float, int]]:
+        """The two best that trials come to, with their rows."""
+        nearly = self._expected(np.arange(len(self.rows.phases)), nearly=True)
+        nearly[np.isnan(nearly)] = np.inf
+        second = float(np.partition(nearly, 1)[1]) if len(nearly) > 1 else math.inf
+        close = np.flatnonzero(nearly <= second + _CLOSE * max(1.0, abs(second)))
+        if not math.isfinite(second):
+            close = np.flatnonzero(nearly < np.inf)
+        exact = self._expected(close, nearly=False).tolist()
+        return sorted(zip(exact, close.tolist(), strict=True))[:2]
+
     def _to_beat(self, places: NDArray[np.intp]) -> Array:
         """(m,): the loss that the trial in each of these rows has to beat. Under ``at: best`` the best seen,
         else the best that another has come to or is expected to; infinite without any."""
@@ -190,11 +203,8 @@ class Standing:
             return np.array([self._to_beat_at_its_cost(place) for place in places.tolist()])
         if self.at == "best":
             return np.full(len(places), self._best_seen)
-        first = int(self._ends.argmin())
-        others = self._ends.copy()
-        others[first] = np.inf
-        to_beat: Array = np.where(places == first, others.min(initial=math.inf), self._ends[first])
-        return to_beat
+        (best, first), (second, _) = [*self._best_ends, (math.inf, -1), (math.inf, -1)][:2]
+        return np.where(places == first, second, best)
 
     def _to_beat_at_its_cost(self, place: int) -> float:
         """With two objectives, only what costs no more is to be beaten."""
