@@ -5,8 +5,8 @@ Whatever a call wants is tried again until it is done or patience ends. One proc
 study, so repeating is safe: what reads and what sets something under a key changes nothing the second time,
 and a new trial is looked for by its number, which only this process gives.
 
-Optuna's own calls commit each attribute, parameter and value by itself, and read the trial before each of them.
-What is written here are the rows that they would write.
+Optuna's own calls commit each attribute, parameter and value by itself, and read the trial before each of
+them. What is written here are the rows that they would write.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A sweep's study in memory, in step with the database.
 
-It is read once. After that whoever writes puts the same into both, so that a question costs what has changed and
-not what is there. Nothing is in memory that is not in the database: content goes through JSON on its way into
-both, and a record is made by the same function from what was read and from what was written.
+It is read once. After that whoever writes puts the same into both, so that a question costs what has
+changed and not what is there. Nothing is in memory that is not in the database: content goes through JSON
+on its way into both, and a record is made by the same function from what was read and from what was written.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["LATE_NOTE", "OWN_OF_TRIAL", "StoredStudy"]
 
 LATE_NOTE = "trial/"
-"""How the name of a note of the study begins that belongs to a trial which had ended; its number and the note's
-name follow."""
+"""How the name of a note of the study begins that belongs to a trial which had ended; its number and the
+note's name follow."""
 OWN_OF_TRIAL = frozenset("values is_default reason paused to_end replicate_of seed proxy real_of".split())
 
 

@@ -24,7 +24,7 @@ class TrialFiles:
         self._moved: dict[int, Moved | None] = {}
         """How far the trials at work have said that they are."""
         self._best: list[TrialRecord] | None = None
-        """The trials of which one will be chosen, by those that have ended so far; None: not looked at yet."""
+        """The trials of which one will be chosen, so far; None: not looked at yet."""
         self._is_tidy = False
         """Whether what an earlier driver left was looked at."""
         self._sizes_gib: dict[int, float] | None = None
@@ -117,8 +117,8 @@ class TrialFiles:
             self._is_tidy = True
 
     def drop_states(self, number: int, records: Mapping[int, TrialRecord]) -> Iterator[tuple[int, float]]:
-        """The paused trials whose states had to go, each right after that, with GiB of its state. To be called of
-        each trial that pauses."""
+        """The paused trials whose states had to go, each right after that, with GiB of its state. To be
+        called of each trial that pauses."""
         limit_gib, sizes = self._space.settings.search.paused_gib, self._sizes_gib
         paused = [number]
         if sizes is None:

@@ -1,18 +1,19 @@
 """What ten thousand trials cost the driver, and how much of their time the workers wait for it.
 
-    python tests/benchmarks/ten_thousand.py                                    # 10,000 trials, both databases, Ray
-    python tests/benchmarks/ten_thousand.py --trials 1000 --workers 200 --trial-s 600 --databases sqlite --ray none
+    python tests/benchmarks/ten_thousand.py                                    # 10,000 trials, both
+    databases, Ray python tests/benchmarks/ten_thousand.py --trials 1000 --workers 200 --trial-s 600
+    --databases sqlite --ray none
 
 The product's own driver (recorder, ledger, queue, `sampler: auto`, `stopper: auto`, files) serves simulated
-trainers; Ray is left out. Training takes simulated seconds. What the driver does takes the seconds that it takes
-here (CPU seconds of this thread with --cpu, where others use the machine, too), one thing after another, and a
-worker that has something to tell waits until it is answered. Trials take --trial-s in the mean, longer and
-shorter by a log-normal factor of 1.5, with --evaluations each. All workers ask at once at the beginning, which is
-in the figure. With --mlflow each trial is mirrored, too, and the store is asked for 1,000 runs afterwards. With
---ray Ray Tune runs as many function trainables that report as often and do nothing else, as many at once, with
-its own random search or OptunaSearch, on the CPUs of this machine. With --part only the first and the last so
-many trials are run: those between are copies, with other values, that are put into the database at once, and a
-new driver goes on from there.
+trainers; Ray is left out. Training takes simulated seconds. What the driver does takes the seconds that it
+takes here (CPU seconds of this thread with --cpu, where others use the machine, too), one thing after
+another, and a worker that has something to tell waits until it is answered. Trials take --trial-s in the
+mean, longer and shorter by a log-normal factor of 1.5, with --evaluations each. All workers ask at once at
+the beginning, which is in the figure. With --mlflow each trial is mirrored, too, and the store is asked for
+1,000 runs afterwards. With --ray Ray Tune runs as many function trainables that report as often and do
+nothing else, as many at once, with its own random search or OptunaSearch, on the CPUs of this machine. With
+--part only the first and the last so many trials are run: those between are copies, with other values, that
+are put into the database at once, and a new driver goes on from there.
 
 Prints milliseconds for each trial by part, over the first and the last tenth, the share of waiting, and the
 seconds in all; exits with 1 where a trial of the last tenth costs more than 50 ms or twice one of the first,
@@ -415,7 +416,8 @@ def main() -> int:
             first, last = run.ends()
             print(
                 f"{name}, {trials:,} trials, {chosen.workers} at once: {run.all_s:.0f} s, workers waited "
-                f"{run.waiting:.2%}\n  ms for each trial, of {first[0]} to {first[1]} and {last[0]} to {last[1]}"
+                f"{run.waiting:.2%}\n  ms for each trial, "
+                f"of {first[0]} to {first[1]} and {last[0]} to {last[1]}"
             )
             print("\n".join([*run.rows(), *([f"  MLflow: {run.mlflow}"] if run.mlflow else [])]), flush=True)
             runs.append(run)

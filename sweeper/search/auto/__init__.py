@@ -28,7 +28,8 @@ _MOST_TRIALS = 150
 
 
 class AutoSampler:
-    """Proposes the trials of one sweep. It remembers what it has looked at, and answers as a new one would."""
+    """Proposes the trials of one sweep. It remembers what it has looked at, and answers as a new one
+    would."""
 
     def __init__(self) -> None:
         self._asks: _Asks | None = None

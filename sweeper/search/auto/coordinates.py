@@ -85,9 +85,9 @@ class Coordinates:
         )
 
     def candidates(self, asked: Container[Key], seed: int) -> dict[bytes, Values]:
-        """Configurations whose keys nobody has asked, by the bytes of their points: all of a discrete space, or
-        some that cover a continuous one evenly; when half of these were asked, the next ones. Empty where a
-        discrete space has no other."""
+        """Configurations whose keys nobody has asked, by the bytes of their points: all of a discrete
+        space, or some that cover a continuous one evenly; when half of these were asked, the next ones.
+        Empty where a discrete space has no other."""
         if self._every is not None:
             return {one.point: one.values for one in self._every if one.key not in asked}
         for block in count():

@@ -154,8 +154,8 @@ class CurveModel:
         return found
 
     def expected_falls(self, parts: NDArray[np.int64], ahead: Array, reach: Array, *, nearly: bool) -> Array:
-        """(n,): how far curves are expected to come below what they have reached; ``nearly``: to some bits, and
-        sooner."""
+        """(n,): how far curves are expected to come below what they have reached; ``nearly``: to some bits,
+        and sooner."""
         exponents = np.minimum(self.means(parts, ahead), 1.0)
         # The last bit of numpy's power depends on the machine's vector unit.
         powers = np.exp2(exponents) if nearly else np.array([math.exp2(one) for one in exponents.tolist()])

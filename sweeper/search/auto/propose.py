@@ -2,8 +2,8 @@
 two objectives, of the area that the Pareto front dominates.
 
 A pure function of what was seen, of a prior that does not change, and of a seed: a resumed sweep asks the
-same. Of more trials than ``_MANY`` it looks at ``_MOST_POINTS`` and at those that run, so that a proposal costs
-the same after any number of trials.
+same. Of more trials than ``_MANY`` it looks at ``_MOST_POINTS`` and at those that run, so that a proposal
+costs the same after any number of trials.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ the corners, where nothing good is to be expected if there is a rule of thumb.""
 _MOST_POINTS = 150
 """Trials that the Gaussian process is fitted to at most: the better half of them, and some of every rank."""
 _MANY = 512
-"""Of more trials with a loss only those are looked at to which the process is fitted, and ``_MOST_ON_FRONT`` of
-the front. Ranks are those among all of them."""
+"""Of more trials with a loss only those are looked at to which the process is fitted, and
+``_MOST_ON_FRONT`` of the front. Ranks are those among all of them."""
 _MOST_ON_FRONT = 64
 _UNSURE = 0.1
 """The extra noise of a loss that is expected, not seen; the signal's variance is one."""
@@ -248,8 +248,9 @@ def _sure(points: Array) -> Array:
 
 
 def _losses_of(standing: Standing) -> Array:
-    """(n,), by rows: what trials have come to or are expected to; of one that breaks a bound what was measured,
-    which says as much of the losses around it as any other. Not a number while nothing can be said."""
+    """(n,), by rows: what trials have come to or are expected to; of one that breaks a bound what was
+    measured, which says as much of the losses around it as any other. Not a number while nothing can be
+    said."""
     rows = standing.rows
     is_measured = rows.is_broken & ~np.isnan(rows.measured) & (rows.phases >= 0)
     return np.where(is_measured, rows.measured, standing.expected)
@@ -260,8 +261,8 @@ def _telling_of_many(
 ) -> tuple[NDArray[np.intp], Array]:
     """Which of many trials, by their rows, a proposal looks at, and what part of all of them each stands for.
 
-    One half are the best, and the other half are spread over the ranks of the rest, as ``telling`` has it; those
-    that break a bound rank after all that do not. With two objectives some of the front are added.
+    One half are the best, and the other half are spread over the ranks of the rest, as ``telling`` has it;
+    those that break a bound rank after all that do not. With two objectives some of the front are added.
     """
     rows = standing.rows
     order = np.lexsort((scores, rows.is_broken[known]))

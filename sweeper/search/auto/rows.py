@@ -1,4 +1,5 @@
-"""The trials of a sweep as arrays, a row for each, so that a question to ten thousand of them is a few sums."""
+"""The trials of a sweep as arrays, a row for each, so that a question to ten thousand of them is a few
+sums."""
 
 from __future__ import annotations
 
@@ -87,11 +88,11 @@ _COLUMNS: dict[str, Any] = {
 class Rows:
     """Some rows may be empty, of trials that are not seen; iteration passes over them.
 
-    ``numbers``, ``phases`` (``Phase``, or -1 of an empty row), ``evaluations``, ``is_judged``, ``is_control``,
-    ``is_broken`` (a constraint), ``cost`` and ``measured`` (not a number where there is none), ``best`` and
-    ``last`` are of each trial as in ``SeenTrial``, (n,). The model of curves asks for ``reached``, the loss that
-    counts as reached, ``to_fall``, what is to come beside the resolution, ``parts`` and ``ahead``: see
-    ``Curve``; they mean nothing before the second evaluation.
+    ``numbers``, ``phases`` (``Phase``, or -1 of an empty row), ``evaluations``, ``is_judged``,
+    ``is_control``, ``is_broken`` (a constraint), ``cost`` and ``measured`` (not a number where there is
+    none), ``best`` and ``last`` are of each trial as in ``SeenTrial``, (n,). The model of curves asks for
+    ``reached``, the loss that counts as reached, ``to_fall``, what is to come beside the resolution,
+    ``parts`` and ``ahead``: see ``Curve``; they mean nothing before the second evaluation.
     """
 
     numbers: NDArray[np.int64]

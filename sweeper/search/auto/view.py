@@ -49,8 +49,8 @@ _PHASES = {
 
 
 class View:
-    """The records of one sweep as arrays. It is kept in step: a question costs what is new, and what it is told
-    is what a new view would be told. Curves of finished trials are never worked out again."""
+    """The records of one sweep as arrays. It is kept in step: a question costs what is new, and what it is
+    told is what a new view would be told. Curves of finished trials are never worked out again."""
 
     def __init__(self, space: Space, coordinates: Coordinates, past: Past | None = None) -> None:
         """``past`` are other sweeps, whose curves show how curves end."""
@@ -83,7 +83,8 @@ class View:
         known = self._records
         if len(records) < len(known):
             self._clear()
-            return self._update(records)
+            self._update(records)
+            return
         changed = [
             *compress(range(len(known)), map(is_not, records, known)),
             *range(len(known), len(records)),
@@ -92,7 +93,8 @@ class View:
             not _is_same_trial(one, records[place]) for place in changed for one in known[place : place + 1]
         ):
             self._clear()  # another sweep's
-            return self._update(records)
+            self._update(records)
+            return
         self._rows.put((place, self._seen(place, records[place])) for place in changed)
         self.asked.update(configuration_key(records[place].values) for place in changed)
         starts_s = np.full(len(records), np.nan)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sweeper.search.grid import configuration_key
 from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.auto.sure import LEAST_TRIALS
 from sweeper.search.auto.surrogate import GaussianProcess, expected_improvement, fit_gaussian_process
 from sweeper.search.extending import space_in_force
 from sweeper.search.finals.confirm import Interval
 from sweeper.search.front import ranked
+from sweeper.search.grid import configuration_key
 from sweeper.search.records import TrialRecord
 
 if TYPE_CHECKING:
