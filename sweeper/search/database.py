@@ -15,8 +15,7 @@ from sweeper.redact import Redactor, masked
 from sweeper.search.storage import SQLITE, driver_address
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-    from optuna.study import Study
+    from sweeper.search.retrying_storage import PatientStorage
 
 __all__ = ["create_study", "open_database", "open_study", "study_names"]
 
@@ -30,7 +29,7 @@ _PATIENCE_S = 60.0
 
 def create_study(
     url: str, name: str, direction: Literal["minimize", "maximize"]
-) -> tuple[BaseStorage, Study]:
+) -> tuple[PatientStorage, int]:
     """A new study for a sweep of this name.
 
     Raises SweepFolderError where the database holds one already, or cannot be opened.
@@ -39,9 +38,7 @@ def create_study(
 
     storage = open_database(url, must_exist=False)
     try:
-        study = optuna.create_study(
-            storage=storage, study_name=name, direction=direction, sampler=_no_sampler()
-        )
+        study_id = storage.create_new_study([optuna.study.StudyDirection[direction.upper()]], name)
     except optuna.exceptions.DuplicatedStudyError as error:
         raise SweepFolderError.of(
             where="the sweep's database",
@@ -50,19 +47,17 @@ def create_study(
             remedy=f"write another name than {name}; or go on with that sweep: `sweeper resume` and its "
             "folder",
         ) from error
-    return storage, study
+    return storage, study_id
 
 
-def open_study(url: str, name: str) -> tuple[BaseStorage, Study]:
+def open_study(url: str, name: str) -> tuple[PatientStorage, int]:
     """The study of an existing sweep.
 
     Raises SweepFolderError where there is no such database, or no sweep of this name in it.
     """
-    import optuna
-
     storage = open_database(url, must_exist=True)
     try:
-        study = optuna.load_study(storage=storage, study_name=name, sampler=_no_sampler())
+        study_id = storage.get_study_id_from_name(name)
     except KeyError as error:
         raise SweepFolderError.of(
             where="the sweep's database",
@@ -70,22 +65,15 @@ def open_study(url: str, name: str) -> tuple[BaseStorage, Study]:
             rule="there is no sweep of this name in it",
             remedy=f"the database holds {', '.join(study_names(storage)) or 'no sweep at all'}",
         ) from error
-    return storage, study
+    return storage, study_id
 
 
-def study_names(storage: BaseStorage) -> list[str]:
+def study_names(storage: PatientStorage) -> list[str]:
     """The sweeps that a database holds."""
     return [study.study_name for study in storage.get_all_studies()]
 
 
-def _no_sampler() -> Any:
-    """The study never samples: each trial is put in with all its values."""
-    from optuna.samplers import RandomSampler
-
-    return RandomSampler(seed=0)
-
-
-def open_database(url: str, *, must_exist: bool) -> BaseStorage:
+def open_database(url: str, *, must_exist: bool) -> PatientStorage:
     """A storage that commits each call before it returns; its calls may raise LedgerAwayError.
 
     Raises:
@@ -103,14 +91,13 @@ def open_database(url: str, *, must_exist: bool) -> BaseStorage:
     if must_exist:
         _check_file(url)
     try:
-        storage = PatientStorage(
+        return PatientStorage(
             driver_address(url),
             shown=masked(url),
             engine_options=_engine_options(url),
             must_exist=must_exist,
             patience_s=0.0 if is_file else _PATIENCE_S,
         )
-        return optuna.storages.get_storage(storage)
     except ImportError as error:
         raise MissingDependencyError.of(
             where=masked(url),

@@ -18,7 +18,7 @@ from sweeper.search.samplers import SamplerName, check_sampler, propose
 from sweeper.space import Choice, Extend, Side, as_tree, from_tree, is_sound, wider, with_open_values
 
 if TYPE_CHECKING:
-    from sweeper.search.auto import Past
+    from sweeper.search.auto import AutoSampler, Past
     from sweeper.space import Dimension, OpenValue, Space, Values
 
 __all__ = ["RANGES", "in_database", "propose_and_extend", "space_in_force", "space_to_ask"]
@@ -28,23 +28,31 @@ RANGES = "ranges"
 
 
 def propose_and_extend(
-    space: Space, records: Sequence[TrialRecord], sampler: SamplerName, past: Past | None = None
+    space: Space,
+    records: Sequence[TrialRecord],
+    sampler: SamplerName,
+    past: Past | None = None,
+    auto: AutoSampler | None = None,
 ) -> tuple[Values | None, dict[str, Any]]:
     """The values of the next new trial, as ``propose`` gives them, and its note ``ranges``: empty where they
     come from the space as the file has it."""
     asked = space_to_ask(space, records)
-    values = propose(asked, records, sampler, past and past.within(asked))
+    values = propose(asked, records, sampler, past and past.within(asked), auto)
     if values is None and (grown := space_to_ask(space, records, is_exhausted=True)) != asked:
-        asked, values = grown, propose(grown, records, sampler, past and past.within(grown))
+        asked, values = grown, propose(grown, records, sampler, past and past.within(grown), auto)
     return values, _ranges(space, asked)
 
 
 def space_in_force(space: Space, records: Sequence[TrialRecord]) -> Space:
     """The space in which the newest trial was asked for: the file's, or with ranges that have grown."""
-    noted = [record.attributes[RANGES] for record in searched(records) if record.attributes.get(RANGES)]
-    if not noted:
+    if space.settings.search.extension is None:
         return space
-    return with_open_values(space, {name: from_tree(tree) for name, tree in noted[-1].items()})
+    newest = next((one for one in reversed(searched(records)) if one.attributes.get(RANGES)), None)
+    if newest is None:
+        return space
+    return with_open_values(
+        space, {name: from_tree(tree) for name, tree in newest.attributes[RANGES].items()}
+    )
 
 
 def space_to_ask(space: Space, records: Sequence[TrialRecord], *, is_exhausted: bool = False) -> Space:

@@ -3,7 +3,7 @@
 One process writes: the driver. Every call that changes something has committed it when it returns, so
 that a sweep killed at any moment resumes from what the database says: a trial that is RUNNING in it
 and has no driver goes on under its own number. Any number of other processes may read at the same
-time (``status``, ``optuna-dashboard``).
+time (``status``, ``optuna-dashboard``). Who writes has read the database once, and knows what it wrote since.
 
 In the study a trial's parameters are its searched values under their short names, its intermediate
 values are the objective by training tokens seen, and its user attributes hold the rest:
@@ -27,13 +27,14 @@ anything else         what the driver noted
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpaceFileError
 from sweeper.redact import without_secrets
-from sweeper.search.auto import Past
+from sweeper.search.auto import AutoSampler, Past
 from sweeper.search.database import create_study, open_database, open_study, study_names
 from sweeper.search.extending import RANGES, in_database, propose_and_extend
 from sweeper.search.finals.confirm import chosen
@@ -44,50 +45,42 @@ from sweeper.search.records import (
     TrialRecord,
     TrialState,
     as_attribute,
-    decisive_of,
     encoded,
-    evaluations_of,
-    searched,
 )
-from sweeper.search.samplers import (
-    SamplerName,
-    check_sampler,
-    direction,
-    distribution,
-    suggest_fixed,
-)
+from sweeper.search.samplers import SamplerName, check_sampler, direction, distribution
+from sweeper.search.stored_study import LATE_NOTE, OWN_OF_TRIAL, StoredStudy
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-    from optuna.study import Study
-    from optuna.trial import FrozenTrial
+    from optuna.distributions import BaseDistribution
 
+    from sweeper.search.retrying_storage import PatientStorage
     from sweeper.space import Space, Values
 
 __all__ = ["Ledger"]
 
-_LATE_NOTE = "trial/"
 _UNTRAINED, _UNTRAINED_REAL = "untrained", "untrained_real"
 _DIMENSIONS = "dimensions"
 _AUTO = "auto"
 """Which ``sampler: auto`` a sweep began with: 2, or none of those that began when it was ``tpe``."""
 _SHARES = "shares"
 """Present in sweeps that began when trials took over what others had trained."""
-_OWN_OF_TRIAL = frozenset("values is_default reason paused to_end replicate_of seed proxy real_of".split())
 _OWN_OF_STUDY = frozenset({_UNTRAINED, _UNTRAINED_REAL, _DIMENSIONS, _AUTO, _SHARES})
 
 
 class Ledger:
-    """The trials of one sweep. Writing calls come from one thread; reading is safe from any."""
+    """The trials of one sweep. Writing calls come from one thread; reading is safe from any.
 
-    def __init__(self, storage: BaseStorage, study: Study, space: Space) -> None:
+    One that has written takes itself for the only writer; one that only reads reads the database each time.
+    """
+
+    def __init__(self, storage: PatientStorage, study_id: int, space: Space) -> None:
         """Use ``create`` or ``open``."""
-        self._storage = storage
-        self._study = study
-        self._space = space
+        self._storage, self._study_id, self._space = storage, study_id, space
         self._objective = space.settings.objective
         self._metric: str = self._objective.metric
-        self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._kept: StoredStudy | None = None
+        """Of a ledger that writes."""
+        self._auto = AutoSampler()
 
     @classmethod
     def create(cls, url: str, space: Space) -> Ledger:
@@ -98,11 +91,12 @@ class Ledger:
             SweepFolderError: the database holds a sweep of this name already, or cannot be opened.
         """
         check_sampler(space)
-        storage, study = create_study(url, space.name, direction(space))
-        ledger = cls(storage, study, space)
-        study.set_user_attr(_DIMENSIONS, _signature(space))
-        study.set_user_attr(_AUTO, 2)
-        study.set_user_attr(_SHARES, True)
+        ledger = cls(*create_study(url, space.name, direction(space)), space)
+        with ledger._writing() as study:
+            study.note(_DIMENSIONS, _signature(space))
+            study.note(_AUTO, 2)
+            study.note(_SHARES, True)
+        ledger._kept = None
         return ledger
 
     @classmethod
@@ -134,17 +128,15 @@ class Ledger:
             SpaceFileError: the open values are not those that this sweep began with.
         """
         self._check_dimensions()
-        records = self.trials()
-        waiting = next((record for record in records if record.state is TrialState.WAITING), None)
-        if waiting is not None:
-            return self._start_next() if accept(waiting.values) else None
-        values, ranges = propose_and_extend(self._space, searched(records), self._sampler(), past)
+        study = self._kept = self._read()
+        if study.waiting:
+            return self._start_next() if accept(self.trial(min(study.waiting)).values) else None
+        values, ranges = propose_and_extend(self._space, study.searched, self._sampler(), past, self._auto)
         if values is None or not accept(values):
             return None
         is_default = values == self._space.default_values()
         on_proxy = self._space.settings.search.proxy.is_wanted
-        self._enqueue(values, is_default=is_default, ranges=ranges or False, proxy=on_proxy)
-        return self._start_next()
+        return self._start(values, is_default=is_default, ranges=ranges or False, proxy=on_proxy)
 
     def replicate(self, number: int, seed: int) -> TrialRecord:
         """Starts the values of a trial again, under another seed; a trial that waits comes first."""
@@ -160,26 +152,20 @@ class Ledger:
 
         One at 0 tokens is of the untrained model: this trial has measured it, and is not measured by it.
         """
-        trial_id = self._trial_id(number)
-        self._storage.set_trial_user_attr(trial_id, *as_attribute(evaluation))
-        if evaluation.tokens == 0:
-            return
-        objective = float(evaluation.metrics.get(self._metric, math.nan))
-        self._storage.set_trial_intermediate_value(trial_id, evaluation.tokens, objective)
+        with self._writing() as study:
+            self._require_open(number)
+            name, content = as_attribute(evaluation)
+            study.set(number, {name: content})
+            if evaluation.tokens:
+                objective = float(evaluation.metrics.get(self._metric, math.nan))
+                study.set_objective(number, evaluation.tokens, objective)
 
     def note(self, number: int, **attributes: Any) -> None:
-        """Keeps JSON-able attributes with a trial, also with one that is already finished.
-
-        Optuna freezes a finished trial, so what comes after that is kept with the study.
-        """
-        trial_id = self._trial_id(number)
-        is_late = self._storage.get_trial(trial_id).state.is_finished()
-        for name, value in attributes.items():
-            _check_name(name, _OWN_OF_TRIAL)
-            if is_late:
-                self._study.set_user_attr(f"{_LATE_NOTE}{number}/{name}", value)
-            else:
-                self._storage.set_trial_user_attr(trial_id, name, value)
+        """Keeps JSON-able attributes with a trial, also with one that is already finished."""
+        for name in attributes:
+            _check_name(name, OWN_OF_TRIAL)
+        with self._writing() as study:
+            study.set(number, attributes)
 
     def finish(self, number: int, state: TrialState, reason: str | None = None) -> None:
         """Ends a running trial as COMPLETE, PRUNED or FAIL; secrets are struck out of the reason.
@@ -193,44 +179,59 @@ class Ledger:
         """
         if not state.is_finished:
             raise ValueError(f"a trial ends as COMPLETE, PRUNED or FAIL, not as {state.value}")
-        import optuna
-
-        trial_id = self._trial_id(number)
-        record = self._record(self._storage.get_trial(trial_id), {})
-        if record.state not in (TrialState.RUNNING, TrialState.PAUSED):
-            raise ValueError(f"trial {number} is {record.state.value}, only a running trial can end")
-        if state is TrialState.COMPLETE and (record.value is None or not math.isfinite(record.value)):
-            state, reason = TrialState.FAIL, reason or self._without_value(record)
-        if reason is not None:
-            self._storage.set_trial_user_attr(trial_id, "reason", without_secrets(reason))
-        value = record.value if state is TrialState.COMPLETE else None
-        if (second := second_of(replace(record, state=state), self._objective)) is not None:
-            self._storage.set_trial_user_attr(trial_id, str(self._objective.also), second)
-        self._study.tell(number, value, state=optuna.trial.TrialState[state.value])
+        with self._writing() as study:
+            record = self._require_open(number)
+            if state is TrialState.COMPLETE and (record.value is None or not math.isfinite(record.value)):
+                state, reason = TrialState.FAIL, reason or self._without_value(record)
+            if reason is not None:
+                study.set(number, {"reason": without_secrets(reason)})
+            if (second := second_of(replace(record, state=state), self._objective)) is not None:
+                study.set(number, {str(self._objective.also): second})
+            study.end(number, state, self._value_for_optuna(record, state))
 
     def pause(self, number: int, chance: float, reason: str) -> None:
         """A running trial gives up its place and keeps its state, until ``go_on``."""
-        paused = {"chance": chance, "reason": without_secrets(reason)}
-        self._storage.set_trial_user_attr(self._trial_id(number), "paused", paused)
+        with self._writing() as study:
+            self._require_open(number)
+            study.set(number, {"paused": {"chance": chance, "reason": without_secrets(reason)}})
 
     def go_on(self, number: int, *, to_end: bool) -> TrialRecord:
         """A paused trial runs again; ``to_end``: whatever its chance may become."""
-        trial_id = self._trial_id(number)
-        if to_end:
-            self._storage.set_trial_user_attr(trial_id, "to_end", True)
-        self._storage.set_trial_user_attr(trial_id, "paused", None)
+        with self._writing() as study:
+            self._require_open(number)
+            study.set(number, ({"to_end": True} if to_end else {}) | {"paused": None})
         return self.trial(number)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written inside is committed at its end, all of it or nothing. Nests."""
+        with self._writing():
+            yield
 
     def trials(self) -> list[TrialRecord]:
         """All trials by number, as committed."""
-        late = self._late_notes()
-        trials = self._study.get_trials(deepcopy=False)
-        return [self._record(trial, late.get(trial.number, {})) for trial in trials]
+        return list(self._read().records.values())
 
     def trial(self, number: int) -> TrialRecord:
         """One trial, as committed."""
-        trial = self._storage.get_trial(self._trial_id(number))
-        return self._record(trial, self._late_notes().get(number, {}))
+        return self._read().records[number]
+
+    @property
+    def records(self) -> Mapping[int, TrialRecord]:
+        """All trials by number. For whoever writes: it costs what has changed since the last time."""
+        self._kept = self._read()
+        return self._kept.records
+
+    @property
+    def searched(self) -> Sequence[TrialRecord]:
+        """Those of ``records`` that the search asked for."""
+        self._kept = self._read()
+        return self._kept.searched
+
+    @property
+    def waiting(self) -> int:
+        """How many trials were not started yet."""
+        return len(self._read().waiting)
 
     def best(self) -> TrialRecord | None:
         """The trial that the sweep chooses, see ``chosen``; None where none is COMPLETE."""
@@ -244,7 +245,7 @@ class Ledger:
     def pauses(self) -> bool:
         """Whether ``stopper: auto`` pauses trials: in sweeps that began when it stopped the hopeless, it
         does not."""
-        return _AUTO in self._study.user_attrs
+        return _AUTO in self._notes()
 
     @property
     def shares(self) -> bool:
@@ -254,63 +255,106 @@ class Ledger:
         if settings.engine is not None or any(metric.startswith("perf/") for metric in bounded):
             return False
         own = self._objective.also in ("gpu_seconds", "peak_memory")
-        return _SHARES in self._study.user_attrs and settings.search.share and not own
+        return _SHARES in self._notes() and settings.search.share and not own
 
     @property
     def untrained(self) -> float | None:
         """The objective of the search's model before any training; None where it was not noted."""
-        noted = self._study.user_attrs.get(_UNTRAINED)
+        noted = self._notes().get(_UNTRAINED)
         return None if noted is None else float(noted)
 
     @property
     def untrained_of_real(self) -> float | None:
         """The same of the real model, where the search has a smaller one."""
         has_smaller = self._space.settings.search.proxy.model_path is not None
-        noted = self._study.user_attrs.get(_UNTRAINED_REAL if has_smaller else _UNTRAINED)
+        noted = self._notes().get(_UNTRAINED_REAL if has_smaller else _UNTRAINED)
         return None if noted is None else float(noted)
 
     def note_untrained(self, value: float, *, of_real: bool = False) -> None:
         """Keeps the objective of the model before any training; ``of_real``: where the search has a smaller
         one, of the real one."""
-        self._study.set_user_attr(_UNTRAINED_REAL if of_real else _UNTRAINED, encoded(value))
+        with self._writing() as study:
+            study.note(_UNTRAINED_REAL if of_real else _UNTRAINED, encoded(value))
 
     def note_sweep(self, **attributes: Any) -> None:
         """Keeps JSON-able attributes with the sweep."""
-        for name, value in attributes.items():
+        for name in attributes:
             _check_name(name, _OWN_OF_STUDY)
-            self._study.set_user_attr(name, value)
+        with self._writing() as study:
+            for name, value in attributes.items():
+                study.note(name, value)
 
     def sweep_attributes(self) -> dict[str, Any]:
         """What ``note_sweep`` kept."""
-        return {
-            name: value
-            for name, value in self._study.user_attrs.items()
-            if name not in _OWN_OF_STUDY and not name.startswith(_LATE_NOTE)
-        }
+        return {name: value for name, value in self._notes().items() if name not in _OWN_OF_STUDY}
 
     def close(self) -> None:
         """Gives back the calling thread's connection."""
         self._storage.remove_session()
 
+    @contextmanager
+    def _writing(self) -> Iterator[StoredStudy]:
+        study = self._kept = self._read()
+        study.hold()
+        try:
+            yield study
+            study.release()
+        except BaseException:
+            self._kept = None  # it may be ahead of the database, which is read again
+            raise
+
+    def _read(self) -> StoredStudy:
+        return self._kept or StoredStudy(self._storage, self._study_id, self._objective)
+
+    def _notes(self) -> Mapping[str, Any]:
+        """Of the sweep, the ledger's own among them."""
+        if self._kept is not None:
+            return self._kept.notes
+        notes = self._storage.get_study_user_attrs(self._study_id)
+        return {name: value for name, value in notes.items() if not name.startswith(LATE_NOTE)}
+
+    def _require_open(self, number: int) -> TrialRecord:
+        record = self.trial(number)
+        if record.state not in (TrialState.RUNNING, TrialState.PAUSED):
+            raise ValueError(f"trial {number} is {record.state.value}, only a running trial can end or go on")
+        return record
+
     def _train_again(self, number: int, **attributes: Any) -> TrialRecord:
-        if all(record.state is not TrialState.WAITING for record in self.trials()):
-            again = self.trial(number)
-            self._enqueue(again.values, ranges=again.attributes.get(RANGES, False), **attributes)
-        return self._start_next()
+        if self._read().waiting:
+            return self._start_next()
+        again = self.trial(number)
+        return self._start(again.values, ranges=again.attributes.get(RANGES, False), **attributes)
+
+    def _start(self, values: Values, **attributes: Any) -> TrialRecord:
+        """Commits a RUNNING trial: from here on its values cannot be lost."""
+        with self._writing() as study:
+            spans = self._distributions(values, attributes.get(RANGES) or {})
+            return self.trial(study.add(values, _attributes(values, attributes), spans))
 
     def _enqueue(self, values: Values, **attributes: Any) -> None:
-        """Commits a WAITING trial: from here on its values cannot be lost."""
-        notes = {name: value for name, value in attributes.items() if value is not False}
-        self._study.enqueue_trial(dict(values), user_attrs={"values": dict(values), **notes})
+        """Commits a WAITING trial, as earlier versions did before they started it."""
+        with self._writing() as study:
+            study.add(values, _attributes(values, attributes), None)
 
     def _start_next(self) -> TrialRecord:
-        """Makes the oldest WAITING trial RUNNING and gives its values to Optuna as parameters."""
-        trial = self._study.ask()
-        values: Values = trial.user_attrs["values"]
-        for name, open_value in in_database(self._space, trial.user_attrs.get(RANGES, {})).items():
-            if name in values:
-                suggest_fixed(trial, name, distribution(open_value))
-        return self._record(self._storage.get_trial(self._trial_id(trial.number)), {})
+        """Makes the oldest WAITING trial RUNNING."""
+        with self._writing() as study:
+            waiting = self.trial(min(study.waiting))
+            spans = self._distributions(waiting.values, waiting.attributes.get(RANGES, {}))
+            study.begin(waiting.number, waiting.values, spans)
+        return self.trial(waiting.number)
+
+    def _distributions(self, values: Values, ranges: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        """What Optuna's own tools are told of the parameters."""
+        open_values = in_database(self._space, ranges)
+        return {name: distribution(one) for name, one in open_values.items() if name in values}
+
+    def _value_for_optuna(self, record: TrialRecord, state: TrialState) -> float | None:
+        """What its own tools show: of a stopped trial the last evaluation's."""
+        if state is not TrialState.PRUNED:
+            return record.value if state is TrialState.COMPLETE else None
+        last = record.evaluations[-1].metrics.get(self._metric, math.nan) if record.evaluations else math.nan
+        return None if math.isnan(last) else last
 
     def _sampler(self) -> SamplerName:
         name = self._space.settings.search.sampler
@@ -318,7 +362,7 @@ class Ledger:
 
     def _check_dimensions(self) -> None:
         """What was learned about one space says nothing about another."""
-        begun, now = self._study.user_attrs.get(_DIMENSIONS), _signature(self._space)
+        begun, now = self._notes().get(_DIMENSIONS), _signature(self._space)
         if begun is not None and begun != now:
             changed = [name for name in begun | now if begun.get(name) != now.get(name)]
             raise SpaceFileError.of(
@@ -328,55 +372,17 @@ class Ledger:
                 remedy="restore them to resume, or start a sweep of another name",
             )
 
-    def _trial_id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-
-    def _late_notes(self) -> dict[int, dict[str, Any]]:
-        notes: dict[int, dict[str, Any]] = {}
-        for key, value in self._study.user_attrs.items():
-            if key.startswith(_LATE_NOTE):
-                number, _, name = key.removeprefix(_LATE_NOTE).partition("/")
-                notes.setdefault(int(number), {})[name] = value
-        return notes
-
-    def _record(self, trial: FrozenTrial, late: Mapping[str, Any]) -> TrialRecord:
-        attributes = {**trial.user_attrs, **late}
-        measured = evaluations_of(attributes)
-        evaluations = tuple(one for one in measured if one.tokens)
-        decisive = decisive_of(evaluations, self._objective)
-        state = TrialState[trial.state.name]
-        paused = (attributes.get("paused") if state is TrialState.RUNNING else None) or {}
-        return TrialRecord(
-            number=trial.number,
-            state=TrialState.PAUSED if paused else state,
-            values=dict(attributes.get("values", trial.params)),
-            value=None if decisive is None else decisive.metrics.get(self._metric, math.nan),
-            decisive=decisive,
-            evaluations=evaluations,
-            untrained=next((one for one in measured if not one.tokens), None),
-            reason=paused.get("reason") if paused else attributes.get("reason"),
-            chance=paused.get("chance"),
-            to_end=bool(attributes.get("to_end", False)),
-            seconds=_seconds(trial, evaluations),
-            started_s=None if trial.datetime_start is None else trial.datetime_start.timestamp(),
-            ended_s=None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
-            is_default=bool(attributes.get("is_default", False)),
-            replicate_of=attributes.get("replicate_of"),
-            seed=attributes.get("seed"),
-            is_proxy=bool(attributes.get("proxy", False)),
-            real_of=attributes.get("real_of"),
-            attributes={
-                name: value
-                for name, value in attributes.items()
-                if name not in _OWN_OF_TRIAL and not name.startswith(EVALUATION)
-            },
-        )
-
     def _without_value(self, record: TrialRecord) -> str:
         if record.value is None:
             return "it ended without a single evaluation"
         tokens = record.evaluations[-1].tokens
         return f"{self._metric} is {record.value} at the last evaluation, after {tokens:,} tokens"
+
+
+def _attributes(values: Values, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {"values": dict(values)} | {
+        name: value for name, value in attributes.items() if value is not False
+    }
 
 
 def _signature(space: Space) -> dict[str, str]:
@@ -387,14 +393,5 @@ def _signature(space: Space) -> dict[str, str]:
 
 
 def _check_name(name: str, own: Iterable[str]) -> None:
-    if name in own or name.startswith((EVALUATION, _LATE_NOTE)):
+    if name in own or name.startswith((EVALUATION, LATE_NOTE)):
         raise ValueError(f"{name} is kept by the ledger itself")
-
-
-def _seconds(trial: FrozenTrial, evaluations: tuple[Evaluation, ...]) -> float | None:
-    """Its own time: neither the start of its processes nor the time between two drivers is in it."""
-    if evaluations:
-        return evaluations[-1].seconds
-    if trial.datetime_start is not None and trial.datetime_complete is not None:
-        return (trial.datetime_complete - trial.datetime_start).total_seconds()
-    return None

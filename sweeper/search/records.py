@@ -211,7 +211,7 @@ def own_evaluations(record: TrialRecord) -> tuple[Evaluation, ...]:
 def searched(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """What the search asked for: without the runs of the same values under other seeds, and without those on
     the real thing where the search is on a proxy."""
-    return [record for record in records if record.is_searched]
+    return [record for record in records if record.replicate_of is None and record.real_of is None]
 
 
 def eligible(records: Iterable[TrialRecord]) -> list[TrialRecord]:

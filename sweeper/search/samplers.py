@@ -22,10 +22,10 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from sweeper.errors import MissingDependencyError, Problem, SpaceFileError
-from sweeper.search.auto import Past, propose_auto
+from sweeper.search.auto import AutoSampler, Past
 from sweeper.search.front import expected_second
 from sweeper.search.grid import LIMIT, configuration_key, configurations, continuous_dimensions, unasked
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from sweeper.space import Dimension, Objective, OpenValue, Scalar, Space, Values
 
-__all__ = ["check_sampler", "direction", "distribution", "propose", "startup_trials", "suggest_fixed"]
+__all__ = ["check_sampler", "direction", "distribution", "propose", "startup_trials"]
 
 SamplerName = Literal["auto", "tpe", "gp", "cmaes", "random", "grid", "qmc"]
 
@@ -70,8 +70,10 @@ def propose(
     records: Sequence[TrialRecord],
     sampler: SamplerName | None = None,
     past: Past | None = None,
+    auto: AutoSampler | None = None,
 ) -> Values | None:
     """The configuration of the next new trial, which nobody has asked yet; ``sampler`` for the space's own.
+    ``auto`` is the sweep's own of that name, which has an answer sooner than a new one.
 
     The rules of thumb come first; ``auto`` may put what past sweeps found before them.
 
@@ -81,7 +83,7 @@ def propose(
     """
     name = sampler or space.settings.search.sampler
     if name == "auto":
-        return propose_auto(space, records, past)
+        return (auto or AutoSampler()).propose(space, records, past)
     if not records:
         return space.default_values()
     left = unasked(space, (record.values for record in records))
@@ -117,18 +119,6 @@ def distribution(open_value: OpenValue) -> BaseDistribution:
     if isinstance(open_value, IntRange):
         return IntDistribution(open_value.low, open_value.high, step=open_value.step)
     return FloatDistribution(open_value.low, open_value.high, log=isinstance(open_value, LogUniform))
-
-
-def suggest_fixed(trial: Any, name: str, span: Any) -> None:
-    """Takes the enqueued value of one parameter over into the trial, through Optuna's public calls."""
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
-    if isinstance(span, CategoricalDistribution):
-        trial.suggest_categorical(name, span.choices)
-    elif isinstance(span, IntDistribution):
-        trial.suggest_int(name, span.low, span.high, step=span.step)
-    else:
-        trial.suggest_float(name, span.low, span.high, log=span.log)
 
 
 def direction(space: Space) -> Literal["minimize", "maximize"]:

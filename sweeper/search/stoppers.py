@@ -131,7 +131,7 @@ class PausingStopper:
         if is_spared or total is None or not record.evaluations or record.evaluations[-1].tokens >= total:
             return None
         standing = self._view.standing(trials)
-        seen = next((one for one in standing.trials if one.number == number), None)
+        seen = standing.trial(number)
         chance = None if seen is None else standing.pauses(seen)
         if chance is None:
             return None
@@ -358,6 +358,8 @@ def _find(number: int, trials: Sequence[TrialRecord]) -> TrialRecord:
     Raises:
         KeyError: it is not among them.
     """
+    if number < len(trials) and trials[number].number == number:
+        return trials[number]  # where no trial trains another's values again
     for record in trials:
         if record.number == number:
             return record

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from sweeper.search import TrialRecord, TrialState
+from sweeper.search import TrialRecord
 from sweeper.space import SweepFolder
 
 __all__ = ["size_gib", "states_over", "states_to_drop"]
@@ -18,18 +18,23 @@ K = TypeVar("K")
 
 
 def states_to_drop(
-    records: Iterable[TrialRecord], folder: SweepFolder, limit_gib: float | None
+    sizes: Mapping[int, float],
+    records: Mapping[int, TrialRecord],
+    folder: SweepFolder,
+    limit_gib: float | None,
 ) -> list[tuple[int, float]]:
     """The paused trials that give up their states so that the others' fit, with GiB of each: the least
     chance first.
 
-    ``limit_gib`` is for the states of all paused trials; None: half of what the disk would have free
-    without them.
+    ``sizes`` are GiB of the states of all paused trials, by their numbers. ``limit_gib`` is for all of them;
+    None: half of what the disk would have free without them.
     """
-    paused = [record for record in records if record.state is TrialState.PAUSED]
-    sizes = {record.number: size_gib(folder.trial_checkpoints(record.number)) for record in paused}
-    least_first = [one.number for one in sorted(paused, key=lambda one: (one.chance or 0.0, -one.number))]
-    return [(number, sizes[number]) for number in states_over(sizes, least_first, folder, limit_gib)]
+
+    def least_first() -> Iterator[int]:
+        yield from sorted(sizes, key=lambda number: (records[number].chance or 0.0, -number))
+
+    over = states_over(sizes, least_first(), folder, limit_gib)
+    return [(number, sizes[number]) for number in over]
 
 
 def states_over(
@@ -39,10 +44,8 @@ def states_over(
     of what the disk would have free without them."""
     taken = sum(sizes.values())
     limit = (taken + shutil.disk_usage(folder.root).free / _GIB) / 2 if limit_gib is None else limit_gib
-    over = []
-    for key in least_first:
-        if taken <= limit:
-            break
+    over, left = [], iter(least_first)
+    while taken > limit and (key := next(left, None)) is not None:
         over.append(key)
         taken -= sizes[key]
     return over

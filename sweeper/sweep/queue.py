@@ -12,11 +12,9 @@ from sweeper.search import (
     Stopper,
     TrialRecord,
     TrialState,
-    begun,
     confirmation_of,
     next_final,
     own_evaluations,
-    searched,
 )
 from sweeper.space import Space
 from sweeper.sweep.budget import Budget
@@ -53,7 +51,7 @@ class TrialQueue:
         Raises what ``Ledger.ask`` raises.
         """
         everything = list(records.values())
-        before = searched(everything)
+        before = self.ledger.searched
         if self.unfinished:
             first = self.unfinished[0]
             if not (first.is_searched and own_evaluations(first)):
@@ -62,7 +60,7 @@ class TrialQueue:
             return decision if isinstance(decision, Pause) else self.unfinished.pop(0)
         if (number := self.stopper.goes_on(before, space_is_exhausted=None)) is not None:
             return self.ledger.go_on(number, to_end=False)
-        is_enough = begun(before) >= self.space.settings.search.trials
+        is_enough = len(before) - self.ledger.waiting >= self.space.settings.search.trials
         if not (is_enough or self._search_has_ended()):
             reserved_s = self.budget.reserved_s(everything)
             new = self.ledger.ask(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sweeper.autotune import Speed, Tuning
@@ -21,7 +21,6 @@ from sweeper.search import (
     TrialState,
     asked_config,
     begun,
-    searched,
 )
 from sweeper.space import Config, Space, SweepFolder, dump_config, write_whole
 from sweeper.sweep.budget import SPENT, Budget, Forecast
@@ -70,7 +69,6 @@ class Recorder:
         self._stopper, self._listeners, self._clock = stopper, listeners, clock
         self._data_dirs = {False: data_dir, True: proxy_data_dir or data_dir}
         self._sharing = sharing or Sharing(space, ledger, folder, rows=None)
-        self._records = {record.number: record for record in ledger.trials()}
         attributes = ledger.sweep_attributes()
         self._spent_before_s = float(attributes.get(SPENT, 0.0))
         self._systems = SystemConfigs(space, self._data_dirs, tunings, attributes.get(_TOO_LARGE, []))
@@ -114,14 +112,15 @@ class Recorder:
 
     def _job(self, record: TrialRecord) -> tuple[int, Job | None]:
         """None where the trial is answered already."""
-        is_first = not self._records
+        is_first = len(self._records) == 1 and "config" not in record.attributes
         number, asked = record.number, asked_config(self._space, record)
         self._files.watch(number)
         config = self._systems.of(asked)
-        self._records[number] = record
-        self._note_config(number, config)
         evaluate_untrained = self._shall_measure_untrained(number)
-        start = self._start(number, config, may_fork=not evaluate_untrained)
+        with self._ledger.together():
+            self._note_config(number, config)
+            start = self._start(number, config, may_fork=not evaluate_untrained)
+        self._sharing.tidy(self._all())
         warnings = [self._budget.warning(asked) if is_first else None, start.warning]
         self._to_announce[number] = (asked, [one for one in warnings if one], start)
         if start.same_as is not None:
@@ -135,17 +134,14 @@ class Recorder:
             keeps_model=record.replicate_of is None and not record.is_proxy,
             evaluate_untrained=evaluate_untrained,
             retries=retries_of(record),
-            best_so_far=self._files.to_beat(self._all()),
+            best_so_far=self._files.to_beat(self._records),
         )
 
     def _start(self, number: int, config: Config, *, may_fork: bool) -> Start:
         record = self._records[number]
         if self._space.settings.search.proxy.is_wanted and not record.is_proxy:
             return Start()  # nothing else has trained the same
-        start = self._sharing.begin(record, config, self._all(), may_fork=may_fork)
-        self._refresh(number)
-        self._sharing.tidy(self._all())
-        return start
+        return self._sharing.begin(record, config, self._all(), may_fork=may_fork)
 
     def _answer(self, number: int, twin: TrialRecord) -> None:
         """By what another trial, which trained the same, has found."""
@@ -230,9 +226,11 @@ class Recorder:
             return self._take_setback(number, outcome.setback)
         if outcome.paused:
             return self._pause(number, self._pausing[number])
-        if outcome.prepared is not None:
-            self._take_prepared(number, outcome.prepared)
         assert outcome.progress is not None
+        with self._ledger.together():
+            if outcome.prepared is not None:
+                self._take_prepared(number, outcome.prepared)
+            self._commit_progress(number, outcome.progress)
         return self._take_progress(number, outcome.progress)
 
     def lost(self, number: int) -> None:
@@ -282,7 +280,6 @@ class Recorder:
         if (peak_gib := self._systems.predicted_gib(self._configs[number], on_proxy=on_proxy)) is not None:
             idle_gib = prepared.idle_memory_gib
             self._ledger.note(number, predicted_memory_gib=idle_gib + peak_gib, idle_memory_gib=idle_gib)
-        self._refresh(number)
         if prepared.ds_config:
             write_whole(self._folder.trial_ds_config(number), json.dumps(prepared.ds_config, indent=2) + "\n")
         for listener in self._listeners:
@@ -304,17 +301,17 @@ class Recorder:
     def _take_warning(self, number: int, warning: str) -> None:
         earlier = self._records[number].attributes.get("warnings", [])
         self._ledger.note(number, warnings=[*earlier, warning])
-        self._refresh(number)
         for listener in self._listeners:
             listener.warned(number, warning)
 
     def _note_config(self, number: int, config: Config) -> None:
         self._configs[number] = config
-        self._ledger.note(number, config=config.model_dump(mode="json"))
-        write_whole(self._folder.trial_config(number), dump_config(config))
-        self._refresh(number)
+        tree, file = config.model_dump(mode="json"), self._folder.trial_config(number)
+        if tree != self._records[number].attributes.get("config") or not file.exists():
+            write_whole(file, dump_config(config))
+            self._ledger.note(number, config=tree)
 
-    def _take_progress(self, number: int, progress: Progress) -> bool:
+    def _commit_progress(self, number: int, progress: Progress) -> None:
         metric = self._space.settings.objective.metric
         append_steps(self._folder.trial_steps(number), progress.steps)
         if progress.metrics and not progress.paused:  # a pause may tell how long its trial took to start
@@ -330,13 +327,13 @@ class Recorder:
             )
         if progress.tokens == 0 and not progress.paused:
             self._ledger.note_untrained(progress.metrics[metric], of_real=self._has_other_model(number))
-        elif progress.tokens:
-            if STARTUP in progress.metrics:
-                self._ledger.note(number, startup_s=progress.metrics[STARTUP])
-            self._refresh(number)
+        elif progress.tokens and STARTUP in progress.metrics:
+            self._ledger.note(number, startup_s=progress.metrics[STARTUP])
+        self._commit_time()
+
+    def _take_progress(self, number: int, progress: Progress) -> bool:
         for listener in self._listeners:
             listener.progressed(number, progress)
-        self._commit_time()
         if progress.paused:
             return self._take_pause(number)
         if progress.done:
@@ -353,11 +350,10 @@ class Recorder:
     def _pause(self, number: int, pause: Pause) -> bool:
         self._pausing.pop(number, None)
         self._ledger.pause(number, pause.chance, pause.reason)
-        self._refresh(number)
         self._files.forget(number)
         for listener in self._listeners:
             listener.trial_paused(self._records[number])
-        for other, size_gib in self._files.drop_states(self._all()):
+        for other, size_gib in self._files.drop_states(number, self._records):
             gone = f"its state of {size_gib:.2g} GiB had to go (search.paused_gib)"
             self._finish(other, TrialState.PRUNED, f"{self._records[other].reason}; {gone}")
         return False
@@ -374,23 +370,24 @@ class Recorder:
             return self._budget.reason
         if not record.is_searched:
             return None  # it is compared at its end
-        return self._stopper.decide(number, searched(records), self._ledger.untrained)
+        return self._stopper.decide(number, self._ledger.searched, self._ledger.untrained)
 
     def _finish(self, number: int, state: TrialState, reason: str | None) -> bool:
         self._ledger.finish(number, state, reason)
-        self._refresh(number)
         self._files.forget(number)
-        self._files.tidy(number, self._all())
+        self._files.tidy(number, self._records)
         self._sharing.tidy(self._all())
         for listener in self._listeners:
             listener.trial_finished(self._records[number])
         return False
 
+    @property
+    def _records(self) -> Mapping[int, TrialRecord]:
+        """As the ledger has them now."""
+        return self._ledger.records
+
     def _all(self) -> list[TrialRecord]:
         return list(self._records.values())
-
-    def _refresh(self, number: int) -> None:
-        self._records[number] = self._ledger.trial(number)
 
     def _spent_s(self) -> float:
         return self._spent_before_s + self._clock() - self._began

@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,12 +98,16 @@ class Sharing:
         self._sequences: SequenceSet | None = None
         self._content = ""
         self._plans: dict[str, TrainingPlan] = {}
+        self._own: dict[int, tuple[Any, TrainingPlan, str]] = {}
+        """Of a trial's number the configuration as noted, what it trains, and the hash of its settings."""
+        self._leaves: set[int] | None = None
+        """The trials that have left states, or may; None: nobody has looked yet."""
         settings = space.settings
         self._forks = settings.objective.at == "end" and settings.checkpoints.keep_last > 0
         """A trial that is judged by its best evaluation needs the state of that one, which may lie before the
         fork."""
 
-    @property
+    @cached_property
     def is_possible(self) -> bool:
         """Whether two trials of the space can be the same for a while: what is drawn from a continuous range
         is not drawn twice."""
@@ -126,12 +130,12 @@ class Sharing:
             return self._answer(record, plan, twin)
         fork = self._fork(record, plan, records, may_fork=may_fork)
         if fork is None:
-            return Start(leave_at=self._points(record, plan, records, after=0))
+            return Start(leave_at=self._leave_at(record, plan, records, after=0))
         state = state_folder(self._folder.trial_left(fork["trial"]), fork["step"]).absolute()
         if not state.is_dir() and newest_checkpoint(self._folder.trial_checkpoints(record.number)) is None:
-            leave_at = self._points(record, plan, records, after=0)
+            leave_at = self._leave_at(record, plan, records, after=0)
             return Start(leave_at=leave_at, warning=self.lose(record.number, fork))
-        leave_at = self._points(record, plan, records, after=fork["step"])
+        leave_at = self._leave_at(record, plan, records, after=fork["step"])
         taken = self._take(record, self._evaluations(plan, fork["step"], records))
         return Start(fork_from=state, leave_at=leave_at, taken=taken)
 
@@ -143,7 +147,7 @@ class Sharing:
             fork: dict[str, int] | None = record.attributes["fork"]
             return None if fork is None or fork.get("lost") else fork
         fork = (
-            _longest(plan, self._left(records))
+            _longest(plan, self._left(records, plan))
             if may_fork and self._forks and not record.evaluations
             else None
         )
@@ -160,14 +164,24 @@ class Sharing:
 
     def tidy(self, records: Sequence[TrialRecord]) -> None:
         """Drop the states that no trial can begin from any more, and those that find no room."""
+        if not self.is_possible:
+            return
+        if self._leaves is None:
+            self._leaves = {record.number for record in records}
         lying = {
-            (record.number, step): state
-            for record in records
-            for step, state in states_in(self._folder.trial_left(record.number)).items()
+            (number, step): state
+            for number in sorted(self._leaves)
+            for step, state in states_in(self._folder.trial_left(number)).items()
+        }
+        lie = {number for number, _ in lying}
+        self._leaves = {
+            one.number
+            for one in records
+            if one.number in self._leaves and (one.number in lie or not one.state.is_finished)
         }
         if not lying:
             return
-        wanted = self._wanted(records, {number for number, _ in lying})
+        wanted = self._wanted(records, lie)
         sizes = {place: size_gib(state) for place, state in lying.items() if place in wanted}
         in_use = _in_use(records, self._folder)
         least_first = sorted(sizes, key=lambda place: (place in in_use, wanted[place] * place[1], -place[0]))
@@ -187,7 +201,7 @@ class Sharing:
         self, record: TrialRecord, plan: TrainingPlan, records: Iterable[TrialRecord]
     ) -> TrialRecord | None:
         """An earlier trial that has ended by itself and trained the same."""
-        for other in self._sources(records):
+        for other in self._sources(records, plan):
             has_ended = other.state is TrialState.COMPLETE or (
                 other.state is TrialState.FAIL and other.attributes.get("diverged")
             )
@@ -230,18 +244,28 @@ class Sharing:
     ) -> list[Evaluation]:
         """Those that the run would make before that step, of whoever made them."""
         planned, found = {step for step in plan.evaluations if step < before}, dict[int, Evaluation]()
-        for other in self._sources(records):
+        for other in self._sources(records, plan):
             shared = shared_steps(self._plan_of(other), plan)
             for one in other.evaluations:
                 if one.step in planned and one.step <= shared:
                     found.setdefault(one.step, one)
         return [found[step] for step in sorted(found)]
 
-    def _left(self, records: Iterable[TrialRecord]) -> list[_Left]:
+    def _left(self, records: Iterable[TrialRecord], plan: TrainingPlan | None = None) -> list[_Left]:
         found = (
-            (one, tuple(states_in(self._folder.trial_left(one.number)))) for one in self._sources(records)
+            (one, tuple(states_in(self._folder.trial_left(one.number))))
+            for one in self._sources(records, plan)
+            if self._leaves is None or one.number in self._leaves
         )
         return [_Left(one.number, self._plan_of(one), steps) for one, steps in found if steps]
+
+    def _leave_at(
+        self, record: TrialRecord, plan: TrainingPlan, records: Sequence[TrialRecord], *, after: int
+    ) -> tuple[int, ...]:
+        points = self._points(record, plan, records, after=after)
+        if points and self._leaves is not None:
+            self._leaves.add(record.number)
+        return points
 
     def _points(
         self, record: TrialRecord, plan: TrainingPlan, records: Sequence[TrialRecord], *, after: int
@@ -284,20 +308,30 @@ class Sharing:
                 seen.add(key)
                 yield self._plan(self.close(whole))
 
-    def _sources(self, records: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
+    def _sources(
+        self, records: Iterable[TrialRecord], plan: TrainingPlan | None = None
+    ) -> Iterator[TrialRecord]:
         """Those whose steps are what their configuration says. Where it was made lighter on the way, steps
-        have other bits."""
+        have other bits. With a ``plan`` only those with its settings: others share no step with it."""
+        wanted = None if plan is None else _digest(plan)
         return (
             one
             for one in records
-            if "steps_of" in one.attributes
+            if (noted := one.attributes.get("steps_of")) is not None
+            and (wanted is None or noted == wanted)
             and "same_as" not in one.attributes
-            and one.attributes["steps_of"] == _digest(self._plan_of(one))
+            and noted == self._own_of(one)[2]
         )
 
     def _plan_of(self, record: TrialRecord) -> TrainingPlan:
-        noted = record.attributes["config"]
-        return self._planned({name: noted[name] for name in _PARTS}, lambda: read_config(noted))
+        return self._own_of(record)[1]
+
+    def _own_of(self, record: TrialRecord) -> tuple[Any, TrainingPlan, str]:
+        noted, known = record.attributes["config"], self._own.get(record.number)
+        if known is None or known[0] is not noted:
+            plan = self._planned({name: noted[name] for name in _PARTS}, lambda: read_config(noted))
+            known = self._own[record.number] = noted, plan, _digest(plan)
+        return known
 
     def _plan(self, config: Config) -> TrainingPlan:
         return self._planned(config.model_dump(mode="json", include=set(_PARTS)), lambda: config)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from sweeper.data import mixed_folder
-from sweeper.search import TrialRecord, contenders, feasible
+from sweeper.search import TrialRecord, TrialState, contenders, feasible
 from sweeper.space import Config, Space, SweepFolder
-from sweeper.sweep.paused_states import states_to_drop
+from sweeper.sweep.paused_states import size_gib, states_to_drop
 from sweeper.sweep.sharing import Start
 from sweeper.training import Job, Moved, discard, newest_checkpoint, read_moved
 
@@ -23,6 +23,12 @@ class TrialFiles:
         self._space, self._folder = space, folder
         self._moved: dict[int, Moved | None] = {}
         """How far the trials at work have said that they are."""
+        self._best: list[TrialRecord] | None = None
+        """The trials of which one will be chosen, so far; None: not looked at yet."""
+        self._is_tidy = False
+        """Whether what an earlier driver left was looked at."""
+        self._sizes_gib: dict[int, float] | None = None
+        """Of the states of paused trials, which do not change; None: not looked at yet."""
 
     def job(
         self,
@@ -64,6 +70,8 @@ class TrialFiles:
         """A trial is about to begin; what an earlier driver's trial has said is forgotten."""
         self.forget(number)
         self._moved[number] = None
+        if self._sizes_gib is not None:
+            self._sizes_gib.pop(number, None)
 
     def forget(self, number: int) -> None:
         """A trial has come to a stop."""
@@ -92,32 +100,47 @@ class TrialFiles:
 
     # What stays ------------------------------------------------------------------------------
 
-    def tidy(self, number: int, records: Sequence[TrialRecord]) -> None:
+    def tidy(self, number: int, records: Mapping[int, TrialRecord]) -> None:
         """Remove what the settings do not keep of a trial that has ended, and models that were beaten: those
-        of trials that may yet be chosen stay."""
-        settings, kept = self._space.settings.checkpoints, {one.number for one in self._contenders(records)}
+        of trials that may yet be chosen stay. To be called of each trial that ends; the first time all are
+        looked at."""
+        settings, before = self._space.settings.checkpoints, self._contenders(records)
+        self._best = contenders(
+            self._space, list({one.number: one for one in [*before, records[number]]}.values())
+        )
         if not settings.keep_finished:
             self._discard(self._folder.trial_checkpoints(number))
-        if settings.model == "best" and kept:
-            for other in records:
-                if other.number not in kept and other.state.is_finished:
-                    self._discard(self._folder.trial_model(other.number))
+        if settings.model == "best" and self._best:
+            ended = before if self._is_tidy else [one for one in records.values() if one.state.is_finished]
+            for other in {number, *(one.number for one in ended)} - {one.number for one in self._best}:
+                self._discard(self._folder.trial_model(other))
+            self._is_tidy = True
 
-    def drop_states(self, records: Iterable[TrialRecord]) -> Iterator[tuple[int, float]]:
-        """The paused trials whose states had to go, each right after that, with GiB of its state."""
-        limit_gib = self._space.settings.search.paused_gib
-        for number, size_gib in states_to_drop(records, self._folder, limit_gib):
-            self._discard(self._folder.trial_checkpoints(number))
-            yield number, size_gib
+    def drop_states(self, number: int, records: Mapping[int, TrialRecord]) -> Iterator[tuple[int, float]]:
+        """The paused trials whose states had to go, each right after that, with GiB of its state. To be
+        called of each trial that pauses."""
+        limit_gib, sizes = self._space.settings.search.paused_gib, self._sizes_gib
+        paused = [number]
+        if sizes is None:
+            sizes = self._sizes_gib = {}
+            paused = [one.number for one in records.values() if one.state is TrialState.PAUSED]
+        sizes |= {one: size_gib(self._folder.trial_checkpoints(one)) for one in paused}
+        for over, freed_gib in states_to_drop(sizes, records, self._folder, limit_gib):
+            self._discard(self._folder.trial_checkpoints(over))
+            del sizes[over]
+            yield over, freed_gib
 
-    def to_beat(self, records: Sequence[TrialRecord]) -> float | None:
+    def to_beat(self, records: Mapping[int, TrialRecord]) -> float | None:
         """The objective that a trial's model has to beat to be kept; None where it has none to beat, or only
         such as break the constraints."""
         kept = feasible(self._contenders(records), self._space.settings.objective)
         return kept[-1].final_value if len(kept) == (self._space.settings.search.confirm.top or 1) else None
 
-    def _contenders(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        return contenders(self._space, records)
+    def _contenders(self, records: Mapping[int, TrialRecord]) -> list[TrialRecord]:
+        """What comes after the first look is put in by ``tidy``."""
+        if self._best is None:
+            self._best = contenders(self._space, list(records.values()))
+        return self._best
 
     def _discard(self, folder: Path) -> None:
         discard(folder, inside=self._folder.root)

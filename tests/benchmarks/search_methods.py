@@ -15,11 +15,12 @@ import optuna
 from search_simulator import Method, Sweep
 from search_tables import Task
 
-from sweeper.search.auto.curves import Curve
+from sweeper.search.auto.curves import Curve, seen_in_past
 from sweeper.search.auto.next import Start, what_next
 from sweeper.search.auto.prior import Prior
 from sweeper.search.auto.propose import Candidates
-from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
+from sweeper.search.auto.rows import Phase, SeenTrial
+from sweeper.search.auto.standing import Standing, is_control
 
 _DIVERGED = 1e3
 
@@ -43,7 +44,7 @@ class Auto:
         pauses: bool = True,
     ) -> None:
         low, extent = box
-        self._task, self._seed, self._prior, self._past = task, seed, prior, past_curves
+        self._task, self._seed, self._prior, self._past = task, seed, prior, seen_in_past(past_curves)
         self._pauses = pauses
         self._points = (task.points - low) / extent
         self._rule = self._points[task.rule] if rule else None
@@ -73,7 +74,7 @@ class Auto:
 
     def _standing(self, sweep: Sweep) -> Standing:
         trials = [self._trial(sweep, number, candidate) for number, candidate in enumerate(sweep.seen)]
-        return Standing(trials=trials, past_curves=self._past, at="best")
+        return Standing(trials=trials, past=self._past, at="best")
 
     def _trial(self, sweep: Sweep, number: int, candidate: int) -> SeenTrial:
         seen = sweep.curve(candidate)

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from search_support import DISCRETE, MIXED, gather
 
 from sweeper.search.auto.coordinates import Coordinates
-from sweeper.search.auto.curves import Curve, CurveModel, resolution_of
+from sweeper.search.auto.curves import Curve, CurveModel, resolution_of, seen_in_past
 from sweeper.search.auto.next import Start, Thaw, what_next
 from sweeper.search.auto.prior import PastSweep, Prior
 from sweeper.search.auto.propose import Candidates, propose_point
-from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
+from sweeper.search.auto.rows import Phase, SeenTrial
+from sweeper.search.auto.standing import Standing, is_control
 from sweeper.search.auto.surrogate import expected_improvement, fit_gaussian_process, normal_scores, telling
+from sweeper.search.grid import configuration_key
 from sweeper.space import Space, load_space
 
 EVALUATIONS = 20
@@ -70,8 +72,9 @@ def test_a_discrete_space_offers_each_configuration_until_none_is_left(space_of)
     coordinates = Coordinates(space_of(DISCRETE))
     every = list(coordinates.candidates([], seed=0).values())
     assert len(every) == 9
-    assert list(coordinates.candidates(every[:8], seed=0).values()) == every[8:]
-    assert coordinates.candidates(every, seed=0) == {}
+    keys = [configuration_key(one) for one in every]
+    assert list(coordinates.candidates(keys[:8], seed=0).values()) == every[8:]
+    assert coordinates.candidates(keys, seed=0) == {}
 
 
 def test_neighbours_are_configurations_of_the_space(space_of):
@@ -161,10 +164,10 @@ def test_the_chance_falls_with_what_is_asked_for_and_with_what_is_left_of_the_tr
 def test_many_alike_curves_of_one_past_sweep_count_as_one_vote():
     """Letting each of them vote made the model sure of itself, and late learners stayed paused for good."""
     sweep = tuple(curve([1.0 + 1.0 / k + 1e-3 * i for k in range(1, EVALUATIONS + 1)]) for i in range(100))
-    few, many = CurveModel(past=(sweep[:10],)), CurveModel(past=(sweep,))
-    assert np.array(many._table) == pytest.approx(np.array(few._table), abs=0.2)
-    built_in = CurveModel()._table
-    assert all(spread >= wide for (_, spread), (_, wide) in zip(many._table, built_in, strict=True))
+    few, many = (CurveModel(past=seen_in_past([one])) for one in (sweep[:10], sweep))
+    assert np.array(many.table) == pytest.approx(np.array(few.table), abs=0.2)
+    built_in = CurveModel().table
+    assert all(spread >= wide for (_, spread), (_, wide) in zip(many.table, built_in, strict=True))
 
 
 def test_enough_past_sweeps_make_the_model_surer():
@@ -173,8 +176,8 @@ def test_enough_past_sweeps_make_the_model_surer():
             curve([1.0 + 1.0 / k + 0.01 * (i + seed) for k in range(1, EVALUATIONS + 1)]) for i in range(10)
         )
 
-    surer = CurveModel(past=tuple(sweep(seed) for seed in range(12)))
-    assert all(s < w for (_, s), (_, w) in zip(surer._table[2:], CurveModel()._table[2:], strict=True))
+    surer = CurveModel(past=seen_in_past(sweep(seed) for seed in range(12)))
+    assert all(s < w for (_, s), (_, w) in zip(surer.table[2:], CurveModel().table[2:], strict=True))
 
 
 def test_the_resolution_is_a_part_of_the_spread_of_the_better_half():

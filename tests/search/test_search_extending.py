@@ -201,7 +201,7 @@ def test_a_driver_that_is_killed_anywhere_asks_the_same(space_of, url):
         ledger = Ledger.open(url, space)
         if number == 4:
             died = Ledger.open(url, space)
-            died._start_next = lambda: None
+            died._start = died._enqueue  # an earlier version, killed between two commits
             died.ask()
             assert ledger.trials()[4].state is TrialState.WAITING
         parts += sweep(ledger, 1, loss)

@@ -14,7 +14,8 @@ from search_support import evaluation
 from sweeper.search import Ledger, TrialRecord, TrialState, best_of, front_of
 from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.auto.curves import Curve
-from sweeper.search.auto.standing import Phase, SeenTrial, Standing
+from sweeper.search.auto.rows import Phase, SeenTrial
+from sweeper.search.auto.standing import Standing
 from sweeper.search.auto.surrogate import expected_improvement
 from sweeper.search.auto.tradeoff import Front, cost_model, expected_hypervolume
 from sweeper.search.auto.view import View, known_costs
@@ -308,7 +309,7 @@ def test_the_stopper_auto_says_that_it_compared_with_what_costs_no_more(space_of
         running = replace(
             ran(2, 5.0, tokens, TrialState.RUNNING, values={"lr": 1e-6, "epochs": 4.0}), evaluations=curve
         )
-        assert View(space, Coordinates(space)).standing([best, running]).trials[1].control is False
+        assert View(space, Coordinates(space)).standing([best, running]).rows.trials[1].control is False
         return make_stopper(space).decide(2, [best, running], None)
 
     assert isinstance(decide(tokens=4000), Pause)

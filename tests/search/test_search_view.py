@@ -89,4 +89,4 @@ def test_how_many_trials_had_been_started_at_the_best_loss_is_counted_by_their_c
         return replace(one, values=space.default_values(), started_s=starts[number], evaluations=measured)
 
     seen = view.View(space, Coordinates(space)).standing([record(number) for number in range(4)])
-    assert [one.best_seen_after for one in seen.trials] == [3, 4, 3, 1]
+    assert [seen.seen_after(one) for one in seen.rows] == [3, 4, 3, 1]

@@ -17,7 +17,7 @@ from sweeper.search import Ledger, TrialRecord, TrialState, make_stopper
 from sweeper.search.stoppers import HopelessStopper, PausingStopper
 from sweeper.space import Space, SweepFolder, load_space
 from sweeper.sweep.outcome import Outcome
-from sweeper.sweep.paused_states import states_to_drop
+from sweeper.sweep.paused_states import size_gib, states_to_drop
 from sweeper.sweep.recorder import Recorder
 from sweeper.training import Prepared, Progress
 
@@ -184,11 +184,14 @@ def test_the_states_of_paused_trials_keep_within_their_part_of_the_disk(tmp_path
         file = folder.trial_checkpoints(number) / "step-00000001" / "rank0.pt"
         file.parent.mkdir(parents=True)
         file.write_bytes(bytes(mib))
-    assert states_to_drop(records, folder, 3 / 1024) == []
-    assert [number for number, _ in states_to_drop(records, folder, 2.5 / 1024)] == [1]
-    assert [number for number, _ in states_to_drop(records, folder, 1 / 1024)] == [1, 2]
-    assert [number for number, _ in states_to_drop(records, folder, 0)] == [1, 2, 0]
-    assert states_to_drop(records, folder, None) == []
+    sizes = {number: size_gib(folder.trial_checkpoints(number)) for number in range(3)}
+
+    def dropped(limit_gib: float | None) -> list[int]:
+        by_number = dict(enumerate(records))
+        return [number for number, _ in states_to_drop(sizes, by_number, folder, limit_gib)]
+
+    assert [dropped(limit / 1024) for limit in (3, 2.5, 1, 0)] == [[], [1], [1, 2], [1, 2, 0]]
+    assert dropped(None) == []
 
 
 def test_a_trial_whose_state_had_to_go_has_ended_and_says_so(tmp_path, space):

@@ -16,42 +16,79 @@ from sweeper.search.front import feasible, ranked
 from sweeper.search.records import TrialRecord
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from sweeper.space import Space, Values
 
-__all__ = ["Past", "how_sure", "propose_auto"]
+__all__ = ["AutoSampler", "Past", "how_sure"]
 
 _MOST_TRIALS = 150
 """Of more complete trials only the best are told apart."""
 
 
-def propose_auto(space: Space, records: Sequence[TrialRecord], past: Past | None = None) -> Values | None:
-    """The configuration of the next new trial; None where each one of a discrete space was asked.
+class AutoSampler:
+    """Proposes the trials of one sweep. It remembers what it has looked at, and answers as a new one
+    would."""
 
-    Without ``past`` the first one is the rule of thumb, with it the second at the latest.
-    """
-    import numpy as np
+    def __init__(self) -> None:
+        self._asks: _Asks | None = None
 
-    from sweeper.search.auto.coordinates import Coordinates
-    from sweeper.search.auto.propose import Candidates, propose_point
-    from sweeper.search.auto.view import View, known_costs
+    def propose(
+        self, space: Space, records: Sequence[TrialRecord], past: Past | None = None
+    ) -> Values | None:
+        """The configuration of the next new trial; None where each one of a discrete space was asked.
 
-    coordinates, seed = Coordinates(space), space.settings.search.seed
-    left = coordinates.candidates((record.values for record in records), seed)
-    if not left:
-        return None
-    rule = coordinates.point(space.default_values())
-    candidates = Candidates(
-        pool=np.array([np.frombuffer(key) for key in left]),
-        rule=rule,
-        around=coordinates.around if coordinates.is_continuous else None,
-        groups=coordinates.groups,
-        known_costs=known_costs(space, coordinates),
-    )
-    prior = None if past is None else past.prior
-    point = propose_point(View(space, coordinates, past).standing(records), candidates, prior, seed)
-    if (point == rule).all():
-        return space.default_values()  # to the last bit
-    return left.get(point.tobytes()) or coordinates.values(point)
+        Without ``past`` the first one is the rule of thumb, with it the second at the latest.
+        """
+        asks = self._asks
+        if asks is None or asks.space.dimensions != space.dimensions or asks.past is not past:
+            asks = self._asks = _Asks(space, past)
+        return asks.next(records)
+
+
+class _Asks:
+    """Of a space whose ranges stay as they are."""
+
+    def __init__(self, space: Space, past: Past | None) -> None:
+        from sweeper.search.auto.coordinates import Coordinates
+        from sweeper.search.auto.view import View, known_costs
+
+        self.space, self.past = space, past
+        self._coordinates, self._rule_values = Coordinates(space), space.default_values()
+        self._rule = self._coordinates.point(self._rule_values)
+        self._view = View(space, self._coordinates, past)
+        self._known_costs = known_costs(space, self._coordinates)
+        self._pool: tuple[list[bytes], NDArray[np.float64]] | None = None
+
+    def next(self, records: Sequence[TrialRecord]) -> Values | None:
+        from sweeper.search.auto.propose import Candidates, propose_point
+
+        coordinates, seed = self._coordinates, self.space.settings.search.seed
+        standing = self._view.standing(records)
+        left = coordinates.candidates(self._view.asked, seed)
+        if not left:
+            return None
+        candidates = Candidates(
+            pool=self._points(list(left)),
+            rule=self._rule,
+            around=coordinates.around if coordinates.is_continuous else None,
+            groups=coordinates.groups,
+            known_costs=self._known_costs,
+        )
+        prior = None if self.past is None else self.past.prior
+        point = propose_point(standing, candidates, prior, seed)
+        if (point == self._rule).all():
+            return dict(self._rule_values)  # to the last bit
+        return left.get(point.tobytes()) or coordinates.values(point)
+
+    def _points(self, left: list[bytes]) -> NDArray[np.float64]:
+        """The very array of the last time where it is the same: a prior remembers it."""
+        import numpy as np
+
+        if self._pool is None or self._pool[0] != left:
+            self._pool = left, np.array([np.frombuffer(key) for key in left])
+        return self._pool[1]
 
 
 def how_sure(space: Space, records: Sequence[TrialRecord]) -> dict[int, float]:

@@ -7,10 +7,11 @@ are words are one column each. A dimension whose conditions do not hold lies at 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sweeper.space import OpenValue, Scalar, Space, Values
 
     Array = NDArray[np.float64]
+    Key = frozenset[tuple[str, Scalar]]
 
 __all__ = ["Coordinates"]
 
@@ -31,6 +33,12 @@ _POOL = 512
 _NEAR, _STEPS = 16, (0.15, 0.03)
 """Configurations around each promising one, and how far they are moved in each column."""
 _LOG_FROM = 8.0
+
+
+class _Configuration(NamedTuple):
+    key: Key
+    point: bytes
+    values: Values
 
 
 class Coordinates:
@@ -45,6 +53,7 @@ class Coordinates:
             np.arange(len(self._axes)), [axis.columns for axis in self._axes]
         )
         """(columns,): the dimension of each."""
+        self._pools: dict[tuple[int, int], list[_Configuration]] = {}
 
     @property
     def is_continuous(self) -> bool:
@@ -52,8 +61,9 @@ class Coordinates:
         return self._every is None
 
     @cached_property
-    def _every(self) -> list[Values] | None:
-        return configurations(self._space)
+    def _every(self) -> list[_Configuration] | None:
+        every = configurations(self._space)
+        return None if every is None else [self._configuration(values) for values in every]
 
     def point(self, values: Mapping[str, Scalar]) -> Array:
         """Where a configuration lies."""
@@ -74,15 +84,18 @@ class Coordinates:
             }
         )
 
-    def candidates(self, asked: Iterable[Values], seed: int) -> dict[bytes, Values]:
-        """Configurations that nobody has asked, by the bytes of their points: all of a discrete space, or
-        some that cover a continuous one evenly. Empty where a discrete space has no other."""
-        seen = {configuration_key(values) for values in asked}
-        every = self._every
-        if every is None:
-            every = [self._values_at(point) for point in self._evenly(seed)]
-        left = (values for values in every if configuration_key(values) not in seen)
-        return {self.point(values).tobytes(): values for values in left}
+    def candidates(self, asked: Container[Key], seed: int) -> dict[bytes, Values]:
+        """Configurations whose keys nobody has asked, by the bytes of their points: all of a discrete
+        space, or some that cover a continuous one evenly; when half of these were asked, the next ones.
+        Empty where a discrete space has no other."""
+        if self._every is not None:
+            return {one.point: one.values for one in self._every if one.key not in asked}
+        for block in count():
+            pool = self._evenly(seed, block)
+            left = {one.point: one.values for one in pool if one.key not in asked}
+            if 2 * len(left) > len(pool):
+                break
+        return left
 
     def around(self, points: Array, seed: int) -> Array:
         """(m, columns): configurations near those of (k, columns), some nearer and some farther."""
@@ -102,11 +115,18 @@ class Coordinates:
                 found.append(self.point(self.values(moved)))
         return np.unique(np.array(found), axis=0)
 
-    def _evenly(self, seed: int) -> Array:
-        from scipy.stats.qmc import Sobol
+    def _evenly(self, seed: int, block: int) -> list[_Configuration]:
+        """The pool of that place in a sequence that covers the space."""
+        if (seed, block) not in self._pools:
+            from scipy.stats.qmc import Sobol
 
-        points: Array = Sobol(len(self._axes), rng=np.random.default_rng(seed)).random(_POOL)
-        return points
+            points = Sobol(len(self._axes), rng=np.random.default_rng(seed)).random(_POOL * (block + 1))
+            pool = [self._configuration(self._values_at(point)) for point in points[_POOL * block :]]
+            self._pools[seed, block] = pool
+        return self._pools[seed, block]
+
+    def _configuration(self, values: Values) -> _Configuration:
+        return _Configuration(configuration_key(values), self.point(values).tobytes(), values)
 
     def _values_at(self, fractions: Array) -> Values:
         pairs = zip(self._space.dimensions, self._axes, fractions, strict=True)

@@ -18,10 +18,16 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-__all__ = ["Curve", "CurveModel", "resolution_of"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["Curve", "CurveModel", "SeenInPast", "part_of", "resolution_of", "seen_in_past"]
 
 _EDGES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85)
 """Where each part of the training begins."""
@@ -65,8 +71,11 @@ class Curve:
             fall_ahead=self.fall_ahead[:evaluations],
         )
 
-    def from_last(self) -> Curve:
-        """The same curve where only the last loss counts as reached, not a smaller one before it."""
+    def as_judged(self, at: Literal["best", "end"]) -> Curve:
+        """The curve as far as it counts: at the end only the last loss counts as reached, not a smaller one
+        before it that was lost again."""
+        if at == "best":
+            return self
         last = self.losses[-1]
         return replace(self, losses=tuple(max(loss, last) for loss in self.losses))
 
@@ -100,18 +109,29 @@ class Curve:
 
 def resolution_of(bests: Iterable[float]) -> float:
     """The difference that matters in a sweep: a fiftieth of the spread of the better half of its losses."""
-    finite = sorted(loss for loss in bests if math.isfinite(loss))
+    losses = np.fromiter(bests, np.float64)
+    finite = losses[np.isfinite(losses)]
     if len(finite) < 3:
         return 1e-3
-    return 0.02 * max(finite[len(finite) // 2] - finite[0], 1e-4)
+    middle = float(np.partition(finite, len(finite) // 2)[len(finite) // 2])
+    return 0.02 * max(middle - float(finite.min()), 1e-4)
+
+
+SeenInPast = Sequence[Sequence[Sequence[float]]]
+"""log2 c by sweep and part of the training."""
+
+
+def seen_in_past(past: Iterable[Sequence[Curve]]) -> SeenInPast:
+    """What past sweeps tell ``CurveModel``."""
+    return [_observed(_good(curves), resolution_of(curve.best for curve in curves)) for curves in past]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurveModel:
     """How log2 c is distributed, as past sweeps and finished control trials tell it."""
 
-    past: tuple[tuple[Curve, ...], ...] = ()
-    """Finished curves, by sweep. Those of one sweep are alike, so a sweep counts as one vote."""
+    past: SeenInPast = ()
+    """See ``seen_in_past``. Curves of one sweep are alike, so a sweep counts as one vote."""
     own: tuple[Curve, ...] = ()
     """Finished control trials of this sweep, together one vote."""
     own_resolution: float = 1e-3
@@ -124,21 +144,28 @@ class CurveModel:
             return 1.0
         return _normal_cdf((mean - math.log2(need / curve.reach(resolution))) / spread)
 
-    def expected_end(self, curve: Curve, resolution: float) -> float:
-        """The best loss that the curve is expected to come to. Needs two evaluations."""
-        mean, _ = self._at(curve)
-        return curve.best - curve.reach(resolution) * math.exp2(min(mean, 1.0))
-
     def _at(self, curve: Curve) -> tuple[float, float]:
-        part = _part(curve.position)
-        mean, spread = self._table[part]
+        mean, spread = self.table[part_of(curve.position)]
         return mean + _SCHEDULE_DOUBLINGS * curve.schedule_ahead, spread
 
+    def means(self, parts: NDArray[np.int64], ahead: Array) -> Array:
+        """Of log2 c, for curves (n,) at these parts of their training, with so much of the schedule ahead."""
+        found: Array = np.array([mean for mean, _ in self.table])[parts] + _SCHEDULE_DOUBLINGS * ahead
+        return found
+
+    def expected_falls(self, parts: NDArray[np.int64], ahead: Array, reach: Array, *, nearly: bool) -> Array:
+        """(n,): how far curves are expected to come below what they have reached; ``nearly``: to some bits,
+        and sooner."""
+        exponents = np.minimum(self.means(parts, ahead), 1.0)
+        # The last bit of numpy's power depends on the machine's vector unit.
+        powers = np.exp2(exponents) if nearly else np.array([math.exp2(one) for one in exponents.tolist()])
+        falls: Array = reach * powers
+        return falls
+
     @cached_property
-    def _table(self) -> tuple[tuple[float, float], ...]:
-        sweeps = [
-            _observed(_good(curves), resolution_of(curve.best for curve in curves)) for curves in self.past
-        ]
+    def table(self) -> tuple[tuple[float, float], ...]:
+        """Mean and spread of log2 c for each part of the training."""
+        sweeps = list(self.past)
         if self.own:
             sweeps.append(_observed(self.own, self.own_resolution))
         return tuple(_shrunk(part, [sweep[part] for sweep in sweeps]) for part in range(len(_EDGES)))
@@ -158,7 +185,7 @@ def _observed(curves: Iterable[Curve], resolution: float) -> list[list[float]]:
                 (i for i, t in enumerate(curve.tokens, 1) if t >= max(edge, 0.04) * curve.total_tokens), 0
             )
             seen = max(2, seen)
-            if seen >= len(curve.losses) or _part(curve.tokens[seen - 1] / curve.total_tokens) != part:
+            if seen >= len(curve.losses) or part_of(curve.tokens[seen - 1] / curve.total_tokens) != part:
                 continue
             then = curve.until(seen)
             drop = max(then.best - curve.best, 0.0)
@@ -184,7 +211,7 @@ def _shrunk(part: int, sweeps: Sequence[Sequence[float]]) -> tuple[float, float]
     return weight * mean + (1 - weight) * built_in, max(spread, 0.3)
 
 
-def _part(position: float) -> int:
+def part_of(position: float) -> int:
     return max(part for part, edge in enumerate(_EDGES) if position >= edge)
 
 

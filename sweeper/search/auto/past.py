@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sweeper.history import Features, PastTrial, Snapshot, SweepOfHistory
-    from sweeper.search.auto.curves import Curve
+    from sweeper.search.auto.curves import Curve, SeenInPast
     from sweeper.search.auto.prior import PastSweep, Prior
     from sweeper.space import Space
 
@@ -62,6 +62,13 @@ class Past:
             for sweep in self._snapshot.sweeps
         )
         return tuple(curves for curves in ended if curves)
+
+    @cached_property
+    def seen(self) -> SeenInPast:
+        """What these curves show."""
+        from sweeper.search.auto.curves import seen_in_past
+
+        return seen_in_past(self.curves)
 
     def _past_sweep(self, sweep: SweepOfHistory, alike: float, coordinates: Any) -> PastSweep:
         import numpy as np

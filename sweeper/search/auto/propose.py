@@ -2,7 +2,8 @@
 two objectives, of the area that the Pareto front dominates.
 
 A pure function of what was seen, of a prior that does not change, and of a seed: a resumed sweep asks the
-same.
+same. Of more trials than ``_MANY`` it looks at ``_MOST_POINTS`` and at those that run, so that a proposal
+costs the same after any number of trials.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 
 from sweeper.search.auto.limits import Limits
 from sweeper.search.auto.prior import Prior
-from sweeper.search.auto.standing import SeenTrial, Standing
+from sweeper.search.auto.rows import Phase
+from sweeper.search.auto.standing import Standing
 from sweeper.search.auto.surrogate import expected_improvement, fit_gaussian_process, normal_scores, telling
 from sweeper.search.auto.tradeoff import Front, cost_model, expected_hypervolume
 
@@ -37,6 +39,10 @@ _SPREAD_OVER, _SPREAD_OVER_WITH_RULE = 8, 2
 the corners, where nothing good is to be expected if there is a rule of thumb."""
 _MOST_POINTS = 150
 """Trials that the Gaussian process is fitted to at most: the better half of them, and some of every rank."""
+_MANY = 512
+"""Of more trials with a loss only those are looked at to which the process is fitted, and
+``_MOST_ON_FRONT`` of the front. Ranks are those among all of them."""
+_MOST_ON_FRONT = 64
 _UNSURE = 0.1
 """The extra noise of a loss that is expected, not seen; the signal's variance is one."""
 _ALONE_AFTER = 6
@@ -62,12 +68,12 @@ class Candidates:
 
 def propose_point(standing: Standing, candidates: Candidates, prior: Prior | None, seed: int) -> Array:
     """The point (columns,) of the next trial."""
-    rng = np.random.default_rng((seed, len(standing.trials)))
+    rng = np.random.default_rng((seed, standing.rows.seen))
     seen = _Seen.of(standing, candidates, prior)
     rule = candidates.rule
-    if rule is not None and seen.is_turn_of_rule and not (seen.all_points == rule).all(1).any():
+    if rule is not None and seen.is_turn_of_rule and not standing.rows.is_asked(rule.tobytes()):
         return rule
-    if seen.has_history and len(standing.trials) < _HISTORY_PICKS and seen.trust >= _TRUSTED:
+    if seen.has_history and seen.started < _HISTORY_PICKS and seen.trust >= _TRUSTED:
         return seen.pick_of_history(candidates.pool)
     if len(seen.losses) < _STARTUP and seen.trust < _DISTRUSTED:
         some = _SPREAD_OVER if rule is None else _SPREAD_OVER_WITH_RULE
@@ -83,8 +89,14 @@ class _Seen:
 
     points: Array
     losses: Array
+    scores: Array
+    """The normal scores of the losses."""
+    shares: Array | None
+    """What part of all trials each of them stands for; None where all are here."""
     extra_noise: Array
     pending: Array
+    is_asked: Callable[[bytes], bool]
+    """Whether a trial lies at a point, given by its bytes."""
     prior: Prior | None
     weights: Array
     trust: float
@@ -96,30 +108,35 @@ class _Seen:
 
     @classmethod
     def of(cls, standing: Standing, candidates: Candidates, prior: Prior | None) -> _Seen:
-        columns = candidates.pool.shape[1]
-        known = [(t, loss) for t in standing.trials if (loss := _loss_of(standing, t)) is not None]
-        numbers = {trial.number for trial, _ in known}
-        points = np.array([trial.point for trial, _ in known]).reshape(-1, columns)
-        losses = np.array([loss for _, loss in known])
+        rows, columns = standing.rows, candidates.pool.shape[1]
+        all_losses, seen = _losses_of(standing), rows.phases >= 0
+        known = np.flatnonzero(~np.isnan(all_losses))
+        pending = np.flatnonzero(seen & np.isnan(all_losses))
+        scores, shares = normal_scores(all_losses[known]) if len(known) else np.zeros(0), None
+        if len(known) > _MANY:
+            chosen, shares = _telling_of_many(standing, known, scores)
+            known, scores = known[chosen], scores[chosen]
+        points, losses = rows.points[known].reshape(-1, columns), all_losses[known]
         weights, trust = np.zeros(0), 0.0
         if prior:
-            scores = prior.scores(points) if len(points) else np.zeros((len(prior), 0))
-            weights, trust = prior.weights(scores, losses)
+            expected = prior.scores(points) if len(points) else np.zeros((len(prior), 0))
+            weights, trust = prior.weights(expected, losses)
         return cls(
             points=points,
             losses=losses,
-            extra_noise=np.array([0.0 if trial.phase.is_over else _UNSURE for trial, _ in known]),
-            pending=np.array([t.point for t in standing.trials if t.number not in numbers]).reshape(
-                -1, columns
-            ),
+            scores=scores,
+            shares=shares,
+            extra_noise=np.where(rows.phases[known] >= Phase.ENDED, 0.0, _UNSURE),
+            pending=rows.points[pending].reshape(-1, columns),
+            is_asked=rows.is_asked,
             prior=prior,
             weights=weights,
             trust=trust,
-            started=len(standing.trials),
-            costs=np.array([np.nan if t.cost is None else t.cost for t, _ in known])
-            if standing.weighs_costs
+            started=rows.seen,
+            costs=rows.cost[known] if standing.weighs_costs else None,
+            limits=Limits.of(points, [rows.excesses(place) for place in known.tolist()])
+            if rows.has_bounds
             else None,
-            limits=Limits.of(points, [trial.excesses for trial, _ in known]),
         )
 
     @property
@@ -131,10 +148,6 @@ class _Seen:
         """The rule of thumb is the first trial, or with history the second, as a guard against a history that
         misleads."""
         return self.started == (1 if self.has_history else 0)
-
-    @cached_property
-    def scores(self) -> Array:
-        return normal_scores(self.losses)
 
     @cached_property
     def front(self) -> Front | None:
@@ -191,8 +204,7 @@ def _most_improving(seen: _Seen, candidates: Candidates, seed: int) -> Array:
         best = np.lexsort((seen.losses, ~seen.kept)) if front is None else front.some(4)
         best_tried = seen.points[best[:4]]
         near = np.concatenate([near, candidates.around(best_tried, seed + 1)])
-        asked = {one.tobytes() for one in seen.all_points}
-        near = near[[one.tobytes() not in asked for one in near]]
+        near = near[[not seen.is_asked(one.tobytes()) for one in near]]
         if len(near):
             near_values = improvement(near)
             pool, values = np.concatenate([pool, near]), np.concatenate([values, near_values])
@@ -208,7 +220,7 @@ def _improvement_after(seen: _Seen, candidates: Candidates, front: Front | None)
     """
     scores, groups = seen.scores, candidates.groups
     expected = seen.expected_by_history(seen.points)
-    offset = float((scores - expected).mean())
+    offset = float((scores - expected).mean() if seen.shares is None else seen.shares @ (scores - expected))
     residual = scores - expected - offset
     used = telling(scores, _MOST_POINTS)
     process = fit_gaussian_process(seen.points[used], residual[used], seen.extra_noise[used], groups)
@@ -235,9 +247,35 @@ def _sure(points: Array) -> Array:
     return np.ones(len(points))
 
 
-def _loss_of(standing: Standing, trial: SeenTrial) -> float | None:
-    """What it has come to or is expected to; of one that breaks a bound what was measured, which says as much
-    of the losses around it as any other."""
-    expected = standing.expected_loss(trial)
-    is_broken = any(one > 0 for one in trial.excesses)
-    return trial.measured if is_broken and trial.measured is not None else expected
+def _losses_of(standing: Standing) -> Array:
+    """(n,), by rows: what trials have come to or are expected to; of one that breaks a bound what was
+    measured, which says as much of the losses around it as any other. Not a number while nothing can be
+    said."""
+    rows = standing.rows
+    is_measured = rows.is_broken & ~np.isnan(rows.measured) & (rows.phases >= 0)
+    return np.where(is_measured, rows.measured, standing.expected)
+
+
+def _telling_of_many(
+    standing: Standing, known: NDArray[np.intp], scores: Array
+) -> tuple[NDArray[np.intp], Array]:
+    """Which of many trials, by their rows, a proposal looks at, and what part of all of them each stands for.
+
+    One half are the best, and the other half are spread over the ranks of the rest, as ``telling`` has it;
+    those that break a bound rank after all that do not. With two objectives some of the front are added.
+    """
+    rows = standing.rows
+    order = np.lexsort((scores, rows.is_broken[known]))
+    ranks = np.empty(len(known))
+    ranks[order] = np.arange(len(known))
+    chosen = telling(ranks, _MOST_POINTS)
+    best = _MOST_POINTS // 2
+    rest = (len(known) - best) / (_MOST_POINTS - best)
+    shares = np.array([1.0] * best + [rest] * (_MOST_POINTS - best)) / len(known)
+    if standing.weighs_costs:
+        costs = rows.cost[known]
+        front = Front.of(scores, costs, np.isfinite(costs) & ~rows.is_broken[known] & (scores < scores.max()))
+        more = np.setdiff1d(front.some(_MOST_ON_FRONT), chosen) if front is not None else chosen[:0]
+        chosen, shares = np.append(chosen, more), np.append(shares, np.zeros(len(more)))
+    in_time = np.argsort(chosen)
+    return chosen[in_time], shares[in_time]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from itertools import compress
+from operator import is_not
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sweeper.search.auto.coordinates import Coordinates
 from sweeper.search.auto.curves import Curve
-from sweeper.search.auto.standing import Phase, SeenTrial, Standing, is_control
+from sweeper.search.auto.rows import Phase, Rows, SeenTrial
+from sweeper.search.auto.standing import Standing, is_control
 from sweeper.search.front import expected_second, is_cost
+from sweeper.search.grid import configuration_key
 from sweeper.search.losses import Curves
 from sweeper.search.records import TrialRecord, TrialState, is_diverged
 from sweeper.space import GROUPS, constraints_of, size_of
@@ -46,55 +49,88 @@ _PHASES = {
 
 
 class View:
-    """The records of one sweep. Remembers where its trials lie and what their curves are, those of finished
-    ones by number and those of others as long as their records are the same, so that a decision costs what is
-    new."""
+    """The records of one sweep as arrays. It is kept in step: a question costs what is new, and what it is
+    told is what a new view would be told. Curves of finished trials are never worked out again."""
 
     def __init__(self, space: Space, coordinates: Coordinates, past: Past | None = None) -> None:
         """``past`` are other sweeps, whose curves show how curves end."""
         self._space, self._coordinates, self._past = space, coordinates, past
-        self._placed: dict[int, tuple[TrialRecord, Array, Curve]] = {}
-        """By the trial's number, with the record that it was read from."""
+        self._clear()
+
+    def _clear(self) -> None:
+        self._records: list[TrialRecord] = []
+        self._starts_s: Array = np.zeros(0)
+        """(n,), not a number where a trial has not been started."""
+        self._rows = Rows(self._space.settings.objective.at)
+        self.asked: set[frozenset[tuple[str, Scalar]]] = set()
+        """The keys of all configurations that were asked for."""
 
     def standing(self, records: Sequence[TrialRecord]) -> Standing:
         """How the trials that the search asked for stand. One that failed for no fault of its values is left
         out."""
         objective = self._space.settings.objective
-        starts_s = sorted(one.started_s for one in records if one.started_s is not None)
-        seen = [
-            self._seen(place, record, starts_s, len(records))
-            for place, record in enumerate(records)
-            if record.state is not TrialState.FAIL or is_diverged(record, objective.metric)
-        ]
+        self._update(records)
         return Standing(
-            trials=seen,
-            past_curves=() if self._past is None else self._past.curves,
+            trials=self._rows,
+            past=() if self._past is None else self._past.seen,
             at=objective.at,
             weighs_costs=objective.also is not None,
+            seen_after=self._started_before_best,
         )
 
-    def _seen(self, place: int, record: TrialRecord, starts_s: Sequence[float], count: int) -> SeenTrial:
+    def _update(self, records: Sequence[TrialRecord]) -> None:
+        """Look at those that are not the very records of the last time."""
+        known = self._records
+        if len(records) < len(known):
+            self._clear()
+            self._update(records)
+            return
+        changed = [
+            *compress(range(len(known)), map(is_not, records, known)),
+            *range(len(known), len(records)),
+        ]
+        if any(
+            not _is_same_trial(one, records[place]) for place in changed for one in known[place : place + 1]
+        ):
+            self._clear()  # another sweep's
+            self._update(records)
+            return
+        self._rows.put((place, self._seen(place, records[place])) for place in changed)
+        self.asked.update(configuration_key(records[place].values) for place in changed)
+        starts_s = np.full(len(records), np.nan)
+        starts_s[: len(known)] = self._starts_s
+        for place in changed:
+            started_s = records[place].started_s
+            starts_s[place] = math.nan if started_s is None else started_s
+        self._records, self._starts_s = list(records), starts_s
+
+    def _seen(self, place: int, record: TrialRecord) -> SeenTrial | None:
         """``place`` counts what was asked for: a trial's number also counts the runs under other seeds."""
-        point, curve = self._place(record)
+        objective = self._space.settings.objective
+        if record.state is TrialState.FAIL and not is_diverged(record, objective.metric):
+            return None
+        before = self._rows.trials[place] if place < len(self._rows.trials) else None
+        is_over = place < len(self._records) and self._records[place].state.is_finished
         return SeenTrial(
             number=record.number,
-            point=point,
-            curve=curve,
+            point=self._coordinates.point(record.values) if before is None else before.point,
+            curve=before.curve if before is not None and is_over else curve_of(self._space, record),
             phase=_PHASES[record.state],
             control=is_control(self._space.settings.search.seed, place),
-            best_seen_after=_started_before_best(place, record, curve, starts_s) if curve.losses else count,
-            cost=_cost(record, self._space.settings.objective),
-            excesses=_excesses(record, self._space.settings.objective),
-            measured=_measured(record, self._space.settings.objective),
+            cost=_cost(record, objective),
+            excesses=_excesses(record, objective),
+            measured=_measured(record, objective),
         )
 
-    def _place(self, record: TrialRecord) -> tuple[Array, Curve]:
-        known = self._placed.get(record.number)
-        if known is not None and (known[0] is record or known[0].state.is_finished):
-            return known[1:]
-        placed = self._coordinates.point(record.values), curve_of(self._space, record)
-        self._placed[record.number] = (record, *placed)
-        return placed
+    def _started_before_best(self, trial: SeenTrial) -> int:
+        """How many trials had been started when its best loss was measured, by their clocks."""
+        place = self._rows.index[trial.number]
+        then_s = self._records[place].evaluations[trial.curve.losses.index(trial.curve.best)].time_s
+        return place + 1 if then_s is None else int((self._starts_s <= then_s).sum())
+
+
+def _is_same_trial(one: TrialRecord, other: TrialRecord) -> bool:
+    return one.number == other.number and one.values == other.values
 
 
 def known_costs(space: Space, coordinates: Coordinates) -> Callable[[Array], Array] | None:
@@ -187,9 +223,3 @@ def _fall_after(step: int, scheduler: Scheduler, ratio: float, decay_ratio: floa
 
     warmed_up = max(step, warmup_steps(_STEPS, ratio))
     return max(0.0, multiplier(min(warmed_up, _STEPS)) - multiplier(_STEPS))
-
-
-def _started_before_best(place: int, record: TrialRecord, curve: Curve, starts_s: Sequence[float]) -> int:
-    """How many trials had been started when its best loss was measured; ``starts_s`` rise."""
-    then_s = record.evaluations[curve.losses.index(curve.best)].time_s
-    return place + 1 if then_s is None else bisect_right(starts_s, then_s)

@@ -16,6 +16,7 @@ from sweeper.search.auto.surrogate import GaussianProcess, expected_improvement,
 from sweeper.search.extending import space_in_force
 from sweeper.search.finals.confirm import Interval
 from sweeper.search.front import ranked
+from sweeper.search.grid import configuration_key
 from sweeper.search.records import TrialRecord
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Surface:
     def promise(self, best: Mapping[str, Scalar], tried: Sequence[Values]) -> float:
         """The largest improvement on a configuration that is expected of one that was not tried, among some
         that cover the space evenly and some around the best; 0 where none is left."""
-        left = self.coordinates.candidates(tried, seed=0)
+        left = self.coordinates.candidates(set(map(configuration_key, tried)), seed=0)
         pool = [np.frombuffer(key) for key in left]
         if self.coordinates.is_continuous:
             pool += list(self.coordinates.around(self._points([best]), seed=0))

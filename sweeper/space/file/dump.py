@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -31,17 +33,57 @@ _SECTIONS = (
 """What is searched first, then how."""
 
 
+_LINES: dict[tuple[str, str, int], str | None] = {}
+_MOST_LINES, _LONG = 4096, 100
+"""So many are remembered; what is longer is broken, which depends on how far it is indented."""
+
+
 def dump_config(config: Config | dict[str, Any]) -> str:
     """YAML text of a configuration with nothing open, or of a plain tree as it is.
 
     Numbers are written so that YAML 1.1 readers, too, take them for numbers (``1.0e-05``).
     """
     tree = _config_tree(config) if isinstance(config, Config) else config
+    entries = [_entry(key, value) for key, value in tree.items()]
+    if any(one is None for one in entries):
+        return _dumped(_styled(tree))
+    return "".join(one or "" for one in entries)
+
+
+def _entry(key: str, value: Any) -> str | None:
+    """What a section or a key is written as; None where that depends on what it stands in. Most of what the
+    trials of a sweep say is what another has said: each line is made once."""
+    if not isinstance(value, Mapping) or not value:
+        return _line(key, value, 1)
+    lines = [_line(inner, child, 2) for inner, child in value.items()]
+    if any(one is None for one in lines):
+        return None
+    return _head(key) + "".join(textwrap.indent(one or "", "  ") for one in lines)
+
+
+@cache
+def _head(key: str) -> str:
+    return _dumped(CommentedMap({key: CommentedMap({"in": 0})})).partition("\n")[0] + "\n"
+
+
+def _line(key: str, value: Any, depth: int) -> str | None:
+    told = key, repr(value), depth
+    if told in _LINES:
+        return _LINES.get(told)
+    text = _dumped(CommentedMap({key: _styled(value, depth)}))
+    is_plain = r"\n" not in repr(value) and all(len(line) < _LONG for line in text.splitlines())
+    if len(_LINES) >= _MOST_LINES:
+        _LINES.clear()
+    line = _LINES[told] = text if is_plain else None
+    return line
+
+
+def _dumped(tree: Any) -> str:
     writer = YAML()
     writer.width = 110
     writer.representer.add_representer(float, _represent_float)
     text = io.StringIO()
-    writer.dump(_styled(tree), text)
+    writer.dump(tree, text)
     return text.getvalue()
 
 
