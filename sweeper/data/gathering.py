@@ -10,6 +10,7 @@ from pathlib import Path
 from sweeper.data.model.model_folder import survey_model
 from sweeper.data.model.sizes import model_sizes
 from sweeper.data.model.smaller import survey_smaller
+from sweeper.data.pool import count_cpus
 from sweeper.data.problems import Problems
 from sweeper.data.read.examples import Examples, load_examples
 from sweeper.data.render.templates import read_template
@@ -118,10 +119,3 @@ def _torch_is_for_cpu() -> bool:
         return importlib.metadata.version("torch").endswith("+cpu")
     except importlib.metadata.PackageNotFoundError:
         return False
-
-
-def count_cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

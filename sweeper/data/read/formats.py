@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +91,9 @@ class Reading:
     note: str = ""
     """How columns were taken that nobody has named."""
 
-    def examples(self, rows: Iterable[Row], problems: Problems, source: int, unused: set[str]) -> list[Example]:
+    def examples(
+        self, rows: Iterable[Row], problems: Problems, source: int, unused: set[str]
+    ) -> list[Example]:
         """What each row teaches. Rows that do not fit are added to ``problems`` and left out; the names of
         fields that are not used are added to ``unused``."""
         found: list[Example] = []
@@ -150,7 +152,7 @@ def row_format(data_path: str) -> DataFormat | None:
     try:
         first = next(source for group in sources_of((data_path,), problems) for source in group)
         piece = next(pieces(first, problems))
-        return reading_of(piece.read(problems)[:1], "auto").format
+        return reading_of(list(islice(piece.read(problems), 1)), "auto").format
     except (DataError, Unusable, OSError, StopIteration, IndexError):  # no file, or no row in it
         return None
 

@@ -52,9 +52,10 @@ class Piece:
     rows: tuple[Row, ...] = ()
     """What is no lines, read."""
 
-    def read(self, problems: Problems) -> list[Row]:
+    def read(self, problems: Problems) -> Iterator[Row]:
         """Its rows that can be read; what cannot is added to ``problems``."""
-        return [*self.rows, *line_rows(self.source, self.lines, self.first, problems)]
+        yield from self.rows
+        yield from line_rows(self.source, self.lines, self.first, problems)
 
 
 def pieces(source: Source, problems: Problems) -> Iterator[Piece]:
