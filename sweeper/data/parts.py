@@ -4,11 +4,11 @@ is there need not be made again by a preparation that begins anew.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +37,8 @@ _SEQUENCE = np.dtype(
         ("truncated", "?"),
     ]
 )
-"""What is known of a sequence beside its tokens: the index of its example in the piece, how many of each kind it
-has, its highest token id, and the fields of ``TokenRow``; a bit of ``adapted`` for each of ``ADAPTATIONS``."""
+"""What is known of a sequence beside its tokens: the index of its example in the piece, how many tokens
+it has, the highest of their ids, and the fields of ``TokenRow``; a bit of ``adapted`` for each of ``ADAPTATIONS``."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ class Part:
 
     def save(self, file: Path) -> None:
         """Writes it in one step."""
-        arrays = {"answered": self.answered, "said": self.said, "sequences": self.sequences}
+        arrays: dict[str, Any] = {"answered": self.answered, "said": self.said, "sequences": self.sequences}
         if self.tokens is not None:
             arrays |= vars(self.tokens)
         told = np.frombuffer(pickle.dumps(self.told), dtype=np.uint8)
         partial = file.with_name(f".{file.name}")
         with partial.open("wb") as opened:
             np.savez(opened, told=told, **arrays)
-        os.replace(partial, file)
+        partial.replace(file)
 
     @classmethod
     def open(cls, file: Path, *, with_tokens: bool = True) -> Part:

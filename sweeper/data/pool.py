@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 __all__ = ["count_cpus", "in_processes"]
 
-Thing, Result = TypeVar("Thing"), TypeVar("Result")
+Thing = TypeVar("Thing")
+Result = TypeVar("Result")
 
 _FEW = 2
 """So many things are no work for more than one process."""

@@ -24,6 +24,7 @@ __all__ = [
     "Examples",
     "choose",
     "digest",
+    "examples_of",
     "held_out_sources",
     "load_examples",
     "load_rows",
@@ -80,6 +81,18 @@ def load_examples(settings: Settings, problems: Problems | None = None) -> Examp
     rows, rows_read = _read(settings.sources, problems, notes)
     held_out, held_out_read = _read(held_out_sources(settings), problems, notes)
     problems.raise_if_any()
+    counts = {"rows_read": rows_read + held_out_read, "rows_bad": problems.bad_rows}
+    return examples_of(rows, held_out, settings, counts, tuple(notes))
+
+
+def examples_of(
+    rows: Sequence[Example],
+    held_out: Sequence[Example],
+    settings: Settings,
+    counts: dict[str, int],
+    notes: tuple[str, ...],
+) -> Examples:
+    """Splits and weighs what was read; ``held_out`` are those of a file. Raises what ``choose`` raises."""
     every = [*rows, *held_out]
     chosen = choose(
         answered=np.asarray([one.has_answer for one in every], dtype=bool),
@@ -93,9 +106,9 @@ def load_examples(settings: Settings, problems: Problems | None = None) -> Examp
         train=train,
         times=chosen.times,
         eval=held_out,
-        counts={"rows_read": rows_read + held_out_read, "rows_bad": problems.bad_rows} | chosen.counts,
+        counts=counts | chosen.counts,
         source_rows=chosen.source_rows,
-        notes=tuple(notes),
+        notes=notes,
         message_keys=tuple(sorted({key for one in (*train, *held_out) for key in unknown_keys(one)})),
     )
 
@@ -264,7 +277,8 @@ def _require(rows: int, name: str) -> None:
 def _without_leaks(train: Indices, held_out: Indices, said: Sequence[bytes]) -> Indices:
     """The training rows that equal no held-out row: a copy would flatter every trial."""
     known = {said[index] for index in held_out}
-    return train[np.fromiter((said[index] not in known for index in train), bool, len(train))]
+    kept: Indices = train[np.fromiter((said[index] not in known for index in train), bool, len(train))]
+    return kept
 
 
 def digest(example: Example) -> bytes:

@@ -61,7 +61,7 @@ class ChatTemplate:
         self._names: Mapping[str, str] | None = None
         """The special tokens, as variables of the template."""
         self._unproven = {False: _COMPARED, True: _COMPARED}
-        """So many texts are still to be compared with those of transformers, without an invitation and with."""
+        """So many texts are still to be compared with those of transformers, with and without invitation."""
 
     def text(
         self, messages: Sequence[Message], tools: Sequence[Tool], options: Mapping[str, Any], *, invite: bool
