@@ -37,8 +37,9 @@ _SEQUENCE = np.dtype(
         ("truncated", "?"),
     ]
 )
-"""What is known of a sequence beside its tokens: the index of its example in the piece, how many tokens
-it has, the highest of their ids, and the fields of ``TokenRow``; a bit of ``adapted`` for each of ``ADAPTATIONS``."""
+"""What is known of a sequence beside its tokens: the index of its example in the piece, how many tokens it
+has, the highest of their ids, and the fields of ``TokenRow``; a bit of ``adapted`` for each of
+``ADAPTATIONS``."""
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,7 @@ def _of_lines(path: Path, count: int, problems: Problems) -> tuple[list[Row], in
         raise ValueError("no lines of JSON")
     rows = list(line_rows(str(path), head, 1, problems))
     lengths: list[int] = []
-    for start, line in _spread_lines(path, count):
+    for start, line in _spread_lines(path, max(count - _HEAD_ROWS, 1)):
         lengths.append(len(line))
         rows += (
             replace(row, place=f"the line at byte {start:,}")
