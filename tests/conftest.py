@@ -60,14 +60,33 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def few_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120 rows of the packaged instructions."""
-    file = tmp_path_factory.mktemp("rows") / "train.jsonl"
-    lines = DATA_FILE.read_text(encoding="utf-8").split("\n")[:120]
+    return first_rows(tmp_path_factory.mktemp("rows") / "train.jsonl", 120)
+
+
+@pytest.fixture(scope="session")
+def fewer_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 of them: eight steps of eight rows beside 16 held-out rows."""
+    return first_rows(tmp_path_factory.mktemp("rows") / "train.jsonl", 80)
+
+
+def first_rows(file: Path, rows: int) -> Path:
+    lines = DATA_FILE.read_text(encoding="utf-8").split("\n")[:rows]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
 
 
 @pytest.fixture(scope="session")
-def quick_config(few_rows: Path) -> Callable[..., Config]:
+def quick_config(fewer_rows: Path) -> Callable[..., Config]:
+    return quick_configs(fewer_rows)
+
+
+@pytest.fixture(scope="session")
+def longer_config(few_rows: Path) -> Callable[..., Config]:
+    """On 120 rows: twelve steps."""
+    return quick_configs(few_rows)
+
+
+def quick_configs(rows: Path) -> Callable[..., Config]:
     """Makes a closed configuration: a short run of the packaged model in fp32 on one CPU rank.
 
     Keywords are fields of training, deepspeed and parallel.
@@ -104,7 +123,7 @@ def quick_config(few_rows: Path) -> Callable[..., Config]:
             {
                 "name": "quick",
                 "model_path": "builtin:quickstart",
-                "data_path": str(few_rows),
+                "data_path": str(rows),
                 "eval_data": 0.2,
                 "objective": {"evaluations": 3},
                 "resources": {"max_concurrent": 1, "cpus_per_rank": 1, "gpus_per_rank": 0},
@@ -116,14 +135,14 @@ def quick_config(few_rows: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="session")
-def write_space(few_rows: Path) -> Callable[..., Path]:
+def write_space(fewer_rows: Path) -> Callable[..., Path]:
     """Writes a space file that searches lr over a few rows of the packaged data; keys can be replaced."""
 
     def write(folder: Path, **changes: Any) -> Path:
         tree: dict[str, Any] = {
             "name": "small",
             "model_path": "builtin:quickstart",
-            "data_path": str(few_rows),
+            "data_path": str(fewer_rows),
             "eval_data": 0.2,
             "training": {
                 "lr": {"log_uniform": [1e-4, 1e-2]},

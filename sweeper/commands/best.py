@@ -113,9 +113,11 @@ def export_tree(found: Exported, fmt: str, written: Sequence[Path]) -> dict[str,
 
 
 def _config_of(text: str, folder: SweepFolder) -> tuple[Config, int]:
-    """The configuration as data, and the number of its trial."""
+    """The configuration as data, and the number of its trial. Raises UserError of an engine's."""
     try:
         tree: Any = YAML(typ="safe").load(text)
+        if "engine" in tree:
+            raise _of_an_engine(folder, int(tree["provenance"]["trial"]))
         return read_config(_by_path(tree)), int(tree["provenance"]["trial"])
     except (YAMLError, KeyError, TypeError, ValueError) as error:
         raise SweepFolderError.of(
@@ -124,6 +126,18 @@ def _config_of(text: str, folder: SweepFolder) -> tuple[Config, int]:
             rule="does not say which trial it is, or not what it was trained with",
             remedy="write the file again: `sweeper resume`",
         ) from error
+
+
+def _of_an_engine(folder: SweepFolder, trial: int) -> UserError:
+    found = sorted(folder.trial_dir(trial).glob("engine.*"))
+    return UserError.of(
+        where="--format",
+        value=folder.root,
+        rule="an export is of a trial of sweeper's own trainer, and an engine ran these",
+        remedy=f"take {found[0]}, the file that the trainer of trial {trial} was given"
+        if found
+        else "take the trainer's own file, which best-config.yaml holds under engine.config",
+    )
 
 
 def _on_disk(config: Config) -> Config:

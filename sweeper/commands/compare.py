@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeper.commands.report import sweep_material
+from sweeper.commands.report import require_charts, sweep_material, vega_script
 from sweeper.commands.writing import write_named
 from sweeper.errors import Problem, UserError
 from sweeper.recommend.compare import Comparison, compare, comparison_html
@@ -33,5 +33,11 @@ def _material_or_problems(root: Path) -> Material | tuple[Problem, ...]:
 
 
 def write_comparison(found: Comparison, path: Path) -> None:
-    """Writes the page. Raises UserError where it cannot be written."""
-    write_named(path, comparison_html(found), "-o")
+    """Writes the page.
+
+    Raises:
+        MissingDependencyError: the extra ``report`` is not installed.
+        UserError: it cannot be written.
+    """
+    require_charts(f"sweeper compare -o {path}")
+    write_named(path, comparison_html(found, vega_script()), "-o")

@@ -26,7 +26,14 @@ from sweeper.sweep.stored import open_sweep, sweep_state
 if TYPE_CHECKING:
     from sweeper.recommend.gains import Gain
 
-__all__ = ["ReportKeeper", "WrittenReport", "sweep_material", "write_report"]
+__all__ = [
+    "ReportKeeper",
+    "WrittenReport",
+    "require_charts",
+    "sweep_material",
+    "vega_script",
+    "write_report",
+]
 
 _OFF = "SWEEPER_REPORT"
 """Set to ``off``: a sweep writes no report; ``sweeper report`` does."""
@@ -88,7 +95,7 @@ def write_report(root: Path) -> WrittenReport:
     """
     folder = SweepFolder(root)
     space, ledger = open_sweep(folder)
-    _require_extra(root)
+    require_charts(f"sweeper report {root}")
     rows = _rows_of(space, folder, ledger)
     material = _material(space, folder, ledger, sweep_state(ledger, folder), rows)
     if not material.trials:
@@ -154,7 +161,7 @@ class ReportKeeper(Listener):
         if not self._is_on:
             return
         try:
-            _require_extra(self._folder.root)
+            require_charts(f"sweeper report {self._folder.root}")
             self._rows = self._rows or _rows_of(self._space, self._folder, self._ledger)
             _write(_material(self._space, self._folder, self._ledger, state, self._rows), self._folder)
         except MissingDependencyError:
@@ -228,24 +235,25 @@ def _rows_of(space: Space, folder: SweepFolder, ledger: Ledger) -> _Rows:
 
 
 def _write(material: Material, folder: SweepFolder) -> Path:
-    write_whole(folder.report, report_html(material, _script()))
+    write_whole(folder.report, report_html(material, vega_script()))
     return folder.report
 
 
-def _require_extra(root: Path) -> None:
+def require_charts(where: str) -> None:
+    """Raises MissingDependencyError unless the extra ``report`` is installed."""
     try:
         import altair  # noqa: F401
         import vl_convert  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError.of(
-            where=f"sweeper report {root}",
+            where=where,
             value=error.name or "altair",
             rule="the report's charts need packages that are not installed",
             remedy="pip install 'sweeper[report]'",
         ) from error
 
 
-def _script() -> str:
+def vega_script() -> str:
     """Vega and what belongs to it as one text, 0.9 MB. It takes seconds to put together, so it is kept in the
     user's cache for the version that made it."""
     import vl_convert

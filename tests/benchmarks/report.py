@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "recommend")]
 
 from report_support import material_of, space_of, sweep_of  # noqa: E402
 
-from sweeper.commands.report import _script  # noqa: E402
+from sweeper.commands.report import vega_script  # noqa: E402
 from sweeper.recommend.report import report_html  # noqa: E402
 
 TRIALS, EVALUATIONS = 300, 50
@@ -30,10 +30,10 @@ def main() -> None:
     space = space_of(folder)
     trials = sweep_of(space, TRIALS, noise=0.01, evaluations=EVALUATIONS)
     file = folder / "report.html"
-    _script()  # kept in the user's cache
+    vega_script()  # kept in the user's cache
     for which in ("first", "second"):
         began, used = time.perf_counter(), time.process_time()
-        file.write_text(report_html(material_of(space, trials), _script()), encoding="utf-8")
+        file.write_text(report_html(material_of(space, trials), vega_script()), encoding="utf-8")
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
         print(
             f"written, {which} time: {seconds:.2f} s ({cpu:.2f} s of CPU), {file.stat().st_size / 1e6:.2f} MB"

@@ -99,7 +99,7 @@ def tree_of(*words: object) -> dict:
 )
 def test_it_is_one_object_and_nothing_else(folder, tmp_path, monkeypatch, words, keys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sweeper.commands.report._script", lambda: "/* vega */")
+    monkeypatch.setattr("sweeper.commands.report.vega_script", lambda: "/* vega */")
     assert keys <= tree_of(*(folder.root if one == "DIR" else one for one in words)).keys()
 
 

@@ -56,7 +56,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def small_script(monkeypatch) -> None:
-    monkeypatch.setattr("sweeper.commands.report._script", lambda: "/* vega */")
+    monkeypatch.setattr("sweeper.commands.report.vega_script", lambda: "/* vega */")
 
 
 def said(*words: object) -> str:

@@ -83,10 +83,11 @@ def test_its_picture_is_in_the_folder_and_nothing_is_left_of_its_model(sweep):
 
 
 def test_memory_that_runs_out_splits_its_batch_and_a_signal_ends_it_without_a_result(
-    write_space, tmp_path, new_ranks
+    write_space, few_rows, tmp_path, new_ranks
 ):
     file = write_space(
         tmp_path,
+        data_path=str(few_rows),
         training={
             "lr": 1e-3,
             "scheduler": "cosine",

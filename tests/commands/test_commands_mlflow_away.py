@@ -24,11 +24,22 @@ from sweeper.engines.processes import free_port
 pytestmark = pytest.mark.usefixtures("running_ray")
 
 COMMAND = """
+import sys
+from pathlib import Path
 from sweeper.cli import main
+from sweeper.ray_tune.searcher import LedgerSearcher
 from sweeper.track import tracker
 tracker._LONGEST_PAUSE_S = 0.5
+suggest, gates = LedgerSearcher.suggest, Path(sys.argv[-1]).parent
+
+def suggest_when_let(self, trial_id):
+    ended = sum(one.state.is_finished for one in self._recorder._ledger.trials())
+    return suggest(self, trial_id) if (gates / f"begin-{ended}").exists() else None
+
+LedgerSearcher.suggest = suggest_when_let
 main()
 """
+"""The command with short pauses between attempts, and trials that begin when the test lets them."""
 
 
 class Server:
@@ -99,7 +110,7 @@ def forward(source: socket.socket, target: socket.socket) -> None:
 
 
 class Sweep(Driver):
-    """The command with short pauses between attempts."""
+    """That command."""
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments, program=("-c", COMMAND))
@@ -118,36 +129,53 @@ def server(tmp_path: Path, migrated: Path) -> Iterator[Server]:
 
 
 def test_a_server_that_comes_and_goes_and_a_driver_that_is_killed_lose_nothing(server, tmp_path, write_space):
-    space = write_space(tmp_path, search__trials=6, tracking={"mlflow_uri": server.uri})
+    space = write_space(tmp_path, search__trials=4, tracking={"mlflow_uri": server.uri})
     out = tmp_path / "sweep"
-    server.wait()
-    sweep = Sweep("run", space, "--out", out)
+
+    def begin(*trials: int) -> None:
+        for trial in trials:
+            (tmp_path / f"begin-{trial}").touch()
+
+    def log() -> str:
+        return (out / "logs" / "mlflow.log").read_text()
+
+    def is_missed(times: int) -> bool:
+        return log().count("MLflow cannot be reached") >= times
 
     def is_back(times: int) -> bool:
-        return (out / "logs" / "mlflow.log").read_text().count("MLflow is back after") >= times
+        return log().count("MLflow is back after") >= times
 
-    sweep.until("trial 1 starts")  # the sweep has not waited for it
+    begin(0)
+    sweep = Sweep("run", space, "--out", out)
+    server.wait()
+    sweep.until("trial 0 done")  # the sweep has not waited for it
     server.open()
     assert eventually(lambda: is_back(1) and is_there(server.uri, 0))
     server.close()
-    sweep.until("trial 2 starts")
+    begin(1)
+    sweep.until("trial 1 done")
+    assert eventually(lambda: is_missed(2))
     server.open()
     assert eventually(lambda: is_back(2) and is_there(server.uri, 1))
     assert not sweep.warnings_of_mlflow
     server.close()
+    begin(2)
+    sweep.until("trial 2 starts")
     sweep.process.kill()  # with all that its writer kept for the server
     sweep.process.wait()
 
     server.open()
     resumed = Sweep("resume", out)
-    resumed.until("trial 5 ")
+    resumed.until("trial 2 done")
+    assert eventually(lambda: is_there(server.uri, 2))
     server.close()
+    begin(3, 4)
     assert resumed.end() == 0, resumed.said
     (warning,) = resumed.warnings_of_mlflow
     assert "cannot be reached" in warning and warning.endswith(f"sweeper sync {out}")
 
     server.open()
-    assert "6 trials" in sync_sweep(out)
+    assert "4 trials" in sync_sweep(out)
     assert_equal_to_ledger(server.uri, out)
     complete = mlflow_content(server.uri, "small")
     assert sync_sweep(out).endswith("; 0 were missing")

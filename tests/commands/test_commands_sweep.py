@@ -87,7 +87,7 @@ def test_the_rows_were_tokenized_once_while_the_workers_started_and_by_none_of_t
 
 def test_mlflow_has_one_parent_and_a_child_for_each_trial_with_the_ledgers_curves(sweep):
     (warning,) = sweep.warnings
-    assert "24 held-out rows" in warning and "may be chance" in warning
+    assert "16 held-out rows" in warning and "may be chance" in warning
     tracked = read_trials(tracking_uri(sweep.space.settings, sweep.folder.root), "small")
     assert [(trial.number, trial.status) for trial in tracked] == [(n, "FINISHED") for n in range(TRIALS)]
     for trial, mirror in zip(sweep.trials, tracked, strict=True):

@@ -61,9 +61,10 @@ def test_the_same_command_goes_on_after_a_signal_and_ends_in_the_same_weights(
     assert weights(target) == undisturbed
 
 
-def test_memory_that_runs_out_is_told_and_splits_the_batch(write_space, tmp_path, new_ranks):
+def test_memory_that_runs_out_is_told_and_splits_the_batch(write_space, few_rows, tmp_path, new_ranks):
     file = write_space(
         tmp_path,
+        data_path=str(few_rows),
         training=TRAINING | {"per_device_batch_size": 96, "epochs": 1},
         resources={"max_concurrent": 1, "memory_limit_gib": 0.6},
     )

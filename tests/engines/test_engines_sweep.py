@@ -10,8 +10,11 @@ from driver_process import Driver, facts_of
 from fake_trainers import HEAD, write_engine_space
 from waiting import eventually
 
-from sweeper.commands import open_sweep, resume_sweep, run_sweep, sweep_state, train_config
+from sweeper.commands import best_export, open_sweep, resume_sweep, run_sweep, sweep_state, train_config
+from sweeper.commands.report import sweep_material
 from sweeper.engines.guard import tagged
+from sweeper.errors import UserError
+from sweeper.recommend.compare import SweepSide
 from sweeper.search import TrialState
 from sweeper.space import SweepFolder
 from sweeper.track import read_trials, tracking_uri
@@ -53,6 +56,14 @@ def sweep(home):
     """Undisturbed by any end of its driver."""
     file = write_engine_space(home, OFTEN, search__trials=TRIALS)
     return run_sweep(file, out=home / "undisturbed")
+
+
+def test_its_answer_is_compared_by_the_trainers_own_keys_and_is_no_export(sweep, home):
+    side = SweepSide("one", sweep_material(home / "undisturbed"))
+    assert "engine.values.width" in side.flat
+    assert side.mapped(side.flat) == (dict(side.best.values), ())
+    with pytest.raises(UserError, match=r"an engine ran these\n.*engine\.json"):
+        best_export(home / "undisturbed", fmt="trl")
 
 
 def test_trials_of_a_command_are_a_sweep_like_any_other(sweep):

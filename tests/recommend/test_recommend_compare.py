@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from recommend_helpers import FACTS
+from compared_sweeps import bowl_at, side, space_with
 from report_support import TEXT, record, space_of, sweep_of, written
 from typer.testing import CliRunner
 
@@ -16,33 +14,7 @@ from sweeper.cli.app import app
 from sweeper.errors import UserError
 from sweeper.recommend.compare import compare, comparison_html, verdicts
 from sweeper.recommend.report import Material
-from sweeper.space import Space, SweepFolder, load_space
-
-
-def bowl_at(best: float, word: str = "cosine"):
-    def loss(values):
-        off = math.log10(values["lr"] / best)
-        return (
-            1.0
-            + 0.3 * off * off
-            + (0.0 if values["scheduler"] == word else 0.2)
-            + 0.02 * (3 - values["epochs"])
-        )
-
-    return loss
-
-
-def space_with(folder: Path, name: str, *, hidden: int = 2000, text: str = TEXT) -> Space:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "space.yaml"
-    file.write_text(text.replace("name: demo", f"name: {name}"))
-    return load_space(file, gather=lambda _: replace(FACTS, hidden_size=hidden))
-
-
-def side(tmp_path: Path, name: str, loss, *, count: int = 24, seed: int = 0, **more) -> Material:
-    space = space_with(tmp_path / name, name, **more)
-    trials = sweep_of(space, count, loss, noise=0.002, seed=seed)
-    return Material(space=space, trials=trials, root=tmp_path / name, state="finished")
+from sweeper.space import SweepFolder
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +54,8 @@ def test_the_program_gets_strict_json_and_the_page_holds_every_number(three):
     tree = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert [one["name"] for one in tree["sweeps"]] == ["one", "same", "small"]
     assert len(tree["transfers"]) == 6 and tree["sweeps"][0]["lr"]["rule_of_thumb"] == pytest.approx(5e-5)
-    page = comparison_html(found)
-    assert "<script" not in page and "http" not in page.replace("http-equiv", "")
+    page = comparison_html(found, "")
+    assert "http" not in page.split('type="application/json"')[0].replace("http-equiv", "")
     assert "does not carry over" in page and page.count("<table") >= 3
 
 

@@ -241,7 +241,7 @@ def swept(tmp_path_factory) -> tuple[SweepFolder, Space]:
 
 @pytest.fixture(autouse=True)
 def small_script(monkeypatch) -> None:
-    monkeypatch.setattr("sweeper.commands.report._script", lambda: "/* vega */")
+    monkeypatch.setattr("sweeper.commands.report.vega_script", lambda: "/* vega */")
 
 
 def test_the_command_writes_the_report_and_says_what_to_do_next(swept) -> None:
@@ -333,3 +333,21 @@ def write_ledger(swept):
 
 def test_made_up_losses_are_what_the_fixtures_say(space) -> None:
     assert bowl({"lr": 1e-3, "scheduler": "cosine", "epochs": 3}) == 1.0
+
+
+def test_a_sweep_with_a_proxy_compares_values_by_its_trials_there(tmp_path):
+    space = space_of(tmp_path, TEXT.replace("trials: 24,", "trials: 16, proxy: {rows: 0.2, top: 2},"))
+    searched = [replace(one, is_proxy=True) for one in sweep_of(space, 16, noise=0.01)]
+    best = sorted(searched, key=lambda one: one.final_value)[:2]
+    real = [
+        record(16 + place, dict(one.values), one.final_value / 2, real_of=one.number)
+        for place, one in enumerate(best)
+    ]
+    material = material_of(space, [*searched, *real])
+    assert material.best.number == 16 and [one.number for one in material.judged] == list(range(16))
+    assert set(material.importances) == {one.name for one in space.dimensions}
+    said = {one.title: one.said for one in drawings(material)}
+    assert said["lr against eval/loss"].startswith("16 complete trials on the proxy by lr; the band")
+    assert "the ring" not in said["lr against eval/loss"]
+    page = report_html(material, "")
+    assert "The proxy&#x27;s order: 1 of 1 pair" in page

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compared_sweeps import bowl_at, side
 from report_support import material_of, mixed_sweep, space_of
 
+from sweeper.recommend.compare import compare, comparison_html
 from sweeper.recommend.report import drawings, report_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -59,13 +61,13 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> tuple[Path, int]:
     """The file, and how many charts it has."""
-    from sweeper.commands.report import _script
+    from sweeper.commands.report import vega_script
 
     folder = tmp_path_factory.mktemp("report")
     space = space_of(folder)
     material = material_of(space, mixed_sweep(space))
     file = folder / "report.html"
-    file.write_text(report_html(material, _script()), encoding="utf-8")
+    file.write_text(report_html(material, vega_script()), encoding="utf-8")
     return file, len(drawings(material))
 
 
@@ -135,6 +137,21 @@ def test_a_button_copies_a_trials_values(seen) -> None:
     page.locator("#trials tbody button").first.click()
     assert "training:\n  lr: " in page.evaluate("window.copied")
     assert page.locator("#said").text_content() == "Copied"
+
+
+def test_a_comparison_is_drawn_in_the_same_way(browser, tmp_path) -> None:
+    from sweeper.commands.report import vega_script
+
+    file = tmp_path / "comparison.html"
+    sides = [side(tmp_path, name, bowl_at(best), count=16) for name, best in (("a", 1e-3), ("b", 1e-4))]
+    file.write_text(comparison_html(compare(sides), vega_script()), encoding="utf-8")
+    for width, scheme in ((1440, "light"), (390, "dark")):
+        shown = Seen(browser, file, width, scheme)
+        assert shown.complaints == [] and shown.asked == [file.as_uri()]
+        assert shown.page.locator("[data-drawn=yes] svg").count() == 3
+        assert shown.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert shown.page.evaluate(CONTRAST) == []
+        shown.context.close()
 
 
 def test_it_prints_in_light_whatever_the_screen_is(seen) -> None:

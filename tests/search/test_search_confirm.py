@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,35 @@ def test_of_tied_trials_the_cheapest_is_chosen_by_tokens_then_by_seconds(space):
     assert confirmation_of(space, with_runs(means, nearly)).chosen == 3  # they cost the same: by the mean
     # The cheapest of all is of no use where it is told apart.
     assert confirmation_of(space, with_runs(runs | {2: [2.3, 2.4]}, few_tokens)).chosen != 2
+
+
+def test_constraints_are_kept_to_under_the_fresh_seeds_or_another_is_chosen(tmp_path):
+    text = SPACE + 'objective: {metric: eval/loss, constraints: {eval/perplexity: "<= 10"}}\n'
+    space = space_of(tmp_path, "{confirm: {top: 3, seeds: 2}}", text)
+
+    def measured(lengths: dict[int, list[float]], runs: dict[int, list[float | None]]) -> list[TrialRecord]:
+        """Every searched trial keeps to it; the runs have these lengths."""
+        trials, given = with_runs(runs), {number: iter(of_trial) for number, of_trial in lengths.items()}
+        return [
+            with_length(one, 9.0 if one.replicate_of is None else next(given[one.replicate_of]))
+            for one in trials
+        ]
+
+    tied = {3: [2.0, 2.1], 1: [2.1, 2.0], 2: [2.05, 2.1]}
+    found = confirmation_of(space, measured({3: [12, 9], 1: [11, 8], 2: [12, 12]}, tied))
+    assert found.chosen == 1  # 9.5 on average; trial 3 has 10.5
+    apart = {3: [2.0, 2.1], 1: [2.5, 2.6], 2: [2.05, 2.15]}
+    found = confirmation_of(space, measured({3: [12, 12], 1: [8, 8], 2: [11, 11]}, apart))
+    assert not found.candidate(1).is_open and found.chosen == 1
+    found = confirmation_of(space, measured({3: [13, 13], 1: [12, 12], 2: [11, 11]}, tied))
+    assert found.chosen == 2  # which breaks them least
+
+
+def with_length(one: TrialRecord, length: float) -> TrialRecord:
+    evaluations = tuple(
+        replace(each, metrics={**each.metrics, "eval/perplexity": length}) for each in one.evaluations
+    )
+    return replace(one, evaluations=evaluations, decisive=evaluations[-1])
 
 
 def test_only_fresh_seeds_count_and_not_the_value_that_won_the_search(space):

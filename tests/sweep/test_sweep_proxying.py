@@ -127,9 +127,10 @@ class Sweep:
         ]
 
 
-def make_space(folder: Path, write_space, **search) -> Space:
+def make_space(folder: Path, write_space, rows: Path, **search) -> Space:
     file = write_space(
         folder,
+        data_path=str(rows),
         training={
             "lr": {"log_uniform": [1e-5, 1e-1]},
             "scheduler": "constant",
@@ -156,8 +157,8 @@ def changed(space: Space, **changes) -> Space:
 
 
 @pytest.fixture(scope="module")
-def space(tmp_path_factory, write_space) -> Space:
-    return make_space(tmp_path_factory.mktemp("proxying"), write_space)
+def space(tmp_path_factory, write_space, few_rows) -> Space:
+    return make_space(tmp_path_factory.mktemp("proxying"), write_space, few_rows)
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +204,10 @@ def test_a_trial_on_the_proxy_trains_on_fewer_rows_with_a_larger_lr_and_all_else
 
 @pytest.mark.parametrize(("sampler", "stopper"), [("random", "none"), ("auto", "auto"), ("tpe", "auto")])
 def test_a_sweep_that_is_killed_again_and_again_ends_in_the_same_trials(
-    tmp_path, write_space, sampler, stopper
+    tmp_path, write_space, few_rows, sampler, stopper
 ):
     confirm = {"top": 2, "seeds": 2}
-    space = make_space(tmp_path, write_space, sampler=sampler, stopper=stopper, confirm=confirm)
+    space = make_space(tmp_path, write_space, few_rows, sampler=sampler, stopper=stopper, confirm=confirm)
     whole = Sweep(tmp_path / "whole", space).drive()
     killed = Sweep(tmp_path / "killed", space)
     drive_through(killed.drive, kills=8, odds=0.2)

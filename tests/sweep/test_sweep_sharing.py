@@ -165,13 +165,13 @@ class Sweep:
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory, write_space):
+def make(tmp_path_factory, write_space, few_rows):
     made = {}
 
     def sweep(root: Path, *, share: bool = True, training=GRID, search=SEARCH, **changes) -> Sweep:
         folder = tmp_path_factory.mktemp("space")
         search = {**search, "share": share}
-        file = write_space(folder, training=training, search=search, **changes)
+        file = write_space(folder, data_path=str(few_rows), training=training, search=search, **changes)
         space = load_space(file, gather=gather_facts)
         if "data" not in made:
             made["data"] = prepare(space.close(space.default_values()), tmp_path_factory.mktemp("cache"))

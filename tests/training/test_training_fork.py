@@ -26,11 +26,11 @@ def plan_on(config, data: TokenizedData):
 
 
 @pytest.fixture(scope="module")
-def plan_for(quick_config, job_of):
-    data = TokenizedData.open(job_of(quick_config()).data_dir)
+def plan_for(longer_config, job_of):
+    data = TokenizedData.open(job_of(longer_config()).data_dir)
 
     def plan(**changes: Any):
-        return plan_on(quick_config(**changes), data)
+        return plan_on(longer_config(**changes), data)
 
     return plan
 
@@ -78,11 +78,11 @@ def test_runs_that_differ_in_anything_else_share_nothing(plan_for, schedule, cha
 
 
 @given(schedules, schedules, st.integers(1, 20))
-def test_equal_histories_are_those_of_shared_steps(quick_config, plan_for, one, other, step):
+def test_equal_histories_are_those_of_shared_steps(longer_config, plan_for, one, other, step):
     first, second = plan_for(**one), plan_for(**other)
     step = min(step, first.steps, second.steps)
     hashes = {
-        history_hash(quick_config(**changes), "rows", step=step, total_steps=plan.steps)
+        history_hash(longer_config(**changes), "rows", step=step, total_steps=plan.steps)
         for changes, plan in ((one, first), (other, second))
     }
     assert (len(hashes) == 1) == (shared_steps(first, second) >= step)
@@ -152,11 +152,11 @@ def assert_a_part(fork, alone, *, after: int) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_fork_ends_in_the_same_weights_and_values_to_the_last_bit(
-    rank, job_of, quick_config, tmp_path, variant
+    rank, job_of, longer_config, tmp_path, variant
 ):
     changes = SCHEDULE | VARIANTS[variant]
     source, decaying, shorter = (
-        job_of(quick_config(scheduler=scheduler, epochs=epochs, **changes))
+        job_of(longer_config(scheduler=scheduler, epochs=epochs, **changes))
         for scheduler, epochs in (("constant", 1), ("wsd", 1), ("constant", 0.5))
     )
     plans = [plan_on(job.config, TokenizedData.open(job.data_dir)) for job in (source, decaying, shorter)]
@@ -173,10 +173,10 @@ def test_a_fork_ends_in_the_same_weights_and_values_to_the_last_bit(
 
 
 @pytest.mark.usefixtures("ray_here")
-def test_two_ranks_fork_to_the_last_bit(group_of, quick_config, job_of, tmp_path):
+def test_two_ranks_fork_to_the_last_bit(group_of, longer_config, job_of, tmp_path):
     source, decaying = (
         job_of(
-            quick_config(
+            longer_config(
                 scheduler=scheduler, dp=2, per_device_batch_size=2, zero_stage=2, epochs=0.5, **SCHEDULE
             )
         )
@@ -200,10 +200,10 @@ def test_two_ranks_fork_to_the_last_bit(group_of, quick_config, job_of, tmp_path
 
 
 def test_a_state_of_other_steps_is_not_taken_up_and_the_run_is_that_from_its_start(
-    rank, job_of, quick_config, tmp_path
+    rank, job_of, longer_config, tmp_path
 ):
     changes = {"scheduler": "constant", "epochs": 0.5, **SCHEDULE}
-    job, other = (job_of(quick_config(lr=lr, **changes)) for lr in (1e-3, 2e-3))
+    job, other = (job_of(longer_config(lr=lr, **changes)) for lr in (1e-3, 2e-3))
     trained(rank, replace(other, leave_at=(4,), left_states=tmp_path))
     alone = trained(rank, job)
     for folder in (state_folder(tmp_path, 4), tmp_path / "none"):
@@ -217,14 +217,14 @@ def test_a_state_of_other_steps_is_not_taken_up_and_the_run_is_that_from_its_sta
 
 
 def test_a_run_whose_batch_was_split_otherwise_on_the_way_leaves_no_state(
-    rank, job_of, quick_config, tmp_path
+    rank, job_of, longer_config, tmp_path
 ):
     changes = {"scheduler": "constant", "epochs": 1, **SCHEDULE}
-    job = job_of(quick_config(**changes))
+    job = job_of(longer_config(**changes))
     rank.prepare(job)
     rank.advance()
     rank.checkpoint(tmp_path / "own")
-    split = job_of(quick_config(per_device_batch_size=4, gradient_accumulation_steps=2, **changes))
+    split = job_of(longer_config(per_device_batch_size=4, gradient_accumulation_steps=2, **changes))
     left = tmp_path / "left"
     rank.prepare(replace(split, resume_from=tmp_path / "own", leave_at=(8,), left_states=left))
     while not rank.advance().done:
@@ -236,10 +236,10 @@ def test_a_run_whose_batch_was_split_otherwise_on_the_way_leaves_no_state(
 
 
 def test_a_fork_that_is_paused_before_its_first_step_is_still_evaluated_there(
-    rank, job_of, quick_config, tmp_path
+    rank, job_of, longer_config, tmp_path
 ):
     changes = {"scheduler": "constant", **SCHEDULE}
-    short, long = (job_of(quick_config(epochs=epochs, **changes)) for epochs in (0.5, 1))
+    short, long = (job_of(longer_config(epochs=epochs, **changes)) for epochs in (0.5, 1))
     alone = trained(rank, short)
     trained(rank, replace(long, leave_at=(6,), left_states=tmp_path))
     rank.prepare(replace(short, fork_from=state_folder(tmp_path, 6)))
@@ -251,8 +251,8 @@ def test_a_fork_that_is_paused_before_its_first_step_is_still_evaluated_there(
     rank.stop()
 
 
-def test_plans_are_arrays_of_the_run_that_the_trainer_makes(rank, job_of, quick_config):
-    job = job_of(quick_config(scheduler="wsd", epochs=1.5, **SCHEDULE))
+def test_plans_are_arrays_of_the_run_that_the_trainer_makes(rank, job_of, longer_config):
+    job = job_of(longer_config(scheduler="wsd", epochs=1.5, **SCHEDULE))
     plan = plan_on(job.config, TokenizedData.open(job.data_dir))
     losses, evaluations, _ = trained(rank, job)
     lrs = [lr for _, (_, lr, _) in sorted(losses.items())]

@@ -19,7 +19,7 @@ from sweeper.training.generate.scores import exact_match
 def answered(quick_config, job_of):
     """Makes the job of a short run that evaluates generated answers."""
 
-    def make(*metrics, rows=20, max_new_tokens=24, **changes):
+    def make(*metrics, rows=12, max_new_tokens=24, **changes):
         evaluation = Evaluation(metrics=metrics, rows=rows, max_new_tokens=max_new_tokens)
         return job_of(quick_config(**changes).model_copy(update={"evaluation": evaluation}))
 
@@ -109,10 +109,10 @@ def test_a_function_of_the_users_own_gets_three_lists_of_texts(rank, run_in, ans
     )
     final = run_in(rank, answered("seen:kept", "seen:matches", "exact_match")).evaluations[-1].metrics
     rank.stop()
-    assert final["eval/kept"] == 20
+    assert final["eval/kept"] == 12
     assert final["eval/matches"] == final["eval/exact_match"]
     prompts, generations, references = json.loads((own_modules / "seen.json").read_text())
-    assert len(prompts) == len(generations) == len(references) == 20
+    assert len(prompts) == len(generations) == len(references) == 12
     assert all(isinstance(text, str) for text in prompts + generations + references)
     assert prompts[0].startswith("<|user|>") and prompts[0].endswith("<|assistant|>")
     assert not any("<|" in text for text in generations + references)
@@ -146,7 +146,7 @@ def test_no_more_rows_are_answered_than_are_held_out(rank, run_in, answered, own
     write_module(own_modules, "count", "def rows(p, g, r): return len(r)\n")
     final = run_in(rank, answered("count:rows", rows=1000, max_new_tokens=1)).evaluations[-1].metrics
     rank.stop()
-    assert final["eval/rows"] == 24
+    assert final["eval/rows"] == 16
 
 
 @pytest.mark.parametrize(

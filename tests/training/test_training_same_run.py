@@ -97,7 +97,7 @@ def test_a_run_is_refused_with_the_difference_where_another_version_makes_other_
         return whole
 
     monkeypatch.setattr(tokens, "_mask", without_the_end)
-    with pytest.raises(UserError, match=r"of 96 training rows 96 carry loss on other tokens; of 24 held-out"):
+    with pytest.raises(UserError, match=r"of 64 training rows 64 carry loss on other tokens; of 16 held-out"):
         rank.prepare(made_again(job, monkeypatch))
     rank.stop()
 

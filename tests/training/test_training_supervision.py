@@ -117,8 +117,8 @@ def test_a_rank_that_is_stopped_is_found_by_its_silence_and_ended(
     assert not any(map(is_running, pids))
 
 
-def test_memory_that_runs_out_is_told_as_such_whichever_rank_meets_it(groups, quick_config, job_of):
-    config = quick_config(dp=2, per_device_batch_size=48, zero_stage=2)
+def test_memory_that_runs_out_is_told_as_such_whichever_rank_meets_it(groups, longer_config, job_of):
+    config = longer_config(dp=2, per_device_batch_size=48, zero_stage=2)
     config = limited(config, gib=0.6)
     group = groups(config)
     with pytest.raises(TrialOutOfMemoryError):

@@ -83,14 +83,14 @@ def test_adapters_on_modules_that_are_not_there_name_the_setting(rank, job_of, q
         rank.prepare(job_of(quick_config(lora={"targets": ["no_such_module"]})))
 
 
-def test_packed_rows_do_not_see_each_other(run, quick_config):
+def test_packed_rows_do_not_see_each_other(run, longer_config):
     """With one global batch per epoch, packed or not, the first loss is of the same rows."""
     rows = 96
-    apart = run(quick_config(per_device_batch_size=rows))
+    apart = run(longer_config(per_device_batch_size=rows))
     assert apart.prepared.total_steps == 1
-    together = run(quick_config(per_device_batch_size=1, packing=True, gradient_accumulation_steps=1))
+    together = run(longer_config(per_device_batch_size=1, packing=True, gradient_accumulation_steps=1))
     sequences = together.prepared.total_steps
-    packed = run(quick_config(per_device_batch_size=sequences, packing=True))
+    packed = run(longer_config(per_device_batch_size=sequences, packing=True))
     assert packed.prepared.total_steps == 1
     assert packed.losses[0] == pytest.approx(apart.losses[0], abs=1e-5)
 

@@ -78,10 +78,15 @@ class SweepSide:
     def data(self) -> str:
         return ", ".join(one.path for one in self.material.space.settings.sources)
 
+    def percent_behind(self, value: float) -> float:
+        """How much worse a value of the metric is than the best, which is not 0."""
+        return 100 * self.sign * (value - self.best_value) / abs(self.best_value)
+
     @cached_property
     def flat(self) -> dict[str, Any]:
         """Field -> value of the best configuration, those that were not searched included."""
-        return self.material.space.attempt(self.best.values)[0]
+        searched = {one.path: self.best.values.get(one.name) for one in self.material.space.dimensions}
+        return {**searched, **self.material.space.attempt(self.best.values)[0]}
 
     @cached_property
     def lr(self) -> float | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sweeper.recommend.certainty import confirmation_line, sure_line
 from sweeper.recommend.report.html import code, escaped, paragraph, table
 from sweeper.recommend.table import compact, summary_line
+from sweeper.recommend.transfer import transfer_line
 from sweeper.search import TrialState
 from sweeper.space import value_text
 
@@ -34,7 +35,11 @@ def answer_html(material: Material) -> str:
         _figures(material),
         _configuration(material),
     ]
-    parts += [paragraph(how_sure_line(material)), paragraph(cost_line(material))]
+    parts += [
+        paragraph(how_sure_line(material)),
+        paragraph(_proxy_line(material)),
+        paragraph(cost_line(material)),
+    ]
     parts += [paragraph(said), code(command, "Copy the command") if command else ""]
     return "".join(parts)
 
@@ -87,6 +92,10 @@ def how_sure_line(material: Material) -> str:
         return "; ".join(told) + by
     count = len(material.complete)
     return f"how sure this is cannot be told: {count} trials were trained to their end, and it takes 5"
+
+
+def _proxy_line(material: Material) -> str:
+    return transfer_line(material.space, material.trials) or ""
 
 
 def cost_line(material: Material) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from sweeper.recommend.gains import Gain, gain_over_default, gain_over_median
 from sweeper.recommend.ranking import ResultRow, best_record, default_record, result_rows
 from sweeper.search import TrialRecord, own_evaluations
 from sweeper.search.evidence import Surface, importances, surface_of
-from sweeper.search.front import devices_of
+from sweeper.search.front import devices_of, ranked
 from sweeper.space import short_label
 
 if TYPE_CHECKING:
@@ -67,6 +67,25 @@ class Material:
         return [one for one in self.asked if one.final_value is not None and not one.is_proxy]
 
     @cached_property
+    def judged(self) -> list[TrialRecord]:
+        """The complete trials by which values are compared: of a sweep with a proxy those on it, which are
+        more than the few that train on the real thing."""
+        on_proxy = [one for one in self.asked if one.final_value is not None and one.is_proxy]
+        return on_proxy if len(on_proxy) > len(self.complete) else self.complete
+
+    @property
+    def judges_by_proxy(self) -> bool:
+        return self.judged is not self.complete
+
+    @cached_property
+    def ranks(self) -> dict[int, int]:
+        """Of those, from 1."""
+        if not self.judges_by_proxy:
+            return {row.trial: row.rank for row in self.rows if row.rank is not None}
+        best = ranked(self._rivals, self.space.settings.objective)
+        return {one.number: place for place, one in enumerate(best, start=1)}
+
+    @cached_property
     def rows(self) -> list[ResultRow]:
         return result_rows(self.space, self.trials)
 
@@ -83,8 +102,17 @@ class Material:
         return surface_of(self.space, self.trials)
 
     @cached_property
+    def shape(self) -> Surface | None:
+        """The surrogate of the trials by which values are compared."""
+        return surface_of(self.space, self._rivals) if self.judges_by_proxy else self.surface
+
+    @cached_property
     def importances(self) -> dict[str, float]:
-        return importances(self.space, self.trials)
+        return importances(self.space, self._rivals if self.judges_by_proxy else self.trials)
+
+    @cached_property
+    def _rivals(self) -> list[TrialRecord]:
+        return [replace(one, is_proxy=False) for one in self.judged]
 
     @cached_property
     def over_default(self) -> Gain | None:
@@ -108,7 +136,7 @@ class Material:
 
     def dimension(self, name: str) -> Dimension | None:
         """As it was asked for last: ranges may have grown."""
-        return None if self.surface is None else self.surface.space.dimension(name)
+        return None if self.shape is None else self.shape.space.dimension(name)
 
     @cached_property
     def gpu_hours(self) -> float:

@@ -20,7 +20,7 @@ def parallel(material: Material) -> Drawing | None:
     """Good trials stand out; a range lies logarithmically where its values span a factor of eight or more."""
     import altair as alt
 
-    if len(material.space.dimensions) < 2 or not material.complete:
+    if len(material.space.dimensions) < 2 or not material.judged:
         return None
     axes = _axes(material)
     rows, ticks = _rows(material, axes)
@@ -41,7 +41,7 @@ def parallel(material: Material) -> Drawing | None:
     return drawing(
         alt.layer(rules, lines, written).properties(width="container", height=320),
         title="Parallel coordinates",
-        said=f"the values and the result of {said_of(len(material.complete), 'complete trial')}; coloured by "
+        said=f"the values and the result of {said_of(len(material.judged), 'complete trial')}; coloured by "
         "the fifth of the ranking",
         is_wide=True,
         parallel=rows,
@@ -54,17 +54,17 @@ def _axes(material: Material) -> dict[str, dict[int, Any]]:
     axes = {
         material.label(one.name): {
             trial.number: plain(trial.values[one.name])
-            for trial in material.complete
+            for trial in material.judged
             if one.name in trial.values
         }
         for one in material.space.dimensions
     }
-    return {**axes, material.metric: {one.number: one.final_value for one in material.complete}}
+    return {**axes, material.metric: {one.number: one.final_value for one in material.judged}}
 
 
 def _rows(material: Material, axes: dict[str, dict[int, Any]]) -> tuple[Rows, Rows]:
     """Where each trial's line crosses each axis, and what is written at the axes."""
-    ranks = {row.trial: row.rank for row in material.rows if row.rank is not None}
+    ranks = material.ranks
     rows: Rows = []
     ticks: Rows = []
     for position, (name, by_trial) in enumerate(axes.items()):
@@ -82,7 +82,7 @@ def _rows(material: Material, axes: dict[str, dict[int, Any]]) -> tuple[Rows, Ro
                 "position": position,
                 "place": place(value),
                 "rank": ranks[trial],
-                "fifth": 1 + (5 * ((ranks[trial] or 1) - 1)) // len(ranks),
+                "fifth": 1 + (5 * (ranks[trial] - 1)) // len(ranks),
             }
             for trial, value in by_trial.items()
         ]

@@ -26,9 +26,9 @@ def against(material: Material, name: str) -> Drawing | None:
     import altair as alt
 
     dimension = material.space.dimension(name)
-    if dimension is None or not material.complete:
+    if dimension is None or not material.judged:
         return None
-    base = alt.Chart(alt.NamedData("trials")).transform_filter(alt.datum.state == "complete")
+    base = alt.Chart(alt.NamedData("trials")).transform_filter(alt.datum.state == _state(material))
     told = _told(material)
     points = base.mark_point(
         filled=True, size=60, opacity=0.9, stroke="var(--paper)", strokeWidth=0.7
@@ -52,12 +52,12 @@ def against(material: Material, name: str) -> Drawing | None:
             middle = drawn.mark_line(color="var(--ink2)", strokeDash=[4, 3], strokeWidth=1.5)
         layers = [spread.encode(y="low:Q", y2="high:Q"), middle.encode(y="value:Q"), *layers]
     label = material.label(name)
+    ring = "" if material.judges_by_proxy else "; the ring is the chosen trial"
     more = "; the band holds the surrogate's mean with 95 %, all else as in the chosen trial" if band else ""
     return drawing(
         alt.layer(*layers).properties(width="container", height=280),
         title=f"{label} against {material.metric}",
-        said=f"{said_of(len(material.complete), 'complete trial')} by {label}{more}; the ring is the chosen "
-        "trial",
+        said=f"{_trials(material)} by {label}{more}{ring}",
         band=band,
     )
 
@@ -67,11 +67,11 @@ def compared(material: Material, name: str) -> Drawing | None:
     import altair as alt
 
     dimension = material.space.dimension(name)
-    if dimension is None or not material.complete:
+    if dimension is None or not material.judged:
         return None
     key = column(material, name)
     counts: dict[Any, list[float]] = {}
-    for one in material.complete:
+    for one in material.judged:
         if name in one.values:
             counts.setdefault(plain(one.values[name]), []).append(one.final_value or 0.0)
     if len(counts) < 2:
@@ -81,7 +81,7 @@ def compared(material: Material, name: str) -> Drawing | None:
         for option, values in sorted(counts.items(), key=lambda one: (isinstance(one[0], str), one[0]))
     ]
     x = axis_of(material, dimension)
-    base = alt.Chart(alt.NamedData("trials")).transform_filter(alt.datum.state == "complete")
+    base = alt.Chart(alt.NamedData("trials")).transform_filter(alt.datum.state == _state(material))
     points = base.mark_point(filled=True, size=45, opacity=0.6, color=SERIES[0]).encode(
         x=x, y=_axis(material), tooltip=_told(material)
     )
@@ -97,7 +97,7 @@ def compared(material: Material, name: str) -> Drawing | None:
     return drawing(
         alt.layer(points, ticks, written).properties(width="container", height=240),
         title=f"{label} compared",
-        said=f"{material.metric} of the complete trials under each {label}, with their median: "
+        said=f"{material.metric} of {_trials(material)} under each {label}, with their median: "
         + ", ".join(f"{compact(one[key])}: {one['value']:.4g} ({one['text']})" for one in rows),
         medians=rows,
     )
@@ -126,7 +126,7 @@ def importance(material: Material) -> Drawing | None:
         )
         .properties(width="container", height=34 * len(rows))
     )
-    count = len(material.complete)
+    count = len(material.judged)
     few = (
         f"; of {count} complete trials it is rough, and another {FEW - count} may change the order"
         if count < FEW
@@ -135,7 +135,7 @@ def importance(material: Material) -> Drawing | None:
     return drawing(
         bars,
         title="What matters",
-        said=f"importance by PED-ANOVA over {said_of(count, 'complete trial')}: "
+        said=f"importance by PED-ANOVA over {_trials(material)}: "
         + ", ".join(f"{one['what']} {one['part']:.0%}" for one in rows)
         + few,
         importance=rows,
@@ -153,7 +153,7 @@ def contour(material: Material) -> Drawing | None:
     import altair as alt
 
     names = two_that_matter(material)
-    surface, best = material.surface, material.best
+    surface, best = material.shape, material.best
     if surface is None or best is None or len(names) < 2:
         return None
     first, second = (material.dimension(name) for name in names)
@@ -181,7 +181,7 @@ def contour(material: Material) -> Drawing | None:
     )
     points = (
         alt.Chart(alt.NamedData("trials"))
-        .transform_filter(alt.datum.state == "complete")
+        .transform_filter(alt.datum.state == _state(material))
         .mark_point(filled=True, size=50, color="#ffffff", stroke="#000000", strokeWidth=1.2, opacity=1)
         .encode(
             x=_place("x", first, column(material, first.name), material),
@@ -202,13 +202,13 @@ def contour(material: Material) -> Drawing | None:
 def _band(material: Material, dimension: Dimension) -> Rows:
     """The surrogate's mean and its 95 % along one range."""
     asked = material.dimension(dimension.name)
-    if material.surface is None or material.best is None or asked is None:
+    if material.shape is None or material.best is None or asked is None:
         return []
     if dimension.name not in material.best.values:
         return []
     key = column(material, dimension.name)
     steps = [value for value, _, _ in _steps(asked, _BAND)]
-    mean, deviation = material.surface.predict([{**material.best.values, asked.name: one} for one in steps])
+    mean, deviation = material.shape.predict([{**material.best.values, asked.name: one} for one in steps])
     return [
         {key: plain(value), "value": float(m), "low": float(m - 1.96 * s), "high": float(m + 1.96 * s)}
         for value, m, s in zip(steps, mean, deviation, strict=True)
@@ -259,8 +259,17 @@ def _place(side: str, dimension: Dimension, key: str, material: Material) -> Any
     return channel(f"{key}:Q", title=title, scale=scale, axis=axis)
 
 
+def _state(material: Material) -> str:
+    return "on the proxy" if material.judges_by_proxy else "complete"
+
+
+def _trials(material: Material) -> str:
+    where = " on the proxy" if material.judges_by_proxy else ""
+    return f"{said_of(len(material.judged), 'complete trial')}{where}"
+
+
 def _axis(material: Material) -> Any:
-    return value_axis(material, [one.final_value or 0.0 for one in material.complete])
+    return value_axis(material, [one.final_value or 0.0 for one in material.judged])
 
 
 def _by_scheduler(material: Material, name: str) -> Any:
@@ -270,7 +279,7 @@ def _by_scheduler(material: Material, name: str) -> Any:
     if scheduler is None or name == "scheduler":
         return alt.value(SERIES[0])
     key = column(material, "scheduler")
-    used = sorted({str(one.values["scheduler"]) for one in material.complete if "scheduler" in one.values})
+    used = sorted({str(one.values["scheduler"]) for one in material.judged if "scheduler" in one.values})
     scale = alt.Scale(domain=used, range=SERIES[: len(used)])
     return alt.Color(
         f"{key}:N", title=material.label("scheduler"), scale=scale, legend=alt.Legend(orient="top")

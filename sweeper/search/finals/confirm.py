@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from sweeper.search.front import ranked
 from sweeper.search.records import TrialRecord, TrialState
-from sweeper.space import real_config, search_config
+from sweeper.space import constraints_of, real_config, search_config, violation
 
 if TYPE_CHECKING:
-    from sweeper.space import Config, Space
+    from sweeper.space import Config, Objective, Space
 
 __all__ = [
     "Candidate",
@@ -80,9 +80,9 @@ class Confirmation:
     leader: int | None
     """The trial with the best mean; None as long as nothing counts."""
     chosen: int | None
-    """The cheapest of those that are not told apart: fewest training tokens, then seconds, then the best
-    mean; what differs by less than a tenth costs the same. None before two seeds count, unless all others
-    failed."""
+    """Of those whose runs break the constraints least, by the means of their metrics, the cheapest of those
+    that are not told apart (else the best): fewest training tokens, then seconds, then the best mean; what
+    differs by less than a tenth costs the same. None before two seeds count, unless all others failed."""
     next_runs: tuple[tuple[int, int], ...]
     """(trial, seed) of the runs that may begin now."""
     is_over: bool
@@ -105,8 +105,7 @@ def confirmation_of(space: Space, records: Sequence[TrialRecord]) -> Confirmatio
     rounds = _Rounds.of(numbers, seeds, _runs(records, sign))
     found = _candidates(numbers, rounds, sign)
     is_decided = bool(rounds.still) and (len(rounds.counted) >= _LEAST_SEEDS or len(rounds.still) == 1)
-    still = [record for record in candidates if record.number in rounds.still]
-    winner = _cheapest(still, rounds.losses) if is_decided else None
+    winner = _winner(candidates, records, rounds, space.settings.objective) if is_decided else None
     return Confirmation(
         seeds=tuple(rounds.counted),
         wanted_seeds=wanted,
@@ -256,6 +255,30 @@ def _cheapest(tied: Sequence[TrialRecord], losses: Mapping[int, list[float]]) ->
         left = [record for record in left if cost(record) <= (1 + _SAME_COST) * least]
     numbers = [record.number for record in left]
     return min(numbers, key=lambda number: fmean(losses[number] or [math.inf]))
+
+
+def _winner(
+    candidates: Sequence[TrialRecord], records: Sequence[TrialRecord], rounds: _Rounds, objective: Objective
+) -> int:
+    """What keeps to the constraints under fresh seeds goes before what has the better objective."""
+    broken = {
+        one.number: _violation([run for run in records if run.replicate_of == one.number], objective)
+        for one in candidates
+        if rounds.losses[one.number] or one.number in rounds.still
+    }
+    keeping = [one for one in candidates if broken.get(one.number, math.inf) <= min(broken.values())]
+    tied = [one for one in keeping if one.number in rounds.still]
+    if tied:
+        return _cheapest(tied, rounds.losses)
+    return _leader([one.number for one in keeping], rounds.losses)
+
+
+def _violation(runs: Sequence[TrialRecord], objective: Objective) -> float:
+    found = [run.decisive.metrics for run in runs if run.final_value is not None and run.decisive is not None]
+    names = [one.metric for one in constraints_of(objective)]
+    return violation(
+        objective, {name: fmean(one.get(name, math.nan) for one in found) for name in names if found}
+    )
 
 
 def _tokens(record: TrialRecord) -> float:
