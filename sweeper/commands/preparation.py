@@ -6,17 +6,23 @@ import os
 import pickle
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from sweeper.data import PREPARING, prepared_folder
 from sweeper.errors import DataError
+from sweeper.screen.progress import prepared_text
 from sweeper.space import Config
 
-__all__ = ["Preparation", "preparing"]
+__all__ = ["Preparation", "in_lines", "preparing"]
 
+Told = Callable[[int, float | None], object]
+
+_LINE_EVERY_S = 10.0
 _ENVIRONMENT = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
@@ -27,7 +33,10 @@ class Preparation:
     does not manage, whoever needs the rows does.
     """
 
-    def __init__(self, config: Config, cache_dir: Path) -> None:
+    def __init__(self, config: Config, cache_dir: Path, told: Told = lambda *_: None) -> None:
+        """``told`` hears from another thread how many rows are done, and which fraction of all that is, where
+        this takes more than a moment."""
+        self._told = told
         self._config, self._cache_dir = config, cache_dir
         self._folder: Future[Path | None] = Future()
         self._end: Future[None] = Future()
@@ -65,20 +74,38 @@ class Preparation:
             pipe.flush()
         with answers:
             for future in (self._folder, self._end):
-                try:
-                    answer = pickle.load(answers)
-                except Exception:  # cut off in the middle, as processes are killed
-                    answer = None
+                answer = self._next_answer(answers)
                 if isinstance(answer, DataError):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
 
+    def _next_answer(self, answers: IO[bytes]) -> Any:
+        """What is no word of how far it is."""
+        try:
+            while isinstance(answer := pickle.load(answers), tuple):
+                self._told(*answer)
+        except Exception:  # cut off in the middle, as processes are killed
+            return None
+        return answer
+
+
+def in_lines(say: Callable[[str], object]) -> Told:
+    """Says now and then how far a preparation is."""
+    said_s = [0.0]
+
+    def told(rows: int, fraction: float | None) -> None:
+        if time.monotonic() - said_s[0] > _LINE_EVERY_S:
+            said_s[0] = time.monotonic()
+            say(prepared_text(rows, fraction))
+
+    return told
+
 
 @contextmanager
-def preparing(config: Config, cache_dir: Path) -> Iterator[Preparation]:
-    """Prepare while the block lasts."""
-    preparation = Preparation(config, cache_dir)
+def preparing(config: Config, cache_dir: Path, told: Told = lambda *_: None) -> Iterator[Preparation]:
+    """Prepare while the block lasts; ``told`` as for ``Preparation``."""
+    preparation = Preparation(config, cache_dir, told)
     try:
         yield preparation
     finally:

@@ -146,7 +146,7 @@ class Session:
             wanted.append(self._space.rows_config(on_proxy(self._space, config)))
         cache = self._folder.cache_dir.absolute()
         with ExitStack() as stack:
-            yield [stack.enter_context(preparing(one, cache)) for one in wanted]
+            yield [stack.enter_context(preparing(one, cache, self._view.preparing)) for one in wanted]
 
     def _ask_to_stop(self, recorder: Recorder) -> None:
         recorder.ask_to_stop()

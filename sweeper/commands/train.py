@@ -13,7 +13,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from sweeper.autotune import known_tunings, tuned
-from sweeper.commands.preparation import preparing
+from sweeper.commands.preparation import in_lines, preparing
 from sweeper.commands.run import given_space
 from sweeper.commands.train_engine import train_with_engine
 from sweeper.data import gather_facts
@@ -149,7 +149,7 @@ def _by_us(
     screen: Screen,
     interrupts: Interrupts,
 ) -> Sequence[Progress]:
-    with preparing(config, scratch.cache_dir) as preparation:
+    with preparing(config, scratch.cache_dir, in_lines(screen.say)) as preparation:
         if config.trust_remote_code:
             screen.say(TRUSTED, warning=True)
         data_dir = preparation.folder()

@@ -7,7 +7,7 @@ that use them.
 from sweeper.data.batches import NO_LOSS, arrange, batch_plan, best_fit, collate, sequences
 from sweeper.data.cache import Rows, TokenizedData, TokenizedSplit, difference, made_beside, stored_rows
 from sweeper.data.fingerprint import model_fingerprint, sampled_hash
-from sweeper.data.gathering import gather_facts
+from sweeper.data.gathering import FirstLook, first_look, gather_facts
 from sweeper.data.mixture import base_name, mixed_folder
 from sweeper.data.model.model_folder import model_folder
 from sweeper.data.order import SequenceSet, evaluation_steps, run_plan, tokens_after
@@ -27,7 +27,6 @@ from sweeper.data.retained.rows import (
     write_retained,
 )
 from sweeper.data.sample import LengthSample, RowSample, load_sample
-from sweeper.data.survey import FirstLook, first_look
 
 __all__ = [
     "NO_LOSS",

@@ -56,7 +56,7 @@ def sequences(split: TokenizedSplit, *, packing: bool, max_seq_len: int) -> list
             remedy="tokenize the rows again with this max_seq_len",
         )
     if not packing:
-        return [np.asarray([row], dtype=np.int64) for row in range(split.rows)]
+        return list(np.arange(split.rows, dtype=np.int64)[:, None])
     return best_fit(lengths, max_seq_len)
 
 

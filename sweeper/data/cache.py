@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from sweeper.data.render.tools import ADAPTATIONS
 from sweeper.errors import DataError, Problem
 
 __all__ = [
+    "LongSplit",
     "Rows",
     "TokenizedData",
     "TokenizedSplit",
@@ -34,6 +35,7 @@ __all__ = [
 
 _META = "meta.json"
 _BAD_ROWS = "bad_rows.txt"
+_BLOCK_BYTES = 2**22
 _ARRAYS = ("ids", "mask", "starts", "completion_tokens")
 
 
@@ -104,16 +106,52 @@ class TokenizedSplit:
     def save(self, folder: Path, name: str) -> None:
         """Writes each array as ``<name>.<array>.npy``."""
         for array in _ARRAYS:
-            np.save(folder / f"{name}.{array}.npy", getattr(self, array), allow_pickle=False)
+            np.save(_file(folder, name, array), getattr(self, array), allow_pickle=False)
 
     @classmethod
     def open(cls, folder: Path, name: str) -> TokenizedSplit:
         """Maps the arrays that ``save`` wrote, read-only."""
         maps = {
-            array: np.load(folder / f"{name}.{array}.npy", mmap_mode="r", allow_pickle=False)
-            for array in _ARRAYS
+            array: np.load(_file(folder, name, array), mmap_mode="r", allow_pickle=False) for array in _ARRAYS
         }
         return cls(**maps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongSplit:
+    """A split that is written without ever being in memory as a whole."""
+
+    lengths: npt.NDArray[np.int64]
+    """Shape (rows,): tokens of each."""
+    completion_tokens: npt.NDArray[np.int64]
+    """Shape (rows,): those of them that carry loss."""
+    stretches: Callable[[], Iterator[TokenizedSplit]]
+    """Some neighbouring rows after the others."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def tokens(self) -> int:
+        return int(self.lengths.sum())
+
+    def save(self, folder: Path, name: str) -> None:
+        """Writes what ``TokenizedSplit.save`` writes."""
+        starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+        for array, values in (("starts", starts), ("completion_tokens", self.completion_tokens)):
+            np.save(_file(folder, name, array), values, allow_pickle=False)
+        with _file(folder, name, "ids").open("wb") as ids, _file(folder, name, "mask").open("wb") as mask:
+            for file, kind in ((ids, np.int32), (mask, np.bool_)):
+                header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype=kind))
+                np.lib.format.write_array_header_1_0(file, header | {"shape": (self.tokens,)})
+            for stretch in self.stretches():
+                ids.write(np.ascontiguousarray(stretch.ids).data)
+                mask.write(np.ascontiguousarray(stretch.mask).data)
+
+
+def _file(folder: Path, name: str, array: str) -> Path:
+    return folder / f"{name}.{array}.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +227,7 @@ class TokenizedData(Rows):
                 train=train,
                 eval=held_out,
                 fingerprint=meta["fingerprint"],
-                content=meta.get("content") or _content_hash(train, held_out),
+                content=meta.get("content") or _content_hash(folder),
                 pad_id=meta["pad_id"],
                 max_seq_len=meta["max_seq_len"],
                 counts=meta["counts"],
@@ -213,8 +251,8 @@ def adapted_count(name: str) -> str:
 def write_cache(
     folder: Path,
     *,
-    train: TokenizedSplit,
-    eval: TokenizedSplit,
+    train: TokenizedSplit | LongSplit,
+    eval: TokenizedSplit | LongSplit,
     meta: dict[str, Any],
     bad_rows: Sequence[Problem] = (),
     origins: Saved | None = None,
@@ -230,7 +268,7 @@ def write_cache(
     try:
         train.save(partial, "train")
         eval.save(partial, "eval")
-        content = {"content": _content_hash(train, eval)}
+        content = {"content": _content_hash(partial)}
         (partial / _META).write_text(json.dumps(meta | content, indent=1), encoding="utf-8")
         if origins is not None:
             origins.save(partial)
@@ -261,8 +299,7 @@ def stored_rows(folder: Path) -> Rows | None:
         train, held_out = _open_splits(folder)
     except (OSError, ValueError):
         return None
-    content = _content_hash(train, held_out)
-    return Rows(train=train, eval=held_out, fingerprint=folder.name, content=content)
+    return Rows(train=train, eval=held_out, fingerprint=folder.name, content=_content_hash(folder))
 
 
 def made_beside(folder: Path) -> Iterator[Rows]:
@@ -273,12 +310,17 @@ def made_beside(folder: Path) -> Iterator[Rows]:
             yield rows
 
 
-def _content_hash(train: TokenizedSplit, eval: TokenizedSplit) -> str:
-    """Equal for equal rows in equal order: their token ids, and which of them carry loss."""
+def _content_hash(folder: Path) -> str:
+    """Equal for equal rows in equal order: their token ids, and which of them carry loss. Read, not mapped:
+    what is mapped and looked at counts as this process's memory."""
     digest = hashlib.sha256()
-    for split in (train, eval):
-        for array in (split.starts, split.ids, split.mask):
-            digest.update(np.ascontiguousarray(array).data)
+    for split in ("train", "eval"):
+        for array in ("starts", "ids", "mask"):
+            with _file(folder, split, array).open("rb") as file:
+                np.lib.format.read_magic(file)
+                np.lib.format.read_array_header_1_0(file)
+                while block := file.read(_BLOCK_BYTES):
+                    digest.update(block)
     return digest.hexdigest()[:32]
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sweeper.data.model.model_folder import survey_model
 from sweeper.data.model.sizes import model_sizes
 from sweeper.data.model.smaller import survey_smaller
+from sweeper.data.pool import count_cpus
 from sweeper.data.problems import Problems
-from sweeper.data.read.examples import Examples, load_examples
+from sweeper.data.read.examples import Examples
+from sweeper.data.read.formats import row_format
 from sweeper.data.render.templates import read_template
 from sweeper.data.retained.rows import check_retained
 from sweeper.data.sample import RowSample, sample_rows
+from sweeper.data.survey import look_at
 from sweeper.errors import DataError, ModelError
-from sweeper.space import THE_ENGINES, Facts, Settings
+from sweeper.space import THE_ENGINES, DataFormat, Facts, Settings
 
-__all__ = ["count_cpus", "count_gpus", "gather_facts"]
+__all__ = ["FirstLook", "count_cpus", "count_gpus", "first_look", "gather_facts"]
 
 ROWS_OF_ENGINE = 1_000_000
 """Stands for rows that only another trainer counts: trials' lengths are compared by it, and nothing else."""
@@ -31,7 +35,8 @@ def gather_facts(
 
     The row counts are those of ``prepare`` before rows are tokenized: broken rows, rows without an
     answer and training rows equal to a held-out row are left out already, and weights are applied;
-    rows that are too long or that the chat template refuses are still there. ``train_sample`` and
+    rows that are too long or that the chat template refuses are still there. Of 16 MiB and more they are
+    estimated from some rows. ``train_sample`` and
     ``eval_sample`` tell how many those are, where the tokenizer is at hand.
 
     ``keep`` is given the rows and the sample of them, for whoever needs them as well.
@@ -48,31 +53,52 @@ def gather_facts(
         read_template(settings.chat_template)
     try:
         check_retained(settings)
-        examples = load_examples(settings)
+        look = look_at(settings)
     except DataError as error:
         raise DataError((*error.problems, *model_problems.told())) from error
     if len(model_problems):
         raise ModelError(model_problems.told())
-    sample = sample_rows(settings, examples)
+    examples, sample = look.examples, sample_rows(settings, look)
     keep(examples, sample)
     gpus = count_gpus()
     return Facts(
-        train_rows=examples.train_rows,
-        eval_rows=len(examples.eval),
+        train_rows=look.train_rows,
+        eval_rows=look.eval_rows,
         accelerator="cuda" if gpus else "cpu",
         devices=gpus or 1,
         cpus=count_cpus(),
         sizes=model_sizes(settings.model_path),
-        source_rows=examples.source_rows,
-        rows_bad=examples.counts["rows_bad"],
-        rows_without_answer=examples.counts["rows_without_answer"],
-        rows_leaked=examples.counts["rows_leaked"],
-        data_notes=(*examples.notes, *(sample.notes if sample else ())),
+        source_rows=look.source_rows,
+        rows_bad=look.count("rows_bad"),
+        rows_without_answer=look.count("rows_without_answer"),
+        rows_leaked=look.count("rows_leaked"),
+        rows_estimated=look.looked_at is not None,
+        rows_looked_at=look.looked_at,
+        data_notes=(*look.notes, *(sample.notes if sample else ())),
         train_sample=sample.train.counted(exact=sample.exact) if sample else None,
         eval_sample=sample.eval.counted(exact=sample.exact) if sample else None,
         proxy_model=smaller,
         **vars(survey),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstLook:
+    """What is known of model and data before a space file is written."""
+
+    facts: Facts
+    format: DataFormat | None
+    """Of the first row; None of a hub id, which is not fetched for that."""
+
+    @property
+    def looked_at(self) -> int | None:
+        """Rows that were read of a large file; None where all of them were."""
+        return self.facts.rows_looked_at
+
+
+def first_look(settings: Settings) -> FirstLook:
+    """Facts of the settings, and the format of their rows. Raises what ``gather_facts`` raises."""
+    return FirstLook(facts=gather_facts(settings), format=row_format(settings.sources[0].path))
 
 
 def _facts_of_engine(settings: Settings) -> Facts:
@@ -118,10 +144,3 @@ def _torch_is_for_cpu() -> bool:
         return importlib.metadata.version("torch").endswith("+cpu")
     except importlib.metadata.PackageNotFoundError:
         return False
-
-
-def count_cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.data.cache import TokenizedData, write_cache
+from sweeper.data.cache import LongSplit, TokenizedData, write_cache
 from sweeper.data.read.examples import times_of
-from sweeper.data.read.formats import Example
 from sweeper.space import Config
 
 __all__ = ["Origins", "base_name", "mix", "mixed_folder"]
 
 _MIXTURE, _ORIGINS = ".mix-", "origins.npz"
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,6 @@ class Origins:
     """Shape (rows,): the example of each row, each row once."""
     owners: npt.NDArray[np.int64]
     """Shape (examples,): the source of each."""
-
-    @classmethod
-    def of(cls, kept: Sequence[int], examples: Sequence[Example]) -> Origins:
-        """``kept``: the example of each row."""
-        return cls(
-            examples=np.asarray(kept, dtype=np.int64),
-            owners=np.asarray([one.source for one in examples], dtype=np.int64),
-        )
 
     def save(self, folder: Path) -> None:
         np.savez(folder / _ORIGINS, examples=self.examples, owners=self.owners)
@@ -73,12 +65,20 @@ def mix(folder: Path, weights: Sequence[float]) -> bool:
     if len(origins.examples) != data.train.rows:
         return False  # its rows stand there several times
     times = times_of(origins.owners, weights)
-    train = data.train.take(np.repeat(np.arange(data.train.rows), times[origins.examples]))
+    picked = np.repeat(np.arange(data.train.rows), times[origins.examples])
+    train = LongSplit(
+        lengths=data.train.lengths[picked],
+        completion_tokens=data.train.completion_tokens[picked],
+        stretches=lambda: (
+            data.train.take(picked[start : start + _ROWS_AT_ONCE])
+            for start in range(0, len(picked), _ROWS_AT_ONCE)
+        ),
+    )
     counts = data.counts | {
         "rows_left_out_by_weight": int((times == 0).sum()),
         "rows_repeated": int(np.maximum(times - 1, 0).sum()),
         "train_rows": train.rows,
-        "train_tokens": len(train.ids),
+        "train_tokens": train.tokens,
         "train_completion_tokens": int(train.completion_tokens.sum()),
     }
     meta = {

@@ -32,10 +32,12 @@ class SequenceSet:
         """Raises what ``sequences`` raises."""
         training = config.training
         bins = sequences(split, packing=training.packing, max_seq_len=training.max_seq_len)
+        firsts = np.cumsum([0, *map(len, bins[:-1])])
+        rows = np.concatenate(bins)
         return cls(
             bins=bins,
-            tokens=np.array([split.lengths[rows].sum() for rows in bins], dtype=np.int64),
-            completions=np.array([split.completion_tokens[rows].sum() for rows in bins], dtype=np.int64),
+            tokens=np.add.reduceat(split.lengths[rows], firsts),
+            completions=np.add.reduceat(split.completion_tokens[rows], firsts),
         )
 
 

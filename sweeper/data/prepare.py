@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from sweeper.data.cache import TokenizedData, TokenizedSplit, adapted_count, write_cache
+from sweeper.data.cache import LongSplit, TokenizedData, TokenizedSplit, adapted_count, write_cache
+from sweeper.data.collecting import Collected, Progress, collect
 from sweeper.data.fingerprint import prepared_fingerprint
 from sweeper.data.mixture import Origins, mix
 from sweeper.data.model.model_folder import survey_model
+from sweeper.data.parts import Maker, Part
 from sweeper.data.problems import Problems
-from sweeper.data.read.examples import Examples, load_examples
-from sweeper.data.read.formats import Example
+from sweeper.data.read.examples import load_examples
 from sweeper.data.render.chat_template import ChatTemplate, stop_notes, unused_keys_note
 from sweeper.data.render.templates import AUTO
 from sweeper.data.render.tokenizer import Tokenizer, load_tokenizer, pad_id_of, unknown_markers
-from sweeper.data.render.tokens import tokenize
 from sweeper.data.render.tools import ADAPTATIONS
 from sweeper.errors import DataError, ModelError
 from sweeper.space import Config
@@ -28,6 +29,7 @@ from sweeper.space import Config
 __all__ = ["prepare", "prepared_folder", "tokenized"]
 
 
+Indices = npt.NDArray[np.int64]
 _SPLIT_COUNTS = ("rows_in_several_sequences", "repeated_tokens")
 
 
@@ -45,12 +47,18 @@ def prepared_folder(config: Config, cache_dir: Path) -> Path:
         raise
 
 
-def tokenized(config: Config, folder: Path, *, begun: Callable[[], object] = lambda: None) -> TokenizedData:
+def tokenized(
+    config: Config,
+    folder: Path,
+    *,
+    begun: Callable[[], object] = lambda: None,
+    progress: Progress = lambda *_: None,
+) -> TokenizedData:
     """The rows in a ``prepared_folder``, made first where it is not there yet.
 
     Safe from several processes at once: one makes it, the others wait; ``begun`` is called where it is this
-    one. The model's weights are not touched, and transformers is imported only where rows have to be
-    tokenized.
+    one, ``progress`` from then on. What a process made that was killed is used by the next one. The model's
+    weights are not touched, and transformers is imported only where rows have to be tokenized.
 
     Raises: DataError for rows that cannot be read or used, ModelError for the tokenizer.
     """
@@ -59,7 +67,7 @@ def tokenized(config: Config, folder: Path, *, begun: Callable[[], object] = lam
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if not folder.is_dir():
                 begun()
-                _make(config, folder)
+                _make(config, folder, progress)
     return TokenizedData.open(folder)
 
 
@@ -68,45 +76,55 @@ def prepare(config: Config, cache_dir: Path) -> TokenizedData:
     return tokenized(config, prepared_folder(config, cache_dir))
 
 
-def _make(config: Config, folder: Path) -> None:
-    if not mix(folder, [source.weight for source in config.sources]):
-        _make_of_files(config, folder)
+def _make(config: Config, folder: Path, progress: Progress) -> None:
+    if mix(folder, [source.weight for source in config.sources]):
+        return
+    parts = folder.with_name(f".{folder.name}.parts")
+    try:
+        _make_of_files(config, folder, parts, progress)
+    except (DataError, ModelError):
+        shutil.rmtree(parts, ignore_errors=True)
+        raise
+    shutil.rmtree(parts, ignore_errors=True)
 
 
-def _make_of_files(config: Config, folder: Path) -> None:
+def _make_of_files(config: Config, folder: Path, parts: Path, progress: Progress) -> None:
     problems = Problems(config.max_bad_rows)
-    examples = load_examples(config, problems)
     tokenizer = load_tokenizer(
         config.model_path,
         chat_template=config.chat_template,
         trust_remote_code=config.trust_remote_code,
     )
-    nothing_done = dict.fromkeys((*map(adapted_count, ADAPTATIONS), *_SPLIT_COUNTS), 0)
-    counts = examples.counts | nothing_done
-    splits = _Splits(config, tokenizer, problems, counts)
-    train = splits.make("train", examples.train, examples.times)
-    held_out = splits.make("eval", examples.eval, np.ones(len(examples.eval), dtype=np.int64))
+    collected = collect(config, Maker(config, tokenizer), parts, problems, progress)
+    counts = {"rows_read": collected.rows_read} | collected.choice.counts
+    counts |= dict.fromkeys((*map(adapted_count, ADAPTATIONS), *_SPLIT_COUNTS), 0)
+    splits = _Splits(config, collected, problems, counts)
+    train, origins = splits.make("train", collected.choice.train, collected.choice.times)
+    held_out, _ = splits.make("eval", collected.choice.eval, np.ones_like(collected.choice.eval))
     problems.raise_if_any()
-    assert train is not None and held_out is not None
-    splits.check_ids(survey_model(config.model_path, Problems()).vocab_size)
+    splits.check_ids(survey_model(config.model_path, Problems()).vocab_size, tokenizer)
     counts["rows_bad"] = problems.bad_rows
     meta = {
         "fingerprint": folder.name,
         "pad_id": pad_id_of(tokenizer),
         "max_seq_len": config.training.max_seq_len,
         "counts": counts,
-        "notes": _notes(tokenizer, config.chat_template, examples),
+        "notes": _notes(tokenizer, config.chat_template, collected),
     }
-    origins = None if len(config.sources) == 1 else Origins.of(splits.kept["train"], examples.train)
     write_cache(
-        folder, train=train, eval=held_out, meta=meta, bad_rows=problems.told_bad_rows(), origins=origins
+        folder,
+        train=train,
+        eval=held_out,
+        meta=meta,
+        bad_rows=problems.told_bad_rows(),
+        origins=None if len(config.sources) == 1 else origins,
     )
 
 
-def _notes(tokenizer: Tokenizer, chat_template: str, examples: Examples) -> list[str]:
+def _notes(tokenizer: Tokenizer, chat_template: str, collected: Collected) -> list[str]:
     template = ChatTemplate(tokenizer)
-    unused = unused_keys_note(examples.message_keys, template.source)
-    notes = [*examples.notes, *unused, *stop_notes(template)]
+    unused = unused_keys_note(collected.message_keys, template.source)
+    notes = [*collected.notes, *unused, *stop_notes(template)]
     unknown = unknown_markers(tokenizer) if chat_template != AUTO else ()
     if unknown:
         notes.append(
@@ -121,40 +139,76 @@ class _Splits:
     """Makes the splits of one data set, counting what becomes of their rows."""
 
     config: Config
-    tokenizer: Tokenizer
+    collected: Collected
     problems: Problems
     counts: dict[str, int]
-    kept: dict[str, list[int]] = field(default_factory=dict)
-    """Of each split, the examples that its rows come from, repeats not counted."""
     highest: tuple[int, str] = (-1, "")
     """The highest token id, and where the row lies that it is in."""
 
-    def make(self, name: str, examples: list[Example], times: npt.NDArray[np.int64]) -> TokenizedSplit | None:
-        """The split of these rows, each as often as ``times`` says; None, and a problem, where no row is
-        left."""
-        limit, learn_template = self.config.training.max_seq_len, self.config.learn_template_text
-        found = list(tokenize(examples, self.tokenizer, limit, self.problems, learn_template=learn_template))
-        drop = self.config.training.overlong == "drop"
-        fitting = [(i, row) for i, row in found if not (row.truncated and drop)]
-        kept = [(i, row) for i, row in fitting if row.mask.any()]
-        self.counts[f"{name}_overlong_dropped"] = len(found) - len(fitting)
-        self.counts[f"{name}_dropped"] = len(fitting) - len(kept)
-        self.counts[f"{name}_truncated"] = sum(row.truncated for _, row in kept)
-        for adaptation in ADAPTATIONS:
-            adapted = sum(adaptation in row.adapted and not row.part for _, row in kept)
-            self.counts[adapted_count(adaptation)] += adapted
-        self.counts["rows_in_several_sequences"] += sum(row.part == 1 for _, row in kept)
-        self.counts["repeated_tokens"] += sum(row.repeated_tokens for _, row in kept)
-        if not kept:
-            self._note_nothing_left(name, examples[0].where, any_text=bool(found))
-            return None
-        self.kept[name] = [i for i, _ in kept]
-        self.highest = max(self.highest, *((int(row.ids.max()), examples[i].where) for i, row in kept))
-        split = TokenizedSplit.of([row for i, row in kept for _ in range(times[i])])
-        self.counts[f"{name}_rows"] = split.rows
-        self.counts[f"{name}_tokens"] = len(split.ids)
-        self.counts[f"{name}_completion_tokens"] = int(split.completion_tokens.sum())
-        return split
+    def make(self, name: str, examples: Indices, times: Indices) -> tuple[LongSplit, Origins]:
+        """The split of these examples, each as often as ``times`` says; a problem where no row is left."""
+        picked, tables, origins = [], [], []
+        first_place, any_text = "", False
+        for start, part in self.collected.parts(with_tokens=False):
+            places = np.searchsorted(examples, part.sequences["example"] + start)
+            low, high = np.searchsorted(examples, [start, start + len(part.answered)])
+            self._note_refused(part, examples[low:high] - start)
+            if low < high:
+                first_place = first_place or part.told.places[examples[low] - start]
+            is_in = examples[np.minimum(places, len(examples) - 1)] == part.sequences["example"] + start
+            kept = self._kept(name, part, is_in)
+            any_text = any_text or bool(is_in.any())
+            origins.append(places[kept])
+            again = np.repeat(kept, times[places[kept]])
+            picked.append(again)
+            tables.append(part.sequences[again])
+        table = np.concatenate(tables)
+        if not len(table):
+            self._note_nothing_left(name, first_place, any_text=any_text)
+        self.counts[f"{name}_rows"] = len(table)
+        self.counts[f"{name}_tokens"] = int(table["tokens"].sum())
+        self.counts[f"{name}_completion_tokens"] = int(table["loss_tokens"].sum())
+
+        def stretches() -> Iterator[TokenizedSplit]:
+            for (_, part), indices in zip(self.collected.parts(), picked, strict=True):
+                if len(indices):
+                    assert part.tokens is not None
+                    yield part.tokens.take(indices)
+
+        split = LongSplit(
+            lengths=table["tokens"], completion_tokens=table["loss_tokens"], stretches=stretches
+        )
+        return split, Origins(examples=np.concatenate(origins), owners=self.collected.owners[examples])
+
+    def _kept(self, name: str, part: Part, is_in: npt.NDArray[np.bool_]) -> Indices:
+        """The sequences of a part that stay, of those that are in the split."""
+        table = part.sequences
+        fits = is_in & ~(table["truncated"] & (self.config.training.overlong == "drop"))
+        kept = fits & (table["loss_tokens"] > 0)
+        self._count(f"{name}_overlong_dropped", is_in & ~fits)
+        self._count(f"{name}_dropped", fits & ~kept)
+        self._count(f"{name}_truncated", kept & table["truncated"])
+        for bit, adaptation in enumerate(ADAPTATIONS):
+            was_adapted = (table["adapted"] >> bit & 1).astype(bool)
+            self._count(adapted_count(adaptation), kept & was_adapted & (table["part"] == 0))
+        self._count("rows_in_several_sequences", kept & (table["part"] == 1))
+        self.counts["repeated_tokens"] += int(table["repeated"][kept].sum())
+        found: Indices = np.flatnonzero(kept)
+        if len(found):
+            most = found[np.argmax(table["highest"][found])]
+            place = part.told.places[table["example"][most]]
+            self.highest = max(self.highest, (int(table["highest"][most]), place))
+        return found
+
+    def _count(self, name: str, which: npt.NDArray[np.bool_]) -> None:
+        self.counts[name] = self.counts.get(name, 0) + int(which.sum())
+
+    def _note_refused(self, part: Part, examples: Indices) -> None:
+        wanted = set(examples.tolist()) if part.told.refused else ()
+        for index, reason in part.told.refused:
+            if index in wanted:
+                with self.problems.noting(part.told.places[index], row=True):
+                    raise reason
 
     def _note_nothing_left(self, name: str, where: str, *, any_text: bool) -> None:
         file, limit = where.rpartition(":")[0], f"max_seq_len {self.config.training.max_seq_len}"
@@ -168,15 +222,15 @@ class _Splits:
         elif not self.problems.told():  # else the rows that the template refuses are told already
             self.problems.add(file, f"the chat template refuses every {name} row", "name a chat_template")
 
-    def check_ids(self, embedding_rows: int | None) -> None:
+    def check_ids(self, embedding_rows: int | None, tokenizer: Tokenizer) -> None:
         """Raises: ModelError where a row holds a token that the model's embedding has no row for."""
         token, where = self.highest
         if embedding_rows is None or token < embedding_rows:
             return
         raise ModelError.of(
             where=where,
-            value=f"{self.tokenizer.convert_ids_to_tokens(token)} (token {token})",
+            value=f"{tokenizer.convert_ids_to_tokens(token)} (token {token})",
             rule=f"the model's embedding has {embedding_rows:,} rows (vocab_size of its config.json), "
-            f"and its tokenizer {len(self.tokenizer):,} tokens",
+            f"and its tokenizer {len(tokenizer):,} tokens",
             remedy="use the tokenizer that came with the model, or resize its embedding to the tokenizer",
         )

@@ -1,7 +1,8 @@
 """What a process runs that tokenizes rows while others start (see ``Preparation`` in commands).
 
 It reads a configuration and a folder for prepared rows from its standard input, as one pickle. It answers
-with two: the rows' folder, once nobody else can begin to make them, and at the end None; in place of either
+with two: the rows' folder, once nobody else can begin to make them, and at the end None; between them come
+pairs of how many rows are done and which fraction of all that is, or None; in place of either
 comes the DataError that it met. Of anything else it says nothing but in the log: whoever needs the rows
 makes them then, and tells. It ends when its input does: its parent wants so, or is dead.
 """
@@ -22,6 +23,7 @@ from sweeper.space import Config
 
 __all__ = ["COMMAND"]
 
+_AT_ONCE_S, _EVERY_S = 2.0, 0.5
 COMMAND = (sys.executable, "-c", f"from {__name__} import main; main()")
 
 
@@ -54,16 +56,29 @@ def _prepare(config: Config, cache_dir: Path, answers: BinaryIO) -> None:
     is_there, began = folder.is_dir(), time.monotonic()
     if is_there:
         _answer(answers, folder)
-    tokenized(config, folder, begun=lambda: _answer(answers, folder))
+    tokenized(config, folder, begun=lambda: _answer(answers, folder), progress=_Teller(answers).tell)
     if not is_there:
         sys.stderr.write(f"the rows were tokenized in {time.monotonic() - began:.1f} s\n")
 
 
-def _answer(answers: BinaryIO, answer: Path | DataError | None) -> None:
+class _Teller:
+    """Says how far it is, not more often than anybody can read it; nothing of what is done at once."""
+
+    def __init__(self, answers: BinaryIO) -> None:
+        self._answers, self._next_s = answers, time.monotonic() + _AT_ONCE_S
+
+    def tell(self, rows: int, fraction: float | None) -> None:
+        if time.monotonic() >= self._next_s:
+            _answer(self._answers, (rows, fraction))
+            self._next_s = time.monotonic() + _EVERY_S
+
+
+def _answer(answers: BinaryIO, answer: Path | DataError | tuple[int, float | None] | None) -> None:
     pickle.dump(answer, answers)
     answers.flush()
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 2**16):  # not through sys.stdin: a copy of this process closes it, and would wait for us
+        pass
     os._exit(0)

@@ -51,6 +51,8 @@ class ShownRows:
     trained: int
     """Rows of one epoch."""
     held_out: int
+    looked_at: int | None
+    """Rows of large data that all counts are estimated from; None where all were read."""
     left_out: dict[str, int]
     """Why rows are left out -> how many are."""
     notes: tuple[str, ...]
@@ -84,6 +86,7 @@ def show_rows(space: Space, examples: Examples, split: str, count: int) -> Shown
         rows=tuple(rows[:count]),
         trained=space.facts.train_rows,
         held_out=space.facts.eval_rows,
+        looked_at=space.facts.rows_looked_at,
         left_out=_left_out(examples, space.facts),
         notes=(*_notes(examples, tokenizer, space.facts), *row_warnings(space)),
     )
@@ -125,7 +128,9 @@ def shown_lines(shown: ShownRows, *, colour: bool) -> Iterator[Text]:
         yield _coloured(row) if colour else Text(_marked(row))
         yield Text("")
     left_out = [f"{count:,} left out: {reason}" for reason, count in shown.left_out.items()]
-    yield Text("; ".join([f"{shown.trained:,} rows trained on, {shown.held_out:,} held out", *left_out]))
+    about = "" if shown.looked_at is None else "about "
+    counted = f"{about}{shown.trained:,} rows trained on, {shown.held_out:,} held out"
+    yield Text("; ".join([counted, *left_out]))
     for note in shown.notes:
         yield Text(f"note: {note}", style="yellow")
 

@@ -60,6 +60,11 @@ class Problems:
         except Unusable as found:
             (self._rows if row else self._others).add(where, found)
 
+    def take(self, later: Problems) -> None:
+        """Add those that were noted elsewhere, after these."""
+        self._others.take(later._others)
+        self._rows.take(later._rows)
+
     def told(self) -> tuple[Problem, ...]:
         """The problems as they are shown: the first ones, then how many more there are."""
         if self.bad_rows <= self._max_bad_rows:
@@ -99,6 +104,11 @@ class _Tally:
         self._last_place = found.where or where
         if len(self._kept) < PROBLEM_LIMIT:
             self._kept.append(found.problem(where))
+
+    def take(self, later: _Tally) -> None:
+        self.total += later.total
+        self._last_place = later._last_place or self._last_place
+        self._kept += later._kept[: PROBLEM_LIMIT - len(self._kept)]
 
     def told(self) -> tuple[Problem, ...]:
         more = self.total - len(self._kept)

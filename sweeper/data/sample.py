@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.data.problems import Problems
-from sweeper.data.read.examples import Examples, load_examples
 from sweeper.data.read.formats import Example
 from sweeper.data.render.chat_template import ChatTemplate, stop_notes, unused_keys_note
 from sweeper.data.render.light_tokenizer import light_tokenizer
 from sweeper.data.render.tokenizer import Tokenizer
 from sweeper.data.render.tokens import TokenRow, tokenize
 from sweeper.data.render.tools import ADAPTATIONS
+from sweeper.data.survey import Look, look_at
 from sweeper.space import SampledRows, Settings
 
 __all__ = ["LengthSample", "RowSample", "load_sample", "sample_rows"]
@@ -111,7 +111,7 @@ class RowSample:
         )
 
 
-def sample_rows(settings: Settings, examples: Examples) -> RowSample | None:
+def sample_rows(settings: Settings, look: Look) -> RowSample | None:
     """Tokenizes 256 training rows and a quarter as many held-out ones, always the same; all where there are
     at most 512.
 
@@ -119,12 +119,13 @@ def sample_rows(settings: Settings, examples: Examples) -> RowSample | None:
     else is amiss, which whoever needs the rows will tell.
     """
     try:
-        return _sampled(settings, examples)
+        return _sampled(settings, look)
     except Exception:  # an estimate is no reason to stop, and broken files have many ways to fail
         return None
 
 
-def _sampled(settings: Settings, examples: Examples) -> RowSample | None:
+def _sampled(settings: Settings, look: Look) -> RowSample | None:
+    examples = look.examples
     tokenizer = light_tokenizer(settings.model_path, settings.chat_template)
     if tokenizer is None:
         return None
@@ -132,8 +133,11 @@ def _sampled(settings: Settings, examples: Examples) -> RowSample | None:
     total = len(epoch) + len(examples.eval)
     train_rows, eval_rows = (_ALL_ROWS, _ALL_ROWS) if total <= _ALL_ROWS else (_ROWS, _ROWS // 4)
     train, held_out = (
-        _sampled_split(split, count, tokenizer, learn_template=settings.learn_template_text)
-        for split, count in ((epoch, train_rows), (examples.eval, eval_rows))
+        _sampled_split(split, count, rows, tokenizer, learn_template=settings.learn_template_text)
+        for split, count, rows in (
+            (epoch, train_rows, look.train_rows),
+            (examples.eval, eval_rows, look.eval_rows),
+        )
     )
     if not (train.rows and held_out.rows):
         return None
@@ -141,34 +145,34 @@ def _sampled(settings: Settings, examples: Examples) -> RowSample | None:
     return RowSample(
         train=train,
         eval=held_out,
-        exact=len(epoch) <= train_rows and len(examples.eval) <= eval_rows,
+        exact=look.looked_at is None and len(epoch) <= train_rows and len(examples.eval) <= eval_rows,
         notes=(
             *unused_keys_note(examples.message_keys, template.source),
-            *_notes([*train.rows, *held_out.rows], total),
+            *_notes([*train.rows, *held_out.rows], look.train_rows + look.eval_rows),
             *stop_notes(template),
         ),
     )
 
 
 def _sampled_split(
-    examples: Sequence[Example], count: int, tokenizer: Tokenizer, *, learn_template: bool
+    examples: Sequence[Example], count: int, rows: int, tokenizer: Tokenizer, *, learn_template: bool
 ) -> SampledSplit:
-    """Tokenizes some of the rows as a trial would."""
+    """Tokenizes some of the examples as a trial would; ``rows`` is how many there are."""
     indices = np.linspace(0, len(examples) - 1, num=min(count, len(examples)))
     picked = [examples[int(index)] for index in np.round(indices)]
     problems = Problems(len(picked))
     found = tokenize(picked, tokenizer, _LONGEST_TOKENS, problems, learn_template=learn_template)
-    rows = tuple(row for _, row in found)
-    return SampledSplit(rows, max(round(len(examples) * (len(rows) / len(picked))), 1))
+    kept = tuple(row for _, row in found)
+    return SampledSplit(kept, max(round(rows * (len(kept) / len(picked))), 1))
 
 
 def load_sample(settings: Settings) -> RowSample | None:
-    """A sample of the rows, which are read for it; None where ``sample_rows`` has none."""
+    """A sample of the rows, which are looked at for it; None where ``sample_rows`` has none."""
     try:
-        examples = load_examples(settings)
+        look = look_at(settings)
     except Exception:  # see sample_rows
         return None
-    return sample_rows(settings, examples)
+    return sample_rows(settings, look)
 
 
 def _notes(rows: Sequence[TokenRow], examples: int) -> list[str]:

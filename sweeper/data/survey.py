@@ -1,132 +1,246 @@
-"""A first look at data that may be large: its facts in seconds, from rows picked evenly over its file."""
+"""A look at rows before they are trained on: at all of them, or, where they are many, at some that are spread
+evenly over their files."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sweeper.data.gathering import gather_facts
-from sweeper.data.problems import Problems
-from sweeper.data.read.files import extension, sources_of
-from sweeper.data.read.formats import row_format
-from sweeper.errors import UserError
-from sweeper.space import DataFormat, Facts, SampledRows, Settings
+import numpy as np
 
-__all__ = ["FirstLook", "first_look"]
+from sweeper.data.problems import Problems, Unusable
+from sweeper.data.read.examples import Examples, examples_of, held_out_sources, load_examples
+from sweeper.data.read.files import Source, extension, sources_of
+from sweeper.data.read.formats import Example, conversations
+from sweeper.data.read.parse import Row, line_rows
+from sweeper.data.read.read import read_rows, saved_records
+from sweeper.errors import UserError
+from sweeper.space import DataSource, Settings, times_seen
+
+__all__ = ["Look", "look_at"]
 
 _LARGE_BYTES = 16 * 2**20
-"""A file of fewer bytes is read whole, in about half a second."""
-_ROWS, _LONGEST_LINE_BYTES = 2000, 2**22
+"""Files of fewer bytes together are read whole, in about half a second."""
+_ROWS, _LEAST_ROWS, _HEAD_ROWS = 2000, 50, 16
+_LONGEST_LINE_BYTES = 2**22
+_GROUPS = 8
+"""So many groups of rows of a Parquet file are looked into."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstLook:
-    """What is known of model and data before a space file is written."""
+class Look:
+    """Rows, and how many there are."""
 
-    facts: Facts
-    """Of a large file the counts of rows are estimated."""
-    format: DataFormat | None
-    """Of the first row; None of a hub id, which is not fetched for that."""
-    looked_at: int | None
-    """Rows that were read of a large file; None where all of them were."""
+    examples: Examples
+    """All of them, or those that were looked at."""
+    looked_at: int | None = None
+    """Rows that were read, where those are only some; all that follows is then estimated."""
+    train_rows: int
+    """Rows of one epoch, repeats counted."""
+    eval_rows: int
+    source_rows: tuple[int, ...]
+    share: float = 1.0
+    """Rows that there are, for each that was looked at."""
+
+    def count(self, name: str) -> int:
+        """One of the counts of ``Examples``, for all rows."""
+        return round(self.examples.counts[name] * self.share)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is told of the rows."""
+        if self.looked_at is None:
+            return self.examples.notes
+        sampled = f"rows are counted by a sample: {self.looked_at:,}, spread over the data, were looked at"
+        return (sampled, *self.examples.notes)
 
 
-def first_look(settings: Settings) -> FirstLook:
-    """Facts of the settings, and the format of their rows.
+def look_at(settings: Settings) -> Look:
+    """Of 16 MiB and more, some of the rows: JSONL, Parquet and what ``datasets`` maps; anything else is read
+    whole, and so is everything where the sample has a fault, so that faults are told by their place.
 
-    Of one large JSONL or Parquet file 2,000 rows are read, evenly over it, and their number is estimated:
-    from the bytes of a line, or as Parquet has it. Everything else is read whole, and so is a file whose
-    sample has a fault, so that faults are told by their place.
-
-    Raises what ``gather_facts`` raises.
+    Raises what ``load_examples`` raises.
     """
-    file = _large_file(settings)
-    if file is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            sample = Path(folder) / ("rows.parquet" if extension(file) == ".parquet" else "rows.jsonl")
-            try:
-                found = (
-                    _sampled_parquet(file, sample) if sample.suffix == ".parquet" else _sampled(file, sample)
-                )
-                if found is not None:
-                    return _from_sample(settings, file, sample, *found)
-            except (UserError, OSError, ValueError):
-                pass  # told from the whole file, with the line of it
-    facts = gather_facts(settings)
-    return FirstLook(facts=facts, format=row_format(settings.sources[0].path), looked_at=None)
+    try:
+        found = _sampled(settings)
+    except (UserError, Unusable, OSError, ValueError):
+        found = None  # told from the whole files
+    if found is not None:
+        return found
+    examples = load_examples(settings)
+    return Look(
+        examples=examples,
+        train_rows=examples.train_rows,
+        eval_rows=len(examples.eval),
+        source_rows=examples.source_rows,
+    )
 
 
-def _large_file(settings: Settings) -> Path | None:
-    """The one file that the rows are in, where it is large and can be read in parts."""
-    if len(settings.sources) != 1:
+def _sampled(settings: Settings) -> Look | None:
+    problems = Problems(settings.max_bad_rows)
+    held_out = held_out_sources(settings)
+    groups = sources_of([one.path for one in (*settings.sources, *held_out)], problems)
+    sizes = {file.name: _bytes(file) for group in groups for file in group}
+    if sum(sizes.values()) <= _LARGE_BYTES or not any(_can_be_sampled(f) for group in groups for f in group):
         return None
-    files = [one for group in sources_of([settings.sources[0].path], Problems()) for one in group]
-    if len(files) != 1 or files[0].layout != "file":
-        return None
-    path = files[0].path
-    is_in_parts = extension(path) in (".jsonl", ".ndjson", ".parquet")
-    return path if is_in_parts and path.stat().st_size > _LARGE_BYTES else None
+    notes: dict[str, None] = {}
+    taken = [
+        _of_source(source, index, files, sizes, problems, notes)
+        for index, (source, files) in enumerate(zip((*settings.sources, *held_out), groups, strict=True))
+    ]
+    problems.raise_if_any()
+    count = len(settings.sources)
+    looked, there = sum(one.looked_at for one in taken), sum(one.rows for one in taken)
+    examples = examples_of(
+        [example for one in taken[:count] for example in one.examples],
+        [replace(example, source=0) for one in taken[count:] for example in one.examples],
+        settings,
+        {"rows_read": looked, "rows_bad": problems.bad_rows},
+        tuple(notes),
+    )
+    return _scaled(settings, examples, [one.rows / max(one.looked_at, 1) for one in taken], looked, there)
 
 
-def _sampled(file: Path, sample: Path) -> tuple[int, int] | None:
-    """Writes some lines; returns how many, and how many the file has, estimated. None where they are no
-    objects."""
-    lines = list(_lines(file))
-    if not lines or not lines[0].lstrip().startswith(b"{"):
-        return None
-    sample.write_bytes(b"".join(line.rstrip(b"\n") + b"\n" for line in lines))
-    mean_bytes = sum(map(len, lines)) / len(lines)
-    return len(lines), round(file.stat().st_size / mean_bytes)
+def _scaled(settings: Settings, examples: Examples, shares: list[float], looked: int, there: int) -> Look:
+    rows = tuple(round(n * share) for n, share in zip(examples.source_rows, shares, strict=False))
+    owners = np.asarray([one.source for one in examples.eval])
+    of_file = isinstance(settings.eval_data, str)
+    eval_rows = len(owners) * shares[-1] if of_file else float(np.asarray(shares)[owners].sum())
+    seen = (times_seen(n, one.weight) for n, one in zip(rows, settings.sources, strict=True))
+    return Look(
+        examples=examples,
+        looked_at=looked,
+        train_rows=sum(seen),
+        eval_rows=round(eval_rows),
+        source_rows=rows,
+        share=there / looked,
+    )
 
 
-def _lines(file: Path) -> Iterator[bytes]:
-    """The first line, and those that follow on evenly spaced places: long ones come no more often so."""
-    size, last = file.stat().st_size, -1
-    with file.open("rb") as opened:
-        for number in range(_ROWS):
-            opened.seek(number * size // _ROWS)
+@dataclass(frozen=True)
+class _Taken:
+    """Some rows of a source."""
+
+    examples: list[Example]
+    looked_at: int
+    rows: int
+    """That there are, estimated."""
+
+
+def _of_source(
+    source: DataSource,
+    index: int,
+    files: list[Source],
+    sizes: dict[str, int],
+    problems: Problems,
+    notes: dict[str, None],
+) -> _Taken:
+    examples: list[Example] = []
+    looked, there = 0, 0
+    for file in files:
+        count = max(round(_ROWS * sizes[file.name] / sum(sizes.values())), _LEAST_ROWS)
+        before = problems.bad_rows
+        if _can_be_sampled(file):
+            rows, of_file = _some_of(file, count, problems)
+        else:
+            rows = read_rows(file, problems)
+            of_file = len(rows)
+        bad = problems.bad_rows - before
+        looked, there = looked + len(rows) + bad, there + of_file + bad
+        examples += conversations(rows, source.format, problems, index, source.columns, notes)
+    return _Taken(examples, looked, there)
+
+
+def _bytes(file: Source) -> int:
+    if file.layout == "file":
+        return file.path.stat().st_size
+    if file.layout == "hub":
+        return 0  # whatever it has is fetched and mapped in any case
+    return sum(one.stat().st_size for one in file.path.rglob("*") if one.is_file())
+
+
+def _can_be_sampled(file: Source) -> bool:
+    return file.layout != "file" or extension(file.path) in (".jsonl", ".ndjson", ".parquet")
+
+
+def _some_of(file: Source, count: int, problems: Problems) -> tuple[list[Row], int]:
+    """Rows of a file, and how many it has. Raises: Unusable, OSError, ValueError where it cannot be so."""
+    if file.layout != "file":
+        return _of_records(file, count)
+    if extension(file.path) == ".parquet":
+        return _of_groups(file.path, count)
+    if file.path.stat().st_size <= _LARGE_BYTES // _ROWS * count:
+        rows = read_rows(file, problems)  # a part of many
+        return rows, len(rows)
+    return _of_lines(file.path, count, problems)
+
+
+def _of_records(file: Source, count: int) -> tuple[list[Row], int]:
+    records = saved_records(file)
+    indices = np.unique(np.linspace(0, len(records) - 1, num=min(count, len(records))).astype(int))
+    rows = [
+        Row(dict(one), file.name, f"row {index + 1}")
+        for index, one in zip(indices.tolist(), records.select(indices), strict=True)
+    ]
+    return rows, len(records)
+
+
+def _of_groups(path: Path, count: int) -> tuple[list[Row], int]:
+    """The first rows of groups, as they are stored."""
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    with pq.ParquetFile(path) as opened:
+        groups = opened.num_row_groups
+        sizes = [opened.metadata.row_group(group).num_rows for group in range(groups)]
+        firsts = np.concatenate([[0], np.cumsum(sizes)])
+        picked = sorted({number * groups // _GROUPS for number in range(_GROUPS)}) if groups else []
+        rows: list[Row] = []
+        for group in picked:
+            wanted = -(-count // len(picked))
+            batch = next(opened.iter_batches(batch_size=wanted, row_groups=[group]))
+            rows += [
+                Row(fields, str(path), f"row {firsts[group] + number}")
+                for number, fields in enumerate(batch.to_pylist(), start=1)
+            ]
+        return rows, opened.metadata.num_rows
+
+
+def _of_lines(path: Path, count: int, problems: Problems) -> tuple[list[Row], int]:
+    """The first lines, and those that follow on evenly spaced places: long ones come no more often so. How
+    many there are follows from the bytes of a line.
+
+    Raises: ValueError where they are no objects.
+    """
+    head = _head(path)
+    if not head.lstrip().startswith(b"{"):
+        raise ValueError("no lines of JSON")
+    rows = list(line_rows(str(path), head, 1, problems))
+    lengths: list[int] = []
+    for start, line in _spread_lines(path, max(count - _HEAD_ROWS, 1)):
+        lengths.append(len(line))
+        rows += (
+            replace(row, place=f"the line at byte {start:,}")
+            for row in line_rows(str(path), line.rstrip(b"\n"), start, problems)
+            if start >= len(head)
+        )
+    return rows, round(path.stat().st_size / float(np.mean(lengths)))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as opened:
+        return b"".join(opened.readline(_LONGEST_LINE_BYTES) for _ in range(_HEAD_ROWS))
+
+
+def _spread_lines(path: Path, count: int) -> Iterator[tuple[int, bytes]]:
+    """Lines with the byte that each begins at."""
+    size, last = path.stat().st_size, -1
+    with path.open("rb") as opened:
+        for number in range(count):
+            opened.seek(number * size // count)
             if number:
                 opened.readline(_LONGEST_LINE_BYTES)
             start, line = opened.tell(), opened.readline(_LONGEST_LINE_BYTES)
             if start > last and line.strip() and (line.endswith(b"\n") or start + len(line) == size):
-                yield line
+                yield start, line
             last = max(last, start)
-
-
-def _sampled_parquet(file: Path, sample: Path) -> tuple[int, int] | None:
-    """The same of groups of rows, as they are stored; None where there are too few to pick from."""
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
-    opened = pq.ParquetFile(file)
-    groups, rows = opened.num_row_groups, opened.metadata.num_rows
-    picked = sorted({number * groups // 8 for number in range(8)}) if groups else []
-    if len(picked) == groups or not rows:
-        return None
-    parts = [opened.read_row_group(group).slice(0, _ROWS // len(picked)) for group in picked]
-    table = pa.concat_tables(parts)
-    pq.write_table(table, sample)
-    return table.num_rows, rows
-
-
-def _from_sample(settings: Settings, file: Path, sample: Path, read: int, rows: int) -> FirstLook:
-    own = settings.model_copy(update={"data_path": str(sample)})
-    facts = gather_facts(own)
-    share, held_out = rows / read, isinstance(settings.eval_data, str)
-    eval_rows = facts.eval_rows if held_out else round(facts.eval_rows * share)
-    scaled = replace(
-        facts,
-        train_rows=round(facts.train_rows * share),
-        eval_rows=eval_rows,
-        rows_estimated=True,
-        data_notes=tuple(note.replace(str(sample), str(file)) for note in facts.data_notes),
-        train_sample=_scaled(facts.train_sample, share),
-        eval_sample=_scaled(facts.eval_sample, 1.0 if held_out else share),
-    )
-    return FirstLook(facts=scaled, format=row_format(str(sample)), looked_at=read)
-
-
-def _scaled(sample: SampledRows | None, share: float) -> SampledRows | None:
-    return None if sample is None else replace(sample, rows=round(sample.rows * share), exact=False)

@@ -27,11 +27,13 @@ from sweeper.training import Moved, Prepared, Progress
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["ProgressView"]
+__all__ = ["ProgressView", "prepared_text"]
 
 _REFRESHES_PER_S = 4
 _SILENCE_S = 60.0
 """Where there is no panel, so much time passes before a line says how far the running trials are."""
+_PREPARING_SILENCE_S = 10.0
+"""The same while rows are prepared."""
 _MOST_TRIALS = 4
 """So many are in such a line."""
 _WORDS = {
@@ -86,6 +88,8 @@ class ProgressView(Listener):
         """In trials of full size."""
         self._running: dict[int, _Running] = {}
         self._note = "starting Ray and the workers"
+        self._prepared: tuple[int, float | None] | None = None
+        """Rows that are prepared, and which fraction of all that is; None once a trial has its rows."""
         self._notes: dict[str, tuple[str, ...]] = {}
         """Of the data and of the model."""
         self._warnings: tuple[str, ...] = ()
@@ -124,6 +128,14 @@ class ProgressView(Listener):
             self._note = text
         self._line(text, warning=warning)
 
+    def preparing(self, rows: int, fraction: float | None) -> None:
+        """How far the rows are that the first trial waits for, and which fraction of all that is."""
+        with self._lock:
+            self._prepared = (rows, fraction)
+            is_silent = time.monotonic() - self._last_line > _PREPARING_SILENCE_S
+        if is_silent:
+            self._line(prepared_text(rows, fraction))
+
     def trial_started(self, number: int, record: TrialRecord, config: Config) -> None:
         with self._lock:
             self._running[number] = _Running(_values(record), size=self._size(record))
@@ -143,6 +155,7 @@ class ProgressView(Listener):
         notes = {"data": prepared.data_notes, "model": prepared.model_notes}
         with self._lock:
             self._running[number].total_tokens = prepared.total_tokens
+            self._prepared = None
             told, self._notes = self._notes, notes
         for subject, lines in notes.items():
             if lines != told.get(subject):
@@ -222,6 +235,8 @@ class ProgressView(Listener):
             parts += [Text(warning, style="yellow") for warning in self._warnings]
             if self._note:
                 parts.append(Text(f"{self._note} ...", style="dim"))
+            if self._prepared is not None:
+                parts.append(_prepared_bar(*self._prepared))
             if self._running:
                 parts.append(self._running_table())
             recent = sorted(self._finished.values(), key=lambda record: record.number)[-6:]
@@ -290,6 +305,19 @@ class ProgressView(Listener):
 
     def _size(self, record: TrialRecord) -> float:
         return self._small if record.is_proxy else 1.0
+
+
+def prepared_text(rows: int, fraction: float | None) -> str:
+    """How far the preparation of the rows is, in words."""
+    share = "" if fraction is None else f", {fraction:.0%}"
+    return f"preparing the rows: {rows:,} done{share}"
+
+
+def _prepared_bar(rows: int, fraction: float | None) -> RenderableType:
+    line = Table.grid(padding=(0, 2, 0, 0))
+    bar = ProgressBar(total=None if fraction is None else 1.0, completed=fraction or 0.0, width=20)
+    line.add_row(bar, Text(prepared_text(rows, fraction), style="dim"))
+    return line
 
 
 def _values(record: TrialRecord) -> str:

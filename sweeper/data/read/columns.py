@@ -34,10 +34,12 @@ _WITH_IT = {"system_prompt": "system", "context": "input"}
 """Columns that stand beside a pair."""
 
 
-def with_columns(rows: Iterable[Row], columns: Mapping[str, str]) -> list[Row]:
-    """The rows with their columns named as the formats know them. A column that takes the name of another
-    stands in its place; one that a row has not is missing there, and told as such."""
-    return [replace(row, fields=_renamed(row.fields, columns)) for row in rows] if columns else list(rows)
+def with_columns(row: Row, renamings: Iterable[Mapping[str, str]]) -> Row:
+    """The row with its columns named as the formats know them. A column that takes the name of another
+    stands in its place; one that the row has not is missing there, and told as such."""
+    for columns in renamings:
+        row = replace(row, fields=_renamed(row.fields, columns))
+    return row
 
 
 def implied_columns(row: Row) -> list[dict[str, str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,21 @@ from sweeper.data.read.read import read_rows
 from sweeper.errors import DataError
 from sweeper.space import DataSource, Settings, times_seen
 
-__all__ = ["SPLIT_SEED", "Examples", "load_examples", "load_rows", "times_of"]
+__all__ = [
+    "SPLIT_SEED",
+    "Choice",
+    "Examples",
+    "choose",
+    "digest",
+    "examples_of",
+    "held_out_sources",
+    "load_examples",
+    "load_rows",
+    "times_of",
+    "unknown_keys",
+]
+
+Indices = npt.NDArray[np.int64]
 
 _SAID = ("role", "content", "reasoning_content", "tool_calls")
 
@@ -32,7 +46,7 @@ class Examples:
     """What is trained on and what is held out, before tokenization."""
 
     train: list[Example]
-    times: npt.NDArray[np.int64]
+    times: Indices
     """Shape (len(train),): how often an epoch sees each, at least once."""
     eval: list[Example]
     counts: dict[str, int]
@@ -65,11 +79,38 @@ def load_examples(settings: Settings, problems: Problems | None = None) -> Examp
     problems = problems if problems is not None else Problems(settings.max_bad_rows)
     notes: dict[str, None] = {}
     rows, rows_read = _read(settings.sources, problems, notes)
-    held_out, held_out_read = _read(_held_out_sources(settings), problems, notes)
+    held_out, held_out_read = _read(held_out_sources(settings), problems, notes)
     problems.raise_if_any()
     counts = {"rows_read": rows_read + held_out_read, "rows_bad": problems.bad_rows}
-    found = _split(rows, held_out, settings, counts)
-    return replace(found, notes=tuple(notes), message_keys=_unknown_keys([*found.train, *found.eval]))
+    return examples_of(rows, held_out, settings, counts, tuple(notes))
+
+
+def examples_of(
+    rows: Sequence[Example],
+    held_out: Sequence[Example],
+    settings: Settings,
+    counts: dict[str, int],
+    notes: tuple[str, ...],
+) -> Examples:
+    """Splits and weighs what was read; ``held_out`` are those of a file. Raises what ``choose`` raises."""
+    every = [*rows, *held_out]
+    chosen = choose(
+        answered=np.asarray([one.has_answer for one in every], dtype=bool),
+        said=[digest(one) for one in every],
+        owners=np.asarray([one.source for one in every], dtype=np.int64),
+        given=len(rows),
+        settings=settings,
+    )
+    train, held_out = ([every[i] for i in indices] for indices in (chosen.train, chosen.eval))
+    return Examples(
+        train=train,
+        times=chosen.times,
+        eval=held_out,
+        counts=counts | chosen.counts,
+        source_rows=chosen.source_rows,
+        notes=notes,
+        message_keys=tuple(sorted({key for one in (*train, *held_out) for key in unknown_keys(one)})),
+    )
 
 
 def load_rows(settings: Settings, path: str) -> list[Example]:
@@ -81,11 +122,11 @@ def load_rows(settings: Settings, path: str) -> list[Example]:
     rows, _ = _read((DataSource(path=path),), problems, {})
     problems.raise_if_any()
     answered = [example for example in rows if example.has_answer]
-    _require(answered, path)
+    _require(len(answered), path)
     return answered
 
 
-def _held_out_sources(settings: Settings) -> tuple[DataSource, ...]:
+def held_out_sources(settings: Settings) -> tuple[DataSource, ...]:
     """None where a fraction is held out. Its columns are those of the training rows, where all of them are
     named alike."""
     if not isinstance(settings.eval_data, str):
@@ -95,9 +136,9 @@ def _held_out_sources(settings: Settings) -> tuple[DataSource, ...]:
     return (DataSource(path=settings.eval_data, format=settings.data_format, columns=alike),)
 
 
-def _unknown_keys(examples: Iterable[Example]) -> tuple[str, ...]:
-    found = {key for example in examples for message in example.messages for key in message}
-    return tuple(sorted(found - KNOWN_KEYS))
+def unknown_keys(example: Example) -> set[str]:
+    """Keys of its messages that only a chat template may know."""
+    return {key for message in example.messages for key in message} - KNOWN_KEYS
 
 
 def _read(
@@ -116,20 +157,49 @@ def _read(
     return examples, rows_read
 
 
-def _split(
-    rows: list[Example], held_out: list[Example], settings: Settings, counts: dict[str, int]
-) -> Examples:
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which of all examples are trained on, and which are held out; by their indices, ascending."""
+
+    train: Indices
+    times: Indices
+    """Shape (len(train),): how often an epoch sees each, at least once."""
+    eval: Indices
+    counts: dict[str, int]
+    """The others of ``Examples``."""
+    source_rows: tuple[int, ...]
+
+
+def choose(
+    *,
+    answered: npt.NDArray[np.bool_],
+    said: Sequence[bytes],
+    owners: Indices,
+    given: int,
+    settings: Settings,
+) -> Choice:
+    """Splits and weighs n examples.
+
+    Args:
+        answered: shape (n,): whether there is anything to learn.
+        said: the ``digest`` of each.
+        owners: shape (n,): the source of each.
+        given: so many at the beginning are those to train on; the others are a file's that is held out.
+
+    Raises: DataError where one of the splits would be empty.
+    """
     name = ", ".join(source.path for source in settings.sources)
-    train = [example for example in rows if example.has_answer]
-    if isinstance(settings.eval_data, str):
-        answered = [example for example in held_out if example.has_answer]
-        _require(answered, settings.eval_data)
-        _require(train, name)
-    else:
-        _require(train, name)
-        train, answered = _hold_out(train, settings.eval_data, name)
-    kept = _without_leaks(train, answered)
-    if not kept:
+    is_file = isinstance(settings.eval_data, str)
+    train, held_out = (np.flatnonzero(answered[part]) for part in (slice(given), slice(given, None)))
+    held_out += given
+    if is_file:
+        _require(len(held_out), str(settings.eval_data))
+    _require(len(train), name)
+    if not isinstance(settings.eval_data, str):
+        is_out = _held_out(len(train), settings.eval_data, name)
+        train, held_out = train[~is_out], train[is_out]
+    kept = _without_leaks(train, held_out, said)
+    if not len(kept):
         raise DataError.of(
             where=name,
             value=f"{len(train)} training rows",
@@ -137,8 +207,8 @@ def _split(
             remedy="hold out other rows than those trained on",
         )
     weights = [source.weight for source in settings.sources]
-    owners = np.asarray([row.source for row in kept], dtype=np.int64)
-    times = times_of(owners, weights)
+    of_kept = owners[kept]
+    times = times_of(of_kept, weights)
     if not times.any():
         raise DataError.of(
             where=name,
@@ -146,23 +216,21 @@ def _split(
             rule="every source that has training rows has the weight 0",
             remedy="give one of them a weight above 0",
         )
-    counts |= {
-        "rows_without_answer": sum(not example.has_answer for example in (*rows, *held_out)),
-        "rows_leaked": len(train) - len(kept),
-        "rows_left_out_by_weight": int((times == 0).sum()),
-        "rows_repeated": int(np.maximum(times - 1, 0).sum()),
-    }
-    seen = [example for example, count in zip(kept, times, strict=True) if count]
-    return Examples(
-        train=seen,
+    return Choice(
+        train=kept[times > 0],
         times=times[times > 0],
-        eval=answered,
-        counts=counts,
-        source_rows=tuple(int((owners == index).sum()) for index in range(len(weights))),
+        eval=held_out,
+        counts={
+            "rows_without_answer": int((~answered).sum()),
+            "rows_leaked": len(train) - len(kept),
+            "rows_left_out_by_weight": int((times == 0).sum()),
+            "rows_repeated": int(np.maximum(times - 1, 0).sum()),
+        },
+        source_rows=tuple(int((of_kept == index).sum()) for index in range(len(weights))),
     )
 
 
-def times_of(owners: npt.NDArray[np.int64], weights: Sequence[float]) -> npt.NDArray[np.int64]:
+def times_of(owners: Indices, weights: Sequence[float]) -> Indices:
     """How often an epoch sees each row, from the source of each, both of shape (rows,): a source of n rows
     and weight w is seen ``round(w * n)`` times, at least once unless its weight is 0; what that is more than
     whole rounds is a seeded choice of its rows."""
@@ -178,27 +246,25 @@ def times_of(owners: npt.NDArray[np.int64], weights: Sequence[float]) -> npt.NDA
     return times
 
 
-def _hold_out(rows: list[Example], fraction: float, name: str) -> tuple[list[Example], list[Example]]:
-    """The fraction of the rows that a seeded permutation puts first, at least one and never all.
+def _held_out(rows: int, fraction: float, name: str) -> npt.NDArray[np.bool_]:
+    """Shape (rows,): the fraction that a seeded permutation puts first, at least one and never all.
 
     ``RandomState`` because NumPy promises that its streams never change; those of ``Generator`` may.
     """
-    if len(rows) < 2:
+    if rows < 2:
         raise DataError.of(
             where=name,
             value="1 row",
             rule="at least two rows are needed: one to train on, one held out",
             remedy="give more rows, or a path to held-out rows as eval_data",
         )
-    size = min(max(round(len(rows) * fraction), 1), len(rows) - 1)
-    chosen = np.zeros(len(rows), dtype=bool)
-    chosen[np.random.RandomState(SPLIT_SEED).permutation(len(rows))[:size]] = True
-    train = [row for row, out in zip(rows, chosen, strict=True) if not out]
-    held_out = [row for row, out in zip(rows, chosen, strict=True) if out]
-    return train, held_out
+    size = min(max(round(rows * fraction), 1), rows - 1)
+    chosen = np.zeros(rows, dtype=bool)
+    chosen[np.random.RandomState(SPLIT_SEED).permutation(rows)[:size]] = True
+    return chosen
 
 
-def _require(rows: list[Example], name: str) -> None:
+def _require(rows: int, name: str) -> None:
     if not rows:
         raise DataError.of(
             where=name,
@@ -208,13 +274,14 @@ def _require(rows: list[Example], name: str) -> None:
         )
 
 
-def _without_leaks(train: list[Example], held_out: Iterable[Example]) -> list[Example]:
+def _without_leaks(train: Indices, held_out: Indices, said: Sequence[bytes]) -> Indices:
     """The training rows that equal no held-out row: a copy would flatter every trial."""
-    known = {_digest(example) for example in held_out}
-    return [example for example in train if _digest(example) not in known]
+    known = {said[index] for index in held_out}
+    kept: Indices = train[np.fromiter((said[index] not in known for index in train), bool, len(train))]
+    return kept
 
 
-def _digest(example: Example) -> bytes:
+def digest(example: Example) -> bytes:
     """What is said: neither its weight nor an id makes a copy another row."""
     messages = [[message.get(key) for key in _SAID] for message in example.messages]
     said = json.dumps([messages, example.tools, example.text])

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,11 +40,11 @@ from sweeper.data.read.messages import (
     sharegpt_message,
     tools,
 )
-from sweeper.data.read.read import Row, read_rows
+from sweeper.data.read.read import Row, pieces
 from sweeper.errors import DataError
 from sweeper.space import DataFormat
 
-__all__ = ["Example", "conversations", "row_format"]
+__all__ = ["Example", "Reading", "conversations", "reading_of", "row_format"]
 
 _OPTIONAL = ("input", "system", "history", "tools", "chat_template_kwargs")
 """Fields that some format uses where they are there."""
@@ -81,6 +81,43 @@ def _says(message: Message) -> bool:
     return bool(message["content"].strip() or message.get("tool_calls") or message.get("reasoning_content"))
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of one file, folder or hub id are read."""
+
+    format: DataFormat
+    columns: tuple[Mapping[str, str], ...] = ()
+    """Names of columns -> the fields that they mean, one after another."""
+    note: str = ""
+    """How columns were taken that nobody has named."""
+
+    def examples(
+        self, rows: Iterable[Row], problems: Problems, source: int, unused: set[str]
+    ) -> list[Example]:
+        """What each row teaches. Rows that do not fit are added to ``problems`` and left out; the names of
+        fields that are not used are added to ``unused``."""
+        found: list[Example] = []
+        convert, known = _FORMATS[self.format].convert, {*_FORMATS[self.format].required, *_OPTIONAL}
+        for written in rows:
+            row = self.named(written)
+            unused.update(row.fields.keys() - known)
+            with problems.noting(row.where, row=True):
+                _check_fields(row, self.format)
+                found += convert(row)
+        return [replace(example, source=source) for example in found] if source else found
+
+    def named(self, row: Row) -> Row:
+        """The row with its columns as they are meant."""
+        return with_columns(row, self.columns)
+
+    def notes(self, unused: set[str]) -> list[str]:
+        """What is told of columns and of fields that are not used."""
+        names = sorted(unused)
+        more = f" and {len(names) - _NAMED_FIELDS} more" if len(names) > _NAMED_FIELDS else ""
+        told = f"fields of rows that are not used: {', '.join(names[:_NAMED_FIELDS])}{more}"
+        return [note for note in (self.note, told if names else "") if note]
+
+
 def conversations(
     rows: Iterable[Row],
     data_format: DataFormat,
@@ -96,19 +133,14 @@ def conversations(
     out; how columns were read and what is not used is added to ``notes``.
     """
     examples: list[Example] = []
-    notes = {} if notes is None else notes
     for name, group in groupby(rows, key=lambda row: row.source):
-        of_file = with_columns(group, columns or {})
+        of_file, unused = list(group), set[str]()
         with problems.noting(name):
-            found = data_format
-            if found == "auto":
-                of_file, found = _recognised(of_file, notes)
-            _note_unused(of_file, found, notes)
-            for row in of_file:
-                with problems.noting(row.where, row=True):
-                    _check_fields(row, found)
-                    examples += _FORMATS[found].convert(row)
-    return [replace(example, source=source) for example in examples] if source else examples
+            reading = reading_of(of_file, data_format, columns)
+            examples += reading.examples(of_file, problems, source, unused)
+            if notes is not None:
+                notes.update(dict.fromkeys(reading.notes(unused)))
+    return examples
 
 
 def row_format(data_path: str) -> DataFormat | None:
@@ -119,25 +151,35 @@ def row_format(data_path: str) -> DataFormat | None:
     problems = Problems()
     try:
         first = next(source for group in sources_of((data_path,), problems) for source in group)
-        return _recognised(read_rows(first, problems)[:1], {})[1]
+        piece = next(pieces(first, problems))
+        return reading_of(list(islice(piece.read(problems), 1)), "auto").format
     except (DataError, Unusable, OSError, StopIteration, IndexError):  # no file, or no row in it
         return None
 
 
-def _recognised(rows: list[Row], notes: dict[str, None]) -> tuple[list[Row], DataFormat]:
-    """The rows with their columns as they are meant, and the one format that the fields of the first row fit,
-    or of the first that fits any.
+def reading_of(
+    rows: Iterable[Row], data_format: DataFormat, columns: Mapping[str, str] | None = None
+) -> Reading:
+    """By the fields of the first row, or of the first that fits any format; no more rows are looked at, and
+    there must be one. They can be gone through more than once.
 
     Raises: Unusable where no row fits any, or the row fits several.
     """
-    first = rows[0]
-    ways = [] if any(map(_fitting, rows)) else implied_columns(first)
-    if len(ways) == 1:
-        rows = with_columns(rows, ways[0])
-        notes[f"{first.source}: {_read_as(ways[0])}"] = None
-    row, names = next(((row, names) for row in rows if (names := _fitting(row))), (rows[0], []))
+    given = (columns,) if columns else ()
+    if data_format != "auto":
+        return Reading(data_format, given)
+    reading, ways = Reading("text", given), []  # its format is to be found
+    first = reading.named(next(iter(rows)))
+    row = _first_fitting(rows, reading)
+    if row is None:
+        ways = implied_columns(first)
+        if len(ways) == 1:
+            reading = Reading("text", (*given, *ways), note=f"{first.source}: {_read_as(ways[0])}")
+            first, row = reading.named(next(iter(rows))), _first_fitting(rows, reading)
+    row = row or first
+    names = _fitting(row)
     if len(names) == 1:
-        return rows, names[0]
+        return replace(reading, format=names[0])
     if names:
         rule = f"the fields fit several formats: {', '.join(names)}"
         remedy = "set data_format to the one that is meant"
@@ -149,6 +191,10 @@ def _recognised(rows: list[Row], notes: dict[str, None]) -> tuple[list[Row], Dat
         formats = "; ".join(f"{name} ({', '.join(one.required)})" for name, one in _FORMATS.items())
         rule, remedy = f"the fields fit none of the known formats: {formats}", _way_out(row)
     raise Unusable(rule, remedy, value=_keys(row), where=row.where)
+
+
+def _first_fitting(rows: Iterable[Row], reading: Reading) -> Row | None:
+    return next((row for row in map(reading.named, rows) if _fitting(row)), None)
 
 
 def _way_out(row: Row) -> str:
@@ -173,13 +219,6 @@ def _fitting(row: Row) -> list[DataFormat]:
 def _read_as(columns: Mapping[str, str]) -> str:
     changed = {name: field for name, field in columns.items() if name != field}
     return ", ".join(f"{name} is read as {field}" for name, field in changed.items())
-
-
-def _note_unused(rows: Iterable[Row], name: DataFormat, notes: dict[str, None]) -> None:
-    unused = sorted({field for row in rows for field in row.fields} - {*_FORMATS[name].required, *_OPTIONAL})
-    if unused:
-        more = f" and {len(unused) - _NAMED_FIELDS} more" if len(unused) > _NAMED_FIELDS else ""
-        notes[f"fields of rows that are not used: {', '.join(unused[:_NAMED_FIELDS])}{more}"] = None
 
 
 def _check_fields(row: Row, name: DataFormat) -> None:

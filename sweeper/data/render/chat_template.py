@@ -7,20 +7,27 @@ role is then where a model stops. None of that is declared anywhere, so small co
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeper.data.problems import Unusable
 from sweeper.data.read.messages import Message, Tool
+from sweeper.data.render.templates import environment
 from sweeper.data.render.thoughts import TAGS, ThinkTags, with_reasoning
 from sweeper.data.render.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["ChatTemplate", "TemplateProblem", "TurnEnd", "same_start", "stop_notes", "unused_keys_note"]
 
 _ASKED, _SAID, _NEXT, _THOUGHT = "\ue000q\ue000", "\ue000a\ue000", "\ue000n\ue000", "\ue000t\ue000"
 """Texts that no template writes and none trims."""
+_COMPARED = 8
+"""So many texts that this package renders by itself are compared with those of transformers."""
 
 
 class TemplateProblem(Unusable):
@@ -50,6 +57,11 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        self._compiled = _compiled(tokenizer)
+        self._names: Mapping[str, str] | None = None
+        """The special tokens, as variables of the template."""
+        self._unproven = {False: _COMPARED, True: _COMPARED}
+        """So many texts are still to be compared with those of transformers, with and without invitation."""
 
     def text(
         self, messages: Sequence[Message], tools: Sequence[Tool], options: Mapping[str, Any], *, invite: bool
@@ -74,14 +86,9 @@ class ChatTemplate:
         invite: bool = False,
     ) -> str:
         try:
-            # As a batch of one: a conversation of no turns, before an opening answer, is refused by itself.
-            (text,) = self.tokenizer.apply_chat_template(
-                [list(messages)],
-                tools=list(tools) or None,
-                tokenize=False,
-                add_generation_prompt=invite,
-                **(options or {}),
-            )
+            if not (tools or options) and _are_plain(messages):
+                return self._plain_text(messages, invite)
+            return self._whole_text(messages, tools, options or {}, invite)
         except Exception as error:  # jinja's, and whatever the template's own code raises
             raise TemplateProblem(
                 f"the chat template fails: {type(error).__name__}: {error}"
@@ -89,7 +96,40 @@ class ChatTemplate:
                 else "the first message is the assistant's, and the chat template cannot start with it",
                 "change the row's roles to what the template knows, or name another chat_template",
             ) from error
+
+    def _whole_text(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Tool],
+        options: Mapping[str, Any],
+        invite: bool,
+    ) -> str:
+        # As a batch of one: a conversation of no turns, before an opening answer, is refused by itself.
+        (text,) = self.tokenizer.apply_chat_template(
+            [list(messages)],
+            tools=list(tools) or None,
+            tokenize=False,
+            add_generation_prompt=invite,
+            **options,
+        )
         return str(text)
+
+    def _plain_text(self, messages: Sequence[Mapping[str, Any]], invite: bool) -> str:
+        """The same of roles and texts alone: transformers makes two copies of each message before it renders
+        them, and takes longer for that than for the text."""
+        if self._compiled is None:
+            return self._whole_text(messages, (), {}, invite)
+        names = self.tokenizer.special_tokens_map if self._names is None else self._names
+        self._names = names
+        text = self._compiled.render(
+            messages=messages, tools=None, documents=None, add_generation_prompt=invite, **names
+        )
+        if self._unproven[invite]:
+            self._unproven[invite] -= 1
+            if text != (whole := self._whole_text(messages, (), {}, invite)):
+                self._compiled = None
+                return whole
+        return text
 
     @cached_property
     def _wants_parts(self) -> bool:
@@ -164,6 +204,29 @@ class ChatTemplate:
     def _probe(self, *messages: Message) -> str:
         """The text of a small conversation; empty where the template refuses it."""
         return self._tried(self._in_its_form(messages)) or ""
+
+
+def _compiled(tokenizer: Tokenizer) -> Template | None:
+    """The chat template of a tokenizer of transformers that has one and no way of its own to apply it."""
+    transformers = sys.modules.get("transformers")
+    if transformers is None or not isinstance(tokenizer.chat_template, str):
+        return None
+    usual = transformers.PreTrainedTokenizerBase
+    if not isinstance(tokenizer, usual):
+        return None
+    if type(tokenizer).apply_chat_template is not usual.apply_chat_template:
+        return None
+    try:
+        return environment().from_string(tokenizer.chat_template)
+    except Exception:  # told where it is applied
+        return None
+
+
+def _are_plain(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether nothing but a role and a text is in each."""
+    return bool(messages) and all(
+        len(one) == 2 and type(one.get("role")) is str and type(one.get("content")) is str for one in messages
+    )
 
 
 def _in_parts(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,22 @@ from sweeper.data.read.files import BUILTIN
 from sweeper.data.render.templates import AUTO, meant_template, template_text
 from sweeper.errors import ModelError
 
-__all__ = ["Tokenizer", "begin_text", "load_tokenizer", "pad_id_of", "unknown_markers", "untrusted"]
+__all__ = [
+    "Tokenizer",
+    "batch_encoder",
+    "begin_text",
+    "load_tokenizer",
+    "pad_id_of",
+    "unknown_markers",
+    "untrusted",
+]
 
 Tokenizer = Any
 """A ``transformers`` fast tokenizer (``PreTrainedTokenizerFast``)."""
 
 
+_ASKING = ("__call__", "_encode_plus", "_batch_encode_plus", "_convert_encoding")
+"""The methods through which a tokenizer of transformers encodes."""
 _MARKER = re.compile(r"<\|[^|<>\s]+\|>")
 
 
@@ -61,6 +72,55 @@ def begin_text(tokenizer: Tokenizer) -> str:
         return ""
     first = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
     return str(tokenizer.bos_token) if first == [tokenizer.bos_token_id] else ""
+
+
+Spans = Sequence[tuple[int, int]]
+
+
+def batch_encoder(tokenizer: Tokenizer) -> Callable[[list[str]], Iterator[tuple[list[int], Spans]]]:
+    """What gives the ids of texts, and where in the text the token of each is; no token is added.
+
+    A fast tokenizer of transformers asks the tokenizers library and makes lists of all that it answers; here
+    it is asked for no more than that, unless the tokenizer has a way of its own.
+    """
+    backend = _plain_backend(tokenizer)
+
+    def of_backend(texts: list[str]) -> Iterator[tuple[list[int], Spans]]:
+        for one in backend.encode_batch(texts, add_special_tokens=False):
+            yield one.ids, one.offsets
+
+    def of_tokenizer(texts: list[str]) -> Iterator[tuple[list[int], Spans]]:
+        encoded = _encoded(tokenizer, texts)
+        yield from zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+
+    return of_tokenizer if backend is None else of_backend
+
+
+def _encoded(tokenizer: Tokenizer, texts: list[str]) -> Any:
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,  # no advice about the model's length: rows are cut here
+    )
+
+
+def _plain_backend(tokenizer: Tokenizer) -> Any:
+    """The tokenizers library's own, in the state that transformers brings it to; None where the class of the
+    tokenizer does more than to ask it."""
+    import sys
+
+    transformers = sys.modules.get("transformers")
+    if transformers is None or not isinstance(tokenizer, transformers.PreTrainedTokenizerFast):
+        return None
+    usual = transformers.PreTrainedTokenizerFast
+    own = type(tokenizer)
+    if any(getattr(own, name, None) is not getattr(usual, name, None) for name in _ASKING):
+        return None
+    _encoded(tokenizer, ["a"])  # neither cuts nor fills up from here on
+    return tokenizer.backend_tokenizer
 
 
 def unknown_markers(tokenizer: Tokenizer) -> tuple[str, ...]:

@@ -6,20 +6,20 @@ reaches into the answer. Tokens that overlap what is learned carry loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.data.problems import Problems
+from sweeper.data.problems import Problems, Unusable
 from sweeper.data.read.formats import Example
 from sweeper.data.render.render import Rendered, Span
-from sweeper.data.render.tokenizer import Tokenizer
+from sweeper.data.render.tokenizer import Tokenizer, batch_encoder
 from sweeper.data.render.tools import Renderer
 
-__all__ = ["Offsets", "TokenRow", "encode", "tokenize"]
+__all__ = ["Offsets", "TokenRow", "encode", "tokenize", "tokenize_with"]
 
 _ROWS_PER_CALL = 512
 """Examples tokenized at once: enough for the tokenizer's threads, few enough to keep memory flat."""
@@ -65,14 +65,32 @@ def tokenize(
 
     An example that the chat template fails on is added to ``problems`` and yields nothing.
     """
+
+    def refuse(index: int, found: Unusable) -> None:
+        with problems.noting(examples[index].where, row=True):
+            raise found
+
     renderer = Renderer(tokenizer, learn_template=learn_template)
-    for start in range(0, len(examples), _ROWS_PER_CALL):
-        chunk = examples[start : start + _ROWS_PER_CALL]
+    yield from tokenize_with(renderer, examples, range(len(examples)), max_seq_len, refuse)
+
+
+def tokenize_with(
+    renderer: Renderer,
+    examples: Sequence[Example],
+    indices: Iterable[int],
+    max_seq_len: int,
+    refuse: Callable[[int, Unusable], None],
+) -> Iterator[tuple[int, TokenRow]]:
+    """The same of some of the examples; ``refuse`` is told of one that the chat template fails on."""
+    left = iter(indices)
+    while some := list(islice(left, _ROWS_PER_CALL)):
         rendered: list[tuple[int, Rendered]] = []
-        for index, example in enumerate(chunk, start):
-            with problems.noting(example.where, row=True):
-                rendered += [(index, sequence) for sequence in renderer.render(example)]
-        rows = encode([sequence for _, sequence in rendered], tokenizer, max_seq_len)
+        for index in some:
+            try:
+                rendered += [(index, sequence) for sequence in renderer.render(examples[index])]
+            except Unusable as found:  # noqa: PERF203
+                refuse(index, found)
+        rows = encode([sequence for _, sequence in rendered], renderer.tokenizer, max_seq_len)
         for (index, _), (row, _) in zip(rendered, rows, strict=True):
             yield index, row
 
@@ -99,18 +117,9 @@ def _in_pieces(text: str, cuts: Sequence[int], tokenizer: Tokenizer) -> Encoded:
 
 
 def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[Encoded]:
-    if not texts:
-        return
-    encoded = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # no advice about the model's length: rows are cut here
-    )
-    for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        yield np.asarray(ids, dtype=np.int32), np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
+    for ids, offsets in batch_encoder(tokenizer)(list(texts)) if texts else ():
+        flat = np.fromiter(chain.from_iterable(offsets), np.int64, 2 * len(ids))
+        yield np.array(ids, dtype=np.int32), flat.reshape(-1, 2)
 
 
 def _row(sequence: Rendered, ids: npt.NDArray[np.int32], offsets: Offsets, max_seq_len: int) -> TokenRow:

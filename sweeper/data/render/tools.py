@@ -69,7 +69,7 @@ class Renderer:
     """Turns examples into text with one tokenizer; what its template can do is found out once."""
 
     def __init__(self, tokenizer: Tokenizer, *, learn_template: bool = False) -> None:
-        self._tokenizer, self._learn_template = tokenizer, learn_template
+        self.tokenizer, self._learn_template = tokenizer, learn_template
         self.template = ChatTemplate(tokenizer)
 
     def render(self, example: Example) -> tuple[Rendered, ...]:
@@ -79,7 +79,7 @@ class Renderer:
         Raises: TemplateProblem.
         """
         if example.text is not None:
-            text = f"{self._begin}{example.text}{self._tokenizer.eos_token or ''}"
+            text = f"{self._begin}{example.text}{self.tokenizer.eos_token or ''}"
             return (Rendered(text, ((len(self._begin), len(text)),)),)
         failure: TemplateProblem | None = None
         for style in self._styles if _has_tools(example) else (None,):
@@ -93,7 +93,7 @@ class Renderer:
 
     @cached_property
     def _begin(self) -> str:
-        return begin_text(self._tokenizer)
+        return begin_text(self.tokenizer)
 
     @cached_property
     def _styles(self) -> tuple[_Style | None, ...]:

@@ -130,6 +130,8 @@ class Facts:
     """Tokens that carry loss in all held-out rows; None where the tokenizer was not at hand."""
     rows_estimated: bool = False
     """Whether the counts of rows are from a sample of them."""
+    rows_looked_at: int | None = None
+    """Rows of large data that all counts of rows are estimated from; None where all were read."""
     data_notes: tuple[str, ...] = ()
     """What was done so that the chat template takes the rows, and what of them is not used."""
     train_sample: SampledRows | None = field(default=None, repr=False)

@@ -99,7 +99,7 @@ class Plan:
                 _engine_rows(engine, self.global_batch)
                 if engine is not None
                 else [
-                    ("rows", f"{facts.train_rows:,} trained on, {facts.eval_rows:,} held out"),
+                    ("rows", _rows(facts)),
                     ("global batch", f"{self.global_batch} rows"),
                     ("one trial", f"{most}{self.steps} optimizer steps, {self.rows_per_trial} rows"),
                     ("evaluations", f"{space.settings.objective.evaluations} per trial{_generation(space)}"),
@@ -159,6 +159,12 @@ def _real_runs(space: Space) -> str:
     best = "the best one" if top == 1 else f"the best {top}"
     moved = "" if factor == 1 else f"; the proxy trains with {factor:.3g} times the lr"
     return f"{best} and the rules of thumb on the real thing{moved}"
+
+
+def _rows(facts: Facts) -> str:
+    looked_at = facts.rows_looked_at
+    rows = f"{facts.train_rows:,} trained on, {facts.eval_rows:,} held out"
+    return rows if looked_at is None else f"about {rows}, by a sample of {looked_at:,}"
 
 
 def _generation(space: Space) -> str:
