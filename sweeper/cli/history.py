@@ -71,7 +71,7 @@ def export(
 ) -> None:
     """Write sweeps as JSON, all or those named, for `history import` elsewhere."""
     from sweeper.commands.history import export_history, open_history
-    from sweeper.commands.writing import write_named
+    from sweeper.space import write_named
 
     content = export_history(open_history(file), sweeps or [])
     if out is None:

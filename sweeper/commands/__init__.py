@@ -8,9 +8,8 @@ from sweeper.commands.best import best_configuration, best_export, export_tree, 
 from sweeper.commands.compare import compare_sweeps, write_comparison
 from sweeper.commands.init import import_file, start_file, write_import
 from sweeper.commands.lr_range import LrRangeResult, find_lr_range
-from sweeper.commands.nodes import room_on_nodes
 from sweeper.commands.report import WrittenReport, write_report
-from sweeper.commands.run import SweepResult, load_sweep, resume_sweep, run_sweep
+from sweeper.commands.run import SweepResult, load_sweep, resume_sweep, room_on_nodes, run_sweep
 from sweeper.commands.sync import sync_sweep
 from sweeper.commands.train import TrainResult, train_config
 from sweeper.screen.screen import Verbosity

@@ -12,13 +12,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sweeper.commands.report import sweep_material
-from sweeper.commands.writing import unwritable
 from sweeper.data.read.files import BUILTIN
 from sweeper.errors import SweeperError, SweepFolderError, UserError
 from sweeper.recommend import Preference, answer, export
 from sweeper.recommend.exports import Exported, Run
 from sweeper.recommend.report import next_step
-from sweeper.space import SweepFolder, read_config, write_whole
+from sweeper.space import SweepFolder, read_config, unwritable, write_whole
 from sweeper.sweep.stored import open_sweep
 
 if TYPE_CHECKING:

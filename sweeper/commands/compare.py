@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweeper.commands.report import require_charts, sweep_material, vega_script
-from sweeper.commands.writing import write_named
 from sweeper.errors import Problem, UserError
 from sweeper.recommend.compare import Comparison, compare, comparison_html
 from sweeper.recommend.report import Material
+from sweeper.space import write_named
 
 __all__ = ["compare_sweeps", "write_comparison"]
 

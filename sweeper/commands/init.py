@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeper.commands.writing import write_named
 from sweeper.data import first_look
 from sweeper.errors import UserError
 from sweeper.history import HistoryFile, SweepOfHistory, history_path
@@ -22,7 +21,7 @@ from sweeper.recommend.imports import (
     start,
     sweep_name,
 )
-from sweeper.space import Facts, Settings
+from sweeper.space import Facts, Settings, write_named
 
 __all__ = ["import_file", "start_file", "write_import"]
 

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.autotune import cache_root, price_per_hour
-from sweeper.commands.writing import unwritable
 from sweeper.data import TokenizedData, shown_examples
 from sweeper.errors import MissingDependencyError, SweeperError, SweepFolderError, first_line
 from sweeper.recommend.report import Material, ShownExample, how_sure_line, next_step, report_html
 from sweeper.search import Ledger, TrialRecord, TrialState, searched
-from sweeper.space import Space, SweepFolder, write_whole
+from sweeper.space import Space, SweepFolder, unwritable, write_whole
 from sweeper.sweep.budget import SPENT
 from sweeper.sweep.listener import Listener
 from sweeper.sweep.stored import open_sweep, sweep_state

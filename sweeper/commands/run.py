@@ -19,7 +19,8 @@ from sweeper.commands.report import WrittenReport, sweep_material, write_report
 from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
 from sweeper.engines import require_program
-from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError
+from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError, UserError
+from sweeper.ray_tune.cluster import ray_for, ray_request
 from sweeper.recommend import summary_line
 from sweeper.recommend.frames import curves_frame, trials_frame
 from sweeper.screen.interrupts import Interrupts
@@ -31,6 +32,7 @@ from sweeper.space import (
     TRUSTED,
     Space,
     SweepFolder,
+    cluster_address,
     load_space,
     mark_format,
     require_hardware,
@@ -54,7 +56,7 @@ from sweeper.track import check_boards, tracking_uri
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SweepResult", "given_space", "load_sweep", "resume_sweep", "run_sweep"]
+__all__ = ["SweepResult", "given_space", "load_sweep", "resume_sweep", "room_on_nodes", "run_sweep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +235,27 @@ def _resume(
             for line in what_is_left(space, ledger):
                 screen.say(line)
             return _conduct(space, folder, ledger, screen, notify, began_s)
+
+
+def room_on_nodes(space: Space) -> list[tuple[str, str]]:
+    """A row of the plan: how many trials the nodes of the cluster that is meant have room for.
+
+    Raises UserError where no cluster is named, and what ``ray_for`` raises.
+    """
+    config, places = ray_request(space)
+    cluster = cluster_address(config.resources.ray_address)
+    if cluster is None:
+        raise UserError.of(
+            where="resources.ray_address",
+            value="",
+            rule="no Ray cluster is named, neither here nor by RAY_ADDRESS",
+            remedy="name one, or leave --nodes out",
+        )
+    with ray_for(config, places=places, say=lambda _: None, folder=space.sweep_dir):
+        from sweeper.ray_tune.free_resources import Places
+
+        room = Places(config, None, lambda _: None)()
+    return [("nodes", f"{cluster.address}: each sees the files; room for {room} trials side by side")]
 
 
 def load_sweep(root: Path | str) -> SweepResult:

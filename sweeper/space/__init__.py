@@ -4,7 +4,7 @@ A space file is a training configuration in which some values are still open; a 
 one with nothing open. Neither torch nor any other heavy library is imported here.
 """
 
-from sweeper.space.atomic_write import write_whole
+from sweeper.space.atomic_write import unwritable, write_named, write_whole
 from sweeper.space.checks import GROUPS, STAGED
 from sweeper.space.config.address import ClusterAddress, cluster_address
 from sweeper.space.config.config import (
@@ -26,6 +26,7 @@ from sweeper.space.config.config import (
 )
 from sweeper.space.config.constraints import Constraint, constraints_of, violation
 from sweeper.space.config.duration import duration_text
+from sweeper.space.config.environment import environment
 from sweeper.space.config.facts import Facts, ModelSizes, ProxyModel, SampledRows
 from sweeper.space.config.mixture import times_seen
 from sweeper.space.config.rules import lr as rule_of_thumb_lr
@@ -46,7 +47,6 @@ from sweeper.space.config.values import (
 from sweeper.space.config.values import text as value_text
 from sweeper.space.engine.section import THE_ENGINES, Engine, EngineMetrics
 from sweeper.space.engine.trial import command_of, placed, trainer_tree
-from sweeper.space.environment import environment
 from sweeper.space.file.dump import dump_config
 from sweeper.space.file.opening import RangeTest
 from sweeper.space.folder import SweepFolder
@@ -215,6 +215,7 @@ __all__ = [
     "times_seen",
     "trainer_tree",
     "trial_sizes",
+    "unwritable",
     "value_text",
     "violation",
     "wider",
@@ -222,6 +223,7 @@ __all__ = [
     "with_system",
     "with_system_config",
     "without_proxy",
+    "write_named",
     "write_secrets",
     "write_whole",
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["write_whole"]
+from sweeper.errors import UserError
+
+__all__ = ["unwritable", "write_named", "write_whole"]
 
 
 def write_whole(path: Path, content: str | bytes, *, private: bool = False) -> None:
@@ -23,3 +25,17 @@ def write_whole(path: Path, content: str | bytes, *, private: bool = False) -> N
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_named(path: Path, content: str, option: str) -> None:
+    """Raises UserError where it cannot be written; ``option`` is what another file is named by."""
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise unwritable(path, error, f"name a file in a folder of yours by {option}") from error
+
+
+def unwritable(path: Path, error: OSError, remedy: str) -> UserError:
+    """That a file cannot be written, and why."""
+    reason = error.strerror or error
+    return UserError.of(where=str(path), value="", rule=f"cannot be written: {reason}", remedy=remedy)

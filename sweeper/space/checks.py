@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from sweeper.space.config.batch import optimizer_steps
 from sweeper.space.config.config import HARNESS
+from sweeper.space.config.environment import written_secrets
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import closest
-from sweeper.space.environment import written_secrets
 from sweeper.space.metrics import (
     EXACT_MATCH,
     RETENTION,
