@@ -76,10 +76,10 @@ def test_the_price_of_a_cpu_hour_is_the_machines(space):
 
 
 def test_the_price_of_gpus_is_of_all_places_for_as_long_as_the_sweep_runs(space):
-    resources = {"max_concurrent": 2, "gpus_per_rank": 0.75, "price_per_gpu_hour": 3.6}
+    resources = {"max_concurrent": 2, "gpus_per_rank": 1, "price_per_gpu_hour": 3.6}
     cost = sweep_cost(space(resources=resources, parallel={"dp": 2}), SAMPLE, SPEED)
-    assert dict(cost.rows())["cost"].endswith("for 3 GPUs")
-    assert cost.money == pytest.approx(3 * cost.seconds / 1000)
+    assert dict(cost.rows())["cost"].endswith("for 4 GPUs")
+    assert cost.money == pytest.approx(4 * cost.seconds / 1000)
 
 
 def test_a_budget_that_is_too_small_says_how_many_trials_fit(space):

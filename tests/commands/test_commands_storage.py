@@ -6,6 +6,7 @@ import json
 import shutil
 import stat
 import threading
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -101,7 +102,7 @@ def test_a_sweep_that_loses_its_driver_and_its_database_twice_ends_as_an_undistu
     swept, write_space, postgres, tmp_path, monkeypatch
 ):
     file = write_space(tmp_path, search__trials=TRIALS, search__storage=postgres.address("second"))
-    out, report = tmp_path / "sweeps" / "lost", Ledger.report
+    out, together = tmp_path / "sweeps" / "lost", Ledger.together
 
     # The driver is killed.
     driver = Driver("run", file, "--out", out).until("untrained model")
@@ -110,12 +111,15 @@ def test_a_sweep_that_loses_its_driver_and_its_database_twice_ends_as_an_undistu
     assert sweep_state(open_sweep(SweepFolder(out))[1], SweepFolder(out)) == "interrupted"
 
     # The server goes away for good: a clear end, and everything that was committed is kept.
-    def stop_afterwards(ledger, number, evaluation):
-        report(ledger, number, evaluation)
-        postgres.stop()
+    @contextmanager
+    def stop_afterwards(ledger):
+        with together(ledger):
+            yield
+        if any(one.evaluations for one in ledger.records.values()):
+            postgres.stop()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "report", stop_afterwards)
+        patch.setattr(Ledger, "together", stop_afterwards)
         patch.setattr(database, "_PATIENCE_S", 0.5)
         try:
             with pytest.raises(LedgerAwayError) as caught:
@@ -128,15 +132,17 @@ def test_a_sweep_that_loses_its_driver_and_its_database_twice_ends_as_an_undistu
     assert begun[1] is TrialState.RUNNING and len(begun[3]) >= 1
 
     # The server is restarted while the sweep goes on.
-    def restart_once(ledger, number, evaluation):
-        monkeypatch.setattr(Ledger, "report", report)
-        postgres.stop()
-        starter = threading.Timer(1.0, postgres.start)
-        starter.start()
-        report(ledger, number, evaluation)
+    @contextmanager
+    def restart_once(ledger):
+        monkeypatch.setattr(Ledger, "together", together)
+        with together(ledger):
+            yield
+            postgres.stop()
+            starter = threading.Timer(1.0, postgres.start)
+            starter.start()
         starter.join()
 
-    monkeypatch.setattr(Ledger, "report", restart_once)
+    monkeypatch.setattr(Ledger, "together", restart_once)
     resume_sweep(out)
     assert facts_of(out) == facts_of(swept[0])
     assert leaks(out.parent, SECRETS, allowed=[SweepFolder(out).secrets_file]) == []

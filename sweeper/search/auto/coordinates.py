@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -30,6 +29,8 @@ __all__ = ["Coordinates"]
 
 _POOL = 512
 """Configurations of a continuous space that are looked at for each proposal, a power of two."""
+_MOST_BLOCKS = 64
+"""How often the next ones are taken where most of them were asked."""
 _NEAR, _STEPS = 16, (0.15, 0.03)
 """Configurations around each promising one, and how far they are moved in each column."""
 _LOG_FROM = 8.0
@@ -90,10 +91,11 @@ class Coordinates:
         Empty where a discrete space has no other."""
         if self._every is not None:
             return {one.point: one.values for one in self._every if one.key not in asked}
-        for block in count():
+        for block in range(_MOST_BLOCKS):
             pool = self._evenly(seed, block)
             left = {one.point: one.values for one in pool if one.key not in asked}
-            if 2 * len(left) > len(pool):
+            # Under conditions several of them are one configuration.
+            if 2 * len(left) > len({one.point for one in pool}):
                 break
         return left
 
