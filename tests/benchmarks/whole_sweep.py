@@ -74,15 +74,15 @@ def one_round(number: int, work: Path, options: argparse.Namespace) -> dict[str,
     peer = peers_run(work, trials)
     losses = [one["eval/loss"] for one in trials]
     mean, peers = statistics.mean(losses), statistics.mean(peer["losses"])
-    seeds[0] = f"search.seed={number + 1000}"
-    _, auto_began = sweep(options.space, work / "auto", [*seeds, *options.overrides])
-    reached_s = seconds_to(work / "auto", min(peer["losses"]), auto_began)
     print(f"\nround {number}: {len(trials)} configurations")
     print(f"  sweeper            {ours_s:6.1f} s   {_parts(work / 'full', began, ours_s)}")
     print(f"  Ray Tune and TRL   {peer['seconds']:6.1f} s   {_peers_parts(peer)}")
     print(
         f"  mean held-out loss {mean:.4f} and {peers:.4f}; best {min(losses):.4f}, {min(peer['losses']):.4f}"
     )
+    seeds[0] = f"search.seed={number + 1000}"
+    _, auto_began = sweep(options.space, work / "auto", [*seeds, *options.overrides])
+    reached_s = seconds_to(work / "auto", min(peer["losses"]), auto_began)
     shown = "not reached" if reached_s is None else f"{reached_s:.1f} s"
     print(f"  auto to {min(peer['losses']):.4f}: {shown}", flush=True)
     return {
@@ -120,21 +120,13 @@ def _trials(folder: Path) -> list[dict[str, Any]]:
 
 def seconds_to(folder: Path, loss: float, began: float) -> float | None:
     """From the command to the first evaluation that is no worse, within 0.1 % of it."""
-    from mlflow import MlflowClient
+    import sweeper
 
-    from sweeper.commands import open_sweep
-    from sweeper.space import SweepFolder
-    from sweeper.track import tracking_uri
-
-    space, _ = open_sweep(SweepFolder(folder))
-    client = MlflowClient(tracking_uri=tracking_uri(space, SweepFolder(folder)))
-    experiment = client.get_experiment_by_name(space.experiment)
-    assert experiment is not None
     times = [
-        one.timestamp / 1000 - began
-        for run in client.search_runs([experiment.experiment_id])
-        for one in client.get_metric_history(run.info.run_id, "eval/loss")
-        if one.value <= loss * 1.001 and one.timestamp / 1000 > began
+        one.time_s - began
+        for trial in sweeper.load(folder).trials
+        for one in trial.evaluations
+        if one.time_s is not None and one.metrics["eval/loss"] <= loss * 1.001
     ]
     return min(times, default=None)
 
