@@ -58,7 +58,7 @@ def load(*modules):
 
 {imported}
 from forked_processes import serve
-from sweeper.training.ranks.processes import die_with_parent
+from sweeper.parent_death import die_with_parent
 die_with_parent()
 sys.path.remove(sys.argv[1])
 serve(sys.argv[2])

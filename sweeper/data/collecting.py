@@ -222,13 +222,14 @@ def _chosen_parts(
 ) -> list[Path]:
     """Makes those of thinned sources with the tokens of what was chosen."""
     chosen = np.union1d(choice.train, choice.eval)
+    edges = np.searchsorted(chosen, [*starts, np.iinfo(np.int64).max])
 
     def tasks() -> Iterator[Task]:
         for file in files:
             if file.is_held_out or file.owner not in thinned:
                 continue
             for number, piece in zip(file.numbers, pieces(file.source, Problems()), strict=True):
-                low, high = np.searchsorted(chosen, [starts[number], [*starts, 2**62][number + 1]])
+                low, high = edges[number : number + 2]
                 yield Task(number, piece, file.reading, file.owner, chosen[low:high] - starts[number])
 
     found = list(parts)

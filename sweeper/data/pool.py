@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, TypeVar
+
+from sweeper.parent_death import die_with_parent
 
 __all__ = ["count_cpus", "in_processes"]
 
@@ -22,7 +22,6 @@ _FEW = 2
 """So many things are no work for more than one process."""
 _AHEAD = 2
 """So many things wait for each process: it never stands still, and little is held."""
-_PR_SET_PDEATHSIG = 1
 
 
 def count_cpus() -> int:
@@ -69,8 +68,7 @@ def _begin(work: Callable[[Any], Any]) -> None:
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads of a library do not survive the copying
-    with suppress(OSError, AttributeError):  # Linux only
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
 
 
 def _do(thing: Any) -> Any:

@@ -14,12 +14,12 @@ from ray.util import get_current_placement_group
 
 from sweeper.engines import CommandEngine
 from sweeper.errors import CheckpointError, SweeperError, TrialDivergedError, TrialFailedError, UserError
+from sweeper.parent_death import die_with_parent
 from sweeper.redact import without_secrets
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recovery import recover
 from sweeper.training.engine import Engine, Job, Prepared, Progress
 from sweeper.training.ranks.group import WorkerGroup, placement_strategy, rank_bundles
-from sweeper.training.ranks.processes import die_with_parent
 from sweeper.training.retention import CheckpointRetention
 
 __all__ = ["TrialRunner"]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cluster import QUIET, join, start_head, start_ray, sweep
 from hosts import Host, Network
-from random_kills import Tally, compare, ends, interval_steps, steps_to_repeat, trials_of
+from random_kills import Tally, compare, count_kill, ends, has_ended, interval_steps, trials_of
 
 from sweeper.search import TrialRecord
 from sweeper.space import SweepFolder
@@ -70,26 +70,13 @@ def main() -> int:
 def disturb(head: Host, node: Host, work: Path, out: str, moments_s: list[float], tally: Tally) -> None:
     """Lose the head after each of these times, and let the last driver finish."""
     driver, finished = sweep(head, work, out=out, **ASKED), dict[int, TrialRecord]()
+    folder = SweepFolder(work / out)
     for moment_s in moments_s:
-        try:
-            driver.wait(moment_s)
-        except subprocess.TimeoutExpired:
-            pass
-        else:
-            print(f"  {out}: it had ended before {moment_s:.1f} s", flush=True)
+        if has_ended(driver, moment_s, folder):
             break
         head.kill()
-        tally.killed += 1
         left = ranks_on(node)
-        trials = trials_of(SweepFolder(work / out))
-        repeated = [
-            steps_to_repeat(SweepFolder(work / out), one) for one in trials if not one.state.is_finished
-        ]
-        tally.steps_repeated += sum(repeated)
-        tally.worst_repeat = max(tally.worst_repeat, *repeated, 0)
-        compare(finished, trials, tally)
-        states = ", ".join(f"{one.state.value} {len(one.evaluations)}" for one in trials)
-        print(f"  {out}: the head was lost after {moment_s:.1f} s; trials: {states or 'none'}", flush=True)
+        count_kill(folder, f"the head was lost after {moment_s:.1f} s", finished, tally)
         head.boot_again()
         start_head(head)
         join(node, head, 1)
@@ -97,7 +84,7 @@ def disturb(head: Host, node: Host, work: Path, out: str, moments_s: list[float]
         tally.resumed += 1
         tally.orphans += len(left & still_there(node, left))
     finish(driver)
-    compare(finished, trials_of(SweepFolder(work / out)), tally)
+    compare(finished, trials_of(folder), tally)
 
 
 def ranks_on(node: Host) -> set[str]:

@@ -93,29 +93,38 @@ def main() -> int:
     return 0 if tally.is_clean(interval) else 1
 
 
+def has_ended(driver: subprocess.Popen[bytes], wait_s: float, folder: SweepFolder) -> bool:
+    """Within so many seconds, which is said then."""
+    try:
+        driver.wait(wait_s)
+    except subprocess.TimeoutExpired:
+        return False
+    print(f"  {folder.root.name}: it had ended before {wait_s:.1f} s", flush=True)
+    return True
+
+
+def count_kill(folder: SweepFolder, how: str, finished: dict[int, TrialRecord], tally: Tally) -> None:
+    """Add what a kill has cost, and say how the trials stand; ``finished`` are those known to have ended."""
+    tally.killed += 1
+    trials = trials_of(folder)
+    compare(finished, trials, tally)
+    repeated = [steps_to_repeat(folder, trial) for trial in trials if not trial.state.is_finished]
+    tally.steps_repeated += sum(repeated)
+    tally.worst_repeat = max([tally.worst_repeat, *repeated])
+    states = ", ".join(f"{trial.state.value} {len(trial.evaluations)}" for trial in trials)
+    print(f"  {folder.root.name}: {how}; trials: {states or 'none'}", flush=True)
+
+
 def disturb(folder: SweepFolder, space: Path, after_s: list[float], tally: Tally) -> None:
     """Kill the sweep's driver after each of these times, resume it, and let the last one finish."""
     process, finished = start("run", space, "--out", folder.root), dict[int, TrialRecord]()
     for wait_s in after_s:
-        try:
-            process.wait(wait_s)
-        except subprocess.TimeoutExpired:
-            pass
-        else:
-            print(f"  {folder.root.name}: it had ended before {wait_s:.1f} s", flush=True)
+        if has_ended(process, wait_s, folder):
             break
         process.send_signal(signal.SIGKILL)
         process.wait()
-        tally.killed += 1
-        left = still_alive(marked(folder.processes_dir))
-        tally.orphans += len(left)
-        trials = trials_of(folder)
-        compare(finished, trials, tally)
-        repeated = [steps_to_repeat(folder, trial) for trial in trials if not trial.state.is_finished]
-        tally.steps_repeated += sum(repeated)
-        tally.worst_repeat = max([tally.worst_repeat, *repeated])
-        states = ", ".join(f"{trial.state.value} {len(trial.evaluations)}" for trial in trials)
-        print(f"  {folder.root.name}: killed after {wait_s:.1f} s; trials: {states or 'none'}", flush=True)
+        tally.orphans += len(still_alive(marked(folder.processes_dir)))
+        count_kill(folder, f"killed after {wait_s:.1f} s", finished, tally)
         is_stored = folder.space_file.exists()
         process = start("resume", folder.root) if is_stored else start("run", space, "--out", folder.root)
         tally.resumed += 1

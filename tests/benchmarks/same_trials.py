@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ten_thousand import SPACE, Driver, Trainers, simulate, space_of
+from simulated_trainers import SPACE, Driver, Trainers, simulate, space_of
 
 from sweeper.search import Ledger, TrialRecord, make_stopper
 from sweeper.space import Config, SweepFolder

@@ -200,21 +200,27 @@ def run_peer(asked: Path) -> None:
 
 
 def peers_trial(params: dict[str, Any]) -> None:
-    import socket
-
     began = time.time()
     asked = json.loads(Path(params["asked"]).read_text())
     work, config = Path(asked["work"]), asked["configs"][params["trial"]]
-    import datasets
+    alone_in_its_group()
+    trainer = peers_trainer(config, asked["model"], work, work / f"peer-{params['trial']}")
+    ready = time.time()
+    trainer.train()
+    trained = time.time()
+    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(work / f"model-{params['trial']}")
+    told = {"start_s": ready - began, "train_s": trained - ready, "save_s": time.time() - trained}
+    (work / f"peer-{params['trial']}.json").write_text(
+        json.dumps({**told, "steps": trainer.state.global_step})
+    )
+
+
+def alone_in_its_group() -> None:
+    """What DeepSpeed asks of the environment; once in each of Ray's processes, which trials share."""
+    import socket
+
     import torch
     from against_trl import ALONE, without_shared_memory_op
-    from ray import tune
-    from torch.optim.lr_scheduler import LambdaLR
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    from sweeper.space import Config
-    from sweeper.training.parallel.optimizer import schedule_of
 
     os.environ.update(ALONE)
     if "MASTER_PORT" not in os.environ:
@@ -222,11 +228,21 @@ def peers_trial(params: dict[str, Any]) -> None:
             os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
         without_shared_memory_op()
     torch.set_num_threads(1)
-    training, ours = config["training"], Config.model_validate(config).training
-    rows = training["per_device_batch_size"]
+
+
+def peers_trainer(config: dict[str, Any], model: str, work: Path, out: Path) -> Any:
+    import datasets
+    import torch
+    from ray import tune
+    from torch.optim.lr_scheduler import LambdaLR
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import SFTTrainer
+
+    from sweeper.space import Config
+    from sweeper.training.parallel.optimizer import schedule_of
+
+    training = Config.model_validate(config).training
     train, held_out = (datasets.load_from_disk(str(work / name)) for name in ("train", "eval"))
-    steps = -(-len(train) // (rows * training["gradient_accumulation_steps"]))
-    steps = int(steps * training["epochs"])
 
     class Report(TrainerCallback):
         def on_evaluate(self, *_: object, metrics: dict[str, float], **__: object) -> None:
@@ -236,52 +252,55 @@ def peers_trial(params: dict[str, Any]) -> None:
         """With the schedules that transformers has not."""
 
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, schedule_of(ours, num_training_steps))
+            self.lr_scheduler = LambdaLR(
+                optimizer or self.optimizer, schedule_of(training, num_training_steps)
+            )
             return self.lr_scheduler
 
-    trainer = Trainer(
-        model=AutoModelForCausalLM.from_pretrained(asked["model"], dtype=torch.float32),
-        args=SFTConfig(
-            output_dir=str(work / f"peer-{params['trial']}"),
-            per_device_train_batch_size=rows,
-            per_device_eval_batch_size=rows,
-            gradient_accumulation_steps=training["gradient_accumulation_steps"],
-            num_train_epochs=training["epochs"],
-            learning_rate=training["lr"],
-            max_grad_norm=training["max_grad_norm"],
-            weight_decay=training["weight_decay"],
-            adam_beta2=training["adam_beta2"],
-            eval_strategy="steps",
-            eval_steps=max(1, steps // config["objective"]["evaluations"]),
-            deepspeed={
-                "zero_optimization": {"stage": 2},
-                "train_micro_batch_size_per_gpu": "auto",
-                "gradient_accumulation_steps": "auto",
-                "train_batch_size": "auto",
-                "gradient_clipping": "auto",
-            },
-            use_cpu=True,
-            bf16=False,
-            max_length=training["max_seq_len"],
-            completion_only_loss=True,
-            gradient_checkpointing=False,
-            logging_steps=10,
-            save_strategy="no",
-            report_to=[],
-            seed=training["seed"],
-        ),
+    return Trainer(
+        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        args=peers_arguments(config, len(train), out),
         train_dataset=train,
         eval_dataset=held_out,
-        processing_class=AutoTokenizer.from_pretrained(asked["model"]),
+        processing_class=AutoTokenizer.from_pretrained(model),
         callbacks=[Report()],
     )
-    ready = time.time()
-    trainer.train()
-    trained = time.time()
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(work / f"model-{params['trial']}")
-    told = {"start_s": ready - began, "train_s": trained - ready, "save_s": time.time() - trained}
-    (work / f"peer-{params['trial']}.json").write_text(
-        json.dumps({**told, "steps": trainer.state.global_step})
+
+
+def peers_arguments(config: dict[str, Any], rows: int, out: Path) -> Any:
+    """The configuration in TRL's words, with as many evaluations."""
+    from trl import SFTConfig
+
+    training, batch = config["training"], config["training"]["per_device_batch_size"]
+    steps = int(-(-rows // (batch * training["gradient_accumulation_steps"])) * training["epochs"])
+    return SFTConfig(
+        output_dir=str(out),
+        per_device_train_batch_size=batch,
+        per_device_eval_batch_size=batch,
+        gradient_accumulation_steps=training["gradient_accumulation_steps"],
+        num_train_epochs=training["epochs"],
+        learning_rate=training["lr"],
+        max_grad_norm=training["max_grad_norm"],
+        weight_decay=training["weight_decay"],
+        adam_beta2=training["adam_beta2"],
+        eval_strategy="steps",
+        eval_steps=max(1, steps // config["objective"]["evaluations"]),
+        deepspeed={
+            "zero_optimization": {"stage": 2},
+            "train_micro_batch_size_per_gpu": "auto",
+            "gradient_accumulation_steps": "auto",
+            "train_batch_size": "auto",
+            "gradient_clipping": "auto",
+        },
+        use_cpu=True,
+        bf16=False,
+        max_length=training["max_seq_len"],
+        completion_only_loss=True,
+        gradient_checkpointing=False,
+        logging_steps=10,
+        save_strategy="no",
+        report_to=[],
+        seed=training["seed"],
     )
 
 

@@ -16,6 +16,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sweeper.errors import SweeperError, TrialFailedError, TrialLostError, TrialOutOfMemoryError
+from sweeper.parent_death import die_with_parent
 from sweeper.space import Config
 from sweeper.training.engine import Job, Prepared, Probed, Progress
 from sweeper.training.ranks.failures import (
@@ -26,7 +27,7 @@ from sweeper.training.ranks.failures import (
     root_cause,
     translated_errors,
 )
-from sweeper.training.ranks.processes import choose_device, die_with_parent, kill, out_of_memory_kills
+from sweeper.training.ranks.processes import choose_device, kill, out_of_memory_kills
 
 __all__ = ["HUNG_AFTER_S", "WorkerGroup", "placement_strategy", "rank_bundles"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -13,7 +12,6 @@ from pathlib import Path
 
 __all__ = [
     "choose_device",
-    "die_with_parent",
     "end_with_mark",
     "is_running",
     "kill",
@@ -23,17 +21,10 @@ __all__ = [
     "reap",
 ]
 
-_PR_SET_PDEATHSIG = 1
 _GONE_WITHIN_S = 10.0
 _LOOK_EVERY_S = 2.0
 
 _watched: set[Path] = set()
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it dies, stopped or busy as it may be."""
-    with suppress(OSError, AttributeError):  # Linux only
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def choose_device(accelerator: str) -> None:

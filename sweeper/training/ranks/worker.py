@@ -131,24 +131,8 @@ class RankWorker:
 
     def prepare(self, job: Job) -> Prepared:
         """Build the trial's engine. Raises UserError for data or model that cannot be used."""
-        LogRedirect(rank_log(job.log_file, self.rank))  # what libraries in C print included
-        if self.ranks > 1:
-            meeting = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-            sys.stdout.write(
-                f"rank {self.rank} of {self.ranks} on {socket.gethostname()}, meeting at {meeting}\n"
-            )
-        if job.processes is not None:
-            end_with_mark(leave_mark(job.processes))
-        self._pause_wanted.clear()
-        self._trial_waited_since = self._idle_since
-        self.stop()
-        started = time.time()
-        if job.working_dir.is_dir():  # the processes of a cluster were started elsewhere
-            os.chdir(job.working_dir)
+        started = self._clear_for(job)
         config, device = job.config, get_accelerator().current_device_name()
-        self._limit_gib = memory_share_gib(config.resources)
-        return_freed_memory(tight=self._limit_gib is not None)
-        limit_memory(self._limit_gib)
         set_random_seed(config.training.seed)  # for adapters and dropout; the order of rows has its own
         data = tokenized(config, job.data_dir)
         self._models = self._models or ModelStore(job.cache_dir)
@@ -196,6 +180,28 @@ class RankWorker:
             idle_memory_gib=self._idle_gib,
             not_forked=not_forked,
         )
+
+    def _clear_for(self, job: Job) -> float:
+        """What a trial before this one has left is gone, and this one's log, folder and limit of memory hold;
+        returns when that began."""
+        LogRedirect(rank_log(job.log_file, self.rank))  # what libraries in C print included
+        if self.ranks > 1:
+            meeting = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            sys.stdout.write(
+                f"rank {self.rank} of {self.ranks} on {socket.gethostname()}, meeting at {meeting}\n"
+            )
+        if job.processes is not None:
+            end_with_mark(leave_mark(job.processes))
+        self._pause_wanted.clear()
+        self._trial_waited_since = self._idle_since
+        self.stop()
+        started = time.time()
+        if job.working_dir.is_dir():  # the processes of a cluster were started elsewhere
+            os.chdir(job.working_dir)
+        self._limit_gib = memory_share_gib(job.config.resources)
+        return_freed_memory(tight=self._limit_gib is not None)
+        limit_memory(self._limit_gib)
+        return started
 
     def advance(self) -> Progress:
         """See Engine.advance. The first optimizer step also reports ``perf/startup_s``."""
