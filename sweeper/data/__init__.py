@@ -4,7 +4,7 @@ Importing this needs numpy only; transformers, pyarrow and datasets are imported
 that use them.
 """
 
-from sweeper.data.batches import NO_LOSS, arrange, batch_plan, best_fit, collate, sequences
+from sweeper.data.batches import NO_LOSS, arrange, batch_plan, best_fit, collate, sequences, spread
 from sweeper.data.cache import Rows, TokenizedData, TokenizedSplit, difference, made_beside, stored_rows
 from sweeper.data.fingerprint import model_fingerprint, sampled_hash
 from sweeper.data.gathering import FirstLook, first_look, gather_facts
@@ -68,6 +68,7 @@ __all__ = [
     "show_rows",
     "shown_examples",
     "shown_lines",
+    "spread",
     "stored_retained",
     "stored_rows",
     "tokenized",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sweeper.data.cache import TokenizedSplit
 from sweeper.errors import DataError
 
-__all__ = ["NO_LOSS", "Batch", "arrange", "batch_plan", "best_fit", "collate", "sequences"]
+__all__ = ["NO_LOSS", "Batch", "arrange", "batch_plan", "best_fit", "collate", "sequences", "spread"]
 
 NO_LOSS = -100
 """Label of a token without loss; what torch's cross-entropy ignores."""
@@ -169,3 +169,10 @@ def collate(split: TokenizedSplit, sequences: Sequence[IntArray], pad_id: int) -
         tokens=int(attention_mask.sum()),
         completion_tokens=int((labels != NO_LOSS).sum()),
     )
+
+
+def spread(rows: int, most: int | None) -> IntArray:
+    """Shape (rows,): indices of ``most`` of so many rows, evenly spaced, as rows of one source often stand
+    together. None: all."""
+    count = rows if most is None else min(rows, most)
+    return np.arange(count, dtype=np.int64) * rows // count

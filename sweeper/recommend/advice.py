@@ -132,7 +132,7 @@ def _not_apart(evidence: Evidence) -> list[Advice]:
     """Runs under fresh seeds are tied, or no trial says anything about another one."""
     found = confirmation_of(evidence.space, evidence.trials)
     tied = [] if found is None or not found.is_over else [one for one in found.candidates if one.is_open]
-    rows = f"{evidence.space.facts.eval_rows:,}"
+    rows = f"{evidence.space.eval_rows:,}"
     wider = f"hold out more than {rows} rows (eval_data)"
     if len(tied) > 1 and found is not None:
         behind = [one.behind for one in tied if one.behind is not None]

@@ -19,6 +19,7 @@ from sweeper.space.config.closing import (
     BATCH,
     DP,
     GLOBAL,
+    HELD_OUT_ROWS,
     RANK,
     complete,
     follows_per_trial,
@@ -39,6 +40,7 @@ from sweeper.space.file.overrides import apply_overrides
 from sweeper.space.file.short_forms import written_out
 from sweeper.space.file.tree import read_tree
 from sweeper.space.metrics import better, metric_names
+from sweeper.space.plan.held_out import with_enough_held_out_rows
 from sweeper.space.plan.system import SYSTEM
 from sweeper.space.schedules import warmup_steps
 from sweeper.space.space import Dimension, Space
@@ -91,7 +93,7 @@ def load_space(
     space, found = _looked_through(draft, path, settings or _ANY_SETTINGS, facts)
     if found:
         raise SpaceFileError(_in_order(found))
-    return space
+    return with_enough_held_out_rows(space) if HELD_OUT_ROWS in draft.autos else space
 
 
 def _settle_mode(draft: Draft) -> None:

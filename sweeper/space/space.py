@@ -14,7 +14,7 @@ from sweeper.errors import Problem, SpaceFileError
 from sweeper.space.checks import Contradiction, contradictions
 from sweeper.space.config import rules
 from sweeper.space.config.batch import BatchContradiction
-from sweeper.space.config.closing import BATCH, DP, GLOBAL, complete
+from sweeper.space.config.closing import BATCH, DP, GLOBAL, HELD_OUT_ROWS, complete
 from sweeper.space.config.config import Config, Settings
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import closest, leaf_of, leaves, nested, short_name
@@ -183,6 +183,11 @@ class Space:
     def has_open_weights(self) -> bool:
         """Whether trials train on different mixtures of the sources."""
         return any(source_index(one.path) is not None for one in self.dimensions)
+
+    @property
+    def eval_rows(self) -> int:
+        """Held-out rows that the loss is measured on."""
+        return min(self.facts.eval_rows, self.closed[HELD_OUT_ROWS] or self.facts.eval_rows)
 
     def rows_config(self, config: Config) -> Config:
         """The configuration whose prepared rows a trial's are taken from: each row once, where the trials mix

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweeper.data import SequenceSet, TokenizedData, arrange, best_fit, run_plan, tokens_after
+from sweeper.data import SequenceSet, TokenizedData, arrange, best_fit, run_plan, spread, tokens_after
 from sweeper.space import Config
 from sweeper.training.model.attention import Layout
 from sweeper.training.model.loss import DeviceBatch, device_batch
 
-__all__ = ["EvaluationFeed", "TrainingFeed", "data_rank", "spread"]
+__all__ = ["EvaluationFeed", "TrainingFeed", "data_rank"]
 
 _PADDED_EVALUATION_ROWS = 8
 """Rows of one held-out batch for a model that cannot take rows one after another."""
@@ -125,12 +125,6 @@ class EvaluationFeed:
             max(batch.input_ids.numel() for batch, _ in self.batches),
             max(batch.targets.numel() for batch, _ in self.batches),
         )
-
-
-def spread(rows: int, most: int | None) -> np.ndarray[Any, Any]:
-    """Indices of ``most`` rows, evenly spaced: rows of one source often stand together."""
-    count = rows if most is None else min(rows, most)
-    return np.arange(count) * rows // count
 
 
 def _held_out_groups(

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.data import evaluation_steps
-from sweeper.training.feed import spread
+from sweeper.data import evaluation_steps, spread
 
 token_counts = st.lists(st.integers(1, 500), min_size=1, max_size=200)
 

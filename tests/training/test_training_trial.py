@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
+from sweeper.data import spread
 from sweeper.errors import ModelError, TrialDivergedError
+from sweeper.space import Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,18 @@ def test_evaluations_come_at_the_asked_number_of_points_on_the_token_axis(refere
     assert trained[-1].tokens == total
     for share, progress in enumerate(trained, start=1):
         assert progress.tokens == pytest.approx(total * share / 3, rel=0.15)
+
+
+def test_the_loss_is_measured_on_the_rows_that_are_asked_for(run, simple_rows, tmp_path):
+    config = simple_rows(Evaluation(held_out_rows=7), epochs=2)
+    some = run(config)
+    lines = Path(config.eval_data).read_text().split("\n")
+    chosen = spread(len(lines), 7)
+    (tmp_path / "eval.jsonl").write_text("\n".join(lines[one] for one in chosen))
+    alone = config.model_copy(update={"eval_data": str(tmp_path / "eval.jsonl"), "evaluation": Evaluation()})
+    assert len(chosen) < len(lines)
+    assert some.losses == run(alone).losses
+    assert some.losses != run(config.model_copy(update={"evaluation": Evaluation()})).losses
 
 
 def test_every_optimizer_step_is_reported_once_with_its_lr(reference):

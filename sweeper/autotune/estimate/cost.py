@@ -138,7 +138,11 @@ def lengths_of(space: Space, sample: RowSample | None = None) -> LengthSample | 
     sample = sample or load_sample(space.settings)
     if sample is None:
         return None
-    return sample.within(space.closed["training.max_seq_len"], space.closed["training.overlong"])
+    cut = sample.within(space.closed["training.max_seq_len"], space.closed["training.overlong"])
+    measured_on = space.closed["evaluation.held_out_rows"]
+    if cut is None or measured_on is None:
+        return cut
+    return replace(cut, eval_rows=min(cut.eval_rows, measured_on))
 
 
 def cost_rows(space: Space, sample: LengthSample | None, speed: Speed | None) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sweeper.autotune.estimate.memory_model import Pass, Workload
-from sweeper.data import LengthSample, SequenceSet, TokenizedData, arrange, best_fit, run_plan
+from sweeper.data import LengthSample, SequenceSet, TokenizedData, arrange, best_fit, run_plan, spread
 from sweeper.space import Config
 from sweeper.training import Probed
 
@@ -39,9 +39,11 @@ def workload_of(config: Config, data: TokenizedData, lengths: PassLengths | None
     Raises DataError where the rows do not fill one global batch.
     """
     lengths = pass_lengths(config, data) if lengths is None else lengths
-    groups = best_fit(data.eval.lengths, max(config.training.max_seq_len, int(data.eval.lengths.max())))
-    held_out = [int(data.eval.lengths[rows].sum()) for rows in groups]
-    completions = max(int(data.eval.completion_tokens[rows].sum()) for rows in groups)
+    chosen = spread(data.eval.rows, config.evaluation.held_out_rows)
+    each, with_loss = data.eval.lengths[chosen], data.eval.completion_tokens[chosen]
+    groups = best_fit(each, max(config.training.max_seq_len, int(each.max())))
+    held_out = [int(each[rows].sum()) for rows in groups]
+    completions = max(int(with_loss[rows].sum()) for rows in groups)
     largest = Pass(tokens=max(held_out), completion_tokens=completions)
     return _workload(lengths, largest, held_out, _row_lengths(data, lengths))
 

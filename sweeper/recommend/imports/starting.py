@@ -261,6 +261,9 @@ def _rest(known: Beginning) -> Iterator[str]:
     yield "objective:"
     yield "  metric: eval/loss    # of the held-out rows, less is better; it needs no generated answers"
     yield ""
+    yield "evaluation:"
+    yield "  held_out_rows: auto  # as many of them as tell two configurations apart"
+    yield ""
     yield "search:"
     yield from _said(
         f"Assumed: {_TRIALS_PER_VALUE} for each of {searched} searched values; the first one is the default. "

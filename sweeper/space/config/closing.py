@@ -10,13 +10,23 @@ from sweeper.space.config.batch import complete_batch
 from sweeper.space.config.facts import Facts
 from sweeper.space.config.fields import leaves
 
-__all__ = ["ALPHA", "ALPHA_RATIO", "BATCH", "RANK", "complete", "follows_per_trial", "with_defaults"]
+__all__ = [
+    "ALPHA",
+    "ALPHA_RATIO",
+    "BATCH",
+    "HELD_OUT_ROWS",
+    "RANK",
+    "complete",
+    "follows_per_trial",
+    "with_defaults",
+]
 
 PER_DEVICE = "training.per_device_batch_size"
 ACCUMULATION = "training.gradient_accumulation_steps"
 GLOBAL = "training.global_batch_size"
 DP = "parallel.dp"
 RANK, ALPHA, ALPHA_RATIO = "training.lora.rank", "training.lora.alpha", "training.lora.alpha_ratio"
+HELD_OUT_ROWS = "evaluation.held_out_rows"
 BATCH = (PER_DEVICE, ACCUMULATION, GLOBAL)
 
 _LORA = "training.lora"

@@ -109,8 +109,14 @@ GeneratedMetric = Annotated[str, Field(pattern=r"^(exact_match|[A-Za-z_][\w.]*:[
 
 
 class Evaluation(Section):
-    """What is measured beside the held-out loss: the model's own answers, and what it forgets."""
+    """What an evaluation measures: the loss on held-out rows, the model's own answers, what it forgets."""
 
+    held_out_rows: Annotated[
+        Annotated[int, Field(ge=1)] | None, AUTO, Words("a whole number >= 1, or null for all of them")
+    ] = None
+    """The loss is measured on so many of the held-out rows, evenly spread over them, the same in every
+    trial. ``auto``: as many as tell configurations apart whose losses differ by half a per cent, as far as a
+    tenth of a trial's training tokens pays for them, and at least as many as show 2 %. None: all."""
     metrics: Annotated[
         tuple[GeneratedMetric, ...], Words("a list, each of it exact_match or package.module:function")
     ] = ()
@@ -119,7 +125,7 @@ class Evaluation(Section):
     EleutherAI's harness (``pip install 'sweeper[lm-eval]'``), over ``rows`` of its documents at most. None:
     no answers are generated."""
     rows: Annotated[int, Field(ge=1)] = 64
-    """Answers are generated for this many held-out rows, the first ones."""
+    """Answers are generated for this many held-out rows, the first ones. The loss has ``held_out_rows``."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     """An answer is cut after this many tokens."""
     lm_eval_tasks: NonEmptyStr | None = None

@@ -69,6 +69,10 @@ class SampledRows:
         needed = self.tokens if overlong == "drop" else tuple(first + 1 for first in self.first_loss)
         return sorted(needed)[max(math.ceil(fraction * len(needed)) - 1, 0)]
 
+    def mean_tokens(self, max_seq_len: int) -> float:
+        """Of a sampled row, cut to a length."""
+        return sum(min(one, max_seq_len) for one in self.tokens) / len(self.tokens)
+
     def _kept(self, max_seq_len: int, overlong: str) -> int:
         most = self.tokens if overlong == "drop" else (0,) * len(self.tokens)
         pairs = zip(most, self.first_loss, strict=True)
@@ -128,6 +132,8 @@ class Facts:
     """The max_seq_len that would keep 95 % and 99 % of the training rows, where rows are too long."""
     eval_loss_tokens: int | None = None
     """Tokens that carry loss in all held-out rows; None where the tokenizer was not at hand."""
+    eval_row_cost: float = 1.0
+    """Tokens of a held-out row for each token of a training row, on average."""
     rows_estimated: bool = False
     """Whether the counts of rows are from a sample of them."""
     rows_looked_at: int | None = None
@@ -166,6 +172,7 @@ class Facts:
             rows_cut=train.cut(max_seq_len, overlong) + held_out.cut(max_seq_len, overlong),
             enough_tokens=enough if kept[0] < train.rows else None,
             eval_loss_tokens=round(loss_tokens),
+            eval_row_cost=held_out.mean_tokens(max_seq_len) / train.mean_tokens(max_seq_len),
             rows_estimated=not (train.exact and held_out.exact),
             train_sample=None,
             eval_sample=None,

@@ -16,6 +16,7 @@ from sweeper.space.config.search import Objective
 from sweeper.space.config.values import Choice, IntRange, describe, points, text
 from sweeper.space.engine.section import Engine
 from sweeper.space.metrics import better, metric_name
+from sweeper.space.plan.held_out import held_out_notes
 from sweeper.space.plan.row_warnings import left_out_notes, row_warnings
 from sweeper.space.plan.trial_sizes import trial_sizes
 from sweeper.space.proxy import full_runs, proxy_lr_factor, proxy_warnings, proxy_words
@@ -102,7 +103,7 @@ class Plan:
                     ("rows", _rows(facts)),
                     ("global batch", f"{self.global_batch} rows"),
                     ("one trial", f"{most}{self.steps} optimizer steps, {self.rows_per_trial} rows"),
-                    ("evaluations", f"{space.settings.objective.evaluations} per trial{_generation(space)}"),
+                    ("evaluations", _evaluations(space)),
                     ("whole sweep", f"{most}{steps} optimizer steps, {rows} rows"),
                 ]
             ),
@@ -165,6 +166,11 @@ def _rows(facts: Facts) -> str:
     looked_at = facts.rows_looked_at
     rows = f"{facts.train_rows:,} trained on, {facts.eval_rows:,} held out"
     return rows if looked_at is None else f"about {rows}, by a sample of {looked_at:,}"
+
+
+def _evaluations(space: Space) -> str:
+    rows = f", each on {space.eval_rows:,} held-out rows" if space.eval_rows < space.facts.eval_rows else ""
+    return f"{space.settings.objective.evaluations} per trial{rows}{_generation(space)}"
 
 
 def _generation(space: Space) -> str:
@@ -267,7 +273,7 @@ def _notes(space: Space, trials: int, steps: Span) -> list[str]:
     notes += [f"{problem.rule}: {problem.remedy}" for problem in hardware_problems(space)]
     if (engine := space.settings.engine) is not None:
         return notes + _engine_notes(space, engine)
-    notes += [*left_out_notes(facts), *facts.data_notes]
+    notes += [*left_out_notes(facts), *facts.data_notes, *held_out_notes(space)]
     if closed["resources.min_free_gib"] is not None and not closed["resources.gpus_per_rank"]:
         notes.append("min_free_gib is of no use here: ranks train on the CPU")
     if space.range_test is not None:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 from sweeper.space.config.facts import Facts
+from sweeper.space.plan.held_out import held_out_warnings
 from sweeper.space.space import Space
 
 __all__ = ["left_out_notes", "row_warnings"]
 
 _MOST_LOST = 0.05
 """A loss of more rows than this for their length is a warning, not a note."""
-_TOLD_APART = 0.02
-"""Held-out rows that cannot show a difference of 2 % of the loss are a warning."""
-_SPREAD = 0.5
-"""Of the difference in a token's loss between two good configurations, relative to the mean loss; see
-docs/decisions/0029."""
 
 
 def row_warnings(space: Space) -> list[str]:
-    """Warnings of lost rows and of a held-out set that is too small, each with its remedy."""
-    return [*_lost(space), *_too_few_held_out(space.facts)]
+    """Warnings of lost rows and of of a held-out set that is too small or costs too much, each with its
+    remedy."""
+    return [*_lost(space), *held_out_warnings(space)]
 
 
 def left_out_notes(facts: Facts) -> list[str]:
@@ -37,22 +32,6 @@ def left_out_notes(facts: Facts) -> list[str]:
     if facts.rows_cut:
         notes.append(f"{about}{facts.rows_cut:,} rows are cut to max_seq_len")
     return notes
-
-
-def _too_few_held_out(facts: Facts) -> list[str]:
-    """That two configurations have to differ by much to be told apart by the held-out rows: by two standard
-    errors of the mean difference of a token's loss. Nothing where the tokens are not counted."""
-    if not facts.eval_loss_tokens:
-        return []
-    difference = 2 * _SPREAD / math.sqrt(facts.eval_loss_tokens)
-    if difference <= _TOLD_APART:
-        return []
-    needed = math.ceil(facts.eval_rows * (difference / _TOLD_APART) ** 2)
-    return [
-        f"{facts.eval_rows:,} held-out rows with {facts.eval_loss_tokens:,} tokens that carry loss show "
-        f"differences of about {difference:.0%} of the loss and more; what is smaller may be chance. About "
-        f"{needed:,} rows would show {_TOLD_APART:.0%}: raise eval_data, or name a file of held-out rows"
-    ]
 
 
 def _lost(space: Space) -> list[str]:

@@ -274,7 +274,8 @@ class RankWorker:
     def _evaluation(
         self, job: Job, data: TokenizedData, layout: Layout, device: str, *, rows_apart: bool
     ) -> EvaluationFeed:
-        config, most_rows = job.config, job.held_out_rows
+        config = job.config
+        most_rows = min(filter(None, (job.held_out_rows, config.evaluation.held_out_rows)), default=None)
         seq_len = config.training.max_seq_len
         key = (base_name(data.fingerprint), seq_len, layout, config.parallel, most_rows, rows_apart)
         if key not in self._evaluations:
