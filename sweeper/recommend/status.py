@@ -103,8 +103,9 @@ def running_lines(trials: Sequence[TrialRecord], folder: SweepFolder) -> list[st
     lines = []
     for record in trials:
         moved = read_moved(folder.trial_progress(record.number))
-        total = record.attributes.get("total_tokens")
-        if record.state is TrialState.RUNNING and moved is not None and total:
+        if record.state is not TrialState.RUNNING or moved is None:
+            continue
+        if total := moved.total_tokens or record.attributes.get("total_tokens"):
             fraction = moved.tokens / total
             lines.append(f"trial {record.number} at {fraction:.0%}, {moved.tokens_per_s:,.0f} tokens/s")
     return lines

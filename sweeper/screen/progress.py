@@ -166,6 +166,7 @@ class ProgressView(Listener):
         with self._lock:
             running = self._running[number]
             running.tokens, running.tokens_per_s = moved.tokens, moved.tokens_per_s
+            running.total_tokens = moved.total_tokens or running.total_tokens
             is_silent = time.monotonic() - self._last_line > _SILENCE_S
             said = self._running_line() if is_silent and self._live is None else ""
         if said:

@@ -28,6 +28,8 @@ class Moved:
     """Real training tokens seen."""
     tokens_per_s: float
     """Since its last evaluation, over all ranks."""
+    total_tokens: int = 0
+    """Of the whole trial; 0 where that is not known."""
 
 
 class MovedFile:

@@ -211,7 +211,8 @@ class Trainer:
         first, began = self._interval
         done = self._tokens(self.step)
         per_s = (done - self._tokens(first)) / (time.perf_counter() - began)
-        self._on_moved(Moved(step=self.step, tokens=done, tokens_per_s=per_s))
+        total = self._feed.total_tokens
+        self._on_moved(Moved(step=self.step, tokens=done, tokens_per_s=per_s, total_tokens=total))
 
     def _pace(self, step_s: float, steps: int) -> None:
         """When to look next: by the time of a step that all ranks know, so that all look at once."""

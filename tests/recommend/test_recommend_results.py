@@ -193,6 +193,10 @@ def test_the_status_says_how_far_a_running_trial_is_between_its_evaluations(tmp_
     assert running_lines([running], folder) == []
     MovedFile(folder.trial_progress(3)).write(Moved(step=4, tokens=420, tokens_per_s=4321.0))
     assert running_lines([trial(2, 1.0), running], folder) == ["trial 3 at 42%, 4,321 tokens/s"]
+    told = Moved(step=4, tokens=420, tokens_per_s=4321.0, total_tokens=2000)
+    MovedFile(folder.trial_progress(3)).write(told)
+    unprepared = replace(running, attributes={})
+    assert running_lines([unprepared], folder) == ["trial 3 at 21%, 4,321 tokens/s"]
 
 
 def test_where_the_best_evaluation_counts_everything_says_which_it_was(tmp_path: Path) -> None:

@@ -88,6 +88,15 @@ def test_between_evaluations_the_panel_moves_and_without_one_a_line_comes_after_
     assert "66%" in panel and "1,250" in panel
 
 
+def test_how_far_a_trial_is_is_known_before_its_first_evaluation(space, monkeypatch):
+    monkeypatch.setattr(progress_module, "_SILENCE_S", 0.0)
+    stream = io.StringIO()
+    view = ProgressView(space, Screen(stream), finished=[])
+    view.trial_started(0, record(0, TrialState.RUNNING, None), space.close({}))
+    view.moved(0, Moved(step=7, tokens=640, tokens_per_s=1234.5, total_tokens=1000))
+    assert stream.getvalue().endswith("trial 0 at 64%, 1,234 tokens/s\n")
+
+
 def test_a_resumed_sweep_counts_what_was_finished_before(space):
     stream = io.StringIO()
     view = ProgressView(space, Screen(stream), finished=[record(0, TrialState.COMPLETE, 1.5)])
