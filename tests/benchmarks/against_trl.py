@@ -209,41 +209,65 @@ def trl(
     import datasets
     import torch
     from transformers import AutoModelForCausalLM, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     from sweeper.data import load_tokenizer
-    from sweeper.training.feed import TrainingFeed
-    from sweeper.training.parallel.ds_config import deepspeed_config
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
     without_shared_memory_op()
-    side = case["trl"]
     times: list[float] = []
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: object, **__: object) -> None:
             times.append(time.time())
 
-    # Unpacked, in the very order of our run; packing, it arranges rows by itself.
-    order = TrainingFeed(
-        config.model_copy(update={"training": config.training.model_copy(update={"packing": False})}),
-        data,
-        0,
-        "row_wise",
-        "cpu",
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[arguments.precision]
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model_folder(config, arguments), dtype=dtype),
+        args=sft_config(config, arguments, case),
+        train_dataset=datasets.Dataset.from_dict(rows_in_our_order(config, data)),
+        processing_class=load_tokenizer(config.model_path),
+        callbacks=[Clock()],
     )
+    real = real_tokens(trainer, case["trl"]["rows"])
+    trainer.train()
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return {
+        "tokens_per_s": sum(real[1 : len(times)]) / (times[-1] - times[0]),
+        "steps": len(times),
+        "tokens": sum(real[1 : len(times)]),
+        "loss": held_out_loss(model, data),
+        "untrained": untrained_loss(config, data, arguments),
+    }
+
+
+def rows_in_our_order(config: Config, data: TokenizedData) -> dict[str, list[list[int]]]:
+    """Unpacked, in the very order of our run; packing, TRL arranges rows by itself."""
+    from sweeper.training.feed import TrainingFeed
+
+    unpacked = config.training.model_copy(update={"packing": False})
+    order = TrainingFeed(config.model_copy(update={"training": unpacked}), data, 0, "row_wise", "cpu")
     rows = [int(order.bins[i][0]) for i in order.plan.reshape(-1)]
-    columns = {
+    return {
         "input_ids": [data.train.row(row)[0].tolist() for row in rows],
         "completion_mask": [data.train.row(row)[1].astype(int).tolist() for row in rows],
     }
+
+
+def sft_config(config: Config, arguments: argparse.Namespace, case: dict[str, Any]) -> Any:
+    """TRL's, for the same training."""
+    from trl import SFTConfig
+
+    from sweeper.training.parallel.ds_config import deepspeed_config
+
+    side = case["trl"]
     ds_config = deepspeed_config(config) | {
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
     }
-    training = SFTConfig(
+    return SFTConfig(
         output_dir=str(arguments.work / "trl"),
         per_device_train_batch_size=side["rows"],
         gradient_accumulation_steps=1,
@@ -268,24 +292,6 @@ def trl(
         report_to=[],
         seed=0,
     )
-    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[arguments.precision]
-    trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model_folder(config, arguments), dtype=dtype),
-        args=training,
-        train_dataset=datasets.Dataset.from_dict(columns),
-        processing_class=load_tokenizer(config.model_path),
-        callbacks=[Clock()],
-    )
-    real = real_tokens(trainer, side["rows"])
-    trainer.train()
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    return {
-        "tokens_per_s": sum(real[1 : len(times)]) / (times[-1] - times[0]),
-        "steps": len(times),
-        "tokens": sum(real[1 : len(times)]),
-        "loss": held_out_loss(model, data),
-        "untrained": untrained_loss(config, data, arguments),
-    }
 
 
 def real_tokens(trainer: Any, rows: int) -> list[int]:

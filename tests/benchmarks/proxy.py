@@ -28,6 +28,7 @@ from pathlib import Path
 from sweeper.commands import SweepResult, Verbosity, run_sweep
 from sweeper.quickstart import MODEL_DIR
 from sweeper.recommend import default_record, transfer_tree
+from sweeper.recommend.ranking import tokens_seen
 from sweeper.search import TrialRecord, TrialState
 from sweeper.space import shares_of_proxy
 
@@ -79,8 +80,8 @@ def _compared(seed: int, own: Sequence[str], proxy: Sequence[str]) -> float:
     print(
         f"seed {seed}: proxy {reached:.4f} with {tokens:,.0f} tokens, {work * tree['tokens']:,.0f} of them "
         f"for {tree['trials']} trials on it; full {other:.4f} with {spent:,.0f}, {last:.4f} with "
-        f"{sum(map(_tokens, full.trials)):,.0f}; default {default.value or 0.0:.4f}; {tree['same_order']} of "
-        f"{tree['compared']} pairs in order, Kendall's tau {tree['kendall_tau']:.2f}, the proxy's best has "
+        f"{sum(map(tokens_seen, full.trials)):,.0f}; default {default.value or 0.0:.4f}; "
+        f"{tree['same_order']} of {tree['compared']} pairs in order, Kendall's tau {tree['kendall_tau']:.2f}, the proxy's best has "
         f"place {tree['place_of_best']} of {len(tree['pairs'])}",
         flush=True,
     )
@@ -124,7 +125,7 @@ def _sweep(seed: int, overrides: Sequence[str]) -> SweepResult:
 
 def _enough(small: SweepResult, tokens: float) -> int:
     """So many full trials have surely trained on as many tokens: paused ones train on less."""
-    real = [_tokens(one) for one in small.trials if one.real_of is not None]
+    real = [tokens_seen(one) for one in small.trials if one.real_of is not None]
     return 2 + round(1.2 * tokens / statistics.fmean(real))
 
 
@@ -144,10 +145,6 @@ def _spent(trials: Sequence[TrialRecord], until: TrialRecord) -> int:
         max((one.tokens for one in trial.evaluations if (one.time_s or 0.0) <= moment), default=0)
         for trial in trials
     )
-
-
-def _tokens(record: TrialRecord) -> int:
-    return record.evaluations[-1].tokens if record.evaluations else 0
 
 
 if __name__ == "__main__":
