@@ -15,6 +15,8 @@ from sweeper.training.model.loss import DeviceBatch, device_batch
 
 __all__ = ["EvaluationFeed", "TrainingFeed", "data_rank"]
 
+_KEPT_TOKENS = 2**20
+"""Held-out batches of so many tokens together, about 25 MiB, are kept."""
 _PADDED_EVALUATION_ROWS = 8
 """Rows of one held-out batch for a model that cannot take rows one after another."""
 
@@ -83,8 +85,22 @@ class TrainingFeed:
         )
 
 
+class _MadeWhenAsked:
+    """So many batches, none of which is kept."""
+
+    def __init__(self, make: Callable[[int], tuple[DeviceBatch, bool]], count: int) -> None:
+        self._make, self._count = make, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[tuple[DeviceBatch, bool]]:
+        return map(self._make, range(self._count))
+
+
 class EvaluationFeed:
-    """The held-out batches of one rank: the same for every trial, so they are made once and kept.
+    """The held-out batches of one rank: the same for every trial, so they are made once and kept, as long as
+    they are few; many would fill the device's memory, and each is made when its turn comes.
 
     Rows are packed into batches of at most ``max_seq_len`` tokens; a padded layout groups them by
     length. Every rank gets the same number of batches, because ZeRO-3 gathers weights in step; a
@@ -111,13 +127,17 @@ class EvaluationFeed:
             groups = [chosen[one] for one in _held_out_groups(lengths, config.training.max_seq_len, layout)]
         self.tokens = int(lengths.sum())
         """Of all ranks together."""
-        rounds = -(-len(groups) // dp)
-        self.batches: list[tuple[DeviceBatch, bool]] = []
-        """Each batch and whether it counts."""
-        for index in range(data_rank(config, rank), rounds * dp, dp):
+        rounds, first = -(-len(groups) // dp), data_rank(config, rank)
+
+        def batch(turn: int) -> tuple[DeviceBatch, bool]:
+            index = first + turn * dp
             rows = groups[min(index, len(groups) - 1)]
-            batch = device_batch(data.eval, rows, layout=layout, pad_id=data.pad_id, device=device)
-            self.batches.append((batch, index < len(groups)))
+            made = device_batch(data.eval, rows, layout=layout, pad_id=data.pad_id, device=device)
+            return made, index < len(groups)
+
+        made_when_asked = _MadeWhenAsked(batch, rounds)
+        self.batches = made_when_asked if self.tokens > _KEPT_TOKENS else list(made_when_asked)
+        """Each batch and whether it counts."""
 
     def largest_pass(self) -> tuple[int, int]:
         """Tokens, and positions with loss, of the largest batch."""

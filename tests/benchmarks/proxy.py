@@ -81,8 +81,9 @@ def _compared(seed: int, own: Sequence[str], proxy: Sequence[str]) -> float:
         f"seed {seed}: proxy {reached:.4f} with {tokens:,.0f} tokens, {work * tree['tokens']:,.0f} of them "
         f"for {tree['trials']} trials on it; full {other:.4f} with {spent:,.0f}, {last:.4f} with "
         f"{sum(map(tokens_seen, full.trials)):,.0f}; default {default.value or 0.0:.4f}; "
-        f"{tree['same_order']} of {tree['compared']} pairs in order, Kendall's tau {tree['kendall_tau']:.2f}, the proxy's best has "
-        f"place {tree['place_of_best']} of {len(tree['pairs'])}",
+        f"{tree['same_order']} of {tree['compared']} pairs in order, "
+        f"Kendall's tau {tree['kendall_tau']:.2f}, "
+        f"the proxy's best has place {tree['place_of_best']} of {len(tree['pairs'])}",
         flush=True,
     )
     return (other - reached) / other

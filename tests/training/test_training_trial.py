@@ -10,6 +10,7 @@ import pytest
 from sweeper.data import spread
 from sweeper.errors import ModelError, TrialDivergedError
 from sweeper.space import Evaluation
+from sweeper.training import feed
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,25 @@ def test_the_loss_is_measured_on_the_rows_that_are_asked_for(run, simple_rows, t
     assert len(chosen) < len(lines)
     assert some.losses == run(alone).losses
     assert some.losses != run(config.model_copy(update={"evaluation": Evaluation()})).losses
+
+
+def test_held_out_rows_too_many_to_keep_on_the_device_are_measured_the_same(
+    run, rank, simple_rows, monkeypatch
+):
+    config = simple_rows(Evaluation(), epochs=2)
+    kept = run(config)
+    monkeypatch.setattr(feed, "_KEPT_TOKENS", 0)
+    monkeypatch.setattr(rank, "_evaluations", {})
+    whole, made = feed.device_batch, []
+
+    def device_batch(split, *given, **named):
+        made.append(split.rows)
+        return whole(split, *given, **named)
+
+    monkeypatch.setattr(feed, "device_batch", device_batch)
+    assert run(config).losses == kept.losses
+    (held_out,) = rank._evaluations.values()
+    assert made.count(24) == len(held_out.batches) * len(kept.evaluations)
 
 
 def test_every_optimizer_step_is_reported_once_with_its_lr(reference):
