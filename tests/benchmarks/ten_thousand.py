@@ -35,6 +35,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, before numpy is imported
+
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -275,7 +277,6 @@ def databases(names: list[str]) -> Iterator[dict[str, Callable[[int], str | None
 
 def main() -> int:
     os.environ["SWEEPER_HISTORY"] = "off"
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
