@@ -107,6 +107,18 @@ def test_tokenizers_that_look_over_spaces_are_asked_for_whole_texts(patterns, ch
     assert not cuts_at_spaces(tokenizer(patterns, **changes))
 
 
+def test_a_tokenizer_that_writes_spaces_as_letters_before_it_cuts_is_asked_for_whole_texts():
+    backend = tokenizer(FAMILIES["llama3"])
+    assert cuts_at_spaces(backend)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            pre_tokenizers.Split(Regex(FAMILIES["llama3"][0]), "isolated"),
+        ]
+    )
+    assert not cuts_at_spaces(backend)
+
+
 def test_tokenizers_without_words_are_asked_for_whole_texts():
     from tokenizers import decoders
 
