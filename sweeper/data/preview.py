@@ -19,8 +19,9 @@ from sweeper.data.render.chat_template import ChatTemplate, stop_notes, unused_k
 from sweeper.data.render.light_tokenizer import light_tokenizer
 from sweeper.data.render.render import Span
 from sweeper.data.render.tokenizer import Tokenizer, load_tokenizer
-from sweeper.data.render.tokens import Offsets, encode
+from sweeper.data.render.tokens import encode
 from sweeper.data.render.tools import Renderer
+from sweeper.data.render.words import Offsets
 from sweeper.errors import ModelError
 from sweeper.space import Facts, Settings, Space, row_warnings
 
@@ -100,7 +101,7 @@ def shown_rows(
     Raises: TemplateProblem.
     """
     sequences = renderer.render(example)
-    encoded = encode(sequences, tokenizer, max_seq_len)
+    encoded = encode(sequences, renderer.encoder, max_seq_len)
     for sequence, (row, offsets) in zip(sequences, encoded, strict=True):
         if row.mask.any() and not (drop and row.truncated):
             yield ShownRow(

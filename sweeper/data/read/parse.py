@@ -9,8 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,20 +19,20 @@ from sweeper.data.read.files import Source
 __all__ = [
     "LONGEST_LINE_BYTES",
     "Row",
-    "array_rows",
+    "TwiceError",
+    "around",
+    "as_object",
     "at",
     "csv_rows",
-    "decoded",
     "is_array_on_first_line",
     "is_one_object",
     "line_rows",
+    "once_each",
     "starts_with_json",
 ]
 
 LONGEST_LINE_BYTES = 2**26
 """A line of JSON that is longer is not parsed, which would take several times its size."""
-
-_SPACE = re.compile(r"[\s,]*")
 
 _CSV_FIELD_CHARACTERS = 2**31 - 1
 """A field of a CSV may be this long; the module's own limit, 131,072, is shorter than some documents."""
@@ -52,19 +51,6 @@ class Row:
     @property
     def where(self) -> str:
         return f"{self.source}:{self.place}"
-
-
-def decoded(source: Source, data: bytes) -> str:
-    """Raises: Unusable where it is not UTF-8."""
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Unusable(
-            "the file is not UTF-8",
-            "save it as UTF-8",
-            value=f"byte 0x{data[error.start]:02x}",
-            where=at(source, data, error.start),
-        ) from error
 
 
 def at(source: Source, data: bytes, position: int, first: int = 1) -> str:
@@ -130,7 +116,7 @@ def _object_of_line(line: bytes) -> dict[str, Any]:
             value=f"{len(line):,} bytes",
         )
     try:
-        value = json.loads(line.decode("utf-8"), object_pairs_hook=_once_each)
+        value = json.loads(line.decode("utf-8"), object_pairs_hook=once_each)
     except UnicodeDecodeError as error:
         raise Unusable(
             f"the line is not UTF-8 at byte {error.start + 1}",
@@ -141,27 +127,27 @@ def _object_of_line(line: bytes) -> dict[str, Any]:
         raise Unusable(
             f"the line is not JSON: {error.msg.lower()} at column {error.colno}",
             "write one complete JSON object on the line",
-            value=_around(error),
+            value=around(error),
         ) from error
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits; deep nesting
         raise Unusable(f"the line is not usable JSON: {error}", "mend the line") from error
-    return _object(value)
+    return as_object(value)
 
 
-class _TwiceError(ValueError):
+class TwiceError(ValueError):
     """A key stands twice in an object, and one of its values would be lost."""
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Raises: _TwiceError."""
+def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises: TwiceError."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _TwiceError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+        raise TwiceError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
     return fields
 
 
-def _object(value: object) -> dict[str, Any]:
+def as_object(value: object) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise Unusable(
@@ -169,67 +155,33 @@ def _object(value: object) -> dict[str, Any]:
     )
 
 
-def _around(error: json.JSONDecodeError) -> str:
+def around(error: json.JSONDecodeError) -> str:
     return error.doc[max(0, error.pos - 20) : error.pos + 20].strip()
 
 
-def array_rows(source: Source, text: str, problems: Problems) -> Iterator[Row]:
-    """Raises: Unusable where it is broken."""
-    try:
-        items = _items(text)
-    except json.JSONDecodeError as error:
-        raise Unusable(
-            f"the JSON array is broken: {error.msg.lower()} at column {error.colno}",
-            "mend it there: no item can be left out of it; or write one JSON object a line",
-            value=_around(error),
-            where=f"{source.name}:{error.lineno}",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise Unusable(f"not usable JSON: {error}", "mend the file") from error
-    for number, item in enumerate(items, start=1):
-        place = f"item {number}"
-        with problems.noting(f"{source.name}:{place}", row=True):
-            if isinstance(item, _TwiceError):
-                raise Unusable(str(item), "keep one of the two")
-            yield Row(_object(item), source.name, place)
-
-
-def _items(text: str) -> list[object]:
-    """The items of an array; a _TwiceError in place of one with a key that stands twice.
-
-    Raises: ValueError, RecursionError.
-    """
-    try:
-        items = json.loads(text, object_pairs_hook=_once_each)
-    except _TwiceError:
-        json.loads(text)  # all else is right
-        return list(_one_by_one(text, text.index("[") + 1))
-    return items if isinstance(items, list) else [items]
-
-
-def _one_by_one(text: str, start: int) -> Iterator[object]:
-    decoders = json.JSONDecoder(object_pairs_hook=_once_each), json.JSONDecoder()
-    while text[start := _SPACE.match(text, start).end()] != "]":  # type: ignore[union-attr]  # it always matches
-        item: object
-        try:
-            item, start = decoders[0].raw_decode(text, start)
-        except _TwiceError as error:
-            item, start = error, decoders[1].raw_decode(text, start)[1]
-        yield item
-
-
-def csv_rows(source: Source, data: bytes, problems: Problems) -> Iterator[Row]:
-    """Raises: Unusable where it is broken."""
-    text = decoded(source, data)
+def csv_rows(source: Source, texts: Iterable[str], problems: Problems) -> Iterator[Row]:
+    """The rows of a table, of which no more is held than a text. Raises: Unusable where it is broken."""
     limit = csv.field_size_limit(_CSV_FIELD_CHARACTERS)
     try:
-        yield from _csv_records(source, text, problems)
+        yield from _csv_records(source, texts, problems)
     finally:
         csv.field_size_limit(limit)
 
 
-def _csv_records(source: Source, text: str, problems: Problems) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _lines_of(texts: Iterable[str]) -> Iterator[str]:
+    """Lines as ``csv`` wants them, with their ends, whichever these are."""
+    kept: list[str] = []
+    for text in texts:
+        end = text.rfind("\n") + 1
+        if end:
+            yield from io.StringIO("".join((*kept, text[:end])), newline="")
+            kept = []
+        kept.append(text[end:])
+    yield from io.StringIO("".join(kept), newline="")
+
+
+def _csv_records(source: Source, texts: Iterable[str], problems: Problems) -> Iterator[Row]:
+    reader = csv.reader(_lines_of(texts), strict=True)
     next_line = 1
     header: list[str] = []
     try:

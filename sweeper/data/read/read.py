@@ -1,28 +1,27 @@
-"""Sources -> their rows, a piece at a time: no file of lines, of Parquet or of ``datasets`` is held whole.
+"""Sources -> their rows, a piece at a time: no source is held whole.
 
-JSON arrays, CSV and what is packed are: they cannot be cut at a glance. pyarrow and ``datasets`` are imported
-when needed.
+pyarrow and ``datasets`` are imported when needed.
 """
 
 from __future__ import annotations
 
 import codecs
 import gzip
-import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from sweeper.data.problems import Problems, Unusable
+from sweeper.data.read.arrays import array_rows
 from sweeper.data.read.files import Source, extension
 from sweeper.data.read.parse import (
     LONGEST_LINE_BYTES,
     Row,
-    array_rows,
     at,
     csv_rows,
-    decoded,
     is_array_on_first_line,
     is_one_object,
     line_rows,
@@ -89,31 +88,40 @@ def _reader(source: Source) -> Callable[[Source, Problems], Iterator[Piece]]:
     return {".csv": _csv_pieces, ".parquet": _parquet_pieces}.get(kind, _json_pieces)
 
 
-def _opened(source: Source) -> BinaryIO:
-    """What a text file holds, unpacked.
+class _Unpacked:
+    """What a file packed by gzip holds."""
 
-    Raises: Unusable where it cannot be unpacked.
+    def __init__(self, path: Path) -> None:
+        self._stream = gzip.open(path, "rb")  # noqa: SIM115  # see close
+
+    def read(self, size: int) -> bytes:
+        """Raises: Unusable where it cannot be unpacked."""
+        try:
+            return self._stream.read(size)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise Unusable(f"the file is not whole gzip: {error}", "pack it again") from error
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _opened(source: Source) -> closing[_Unpacked | BinaryIO]:
+    """What a text file holds, unpacked as it is read."""
+    is_packed = source.path.suffix.lower() == ".gz"
+    return closing(_Unpacked(source.path) if is_packed else source.path.open("rb"))
+
+
+def _checked(source: Source, data: bytes, first: int = 1, *, begins: bool = True) -> bytes:
+    """Text of which the first line has this number; that of a file's beginning loses its byte order mark.
+
+    Raises: Unusable where it is none.
     """
-    if source.path.suffix.lower() != ".gz":
-        return source.path.open("rb")
-    packed = source.path.read_bytes()
-    try:
-        return io.BytesIO(gzip.decompress(packed))
-    except (OSError, EOFError, zlib.error) as error:
-        raise Unusable(f"the file is not whole gzip: {error}", "pack it again") from error
-
-
-def _checked(source: Source, data: bytes, first: int = 1) -> bytes:
-    """Lines of which the first has this number; those of a file's beginning lose its byte order mark.
-
-    Raises: Unusable where they are not text.
-    """
-    if first == 1:
+    if begins:
         data = data.removeprefix(codecs.BOM_UTF8)
-    if first == 1 and data.startswith(_GZIP):
+    if begins and data.startswith(_GZIP):
         raise Unusable("it is a binary file, packed by gzip", "let its name end with .gz")
     zero = data.find(b"\0")
-    if zero >= 0 and first == 1 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if zero >= 0 and begins and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise Unusable("it is UTF-16 text", "save it as UTF-8")
     if zero >= 0:
         raise Unusable(
@@ -129,9 +137,8 @@ def _json_pieces(source: Source, problems: Problems) -> Iterator[Piece]:
     with _opened(source) as stream:
         head = _checked(source, stream.read(PIECE_BYTES))
         if head[:4096].lstrip()[:1] == b"[":
-            head = _checked(source, head + stream.read())
             if not is_array_on_first_line(head):
-                yield from _in_pieces(array_rows(source, decoded(source, head), problems), source)
+                yield from _in_pieces(array_rows(source, _texts(source, head, stream), problems), source)
                 return
         elif not starts_with_json(head):
             head = _checked(source, head + stream.read(LONGEST_LINE_BYTES + 1))
@@ -143,12 +150,12 @@ def _json_pieces(source: Source, problems: Problems) -> Iterator[Piece]:
         yield from _line_pieces(source, head, stream)
 
 
-def _line_pieces(source: Source, head: bytes, stream: BinaryIO) -> Iterator[Piece]:
+def _line_pieces(source: Source, head: bytes, stream: _Unpacked | BinaryIO) -> Iterator[Piece]:
     first, rest, block = 1, b"", head
     while block:
         end = block.rfind(b"\n")
         if end >= 0:
-            lines = _checked(source, rest + block[:end], first)
+            lines = _checked(source, rest + block[:end], first, begins=first == 1)
             yield Piece(source.name, lines, first)
             first += lines.count(b"\n") + 1
             rest = block[end + 1 :]
@@ -156,13 +163,34 @@ def _line_pieces(source: Source, head: bytes, stream: BinaryIO) -> Iterator[Piec
             rest += block
         block = stream.read(PIECE_BYTES)
     if rest:
-        yield Piece(source.name, _checked(source, rest, first), first)
+        yield Piece(source.name, _checked(source, rest, first, begins=first == 1), first)
 
 
 def _csv_pieces(source: Source, problems: Problems) -> Iterator[Piece]:
     with _opened(source) as stream:
-        data = _checked(source, stream.read())
-    yield from _in_pieces(csv_rows(source, data, problems), source)
+        head = _checked(source, stream.read(PIECE_BYTES))
+        yield from _in_pieces(csv_rows(source, _texts(source, head, stream), problems), source)
+
+
+def _texts(source: Source, head: bytes, stream: _Unpacked | BinaryIO) -> Iterator[str]:
+    """A file as texts, one after another; its head is checked. Raises: Unusable where it is not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line, data = 1, head
+    while True:
+        try:
+            text = decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise Unusable(
+                "the file is not UTF-8",
+                "save it as UTF-8",
+                value=f"byte 0x{error.object[error.start]:02x}",
+                where=at(source, error.object, error.start, line),
+            ) from error
+        yield text
+        if not data:
+            return
+        line += text.count("\n")
+        data = _checked(source, stream.read(PIECE_BYTES), line, begins=False)
 
 
 def _in_pieces(rows: Iterable[Row], source: Source) -> Iterator[Piece]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +16,14 @@ import numpy.typing as npt
 from sweeper.data.problems import Problems, Unusable
 from sweeper.data.read.formats import Example
 from sweeper.data.render.render import Rendered, Span
-from sweeper.data.render.tokenizer import Tokenizer, batch_encoder
+from sweeper.data.render.tokenizer import Encoder, Tokenizer
 from sweeper.data.render.tools import Renderer
+from sweeper.data.render.words import Encoded, Offsets
 
-__all__ = ["Offsets", "TokenRow", "encode", "tokenize", "tokenize_with"]
+__all__ = ["TokenRow", "encode", "tokenize", "tokenize_with"]
 
-_ROWS_PER_CALL = 512
+_ROWS_PER_CALL = 256
 """Examples tokenized at once: enough for the tokenizer's threads, few enough to keep memory flat."""
-
-Offsets = npt.NDArray[np.int64]
-"""Shape (T, 2): first character of each token, and the one after its last."""
-Encoded = tuple[npt.NDArray[np.int32], Offsets]
-"""Token ids, and where in the text they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,36 +86,30 @@ def tokenize_with(
                 rendered += [(index, sequence) for sequence in renderer.render(examples[index])]
             except Unusable as found:  # noqa: PERF203
                 refuse(index, found)
-        rows = encode([sequence for _, sequence in rendered], renderer.tokenizer, max_seq_len)
+        rows = encode([sequence for _, sequence in rendered], renderer.encoder, max_seq_len)
         for (index, _), (row, _) in zip(rendered, rows, strict=True):
             yield index, row
 
 
 def encode(
-    sequences: Sequence[Rendered], tokenizer: Tokenizer, max_seq_len: int
+    sequences: Sequence[Rendered], encoder: Encoder, max_seq_len: int
 ) -> Iterator[tuple[TokenRow, Offsets]]:
     """The tokens of each sequence, none of which reaches over the end of a context, and where they are."""
-    encoded = _encode([one.text for one in sequences], tokenizer)
+    encoded = encoder([one.text for one in sequences])
     for sequence, (ids, offsets) in zip(sequences, encoded, strict=True):
         crossed = [cut for cut in sequence.contexts if ((offsets[:, 0] < cut) & (offsets[:, 1] > cut)).any()]
         if crossed:
-            ids, offsets = _in_pieces(sequence.text, crossed, tokenizer)
+            ids, offsets = _in_pieces(sequence.text, crossed, encoder)
         yield _row(sequence, ids, offsets, max_seq_len), offsets[:max_seq_len]
 
 
-def _in_pieces(text: str, cuts: Sequence[int], tokenizer: Tokenizer) -> Encoded:
+def _in_pieces(text: str, cuts: Sequence[int], encoder: Encoder) -> Encoded:
     """The text cut where a context ends and a token would reach over that end."""
     bounds = [0, *cuts, len(text)]
     pieces = list(pairwise(bounds))
-    encoded = list(_encode([text[start:end] for start, end in pieces], tokenizer))
+    encoded = list(encoder([text[start:end] for start, end in pieces]))
     offsets = [found + start for (start, _), (_, found) in zip(pieces, encoded, strict=True)]
     return np.concatenate([ids for ids, _ in encoded]), np.concatenate(offsets)
-
-
-def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[Encoded]:
-    for ids, offsets in batch_encoder(tokenizer)(list(texts)) if texts else ():
-        flat = np.fromiter(chain.from_iterable(offsets), np.int64, 2 * len(ids))
-        yield np.array(ids, dtype=np.int32), flat.reshape(-1, 2)
 
 
 def _row(sequence: Rendered, ids: npt.NDArray[np.int32], offsets: Offsets, max_seq_len: int) -> TokenRow:

@@ -30,7 +30,7 @@ from sweeper.data.read.messages import Message, Tool, is_learned
 from sweeper.data.render.chat_template import ChatTemplate, TemplateProblem
 from sweeper.data.render.render import Rendered, render_conversation
 from sweeper.data.render.roles import SYSTEM_ROLES, in_other_roles
-from sweeper.data.render.tokenizer import Tokenizer, begin_text
+from sweeper.data.render.tokenizer import Encoder, Tokenizer, batch_encoder, begin_text
 
 __all__ = ["ADAPTATIONS", "Renderer"]
 
@@ -90,6 +90,11 @@ class Renderer:
                     failure = failure or problem
         assert failure is not None
         raise failure
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Makes tokens of the texts."""
+        return batch_encoder(self.tokenizer)
 
     @cached_property
     def _begin(self) -> str:
