@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,13 +47,16 @@ def ray_request(space: Space) -> tuple[Config, int]:
 
 
 @contextmanager
-def ray_for(config: Config, *, places: int, say: Say, folder: Path | None = None) -> Iterator[None]:
+def ray_for(
+    config: Config, *, places: int, say: Say, folder: Path | None = None, wanted_next: str = "ray"
+) -> Iterator[None]:
     """Ray with room for ``places`` trials like ``config``, the largest; a cluster has room for one at least.
 
     What was running before is left running.
 
     Args:
         folder: where the trials write; all nodes of a cluster have to see it.
+        wanted_next: a module that is imported while Ray starts, which is mostly waiting.
 
     Raises:
         UserError: the cluster cannot be reached, could never hold a trial, or has nodes that do not see what
@@ -74,6 +78,7 @@ def ray_for(config: Config, *, places: int, say: Say, folder: Path | None = None
         yield
         return
     cluster = cluster_address(config.resources.ray_address)
+    threading.Thread(target=importlib.import_module, args=(wanted_next,), daemon=True).start()
     try:
         if cluster is None:
             say("starting Ray")

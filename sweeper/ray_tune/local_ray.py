@@ -32,7 +32,7 @@ def start_local_ray(*, cpus: int, gpus: Sequence[Gpu] | None) -> None:
 
     folder = Path(get_default_ray_temp_dir()).absolute() / "local"
     try:
-        with _on_loopback(), _visible(gpus):
+        with _on_loopback(), _visible(gpus), _without_idle_services():
             ray.init(
                 address="local",  # never a neighbour's, nor one that /tmp/ray/ray_current_cluster still names
                 num_cpus=cpus,
@@ -62,6 +62,23 @@ def _on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _without_idle_services() -> Iterator[None]:
+    """Two of Ray's processes have nothing to do here: one would add nodes, the other reads all logs again and
+    again to print them. Ray has no word for leaving them out; where it names them otherwise, they start.
+    """
+    from ray._private.node import Node
+
+    starts = {name: vars(Node)[name] for name in ("start_monitor", "start_log_monitor") if name in vars(Node)}
+    for name in starts:
+        setattr(Node, name, lambda _: None)
+    try:
+        yield
+    finally:
+        for name, start in starts.items():
+            setattr(Node, name, start)
 
 
 @contextmanager

@@ -70,16 +70,15 @@ class _RankProcess(NamedTuple):
 
 
 @contextmanager
-def _absent(module: str) -> Iterator[None]:
-    """While it lasts, importing the module fails as where it is not installed."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]
+def _absent(*modules: str) -> Iterator[None]:
+    """While it lasts, importing the modules fails as where they are not installed."""
+    absent = [module for module in modules if module not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
         yield
     finally:
-        del sys.modules[module]
+        for module in absent:
+            del sys.modules[module]
 
 
 class _Rank:
@@ -92,7 +91,9 @@ class _Rank:
         os.environ |= variables  # before the libraries that read them are imported
         choose_device(accelerator)
         began = time.time()
-        with _absent("mlflow"):  # DeepSpeed's autotuner, which no rank uses, would import it for a second
+        # DeepSpeed's autotuner and transformers' losses of image models, which no rank uses, would import
+        # them for a second and for half a one.
+        with _absent("mlflow", "scipy"):
             from sweeper.training.ranks.worker import RankWorker
 
         self._worker = RankWorker(rank, ranks, threads, accelerator, began=began)
