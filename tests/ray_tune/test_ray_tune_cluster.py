@@ -75,8 +75,9 @@ with ray_for(here, places=1, say=said.append):
         if socket.status == psutil.CONN_LISTEN
     ]
     numbers = ray.cluster_resources()["GPU"]
+    commands = [process.cmdline() for process in me.children(recursive=True)]
 print(json.dumps(dict(
-    address=address, sockets=sockets, niceness=niceness, said=said, gpus=[numbers, gpus],
+    address=address, sockets=sockets, commands=commands, niceness=niceness, said=said, gpus=[numbers, gpus],
     left=os.environ.get("CUDA_VISIBLE_DEVICES"),
 )))
 """
@@ -97,6 +98,11 @@ def test_a_ray_of_this_machines_own_listens_on_127_0_0_1_only(found):
     assert found["address"] == "127.0.0.1"
     assert {"raylet", "gcs_server"} <= {name for name, _ in found["sockets"]}
     assert {ip.removeprefix("::ffff:") for _, ip in found["sockets"]} == {"127.0.0.1"}
+
+
+def test_it_starts_nobody_who_prints_logs_or_adds_nodes(found):
+    scripts = {Path(part).name for command in found["commands"] for part in command}
+    assert "raylet" in scripts and not {"monitor.py", "log_monitor.py"} & scripts
 
 
 def test_its_workers_have_the_priority_of_a_process_that_is_started_by_hand(found):
