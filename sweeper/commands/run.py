@@ -23,6 +23,7 @@ from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedEr
 from sweeper.ray_tune.cluster import ray_for, ray_request
 from sweeper.recommend import summary_line
 from sweeper.recommend.frames import curves_frame, trials_frame
+from sweeper.remote import check_files
 from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.log_redirect import quiet
 from sweeper.screen.notices import require_webhook
@@ -159,6 +160,7 @@ def _run(
     require_hardware(space)
     check_sampler(space)
     check_storage(space)
+    check_files(space)
     check_boards(space)
     require_metrics(space)
     require_program(space)

@@ -15,6 +15,7 @@ from sweeper.data.prepare import prepare, prepared_folder, tokenized
 from sweeper.data.preparing import COMMAND as PREPARING
 from sweeper.data.preview import show_rows, shown_examples, shown_lines
 from sweeper.data.read.examples import Examples
+from sweeper.data.read.files import BUILTIN
 from sweeper.data.read.formats import row_format
 from sweeper.data.render.tokenizer import load_tokenizer, untrusted
 from sweeper.data.retained.rows import (
@@ -29,6 +30,7 @@ from sweeper.data.retained.rows import (
 from sweeper.data.sample import LengthSample, RowSample, load_sample
 
 __all__ = [
+    "BUILTIN",
     "NO_LOSS",
     "OWN_ANSWERS",
     "PREPARING",

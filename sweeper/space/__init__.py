@@ -45,6 +45,7 @@ from sweeper.space.config.values import (
     is_number,
 )
 from sweeper.space.config.values import text as value_text
+from sweeper.space.copies import here, use_copies
 from sweeper.space.engine.section import THE_ENGINES, Engine, EngineMetrics
 from sweeper.space.engine.trial import command_of, placed, trainer_tree
 from sweeper.space.file.dump import dump_config
@@ -174,6 +175,7 @@ __all__ = [
     "fitted",
     "from_tree",
     "full_runs",
+    "here",
     "is_number",
     "is_ordered",
     "is_sound",
@@ -216,6 +218,7 @@ __all__ = [
     "trainer_tree",
     "trial_sizes",
     "unwritable",
+    "use_copies",
     "value_text",
     "violation",
     "wider",

@@ -1,0 +1,152 @@
+"""The driver's side: its folder has shells of what lies at the address, and what it decides goes there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from sweeper.data import BUILTIN, model_folder
+from sweeper.remote.items import Shells, commit, is_whole, push, push_part
+from sweeper.remote.place import TERM, Files
+from sweeper.remote.storage import RemoteFilesError, RemoteFolder
+from sweeper.space import Config, SweepFolder
+
+__all__ = ["DriverFiles"]
+
+_LOOK_EVERY_S = 2.0
+_BLOCK_BYTES = 2**22
+_COPIES, _CONTENT = "copies", "content"
+
+
+class DriverFiles:
+    """Of one sweep, for as long as a driver is at work on it. Each method raises RemoteFilesError."""
+
+    def __init__(self, address: str, folder: SweepFolder, sweep: str) -> None:
+        """``address`` is the field's; ``sweep`` is the sweep's id."""
+        self._base, self._folder = RemoteFolder(address), folder
+        self._root = folder.root.absolute()
+        self._files = Files(
+            address=f"{self._base.address}/{self._root.name}",
+            sweep=sweep,
+            folder=self._root,
+            driver=uuid.uuid4().hex,
+        )
+        self._remote = self._files.open()
+        self._shells = Shells(self._remote, self._root)
+        self._at_work: set[int] = set()
+        self._seen: dict[str, int] = {}
+        self._is_over = threading.Event()
+
+    def begin(self, configs: Iterable[Config], folders: Iterable[Path]) -> None:
+        """From now on this is the sweep's driver. What trials share is sent there, where it is not there yet:
+        the rows in ``folders``, and what the configurations name on this disk."""
+        self._remote.write(TERM, json.dumps({"driver": self._files.driver}).encode())
+        self.withdraw(self._folder.stop_file)
+        for folder in folders:
+            push(self._remote, folder, folder.absolute().relative_to(self._root).as_posix())
+        copies = {path: self._copied(Path(file)) for path, file in _on_this_disk(configs).items()}
+        self._files = Files(**{**vars(self._files), "copies": copies})
+        self._shells.refresh("trials")
+        threading.Thread(target=self._listen, name="files", daemon=True).start()
+
+    def of_job(self) -> Files:
+        """What a trial has to know."""
+        return self._files
+
+    # What they tell each other ---------------------------------------------------------------
+
+    def tell(self, signal: Path) -> None:
+        """A file in the driver's folder, by which trials hear something."""
+        self._remote.write(self._name(signal), b"")
+
+    def withdraw(self, *signals: Path) -> None:
+        self._remote.remove(map(self._name, signals))
+
+    def watch(self, number: int) -> None:
+        """A trial is about to begin: its states, and those that trials at work have left, are known when this
+        returns, and what it says is looked after."""
+        self._at_work.add(number)
+        for one in sorted(self._at_work):
+            self._shells.refresh(self._name(self._folder.trial_dir(one)))
+
+    def forget(self, number: int) -> None:
+        """A trial has come to a stop; its states and its model are known when this returns."""
+        self._at_work.discard(number)
+        self._shells.refresh(self._name(self._folder.trial_dir(number)))
+        self.withdraw(self._folder.trial_progress(number), self._folder.trial_pause(number))
+
+    def end(self) -> None:
+        """Models that are kept, and all that was printed, lie in the folder when this returns."""
+        self._is_over.set()
+        self._shells.refresh("trials")
+        for model in sorted(self._folder.trials_dir.glob("*/model")):
+            self._shells.fill(self._name(model))
+        for trial in self._folder.trials_dir.glob("*"):
+            self._bring_told(trial.name)
+
+    # -----------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        while not self._is_over.wait(_LOOK_EVERY_S):
+            for number in sorted(self._at_work):
+                with suppress(RemoteFilesError, OSError):
+                    self._bring_told(str(number))
+
+    def _bring_told(self, trial: str) -> None:
+        """Logs and progress; what a stopped trial has said of its progress is of no use."""
+        told = self._remote.sizes(f"trials/{trial}", deep=False)
+        for name, size in told.items():
+            here, last = self._root / name, name.rpartition("/")[2]
+            if last == "progress.json":
+                if int(trial) in self._at_work:
+                    self._remote.get(name, here)
+            elif last.startswith("log") and self._seen.get(name) != size:
+                self._remote.get(name, here)
+                self._seen[name] = size
+
+    def _copied(self, path: Path) -> str:
+        """The address of a file or a folder of this disk, found by its content, which is sent once."""
+        remote = RemoteFolder(f"{self._base.address}/{_COPIES}/{_digest(path)}")
+        if not is_whole(remote, _CONTENT):
+            item = f"{_CONTENT}/{path.name}"
+            if path.is_dir():
+                part = {f"{path.name}/{name}": size for name, size in push_part(remote, path, item).items()}
+            else:
+                remote.put(path, item)
+                part = {path.name: path.stat().st_size}
+            commit(remote, _CONTENT, [part])
+        return remote.address
+
+    def _name(self, path: Path) -> str:
+        return path.absolute().relative_to(self._root).as_posix()
+
+
+def _on_this_disk(configs: Iterable[Config]) -> dict[str, str]:
+    """What no other node has: path as it is written -> path in full. Ids of a hub and packaged files are
+    none."""
+    written: dict[str, str] = {}
+    for config in configs:
+        model, template, tasks = config.model_path, config.chat_template, config.evaluation.lm_eval_tasks
+        written |= {model: model_folder(model)} if model != BUILTIN else {}
+        written |= {template: template} if template.endswith(".jinja") else {}
+        written |= {tasks: tasks} if tasks else {}
+    there = {one: Path(path).expanduser().absolute() for one, path in written.items()}
+    return {one: str(path) for one, path in there.items() if path.exists()}
+
+
+def _digest(path: Path) -> str:
+    """Of the names below a path, its own among them, and of all that is in the files."""
+    digest = hashlib.sha256(f"{path.name}\0".encode())
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            name = file.relative_to(path).as_posix()
+            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as stream:
+                while block := stream.read(_BLOCK_BYTES):
+                    digest.update(block)
+    return digest.hexdigest()[:32]
