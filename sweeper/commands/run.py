@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.commands.lr_range import with_tested_range
 from sweeper.commands.more import More, asked_again, keep_more, what_is_left
+from sweeper.commands.remote import brought_back, refuse_taken_address
 from sweeper.commands.report import WrittenReport, sweep_material, write_report
 from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
@@ -141,10 +142,11 @@ def run_sweep(
     asked = load_space(given, overrides=overrides, gather=gather_facts)
     folder = SweepFolder(Path(out or asked.sweep_dir))
     _refuse_address(folder)
+    told = brought_back(asked, folder) if resume else []
     if resume and folder.space_file.is_file():
         stored = stored_space(folder)
         again = load_space(given, overrides=overrides, gather=lambda _: stored.facts)
-        return _resume(folder, asked_again(again, stored), verbosity, notify, began_s)
+        return _resume(folder, asked_again(again, stored), verbosity, notify, began_s, told)
     return _run(asked, folder, verbosity, notify, began_s)
 
 
@@ -167,6 +169,7 @@ def _run(
     tracking_uri(space.settings, folder.root)  # refused before there is a folder
     with usable(folder):
         _refuse_existing(folder)
+    refuse_taken_address(space, folder)
     storage = space.settings.search.storage
     if space.range_test is not None:
         _refuse_taken(storage, space)
@@ -216,11 +219,18 @@ def resume_sweep(
     """
     began_s, more = time.monotonic(), More(trials=trials, time_budget=time_budget, cost_budget=cost_budget)
     require_webhook(notify)
-    return _resume(SweepFolder(Path(root)), more, verbosity, notify, began_s)
+    folder = SweepFolder(Path(root))
+    told = brought_back(stored_space(folder), folder) if folder.space_file.is_file() else []
+    return _resume(folder, more, verbosity, notify, began_s, told)
 
 
 def _resume(
-    folder: SweepFolder, more: More, verbosity: Verbosity, notify: str | None, began_s: float
+    folder: SweepFolder,
+    more: More,
+    verbosity: Verbosity,
+    notify: str | None,
+    began_s: float,
+    told: Sequence[str],
 ) -> SweepResult:
     space = more.of(folder)
     check_sampler(space)
@@ -234,7 +244,7 @@ def _resume(
             require_same_rows(space, ledger, folder, screen.say)
             keep_more(space, ledger, folder, more)
             mark_format(folder)
-            for line in what_is_left(space, ledger):
+            for line in (*told, *what_is_left(space, ledger)):
                 screen.say(line)
             return _conduct(space, folder, ledger, screen, notify, began_s)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sweeper.autotune import Speed, Tuning, cost_rows, known_speed, lengths_of
 from sweeper.commands.autotune import settle
 from sweeper.commands.preparation import Preparation, preparing
-from sweeper.commands.remote import remote_files
+from sweeper.commands.remote import RecordCopy, remote_files
 from sweeper.commands.report import ReportKeeper
 from sweeper.data import LengthSample, model_fingerprint, tokenized
 from sweeper.engines import reap_commands
@@ -208,6 +208,7 @@ class Session:
         self._mirror.replay()
         searched = search_config(self._space, self._space.default_values())
         rows = partial(tokenized, searched, on_small or data_dir) if self._ledger.shares else None
+        copies = [] if remote is None else [RecordCopy(remote.record, self._view.warn)]
         past = freeze_past(self._space, self._folder, self._ledger, self._view.say)
         self._history.write(self._ledger.trials())  # what an earlier driver could not tell any more
         return Recorder(
@@ -215,7 +216,7 @@ class Session:
             self._ledger,
             self._folder,
             make_stopper(self._space, pauses=self._ledger.pauses, past=past),
-            [self._view, self._mirror.listener, self._history, self._report, self._notices],
+            [self._view, self._mirror.listener, self._history, self._report, self._notices, *copies],
             data_dir=data_dir,
             speed=speed,
             sample=sample,

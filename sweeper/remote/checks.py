@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sweeper.errors import Problem, SpaceFileError
+from collections.abc import Iterator
+
+from sweeper.errors import SpaceFileError
 from sweeper.remote.storage import FIELD, RemoteFolder
 from sweeper.space import Space
 
@@ -14,28 +16,35 @@ def check_files(space: Space) -> None:
 
     Raises UserError.
     """
-    address = space.closed.get("resources.files")
+    address = space.closed.get(FIELD)
     if address is None:
         return
-    settings = space.settings
     problems = [
-        Problem(
-            where=space.places.get(where, str(space.source)),
-            value=value,
-            rule=f"{what} on one folder that all nodes share, and {FIELD} is for nodes that share none",
-            remedy=f"leave it out, or {FIELD} with the sweep's folder on a shared file system",
-        )
-        for where, value, what, is_asked in (
-            ("engine", "engine", "another trainer's files lie", settings.engine is not None),
-            (
-                "evaluation.retention",
-                str(settings.evaluation.retention),
-                "the first trial finds what is retained, and all others read it",
-                settings.evaluation.retention is not None,
-            ),
-        )
-        if is_asked
+        space.problem(path, value, f"{rule}, and {FIELD} is for nodes that share none", remedy)
+        for path, value, rule, remedy in _on_shared_folders(space)
     ]
     if problems:
         raise SpaceFileError(problems)
     RemoteFolder(address).check()
+
+
+def _on_shared_folders(space: Space) -> Iterator[tuple[str, str, str, str]]:
+    """Path, value, rule and remedy of what works on a folder that all nodes see."""
+    settings = space.settings
+    if settings.engine is not None:
+        rule = "the files of another trainer lie in a folder that all nodes see"
+        yield "engine", settings.engine.preset or "command", rule, "leave the address out"
+    if settings.evaluation.retention is not None:
+        rule = "what is retained is found by the first trial, in a folder that all nodes see"
+        yield "evaluation.retention", settings.evaluation.retention, rule, "leave one of the two out"
+    if space.range_test is not None:
+        rule = "the range test reads its rows in a folder that all nodes see"
+        yield (
+            "training.lr",
+            "range_test",
+            rule,
+            "write a range that `sweeper lr-range` finds on one machine",
+        )
+    for path in space.measured:
+        rule = "auto is measured here by probes, which read their rows in a folder that all nodes see"
+        yield path, "auto", rule, "write a value that `sweeper autotune` has found on one machine"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 import uuid
 from collections.abc import Iterable
@@ -11,33 +10,36 @@ from contextlib import suppress
 from pathlib import Path
 
 from sweeper.data import BUILTIN, model_folder
+from sweeper.errors import SweepFolderError
 from sweeper.remote.items import Shells, commit, is_whole, push, push_part
-from sweeper.remote.place import TERM, Files
+from sweeper.remote.place import CONTENT, COPIES, Files
+from sweeper.remote.record import SweepRecord, address_of
 from sweeper.remote.storage import RemoteFilesError, RemoteFolder
+from sweeper.remote.trial import is_followed
 from sweeper.space import Config, SweepFolder
 
 __all__ = ["DriverFiles"]
 
 _LOOK_EVERY_S = 2.0
 _BLOCK_BYTES = 2**22
-_COPIES, _CONTENT = "copies", "content"
 
 
 class DriverFiles:
     """Of one sweep, for as long as a driver is at work on it. Each method raises RemoteFilesError."""
 
-    def __init__(self, address: str, folder: SweepFolder, sweep: str) -> None:
-        """``address`` is the field's; ``sweep`` is the sweep's id."""
+    def __init__(self, address: str, folder: SweepFolder, sweep: str, *, ledger: Path | None = None) -> None:
+        """``address`` is the field's; ``sweep`` is the sweep's id; ``ledger``: see ``SweepRecord``."""
         self._base, self._folder = RemoteFolder(address), folder
         self._root = folder.root.absolute()
         self._files = Files(
-            address=f"{self._base.address}/{self._root.name}",
+            address=address_of(address, folder),
             sweep=sweep,
             folder=self._root,
             driver=uuid.uuid4().hex,
         )
         self._remote = self._files.open()
         self._shells = Shells(self._remote, self._root)
+        self.record = SweepRecord(self._files.address, folder, ledger)
         self._at_work: set[int] = set()
         self._seen: dict[str, int] = {}
         self._is_over = threading.Event()
@@ -45,7 +47,7 @@ class DriverFiles:
     def begin(self, configs: Iterable[Config], folders: Iterable[Path]) -> None:
         """From now on this is the sweep's driver. What trials share is sent there, where it is not there yet:
         the rows in ``folders``, and what the configurations name on this disk."""
-        self._remote.write(TERM, json.dumps({"driver": self._files.driver}).encode())
+        self.record.begin(self._files.driver)
         self.withdraw(self._folder.stop_file)
         for folder in folders:
             push(self._remote, folder, folder.absolute().relative_to(self._root).as_posix())
@@ -70,6 +72,13 @@ class DriverFiles:
     def watch(self, number: int) -> None:
         """A trial is about to begin: its states, and those that trials at work have left, are known when this
         returns, and what it says is looked after."""
+        if is_followed(self._files):
+            raise SweepFolderError.of(
+                where=str(self._root),
+                value="",
+                rule="a driver on another machine has taken the sweep over",
+                remedy="leave it to that one; what was measured here until then is kept",
+            )
         self._at_work.add(number)
         for one in sorted(self._at_work):
             self._shells.refresh(self._name(self._folder.trial_dir(one)))
@@ -83,6 +92,7 @@ class DriverFiles:
     def end(self) -> None:
         """Models that are kept, and all that was printed, lie in the folder when this returns."""
         self._is_over.set()
+        self.record.save()
         self._shells.refresh("trials")
         for model in sorted(self._folder.trials_dir.glob("*/model")):
             self._shells.fill(self._name(model))
@@ -111,15 +121,15 @@ class DriverFiles:
 
     def _copied(self, path: Path) -> str:
         """The address of a file or a folder of this disk, found by its content, which is sent once."""
-        remote = RemoteFolder(f"{self._base.address}/{_COPIES}/{_digest(path)}")
-        if not is_whole(remote, _CONTENT):
-            item = f"{_CONTENT}/{path.name}"
+        remote = RemoteFolder(f"{self._base.address}/{COPIES}/{_digest(path)}")
+        if not is_whole(remote, CONTENT):
+            item = f"{CONTENT}/{path.name}"
             if path.is_dir():
                 part = {f"{path.name}/{name}": size for name, size in push_part(remote, path, item).items()}
             else:
                 remote.put(path, item)
                 part = {path.name: path.stat().st_size}
-            commit(remote, _CONTENT, [part])
+            commit(remote, CONTENT, [part])
         return remote.address
 
     def _name(self, path: Path) -> str:

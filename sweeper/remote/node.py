@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from sweeper.errors import TrialLostError
 from sweeper.remote.items import note_whole, pull, push_part
-from sweeper.remote.place import Files, node_root
+from sweeper.remote.place import CONTENT, Files, copy_folder, node_root
 from sweeper.remote.storage import RemoteFilesError, RemoteFolder
 from sweeper.remote.trial import is_followed
 
@@ -35,21 +35,21 @@ class NodeFiles:
         self._sending = threading.Lock()
         threading.Thread(target=self._send_now_and_then, name="files", daemon=True).start()
 
-    def begin(self, files: Files, trial: str, items: Iterable[str], shared: Iterable[str]) -> dict[str, str]:
+    def begin(self, files: Files, trial: str, items: Iterable[str], shared: Iterable[str]) -> None:
         """A trial is to begin. Have its ``items`` (states, which may be gone) and what trials share on this
-        disk, and what was printed of it elsewhere; what an earlier one has left here is removed. Returns
-        where the copies lie. Raises TrialLostError where the storage does not give them."""
+        disk, and what was printed of it elsewhere; what an earlier one has left here is removed. Raises
+        TrialLostError where the storage does not give them."""
         self.flush()
         with self._sending:
             if self._files is not None and self._trial != trial:
                 shutil.rmtree(node_root(self._files) / self._trial, ignore_errors=True)
             self._files, self._trial = files, trial
             try:
-                return self._bring(files, items, shared)
+                self._bring(files, items, shared)
             except RemoteFilesError as error:
                 raise TrialLostError(str(error)) from error
 
-    def _bring(self, files: Files, items: Iterable[str], shared: Iterable[str]) -> dict[str, str]:
+    def _bring(self, files: Files, items: Iterable[str], shared: Iterable[str]) -> None:
         remote, root = files.open(), node_root(files)
         (root / self._trial).mkdir(parents=True, exist_ok=True)
         self.bring(items)
@@ -60,12 +60,8 @@ class NodeFiles:
             if here.match(_TOLD[0]) and not (here.is_file() and here.stat().st_size >= size):
                 remote.get(name, here)
         self._sent = {one: _stamp(one) for one in self._told(root)}
-        copies = {}
-        for path, address in files.copies.items():
-            folder = root.parent / "copies" / address.rpartition("/")[2]
-            _pull_once(RemoteFolder(address), "content", folder)
-            copies[path] = str(folder / Path(path).name)
-        return copies
+        for address in set(files.copies.values()):
+            _pull_once(RemoteFolder(address), CONTENT, copy_folder(address, files))
 
     def bring(self, items: Iterable[str]) -> None:
         """Have these states on this disk, where they are there. Raises RemoteFilesError."""
@@ -133,7 +129,7 @@ class NodeFiles:
         """The ranks of a driver that another one has followed end when their marks are gone."""
         if self._files is None or not is_followed(self._files):
             return
-        for mark in (node_root(self._files) / _MARKS).glob("*"):
+        for mark in (node_root(self._files) / _MARKS / self._files.driver).glob("*"):
             mark.unlink(missing_ok=True)
 
 

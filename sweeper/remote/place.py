@@ -12,12 +12,14 @@ from typing import TypeVar
 
 from sweeper.remote.storage import RemoteFolder
 
-__all__ = ["SCRATCH", "Files", "inside", "moved", "name_of", "node_root"]
+__all__ = ["SCRATCH", "Files", "copies_here", "copy_folder", "inside", "moved", "name_of", "node_root"]
 
 SCRATCH = "SWEEPER_SCRATCH"
 """The environment's word for a folder on a node's own disk; else the system's one for temporary files."""
 LEDGER, TERM = "study.db", "driver.json"
 """The copy of the ledger, and which driver is at work."""
+COPIES, CONTENT = "copies", "content"
+"""What the driver alone had: ``copies/<hash>/content``."""
 
 Record = TypeVar("Record")
 
@@ -46,6 +48,17 @@ def node_root(files: Files) -> Path:
     user = os.getuid() if hasattr(os, "getuid") else 0
     scratch = os.environ.get(SCRATCH) or Path(tempfile.gettempdir()) / f"sweeper-{user}"
     return Path(scratch).absolute() / files.sweep
+
+
+def copy_folder(address: str, files: Files) -> Path:
+    """Where on this node lies what a copy's address holds; of all sweeps."""
+    return node_root(files).parent / "copies" / address.rpartition("/")[2]
+
+
+def copies_here(files: Files) -> dict[str, str]:
+    """Path on the driver's machine -> path on this node."""
+    copies = files.copies.items()
+    return {path: str(copy_folder(address, files) / Path(path).name) for path, address in copies}
 
 
 def inside(path: Path, files: Files, root: Path) -> Path:

@@ -27,7 +27,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch do
 from sweeper.data import TokenizedData, base_name, tokenized
 from sweeper.errors import TrialFailedError
 from sweeper.redact import LogRedirect
-from sweeper.remote import Files, inside, moved, node_root
+from sweeper.remote import Files, copies_here, inside, moved, node_root
 from sweeper.space import use_copies
 from sweeper.training.engine import STARTUP, Job, Prepared, Probed, Progress
 from sweeper.training.feed import EvaluationFeed, TrainingFeed
@@ -250,7 +250,7 @@ class RankWorker:
     def _on_this_node(self, job: Job) -> Job:
         """With the paths that its files have here, where nodes share none."""
         self._files = job.files
-        use_copies({} if job.files is None else job.files.copies)
+        use_copies({} if job.files is None else copies_here(job.files))
         return job if job.files is None else moved(job, job.files, node_root(job.files))
 
     def _here(self, folder: Path) -> Path:
