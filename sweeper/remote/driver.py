@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,7 +41,6 @@ class DriverFiles:
         self._shells = Shells(self._remote, self._root)
         self.record = SweepRecord(self._files.address, folder, ledger)
         self._at_work: set[int] = set()
-        self._seen: dict[str, int] = {}
         self._is_over = threading.Event()
 
     def begin(self, configs: Iterable[Config], folders: Iterable[Path]) -> None:
@@ -96,8 +95,7 @@ class DriverFiles:
         self._shells.refresh("trials")
         for model in sorted(self._folder.trials_dir.glob("*/model")):
             self._shells.fill(self._name(model))
-        for trial in self._folder.trials_dir.glob("*"):
-            self._bring_told(trial.name)
+        self._bring_told(self._remote.sizes("trials"))
 
     # -----------------------------------------------------------------------------------------
 
@@ -105,19 +103,19 @@ class DriverFiles:
         while not self._is_over.wait(_LOOK_EVERY_S):
             for number in sorted(self._at_work):
                 with suppress(RemoteFilesError, OSError):
-                    self._bring_told(str(number))
+                    trial = self._folder.trial_dir(number)
+                    self._bring_told(self._remote.sizes(self._name(trial), deep=False))
+                    progress = self._folder.trial_progress(number)
+                    self._remote.get(self._name(progress), progress)
 
-    def _bring_told(self, trial: str) -> None:
-        """Logs and progress; what a stopped trial has said of its progress is of no use."""
-        told = self._remote.sizes(f"trials/{trial}", deep=False)
-        for name, size in told.items():
-            here, last = self._root / name, name.rpartition("/")[2]
-            if last == "progress.json":
-                if int(trial) in self._at_work:
+    def _bring_told(self, names: Mapping[str, int]) -> None:
+        """The logs of trials that have grown."""
+        for name, size in names.items():
+            here = self._root / name
+            is_log = name.count("/") == 2 and here.match("log*.txt")
+            if is_log and not (here.is_file() and here.stat().st_size == size):
+                with suppress(FileNotFoundError):
                     self._remote.get(name, here)
-            elif last.startswith("log") and self._seen.get(name) != size:
-                self._remote.get(name, here)
-                self._seen[name] = size
 
     def _copied(self, path: Path) -> str:
         """The address of a file or a folder of this disk, found by its content, which is sent once."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from sweeper.errors import SweepFolderError
 from sweeper.remote.place import LEDGER, TERM
 from sweeper.remote.storage import FIELD, RemoteFolder
-from sweeper.space import SweepFolder
+from sweeper.space import SweepFolder, write_whole
 
 __all__ = ["SweepRecord", "address_of", "bring_back", "refuse_taken"]
 
@@ -36,7 +36,7 @@ class SweepRecord:
     def begin(self, driver: str) -> None:
         """From now on this driver's word counts; the space file comes last."""
         self._remote.write(TERM, json.dumps({"driver": driver}).encode())
-        self._folder.driver_file.write_text(driver)
+        write_whole(self._folder.driver_file, driver)
         for name in _OF_THE_SWEEP:
             self._send(getattr(self._folder, name))
         for trial in self._folder.trials_dir.glob("*"):

@@ -17,7 +17,7 @@ __all__ = ["FIELD", "RemoteFilesError", "RemoteFolder"]
 FIELD = "resources.files"
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
 """By what an address begins with: the package that fsspec needs for it, and our extra that brings it."""
-_FRESH = {"s3fs": {"use_listings_cache": False, "skip_instance_cache": True}}
+_FRESH = {"s3fs": {"use_listings_cache": False}}
 """Another node writes there: what was listed a moment ago may be gone."""
 
 
@@ -133,9 +133,11 @@ class RemoteFolder:
     def _telling(self, done: str) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, RemoteFilesError):
+        except RemoteFilesError:
             raise
         except Exception as error:  # each storage has errors of its own
+            if isinstance(error, FileNotFoundError) and done != "written":
+                raise
             said = f"{type(error).__name__}: {first_line(error)}"
             raise self._error(f"cannot be {done} ({said})") from error
 

@@ -154,20 +154,25 @@ def test_a_state_that_was_written_anew_elsewhere_replaces_the_one_that_lies_here
 
 
 @pytest.fixture
-def two_disks(remote, tmp_path, monkeypatch, quick_config):
+def disk(tmp_path) -> RemoteFolder:
+    return RemoteFolder(f"file://{tmp_path}/store")
+
+
+@pytest.fixture
+def two_disks(disk, tmp_path, monkeypatch, quick_config):
     """A driver with its folder, and a node that does not see it."""
     monkeypatch.setenv(SCRATCH, str(tmp_path / "node-disk"))
     folder = SweepFolder(tmp_path / "driver-disk" / "first")
     rows = written(folder.cache_dir / "f00d", ids="1 2 3")
     model = written(tmp_path / "driver-disk" / "tiny", config="{}", nested__weights="0101")
     config = quick_config().model_copy(update={"model_path": str(model)})
-    driver = DriverFiles(remote.address, folder, "an-id")
+    driver = DriverFiles(disk.address, folder, "an-id")
     driver.begin([config], [rows])
     yield driver, folder, model, config
     driver._is_over.set()
 
 
-def test_model_and_rows_reach_a_node_and_are_sent_once(two_disks, remote, tmp_path, monkeypatch):
+def test_model_and_rows_reach_a_node_and_are_sent_once(two_disks, disk, tmp_path, monkeypatch):
     driver, _, model, config = two_disks
     files = driver.of_job()
     NodeFiles().begin(files, TRIAL, [], ["cache/f00d"])
@@ -176,7 +181,7 @@ def test_model_and_rows_reach_a_node_and_are_sent_once(two_disks, remote, tmp_pa
     moved_model = model.rename(model.parent.parent / "tiny")  # another path, the same content
     sent = []
     monkeypatch.setattr(RemoteFolder, "put", lambda self, local, name: sent.append(name))
-    second = DriverFiles(remote.address, SweepFolder(tmp_path / "driver-disk" / "second"), "another-id")
+    second = DriverFiles(disk.address, SweepFolder(tmp_path / "driver-disk" / "second"), "another-id")
     second.begin([config.model_copy(update={"model_path": str(moved_model)})], [])
     assert not sent
     assert list(second.of_job().copies.values()) == list(files.copies.values())
@@ -230,7 +235,7 @@ def test_a_trial_hears_what_the_driver_wants_and_that_it_wants_it_no_more(two_di
 
 
 def test_the_driver_knows_a_state_once_it_is_committed_and_a_lost_driver_commits_none(
-    two_disks, remote, tmp_path
+    two_disks, disk, tmp_path
 ):
     driver, folder, _, config = two_disks
     exchange, node = exchange_of(driver, folder), NodeFiles()
@@ -242,14 +247,14 @@ def test_the_driver_knows_a_state_once_it_is_committed_and_a_lost_driver_commits
     exchange.commit(STATE, parts)
     driver.watch(3)
     assert newest_checkpoint(folder.trial_checkpoints(3)) == folder.trial_checkpoints(3) / "step-00000008"
-    again = DriverFiles(remote.address, folder, "an-id")
+    again = DriverFiles(disk.address, folder, "an-id")
     again.begin([config], [])
     with pytest.raises(TrialFailedError, match="another driver"):
         exchange.commit(f"{TRIAL}/checkpoints/step-00000016", parts)
     exchange.close()
 
 
-def test_a_trial_whose_driver_was_followed_by_another_one_finds_its_marks_gone(two_disks, remote, tmp_path):
+def test_a_trial_whose_driver_was_followed_by_another_one_finds_its_marks_gone(two_disks, disk, tmp_path):
     driver, folder, _, config = two_disks
     node = NodeFiles()
     node.begin(driver.of_job(), TRIAL, [], [])
@@ -257,7 +262,7 @@ def test_a_trial_whose_driver_was_followed_by_another_one_finds_its_marks_gone(t
     written(marks, **{"node-1": "0"})
     node._end_where_followed()
     assert list(marks.iterdir())
-    DriverFiles(remote.address, folder, "an-id").begin([config], [])
+    DriverFiles(disk.address, folder, "an-id").begin([config], [])
     node._end_where_followed()
     assert not list(marks.iterdir())
 
