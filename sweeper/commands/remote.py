@@ -94,6 +94,8 @@ def remote_files(
     if address is None:
         yield None
         return
+    from sweeper.ray_tune.nodes import forget_sweep
+
     own = folder.study_file if space.settings.search.storage is None else None
     remote = DriverFiles(address, folder, ledger.sweep_attributes()["id"], ledger=own)
     for config, made in rows:
@@ -102,6 +104,7 @@ def remote_files(
     remote.begin([config for config, _ in rows], [made for _, made in rows])
     try:
         yield remote
+        forget_sweep(remote.of_job())
     finally:
         try:
             remote.end()

@@ -263,11 +263,13 @@ def room_on_nodes(space: Space) -> list[tuple[str, str]]:
             rule="no Ray cluster is named, neither here nor by RAY_ADDRESS",
             remedy="name one, or leave --nodes out",
         )
-    with ray_for(config, places=places, say=lambda _: None, folder=space.sweep_dir):
+    files = config.resources.files
+    with ray_for(config, places=places, say=lambda _: None, folder=space.sweep_dir, files=files):
         from sweeper.ray_tune.free_resources import Places
 
         room = Places(config, None, lambda _: None)()
-    return [("nodes", f"{cluster.address}: each sees the files; room for {room} trials side by side")]
+    sees = "sees the files" if files is None else f"reaches {files}"
+    return [("nodes", f"{cluster.address}: each {sees}; room for {room} trials side by side")]
 
 
 def load_sweep(root: Path | str) -> SweepResult:

@@ -113,7 +113,13 @@ class Session:
                 self._view.warn(f"warning: {warning}")
             with (
                 self._preparing(config) as preparations,
-                ray_for(config, places=most, say=self._say, folder=self._folder.root),
+                ray_for(
+                    config,
+                    places=most,
+                    say=self._say,
+                    folder=self._folder.root,
+                    files=config.resources.files,
+                ),
             ):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
                 _check(preparations)

@@ -46,13 +46,16 @@ def ray_request(space: Space) -> tuple[Config, int]:
 
 
 @contextmanager
-def ray_for(config: Config, *, places: int, say: Say, folder: Path | None = None) -> Iterator[None]:
+def ray_for(
+    config: Config, *, places: int, say: Say, folder: Path | None = None, files: str | None = None
+) -> Iterator[None]:
     """Ray with room for ``places`` trials like ``config``, the largest; a cluster has room for one at least.
 
     What was running before is left running.
 
     Args:
         folder: where the trials write; all nodes of a cluster have to see it.
+        files: through which address they exchange their files instead.
 
     Raises:
         UserError: the cluster cannot be reached, could never hold a trial, or has nodes that do not see what
@@ -89,7 +92,7 @@ def ray_for(config: Config, *, places: int, say: Say, folder: Path | None = None
         if cluster is not None and folder is not None:
             from sweeper.ray_tune.nodes import require_visible
 
-            require_visible(config, folder)
+            require_visible(config, folder, files)
         yield
     except SystemExit as signal:  # SIGTERM, which Ray has a handler of its own for until ours is back
         raise KeyboardInterrupt from signal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import socket
 import uuid
 from collections.abc import Mapping
@@ -16,11 +17,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sweeper.data import model_folder
 from sweeper.errors import Problem, UserError
 from sweeper.ray_tune.free_resources import ranks_with_room
-from sweeper.remote import RemoteFolder
+from sweeper.remote import Files, RemoteFolder, node_root
 from sweeper.space import Config, environment
 from sweeper.training.ranks.group import rank_bundles
 
-__all__ = ["require_visible"]
+__all__ = ["forget_sweep", "require_visible"]
 
 _ANSWERS_WITHIN_S = 120.0
 _SHARED = "a trial needs it on whatever node it runs"
@@ -30,10 +31,10 @@ _REMEDY = (
 )
 
 
-def require_visible(config: Config, folder: Path) -> None:
+def require_visible(config: Config, folder: Path, files: str | None = None) -> None:
     """Raises UserError where a node that may hold ranks does not see a path of the configuration, or another
     folder under the path of ``folder``, or has another version of this package; where nodes share no files,
-    one that does not reach ``resources.files``. Nodes of this host are not asked."""
+    one that does not reach ``files``. Nodes of this host are not asked."""
     here, bundle = ray.util.get_node_ip_address(), rank_bundles(config)[0]
     nodes = [
         one
@@ -42,7 +43,6 @@ def require_visible(config: Config, folder: Path) -> None:
     ]
     if not nodes:
         return
-    files = config.resources.files
     mark = _existing(folder.absolute()) / f".seen-from-{socket.gethostname()}-{uuid.uuid4().hex}"
     paths = {"checkpoint_path": str(mark), **_local_paths(config)} if files is None else {}
     mark.touch()
@@ -60,6 +60,23 @@ def require_visible(config: Config, folder: Path) -> None:
         mark.unlink(missing_ok=True)
     if problems:
         raise UserError(problems)
+
+
+def forget_sweep(files: Files) -> None:
+    """Have each node remove what it keeps of a sweep whose nodes share no files, if it answers."""
+    remove = ray.remote(num_cpus=0, max_retries=0)(_remove)
+    asked = [
+        remove.options(scheduling_strategy=NodeAffinitySchedulingStrategy(one["NodeID"], soft=False)).remote(
+            files
+        )
+        for one in ray.nodes()
+        if one["Alive"]
+    ]
+    ray.wait(asked, num_returns=len(asked), timeout=_ANSWERS_WITHIN_S)
+
+
+def _remove(files: Files) -> None:
+    shutil.rmtree(node_root(files), ignore_errors=True)
 
 
 def _look(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class NodeFiles:
         self._sending = threading.Lock()
         threading.Thread(target=self._send_now_and_then, name="files", daemon=True).start()
 
-    def begin(self, files: Files, trial: str, items: Iterable[str], shared: Iterable[str]) -> None:
+    def begin(self, files: Files, trial: str, items: Collection[str], shared: Iterable[str]) -> None:
         """A trial is to begin. Have its ``items`` (states, which may be gone) and what trials share on this
         disk, and what was printed of it elsewhere; what an earlier one has left here is removed. Raises
         TrialLostError where the storage does not give them."""
@@ -49,9 +49,13 @@ class NodeFiles:
             except RemoteFilesError as error:
                 raise TrialLostError(str(error)) from error
 
-    def _bring(self, files: Files, items: Iterable[str], shared: Iterable[str]) -> None:
+    def _bring(self, files: Files, items: Collection[str], shared: Iterable[str]) -> None:
         remote, root = files.open(), node_root(files)
         (root / self._trial).mkdir(parents=True, exist_ok=True)
+        wanted = {root / item for item in items}
+        for folder in (*(root / self._trial).glob("*/step-*"), root / self._trial / "model"):
+            if folder not in wanted:  # it may never have arrived there
+                shutil.rmtree(folder, ignore_errors=True)
         self.bring(items)
         for item in shared:
             _pull_once(remote, item, root / item)

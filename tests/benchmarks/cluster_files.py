@@ -70,7 +70,8 @@ def s3_ranks(work: Path) -> dict[str, bool]:
         undisturbed(head, work, **asked)
         return {
             f"the trial is complete ({cluster.states(trials)})": cluster.states(trials) == "COMPLETE",
-            f"it went on once, from a state ({setbacks})": len(setbacks) == 1 and "from step-" in setbacks[0],
+            f"it went on once, and not from its start ({setbacks})": len(setbacks) == 1
+            and SweepFolder(own).trial_steps(0).read_text().count('"step": 1,') == 1,
             f"each rank's log has come ({logs})": {rank for rank, *_ in logs} == {"0", "1"},
             "losses are those of a shared folder to the last bit": same(work, own),
             "and so is the model": same_models(work, own),
@@ -183,11 +184,9 @@ def evaluations(head: Host, work: Path) -> int:
 
 
 def hosts_in(work: Path) -> set[str]:
-    """Those that have left anything of the sweep on their disks for ranks."""
-    return {
-        found.relative_to(work / "hosts").parts[0]
-        for found in (work / "hosts").glob("*/tmp/sweeper-*/*/trials/*/log.txt")
-    }
+    """Those that ranks were on: they have a copy of the model."""
+    copies = (work / "hosts").glob("*/tmp/sweeper-*/copies/*/model")
+    return {one.relative_to(work / "hosts").parts[0] for one in copies}
 
 
 def same(work: Path, own: Path) -> bool:

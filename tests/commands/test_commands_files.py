@@ -61,9 +61,10 @@ def test_the_drivers_folder_has_the_models_and_what_was_printed_and_no_states(ap
         assert not any(sweep.folder.trial_checkpoints(trial.number).glob("step-*"))
 
 
-def test_each_node_had_its_own_part(apart, cluster):
-    printed = [sorted(one.name for one in disk.glob("*/trials/1/log*.txt")) for disk in cluster.disks]
-    assert sorted(printed) == [["log-rank-1.txt"], ["log.txt"]]
+def test_each_node_had_a_copy_of_the_model_and_keeps_nothing_else(apart, cluster):
+    for disk in cluster.disks:
+        assert [one.name for one in disk.iterdir()] == ["copies"]
+        assert len([*disk.glob("copies/*/model/config.json")]) == 1
 
 
 def test_another_machine_takes_the_sweep_over_and_goes_on_with_it(apart, tmp_path):
@@ -85,7 +86,11 @@ def test_a_new_sweep_of_the_same_name_is_refused(apart, tmp_path):
 
 def test_what_is_not_whole_yet_at_an_address_is_refused_by_its_name(write_space, tmp_path):
     store = tmp_path / "store"
-    file = write_space(tmp_path, resources={"files": f"file://{store}"}, evaluation={"retention": "auto"})
+    file = write_space(
+        tmp_path,
+        resources={"max_concurrent": 1, "files": f"file://{store}"},
+        evaluation={"retention": "auto"},
+    )
     with pytest.raises(ValueError, match="what is retained is found by the first trial"):
         run_sweep(file, out=tmp_path / "sweep")
     assert RemoteFolder(f"file://{store}").sizes("") == {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -202,6 +204,17 @@ def test_what_a_trial_prints_reaches_the_drivers_folder_and_goes_on_on_another_n
     assert content(folder.trial_dir(3)) == {"log.txt": "first\n", "log-rank-1.txt": "second\n"}
 
 
+def test_a_state_that_never_arrived_is_not_taken_for_one_by_the_trial_that_begins_again(two_disks, tmp_path):
+    driver, *_ = two_disks
+    node, disk = NodeFiles(), tmp_path / "node-disk" / "an-id"
+    node.begin(driver.of_job(), TRIAL, [], [])
+    newer = f"{TRIAL}/checkpoints/step-00000016"
+    push(driver.of_job().open(), written(disk / STATE, weights="0"), STATE)
+    written(disk / newer, weights="1")
+    node.begin(driver.of_job(), TRIAL, [STATE], [])
+    assert (disk / STATE).is_dir() and not (disk / newer).exists()
+
+
 def job_of(driver: DriverFiles, folder: SweepFolder, config) -> Job:
     return Job(
         config=config,
@@ -291,3 +304,11 @@ def test_a_bucket_without_its_package_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "s3fs" else object())
     with pytest.raises(MissingDependencyError, match=r"pip install 'sweeper\[s3\]'"):
         RemoteFolder("s3://sweeps/first")
+
+
+def test_without_the_setting_nobody_imports_fsspec():
+    look = (
+        "import sys, sweeper.remote, sweeper.sweep.recorder, sweeper.commands; print('fsspec' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["False"]
