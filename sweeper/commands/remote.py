@@ -3,6 +3,7 @@ end."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +52,7 @@ class RecordCopy(Listener):
     def _save(self, number: int) -> None:
         try:
             self._record.save(number)
-        except RemoteFilesError as error:
+        except (OSError, sqlite3.Error) as error:
             self._warn(f"the ledger could not be copied: {error}")
 
 

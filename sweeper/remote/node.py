@@ -38,16 +38,13 @@ class NodeFiles:
     def begin(self, files: Files, trial: str, items: Collection[str], shared: Iterable[str]) -> None:
         """A trial is to begin. Have its ``items`` (states, which may be gone) and what trials share on this
         disk, and what was printed of it elsewhere; what an earlier one has left here is removed. Raises
-        TrialLostError where the storage does not give them."""
+        RemoteFilesError, and TrialLostError where something that trials share is not there."""
         self.flush()
         with self._sending:
             if self._files is not None and self._trial != trial:
                 shutil.rmtree(node_root(self._files) / self._trial, ignore_errors=True)
             self._files, self._trial = files, trial
-            try:
-                self._bring(files, items, shared)
-            except RemoteFilesError as error:
-                raise TrialLostError(str(error)) from error
+            self._bring(files, items, shared)
 
     def _bring(self, files: Files, items: Collection[str], shared: Iterable[str]) -> None:
         remote, root = files.open(), node_root(files)
