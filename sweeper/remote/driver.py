@@ -101,7 +101,7 @@ class DriverFiles:
 
     def _listen(self) -> None:
         while not self._is_over.wait(_LOOK_EVERY_S):
-            for number in sorted(self._at_work):
+            for number in list(self._at_work):
                 with suppress(RemoteFilesError, OSError):
                     trial = self._folder.trial_dir(number)
                     self._bring_told(self._remote.sizes(self._name(trial), deep=False))
