@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.commands.lr_range import with_tested_range
 from sweeper.commands.more import More, asked_again, keep_more, what_is_left
-from sweeper.commands.remote import brought_back, refuse_taken_address
 from sweeper.commands.report import WrittenReport, sweep_material, write_report
 from sweeper.commands.rows import require_same_rows
 from sweeper.data import gather_facts
 from sweeper.engines import require_program
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError, UserError
 from sweeper.ray_tune.cluster import ray_for, ray_request
+from sweeper.ray_tune.remote_driver import brought_back, refuse_taken_address
 from sweeper.recommend import summary_line
 from sweeper.recommend.frames import curves_frame, trials_frame
 from sweeper.remote import check_files

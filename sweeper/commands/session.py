@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from sweeper.autotune import Speed, Tuning, cost_rows, known_speed, lengths_of
 from sweeper.commands.autotune import settle
 from sweeper.commands.preparation import Preparation, preparing
-from sweeper.commands.remote import RecordCopy, remote_files
 from sweeper.commands.report import ReportKeeper
 from sweeper.data import LengthSample, model_fingerprint, tokenized
 from sweeper.engines import reap_commands
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.ray_tune.cluster import ray_for, ray_request
+from sweeper.ray_tune.remote_driver import RecordCopy, remote_files
 from sweeper.recommend import write_answer, write_results
 from sweeper.redact import without_secrets
 from sweeper.remote import DriverFiles

@@ -9,6 +9,7 @@ from sweeper.data.cache import Rows, TokenizedData, TokenizedSplit, difference, 
 from sweeper.data.fingerprint import model_fingerprint, sampled_hash
 from sweeper.data.gathering import FirstLook, first_look, gather_facts
 from sweeper.data.mixture import base_name, mixed_folder
+from sweeper.data.model.copies import here, use_copies
 from sweeper.data.model.model_folder import model_folder
 from sweeper.data.order import SequenceSet, evaluation_steps, run_plan, tokens_after
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
@@ -52,6 +53,7 @@ __all__ = [
     "evaluation_steps",
     "first_look",
     "gather_facts",
+    "here",
     "load_sample",
     "load_tokenizer",
     "made_beside",
@@ -75,5 +77,6 @@ __all__ = [
     "tokenized",
     "tokens_after",
     "untrusted",
+    "use_copies",
     "write_retained",
 ]

@@ -45,7 +45,6 @@ from sweeper.space.config.values import (
     is_number,
 )
 from sweeper.space.config.values import text as value_text
-from sweeper.space.copies import here, use_copies
 from sweeper.space.engine.section import THE_ENGINES, Engine, EngineMetrics
 from sweeper.space.engine.trial import command_of, placed, trainer_tree
 from sweeper.space.file.dump import dump_config
@@ -175,7 +174,6 @@ __all__ = [
     "fitted",
     "from_tree",
     "full_runs",
-    "here",
     "is_number",
     "is_ordered",
     "is_sound",
@@ -218,7 +216,6 @@ __all__ = [
     "trainer_tree",
     "trial_sizes",
     "unwritable",
-    "use_copies",
     "value_text",
     "violation",
     "wider",

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeper.data.model.copies import here
 from sweeper.data.model.gguf_header import GgufFormatError, read_gguf_header
 from sweeper.data.problems import Problems, Unusable
 from sweeper.data.read.files import BUILTIN, PACKAGED, is_hub_id
-from sweeper.space import here
 
 __all__ = [
     "READ_CODE",

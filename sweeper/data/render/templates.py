@@ -17,9 +17,9 @@ from jinja2 import TemplateSyntaxError
 from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from sweeper.data.model.copies import here
 from sweeper.data.problems import Unusable
 from sweeper.errors import ModelError
-from sweeper.space import here
 
 if TYPE_CHECKING:
     from jinja2.nodes import Node

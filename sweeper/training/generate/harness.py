@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.data import load_tokenizer
+from sweeper.data import here, load_tokenizer
 from sweeper.errors import MissingDependencyError, TrialFailedError, UserError, first_line
-from sweeper.space import Config, here
+from sweeper.space import Config
 from sweeper.training.generate.generation import random_generators_kept, ready_to_generate
 from sweeper.training.generate.scores import on_every_rank
 

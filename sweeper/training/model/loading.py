@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
-from sweeper.data import load_tokenizer, model_folder, sampled_hash, untrusted
+from sweeper.data import here, load_tokenizer, model_folder, sampled_hash, untrusted
 from sweeper.errors import ModelError, first_line
-from sweeper.space import Config, here
+from sweeper.space import Config
 from sweeper.training.memory import fits_device, is_cpu
 from sweeper.training.model.adapters import with_adapters
 from sweeper.training.model.row_check import RowCheck, check_rows

@@ -24,11 +24,10 @@ from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
 from deepspeed.runtime.utils import set_random_seed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch documents it all the same
 
-from sweeper.data import TokenizedData, base_name, tokenized
+from sweeper.data import TokenizedData, base_name, tokenized, use_copies
 from sweeper.errors import TrialFailedError
 from sweeper.redact import LogRedirect
 from sweeper.remote import Files, copies_here, inside, moved, node_root
-from sweeper.space import use_copies
 from sweeper.training.engine import STARTUP, Job, Prepared, Probed, Progress
 from sweeper.training.feed import EvaluationFeed, TrainingFeed
 from sweeper.training.generate.generation import Generation
