@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
-from driver_process import facts_of
+from driver_process import Driver, facts_of
 
-from sweeper.commands import run_sweep
+from sweeper.commands import SweepResult, load_sweep, run_sweep
 from sweeper.errors import SweepFolderError
 from sweeper.quickstart import MODEL_DIR
 from sweeper.remote import RemoteFolder
@@ -27,6 +28,13 @@ def cluster(two_nodes):
         yield two_nodes
 
 
+def run(file: Path, out: Path, *words: str) -> SweepResult:
+    """By the command: a process keeps to the token of a cluster that it has talked to."""
+    driver = Driver("run", file, "--out", out, *words)
+    assert driver.end() == 0, driver.said
+    return load_sweep(out)
+
+
 @pytest.fixture(scope="module")
 def apart(cluster, tmp_path_factory, write_space):
     """Of two ranks, one on each node, with a model that only the driver's machine has."""
@@ -38,13 +46,14 @@ def apart(cluster, tmp_path_factory, write_space):
         resources={"max_concurrent": 1, "files": f"file://{tmp_path_factory.mktemp('store')}"},
         **ROWS,
     )
-    return file, run_sweep(file, out=here / "sweep", overrides=["search.trials=2"])
+    return file, run(file, here / "sweep", "--set", "search.trials=2")
 
 
 def test_its_end_is_that_of_a_sweep_in_a_shared_folder_to_the_last_bit(apart, tmp_path):
     file, sweep = apart
     assert [one.state for one in sweep.trials] == [TrialState.COMPLETE] * 2
-    shared = run_sweep(file, out=tmp_path / "shared", overrides=["search.trials=2", "resources.files=null"])
+    words = ("--set", "search.trials=2", "--set", "resources.files=null")
+    shared = run(file, tmp_path / "shared", *words)
     assert facts_of(sweep) == facts_of(shared)
     for trial in sweep.trials:
         ours, theirs = (one.folder.trial_model(trial.number) for one in (sweep, shared))
@@ -70,7 +79,7 @@ def test_each_node_had_a_copy_of_the_model_and_keeps_nothing_else(apart, cluster
 def test_another_machine_takes_the_sweep_over_and_goes_on_with_it(apart, tmp_path):
     file, sweep = apart
     folder = SweepFolder(tmp_path / "sweep")
-    longer = run_sweep(file, out=folder.root, resume=True, overrides=["search.trials=3"])
+    longer = run(file, folder.root, "--resume", "--set", "search.trials=3")
     assert facts_of(longer)[:2] == facts_of(sweep) and len(longer.trials) == 3
     assert "taking over from another machine" in folder.driver_log.read_text()
 
