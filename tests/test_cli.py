@@ -194,3 +194,13 @@ def test_a_number_as_people_write_it_is_a_number(call, tmp_path):
     status, out, _ = call("validate", space(tmp_path, HEAD + "training: {lr: [1e-5, 1e-4], epochs: 1}\n"))
     assert status == 0
     assert "1e-05" in out
+
+
+def test_an_address_for_files_is_tried_and_what_does_not_go_with_it_is_named(call, tmp_path):
+    status, out, _ = call("validate", QUICKSTART, "--set", f"resources.files=file://{tmp_path}/store")
+    assert status == 0 and out
+    refused = call("validate", QUICKSTART, "--set", "resources.files=file:///proc/nowhere")
+    assert refused[0] == 2 and "resources.files: file:///proc/nowhere: cannot be written" in refused[2]
+    both = (f"resources.files=file://{tmp_path}/store", "evaluation.retention=auto")
+    status, _, told = call("validate", QUICKSTART, *(word for one in both for word in ("--set", one)))
+    assert status == 2 and "what is retained is found by the first trial" in told

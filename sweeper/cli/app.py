@@ -90,6 +90,7 @@ def _print_plan(file: Path, overrides: Sequence[str], as_json: bool, *, nodes: b
     from sweeper.autotune import cost_rows, known_speed, lengths_of, system_rows
     from sweeper.data import RowSample, gather_facts
     from sweeper.engines import require_program
+    from sweeper.remote import check_files
     from sweeper.search import check_sampler, check_storage
     from sweeper.space import load_space, make_plan, plan_tree, render, require_metrics
     from sweeper.track import check_boards
@@ -102,6 +103,7 @@ def _print_plan(file: Path, overrides: Sequence[str], as_json: bool, *, nodes: b
     )
     check_sampler(space)
     check_storage(space)
+    check_files(space)
     check_boards(space)
     require_metrics(space)
     require_program(space)

@@ -37,7 +37,7 @@ class Preparation:
         """``told`` hears from another thread how many rows are done, and which fraction of all that is, where
         this takes more than a moment."""
         self._told = told
-        self._config, self._cache_dir = config, cache_dir
+        self.config, self._cache_dir = config, cache_dir
         self._folder: Future[Path | None] = Future()
         self._end: Future[None] = Future()
         self._process = subprocess.Popen(
@@ -51,7 +51,7 @@ class Preparation:
 
     def folder(self) -> Path:
         """Where the rows lie, or will: see ``prepared_folder``, and what it raises."""
-        return self._folder.result() or prepared_folder(self._config, self._cache_dir)
+        return self._folder.result() or prepared_folder(self.config, self._cache_dir)
 
     def check(self) -> None:
         """Raises the DataError that the process has met by now."""
@@ -70,7 +70,7 @@ class Preparation:
         pipe, answers = self._process.stdin, self._process.stdout
         assert pipe is not None and answers is not None
         with suppress(OSError, ValueError):  # it is gone, or its pipe is closed
-            pickle.dump((self._config, self._cache_dir), pipe)
+            pickle.dump((self.config, self._cache_dir), pipe)
             pipe.flush()
         with answers:
             for future in (self._folder, self._end):

@@ -21,8 +21,10 @@ from sweeper.data import gather_facts
 from sweeper.engines import require_program
 from sweeper.errors import LedgerAwayError, SweepFolderError, SweepInterruptedError, UserError
 from sweeper.ray_tune.cluster import ray_for, ray_request
+from sweeper.ray_tune.remote_driver import brought_back, refuse_taken_address
 from sweeper.recommend import summary_line
 from sweeper.recommend.frames import curves_frame, trials_frame
+from sweeper.remote import check_files
 from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.log_redirect import quiet
 from sweeper.screen.notices import require_webhook
@@ -140,10 +142,11 @@ def run_sweep(
     asked = load_space(given, overrides=overrides, gather=gather_facts)
     folder = SweepFolder(Path(out or asked.sweep_dir))
     _refuse_address(folder)
+    told = brought_back(asked, folder) if resume else []
     if resume and folder.space_file.is_file():
         stored = stored_space(folder)
         again = load_space(given, overrides=overrides, gather=lambda _: stored.facts)
-        return _resume(folder, asked_again(again, stored), verbosity, notify, began_s)
+        return _resume(folder, asked_again(again, stored), verbosity, notify, began_s, told)
     return _run(asked, folder, verbosity, notify, began_s)
 
 
@@ -159,12 +162,14 @@ def _run(
     require_hardware(space)
     check_sampler(space)
     check_storage(space)
+    check_files(space)
     check_boards(space)
     require_metrics(space)
     require_program(space)
     tracking_uri(space.settings, folder.root)  # refused before there is a folder
     with usable(folder):
         _refuse_existing(folder)
+    refuse_taken_address(space, folder)
     storage = space.settings.search.storage
     if space.range_test is not None:
         _refuse_taken(storage, space)
@@ -214,11 +219,18 @@ def resume_sweep(
     """
     began_s, more = time.monotonic(), More(trials=trials, time_budget=time_budget, cost_budget=cost_budget)
     require_webhook(notify)
-    return _resume(SweepFolder(Path(root)), more, verbosity, notify, began_s)
+    folder = SweepFolder(Path(root))
+    told = brought_back(stored_space(folder), folder) if folder.space_file.is_file() else []
+    return _resume(folder, more, verbosity, notify, began_s, told)
 
 
 def _resume(
-    folder: SweepFolder, more: More, verbosity: Verbosity, notify: str | None, began_s: float
+    folder: SweepFolder,
+    more: More,
+    verbosity: Verbosity,
+    notify: str | None,
+    began_s: float,
+    told: Sequence[str],
 ) -> SweepResult:
     space = more.of(folder)
     check_sampler(space)
@@ -232,7 +244,7 @@ def _resume(
             require_same_rows(space, ledger, folder, screen.say)
             keep_more(space, ledger, folder, more)
             mark_format(folder)
-            for line in what_is_left(space, ledger):
+            for line in (*told, *what_is_left(space, ledger)):
                 screen.say(line)
             return _conduct(space, folder, ledger, screen, notify, began_s)
 
@@ -251,11 +263,13 @@ def room_on_nodes(space: Space) -> list[tuple[str, str]]:
             rule="no Ray cluster is named, neither here nor by RAY_ADDRESS",
             remedy="name one, or leave --nodes out",
         )
-    with ray_for(config, places=places, say=lambda _: None, folder=space.sweep_dir):
+    files = config.resources.files
+    with ray_for(config, places=places, say=lambda _: None, folder=space.sweep_dir, files=files):
         from sweeper.ray_tune.free_resources import Places
 
         room = Places(config, None, lambda _: None)()
-    return [("nodes", f"{cluster.address}: each sees the files; room for {room} trials side by side")]
+    sees = "sees the files" if files is None else f"reaches {files}"
+    return [("nodes", f"{cluster.address}: each {sees}; room for {room} trials side by side")]
 
 
 def load_sweep(root: Path | str) -> SweepResult:

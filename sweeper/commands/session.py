@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,10 @@ from sweeper.data import LengthSample, model_fingerprint, tokenized
 from sweeper.engines import reap_commands
 from sweeper.errors import SweeperError, SweepFolderError
 from sweeper.ray_tune.cluster import ray_for, ray_request
+from sweeper.ray_tune.remote_driver import RecordCopy, remote_files
 from sweeper.recommend import write_answer, write_results
 from sweeper.redact import without_secrets
+from sweeper.remote import DriverFiles
 from sweeper.screen.interrupts import Interrupts
 from sweeper.screen.notices import Notices
 from sweeper.screen.progress import ProgressView
@@ -111,7 +113,14 @@ class Session:
                 self._view.warn(f"warning: {warning}")
             with (
                 self._preparing(config) as preparations,
-                ray_for(config, places=most, say=self._say, folder=self._folder.root, wanted_next="ray.tune"),
+                ray_for(
+                    config,
+                    places=most,
+                    say=self._say,
+                    folder=self._folder.root,
+                    files=config.resources.files,
+                    wanted_next="ray.tune",
+                ),
             ):
                 interrupts.ask_first(None)  # Ray has put a handler of its own in between
                 _check(preparations)
@@ -123,17 +132,23 @@ class Session:
                 rows = cost_rows(self._space, sample, speed)
                 if rows:
                     self._view.say("; ".join(f"{label}: {value}" for label, value in rows))
-                recorder = self._recorder([one.folder() for one in preparations], sample, tunings, speed)
-                self._view.say("starting the workers")
-                _check(preparations)
-                interrupts.ask_first(lambda: self._ask_to_stop(recorder))
-                self._tuner(recorder, places).fit()
-                interrupts.ask_first(None)
-            if recorder.problem is not None:
-                raise _to_mend(recorder.problem, self._folder)
-            if recorder.stopping:
-                raise KeyboardInterrupt
-            recorder.conclude()
+                with self._remote(preparations) as remote:
+                    data_dirs = [one.folder() for one in preparations]
+                    recorder = self._recorder(data_dirs, sample, tunings, speed, remote)
+                    self._view.say("starting the workers")
+                    _check(preparations)
+                    interrupts.ask_first(lambda: self._ask_to_stop(recorder))
+                    self._tuner(recorder, places).fit()
+                    interrupts.ask_first(None)
+                    if recorder.problem is not None:
+                        raise _to_mend(recorder.problem, self._folder)
+                    if recorder.stopping:
+                        raise KeyboardInterrupt
+                    recorder.conclude()
+
+    def _remote(self, preparations: Sequence[Preparation]) -> AbstractContextManager[DriverFiles | None]:
+        rows = [(one.config, one.folder()) for one in preparations]
+        return remote_files(self._space, self._folder, self._ledger, rows, self._view.say, self._view.warn)
 
     @contextmanager
     def _preparing(self, config: Config) -> Iterator[list[Preparation]]:
@@ -187,6 +202,7 @@ class Session:
         sample: LengthSample | None,
         tunings: tuple[Tuning, ...],
         speed: Speed | None,
+        remote: DriverFiles | None,
     ) -> Recorder:
         data_dir = data_dirs[0] if data_dirs else self._folder.cache_dir
         on_small = data_dirs[1] if len(data_dirs) > 1 else None
@@ -199,6 +215,7 @@ class Session:
         self._mirror.replay()
         searched = search_config(self._space, self._space.default_values())
         rows = partial(tokenized, searched, on_small or data_dir) if self._ledger.shares else None
+        copies = [] if remote is None else [RecordCopy(remote.record, self._view.warn)]
         past = freeze_past(self._space, self._folder, self._ledger, self._view.say)
         self._history.write(self._ledger.trials())  # what an earlier driver could not tell any more
         return Recorder(
@@ -206,7 +223,7 @@ class Session:
             self._ledger,
             self._folder,
             make_stopper(self._space, pauses=self._ledger.pauses, past=past),
-            [self._view, self._mirror.listener, self._history, self._report, self._notices],
+            [self._view, self._mirror.listener, self._history, self._report, self._notices, *copies],
             data_dir=data_dir,
             speed=speed,
             sample=sample,
@@ -215,6 +232,7 @@ class Session:
             began_s=self._began_s,
             sharing=Sharing(self._space, self._ledger, self._folder, rows),
             proxy_data_dir=on_small,
+            remote=remote,
         )
 
     def _tags(self) -> dict[str, str]:

@@ -9,12 +9,14 @@ from sweeper.data.cache import Rows, TokenizedData, TokenizedSplit, difference, 
 from sweeper.data.fingerprint import model_fingerprint, sampled_hash
 from sweeper.data.gathering import FirstLook, first_look, gather_facts
 from sweeper.data.mixture import base_name, mixed_folder
+from sweeper.data.model.copies import here, use_copies
 from sweeper.data.model.model_folder import model_folder
 from sweeper.data.order import SequenceSet, evaluation_steps, run_plan, tokens_after
 from sweeper.data.prepare import prepare, prepared_folder, tokenized
 from sweeper.data.preparing import COMMAND as PREPARING
 from sweeper.data.preview import show_rows, shown_examples, shown_lines
 from sweeper.data.read.examples import Examples
+from sweeper.data.read.files import BUILTIN
 from sweeper.data.read.formats import row_format
 from sweeper.data.render.tokenizer import load_tokenizer, untrusted
 from sweeper.data.retained.rows import (
@@ -29,6 +31,7 @@ from sweeper.data.retained.rows import (
 from sweeper.data.sample import LengthSample, RowSample, load_sample
 
 __all__ = [
+    "BUILTIN",
     "NO_LOSS",
     "OWN_ANSWERS",
     "PREPARING",
@@ -50,6 +53,7 @@ __all__ = [
     "evaluation_steps",
     "first_look",
     "gather_facts",
+    "here",
     "load_sample",
     "load_tokenizer",
     "made_beside",
@@ -74,5 +78,6 @@ __all__ = [
     "tokenized",
     "tokens_after",
     "untrusted",
+    "use_copies",
     "write_retained",
 ]

@@ -48,7 +48,13 @@ def ray_request(space: Space) -> tuple[Config, int]:
 
 @contextmanager
 def ray_for(
-    config: Config, *, places: int, say: Say, folder: Path | None = None, wanted_next: str = "ray"
+    config: Config,
+    *,
+    places: int,
+    say: Say,
+    folder: Path | None = None,
+    files: str | None = None,
+    wanted_next: str = "ray",
 ) -> Iterator[None]:
     """Ray with room for ``places`` trials like ``config``, the largest; a cluster has room for one at least.
 
@@ -56,6 +62,7 @@ def ray_for(
 
     Args:
         folder: where the trials write; all nodes of a cluster have to see it.
+        files: through which address they exchange their files instead.
         wanted_next: a module that is imported while Ray starts, which is mostly waiting.
 
     Raises:
@@ -94,7 +101,7 @@ def ray_for(
         if cluster is not None and folder is not None:
             from sweeper.ray_tune.nodes import require_visible
 
-            require_visible(config, folder)
+            require_visible(config, folder, files)
         yield
     except SystemExit as signal:  # SIGTERM, which Ray has a handler of its own for until ours is back
         raise KeyboardInterrupt from signal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,7 +16,9 @@ from ray.util import get_current_placement_group
 from sweeper.engines import CommandEngine
 from sweeper.errors import CheckpointError, SweeperError, TrialDivergedError, TrialFailedError, UserError
 from sweeper.parent_death import die_with_parent
+from sweeper.ray_tune.remote_group import RemoteGroup, arrived
 from sweeper.redact import without_secrets
+from sweeper.remote import TrialExchange
 from sweeper.sweep.outcome import Outcome
 from sweeper.sweep.recovery import recover
 from sweeper.training.engine import Engine, Job, Prepared, Progress
@@ -45,7 +48,9 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         """``variables`` come through Ray's memory: secrets may be among them, and Tune writes ``config``."""
         die_with_parent()  # Ray leaves it behind when the cluster's head and this node's raylet are gone
         self._variables = variables or {}
+        os.environ |= self._variables  # what a storage asks for who somebody is may be among them
         self._group: WorkerGroup | CommandEngine | None = None
+        self._exchange: TrialExchange | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -59,7 +64,14 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._number: int = config["number"]
-        self._go_on_with(config["job"])
+        job: Job = config["job"]
+        self._log_file = job.log_file
+        if self._exchange is not None:
+            self._exchange.close()
+        self._exchange = None
+        if job.files is not None:
+            job, self._exchange = arrived(job)
+        self._go_on_with(job)
 
     def _go_on_with(self, job: Job) -> None:
         self._job = job
@@ -77,6 +89,8 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         elif last is not None and last.tokens and self._job.config.engine is None:
             # That another step is asked for says that the ledger has the evaluation before it.
             warnings += self._keep(lambda: self._keeper.keep_state(engine, last))
+            if self._exchange is not None:
+                self._exchange.hear()
             if self._job.pause_file is not None and self._job.pause_file.exists():
                 return Outcome(number=self._number, paused=True, warning="; ".join(warnings) or None)
         progress = self._last = engine.advance()
@@ -93,24 +107,30 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         """A disk without room costs a state, and no trial: training goes on beside it."""
         try:
             write()
+            if self._exchange is not None:
+                self._exchange.refresh()
         except CheckpointError as error:
             return [str(error)]
         return []
 
     def _engine(self) -> Engine:
         if self._group is None:
-            section, pause_wanted = self._job.config.engine, lambda: self._job.pause_is_wanted()
-            self._group = (
-                WorkerGroup(
-                    self._job.config,
-                    get_current_placement_group(),
-                    pause_wanted=pause_wanted,
-                    variables=self._variables,
-                )
-                if section is None
-                else CommandEngine(section, pause_wanted=pause_wanted, variables=self._variables)
-            )
+            self._group = self._new_group()
+        if isinstance(self._group, RemoteGroup):
+            self._group.exchange = self._exchange
         return self._group
+
+    def _new_group(self) -> WorkerGroup | CommandEngine:
+        section, pause_wanted = self._job.config.engine, lambda: self._job.pause_is_wanted()
+        if section is not None:
+            return CommandEngine(section, pause_wanted=pause_wanted, variables=self._variables)
+        kind = WorkerGroup if self._exchange is None else RemoteGroup
+        return kind(
+            self._job.config,
+            get_current_placement_group(),
+            pause_wanted=pause_wanted,
+            variables=self._variables,
+        )
 
     def _guarded(self, step: Callable[[], Outcome]) -> Outcome:
         try:
@@ -133,13 +153,15 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         try:
             job, setback = recover(self._job, kind(without_secrets(said)), has_run_before=has_run_before)
         except TrialFailedError as final:
-            return Outcome(number=self._number, failure=f"{final} (see {self._job.log_file})")
+            return Outcome(number=self._number, failure=f"{final} (see {self._log_file})")
         measured = self._last is not None  # the untrained model, by the first outcome of a trial
         self._go_on_with(replace(job, evaluate_untrained=job.evaluate_untrained and not measured))
         return Outcome(number=self._number, setback=setback)
 
     def cleanup(self) -> None:
         self._end_group()
+        if self._exchange is not None:
+            self._exchange.close()
 
     def _end_group(self) -> None:
         if self._group is not None:

@@ -51,6 +51,8 @@ class SweepFolder:
     """Tokenized data, shared by all trials."""
     lock_file = _Entry(".lock")
     """Held by the driver that is at work."""
+    driver_file = _Entry(".driver")
+    """Which driver was at work last, where nodes share no files (``resources.files``)."""
     stop_file = _Entry(".stop")
     """While it is there, running trials write their states and pause."""
     logs_dir = _Entry("logs")

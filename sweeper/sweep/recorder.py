@@ -10,6 +10,7 @@ from pathlib import Path
 from sweeper.autotune import Speed, Tuning
 from sweeper.data import LengthSample
 from sweeper.errors import TrialFailedError
+from sweeper.remote import DriverFiles
 from sweeper.search import (
     Evaluation,
     Ledger,
@@ -60,6 +61,7 @@ class Recorder:
         began_s: float | None = None,
         sharing: Sharing | None = None,
         proxy_data_dir: Path | None = None,
+        remote: DriverFiles | None = None,
     ) -> None:
         """``speed`` and ``sample`` tell how long trials take, as long as the sweep's own do not; ``past`` are
         other sweeps; ``began_s`` is what the clock said when the driver began, where that was before.
@@ -75,7 +77,7 @@ class Recorder:
         self._sharing.close = self._systems.of_values
         self._began = clock() if began_s is None else began_s
         self._counted = self._looked = clock()
-        self._files = TrialFiles(space, folder)
+        self._files = TrialFiles(space, folder, remote)
         self._budget = Budget(space, Forecast(space, speed, sample), self._spent_s)
         running = [record for record in self._records.values() if record.state is TrialState.RUNNING]
         self._queue = TrialQueue(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -186,6 +187,8 @@ class Sharing:
         in_use = _in_use(records, self._folder)
         least_first = sorted(sizes, key=lambda place: (place in in_use, wanted[place] * place[1], -place[0]))
         limit_gib = self._space.settings.search.share_gib
+        if limit_gib is None and self._space.closed.get("resources.files"):
+            limit_gib = math.inf  # this disk has none of them
         over = set(states_over(sizes, least_first, self._folder, limit_gib)) - in_use
         for place, state in lying.items():
             if place not in sizes or place in over:

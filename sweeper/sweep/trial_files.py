@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from sweeper.data import mixed_folder
+from sweeper.remote import DriverFiles
 from sweeper.search import TrialRecord, TrialState, contenders, feasible
 from sweeper.space import Config, Space, SweepFolder
 from sweeper.sweep.paused_states import size_gib, states_to_drop
@@ -19,8 +21,9 @@ __all__ = ["TrialFiles"]
 class TrialFiles:
     """Knows the disk only: what becomes of a trial is for the recorder to say."""
 
-    def __init__(self, space: Space, folder: SweepFolder) -> None:
-        self._space, self._folder = space, folder
+    def __init__(self, space: Space, folder: SweepFolder, remote: DriverFiles | None = None) -> None:
+        """``remote``: where the nodes do not share the folder, which has shells of the trials' files then."""
+        self._space, self._folder, self._remote = space, folder, remote
         self._moved: dict[int, Moved | None] = {}
         """How far the trials at work have said that they are."""
         self._best: list[TrialRecord] | None = None
@@ -62,6 +65,7 @@ class TrialFiles:
             fork_from=start.fork_from,
             leave_at=start.leave_at,
             left_states=folder.trial_left(number).absolute(),
+            files=None if self._remote is None else self._remote.of_job(),
         )
 
     # What they tell each other ---------------------------------------------------------------
@@ -70,6 +74,8 @@ class TrialFiles:
         """A trial is about to begin; what an earlier driver's trial has said is forgotten."""
         self.forget(number)
         self._moved[number] = None
+        if self._remote is not None:
+            self._remote.watch(number)
         if self._sizes_gib is not None:
             self._sizes_gib.pop(number, None)
 
@@ -79,6 +85,8 @@ class TrialFiles:
         for file in (self._folder.trial_progress(number), self._folder.trial_pause(number)):
             with suppress(OSError):
                 file.unlink(missing_ok=True)
+        if self._remote is not None:
+            self._remote.forget(number)
 
     def news(self) -> Iterator[tuple[int, Moved]]:
         """The trials at work that have come further since the last look."""
@@ -90,13 +98,17 @@ class TrialFiles:
 
     def ask_all_to_pause(self) -> None:
         """On a disk without room, trials stop after their next evaluation."""
-        with suppress(OSError):
-            self._folder.stop_file.touch()
+        self._ask(self._folder.stop_file)
 
     def ask_to_pause(self, number: int) -> None:
         """A trial that cannot be told pauses after its next evaluation."""
+        self._ask(self._folder.trial_pause(number))
+
+    def _ask(self, signal: Path) -> None:
         with suppress(OSError):
-            self._folder.trial_pause(number).touch()
+            signal.touch()
+            if self._remote is not None:
+                self._remote.tell(signal)
 
     # What stays ------------------------------------------------------------------------------
 
@@ -120,6 +132,8 @@ class TrialFiles:
         """The paused trials whose states had to go, each right after that, with GiB of its state. To be
         called of each trial that pauses."""
         limit_gib, sizes = self._space.settings.search.paused_gib, self._sizes_gib
+        if limit_gib is None and self._remote is not None:
+            limit_gib = math.inf  # this disk has none of them
         paused = [number]
         if sizes is None:
             sizes = self._sizes_gib = {}

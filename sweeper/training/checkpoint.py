@@ -28,7 +28,7 @@ from sweeper.errors import CheckpointError, TrialFailedError, UserError
 from sweeper.space import Config, lasting_tree, read_record
 from sweeper.training.best import BestEvaluation
 from sweeper.training.memory import is_cpu
-from sweeper.training.parallel.checkpoint_engine import WRITE_ERRORS
+from sweeper.training.parallel.checkpoint_engine import TAG, WRITE_ERRORS
 
 if TYPE_CHECKING:
     from sweeper.training.parallel.executor import Executor
@@ -87,8 +87,9 @@ def run_hash(config: Config, rows: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def save(executor: Executor, folder: Path, place: TrainingPosition) -> None:
-    """Write a new folder. All ranks call it and share the file system that it lies on.
+def save(executor: Executor, folder: Path, place: TrainingPosition, *, leads: bool) -> None:
+    """Write a new folder. All ranks call it; one of those that share a file system ``leads``, and where there
+    are several of these, each gets the files of its ranks.
 
     Raises: FileExistsError where the folder is there already; CheckpointError, on every rank, where one
     of them cannot write: what lies there stays as it was.
@@ -97,20 +98,20 @@ def save(executor: Executor, folder: Path, place: TrainingPosition) -> None:
     if folder.exists():
         raise FileExistsError(folder)
     try:
-        on_all_ranks(folder, lambda: _begin(draft))
+        on_all_ranks(folder, lambda: _begin(draft, leads=leads))
         free_bytes = shutil.disk_usage(draft).free
         needed_bytes, problem = executor.save_checkpoint(draft)
         on_all_ranks(folder, lambda: _finish_rank(draft, problem, needed_bytes, free_bytes))
-        on_all_ranks(folder, lambda: _publish(draft, folder, place))
+        on_all_ranks(folder, lambda: _publish(draft, folder, place, leads=leads))
     finally:
-        if dist.get_rank() == 0:
+        if leads:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _begin(draft: Path) -> None:
-    if dist.get_rank() == 0:
+def _begin(draft: Path, *, leads: bool) -> None:
+    if leads:
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+        (draft / TAG).mkdir(parents=True)
 
 
 def _finish_rank(draft: Path, problem: str, needed_bytes: int, free_bytes: int) -> None:
@@ -121,9 +122,10 @@ def _finish_rank(draft: Path, problem: str, needed_bytes: int, free_bytes: int) 
     raise OSError(f"{problem} ({sizes})")
 
 
-def _publish(draft: Path, folder: Path, place: TrainingPosition) -> None:
+def _publish(draft: Path, folder: Path, place: TrainingPosition, *, leads: bool) -> None:
     if dist.get_rank() == 0:
         (draft / _PROGRESS).write_text(json.dumps(asdict(place)), encoding="utf-8")
+    if leads:
         _flush(draft)
         draft.replace(folder)
 

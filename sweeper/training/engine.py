@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from sweeper.remote import Files
 from sweeper.space import Config
 from sweeper.training.best import BestEvaluation
 
@@ -68,6 +69,8 @@ class Job:
     best_so_far: float | None = None
     """What a model has to beat to be kept: the best final objective of the trials before, or the last one of
     several best trials whose models are kept."""
+    files: Files | None = None
+    """Through what the trial's files go from node to node, where nodes do not share the sweep's folder."""
 
     def pause_is_wanted(self) -> bool:
         """Whether somebody has made the stop file."""

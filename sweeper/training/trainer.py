@@ -58,10 +58,11 @@ class Trainer:
         on_moved: Callable[[Moved], None],
         leave_at: Collection[int] = (),
         left_states: Path | None = None,
+        leads: bool,
     ) -> None:
         """``pause_wanted`` is asked now and then; one rank that wants it pauses all of them, after the same
         step. ``on_moved`` is told now and then how far it is. After the steps ``leave_at`` a state for other
-        trials is written into ``left_states``."""
+        trials is written into ``left_states``. ``leads``: see ``save``."""
         self.config, self._model, self._executor = config, model, executor
         self._feed, self._evaluation, self._generation = feed, evaluation, generation
         self._retention, self._harness = retention, harness
@@ -80,6 +81,7 @@ class Trainer:
         self._violation = 0.0
         self._best = BestSoFar(config.objective)
         self._leave_at, self._left_states = frozenset(leave_at), left_states
+        self._leads = leads
         self._leaving_s, self._warnings = 0.0, list[str]()
         self._is_one_history = True
         """Whether all steps so far were computed as those to come: with the same split of the batch."""
@@ -254,7 +256,7 @@ class Trainer:
             best=self._best.evaluation,
             history=self._history(self.step) if self._is_one_history else None,
         )
-        save(self._executor, folder, place)
+        save(self._executor, folder, place, leads=self._leads)
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint of the same configuration, with its next evaluation; or back to one."""

@@ -38,6 +38,9 @@ _NODE = ("--include-dashboard=false", "--disable-usage-stats", f"--object-store-
 
 
 def main() -> int:
+    from cluster_files import s3, s3_driver, s3_ranks
+
+    SCENES.update({one.__name__: one for one in (s3, s3_ranks, s3_driver)})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", default="", help=f"of {','.join(SCENES)}, those with commas between")
     wanted = [one for one in parser.parse_args().only.split(",") if one] or list(SCENES)
@@ -163,6 +166,7 @@ def unshared(work: Path) -> dict[str, bool]:
 SCENES: dict[str, Callable[[Path], dict[str, bool]]] = {
     one.__name__: one for one in (spread, ranks, lost, driver_killed, unshared)
 }
+"""Those of cluster_files.py come in ``main``."""
 
 
 # What they do ------------------------------------------------------------------------------------
@@ -224,7 +228,13 @@ def write_space(
 
 
 def sweep(
-    head: Host, work: Path, *, out: str = "sweep", variables: Mapping[str, str] | None = None, **asked: Any
+    head: Host,
+    work: Path,
+    *,
+    out: str = "sweep",
+    log: str = "",
+    variables: Mapping[str, str] | None = None,
+    **asked: Any,
 ) -> subprocess.Popen[bytes]:
     """``sweeper run --resume`` on the head: the same command begins a sweep and goes on with it."""
     file = write_space(work, **asked)
@@ -232,7 +242,7 @@ def sweep(
     return head.start(
         *(sys.executable, "-m", "sweeper", "run", file, "--resume", "--out", work / out),
         variables={**ENVIRONMENT, **address, **(variables or {})},
-        log=work / f"{out}.txt",
+        log=work / f"{log or out}.txt",
     )
 
 

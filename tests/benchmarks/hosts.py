@@ -58,6 +58,10 @@ class Host:
         _run(*self.inside("ip", "addr", "add", f"{self.address}/24", "dev", "eth0"))
         _run(*self.inside("ip", "link", "set", "eth0", "up"))
 
+    def own(self, path: Path) -> Path:
+        """Where a path in one of its own folders is seen from outside."""
+        return self._own / path.relative_to("/")
+
     def inside(self, *command: object) -> list[str]:
         """The command, as it is given here to run there."""
         enter = ["nsenter", "--target", str(self._init), "--net", "--mount", "--uts", "--ipc", "--pid"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeper.data.model.copies import here
 from sweeper.data.model.gguf_header import GgufFormatError, read_gguf_header
 from sweeper.data.problems import Problems, Unusable
 from sweeper.data.read.files import BUILTIN, PACKAGED, is_hub_id
@@ -87,9 +88,12 @@ class ModelSurvey:
 
 
 def model_folder(model_path: str) -> str:
-    """The packaged folder for ``builtin:quickstart``; other paths with ``~`` put in full; ids as they are."""
+    """The packaged folder for ``builtin:quickstart``; of other paths this node's copy, or with ``~`` put in
+    full; ids as they are."""
     if model_path == BUILTIN:
         return str(PACKAGED / "model")
+    if (copy := here(model_path)) != model_path:
+        return copy
     if model_path.startswith("~"):
         with contextlib.suppress(RuntimeError):  # the home of nobody known
             return str(Path(model_path).expanduser())

@@ -17,6 +17,7 @@ from jinja2 import TemplateSyntaxError
 from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from sweeper.data.model.copies import here
 from sweeper.data.problems import Unusable
 from sweeper.errors import ModelError
 
@@ -103,7 +104,7 @@ def read_template(chat_template: str) -> str | None:
     if chat_template == AUTO or chat_template in TEMPLATES:
         return TEMPLATES.get(chat_template)
     if chat_template.endswith(_EXTENSION):
-        text = _read(chat_template)
+        text = _read(here(chat_template))
         _check_syntax(chat_template, text)
         return text
     names = (AUTO, *TEMPLATES)

@@ -141,6 +141,7 @@ class Evaluation(Section):
 
 
 RayAddress = Annotated[str, Field(pattern=r"^(auto|local|\S+:\d+)$")]
+FilesAddress = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://[^\s@?]+$")]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(=[\s\S]*)?$")]
 
 
@@ -171,6 +172,10 @@ class Resources(Section):
     placement: Literal["pack", "strict_pack"] = "pack"
     """Ray's strategies for the ranks of one trial: on one node where one has room, else on several; or on one
     node in any case, which is waited for."""
+    files: Annotated[FilesAddress | None, Words("an address such as s3://bucket/folder")] = None
+    """For a cluster whose nodes share no file system: an address, of anything that fsspec reads and writes,
+    through which model, rows, states and logs go from node to node. Not the ledger's database, which
+    ``search.storage`` names. None: all nodes see the sweep's folder, the model and the data."""
     env: Annotated[tuple[Variable, ...], Words("a list, each of it NAME=value or NAME")] = ()
     """What the environment of every rank has, on whatever node: ``NAME=value``, or ``NAME`` with the value
     that it has where the command is given. A secret is named only, and its value is stored nowhere."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeper.data import load_tokenizer
+from sweeper.data import here, load_tokenizer
 from sweeper.errors import MissingDependencyError, TrialFailedError, UserError, first_line
 from sweeper.space import Config
 from sweeper.training.generate.generation import random_generators_kept, ready_to_generate
@@ -25,7 +25,8 @@ class Harness:
     def __init__(self, config: Config) -> None:
         """Raises MissingDependencyError without the package, UserError where it knows no such task."""
         self._tasks, self._rows = config.harness_tasks, config.evaluation.rows
-        self._manager = _manager(self._tasks, config.evaluation.lm_eval_tasks)
+        folder = config.evaluation.lm_eval_tasks
+        self._manager = _manager(self._tasks, folder and here(folder))
         self._tokenizer = load_tokenizer(
             config.model_path,
             chat_template=config.chat_template,

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
-from sweeper.data import load_tokenizer, model_folder, sampled_hash, untrusted
+from sweeper.data import here, load_tokenizer, model_folder, sampled_hash, untrusted
 from sweeper.errors import ModelError, first_line
 from sweeper.space import Config
 from sweeper.training.memory import fits_device, is_cpu
@@ -113,6 +113,8 @@ def _load(
             rule=f"cannot be loaded as a causal language model ({first_line(error)})",
             remedy="give a hub id, a folder with config.json and weights, or a .gguf file",
         ) from error
+    if folder == here(model_path) != model_path:  # what is saved beside adapters names the model as asked
+        model.name_or_path = model.config.name_or_path = model_path
     if type(model.config) not in AutoModelForCausalLM._model_mapping and not hasattr(
         model.config, "auto_map"
     ):

@@ -11,7 +11,10 @@ from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 from safetensors import SafetensorError
 
-__all__ = ["WRITE_ERRORS", "SafeCheckpoints"]
+__all__ = ["TAG", "WRITE_ERRORS", "SafeCheckpoints"]
+
+TAG = "state"
+"""The folder of DeepSpeed's part of a checkpoint."""
 
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What a full or failing disk comes up as: torch and safetensors have their own words for it."""

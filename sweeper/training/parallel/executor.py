@@ -18,7 +18,7 @@ from sweeper.space import Config
 from sweeper.training.feed import EvaluationFeed, TrainingFeed
 from sweeper.training.model.loss import completion_nll
 from sweeper.training.parallel.alone import clipped_norm, leave_out_reduction
-from sweeper.training.parallel.checkpoint_engine import SafeCheckpoints
+from sweeper.training.parallel.checkpoint_engine import TAG, SafeCheckpoints
 from sweeper.training.parallel.ds_config import deepspeed_config
 from sweeper.training.parallel.optimizer import adamw, schedule_of
 
@@ -125,12 +125,12 @@ class Executor(ABC):
 
         Returns the bytes that this rank's part needs, and why it could not be written: empty where it was.
         """
-        self.engine.save_checkpoint(str(folder), tag="state", save_latest=False)
+        self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
         return self._checkpoints.settle()
 
     def load_checkpoint(self, folder: Path) -> None:
         """Take up what ``save_checkpoint`` wrote, to the last bit."""
-        self.engine.load_checkpoint(str(folder), tag="state")
+        self.engine.load_checkpoint(str(folder), tag=TAG)
 
     def follow_own_schedule(self) -> None:
         """Take the learning rate of the step to come from this run's schedule: the optimizer's state holds

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -67,6 +67,8 @@ class _RankProcess(NamedTuple):
     address: str
     port: int
     """Where it listens for other ranks."""
+    node: str
+    """Ray's id of its node."""
 
 
 @contextmanager
@@ -99,11 +101,11 @@ class _Rank:
         self._worker = RankWorker(rank, ranks, threads, accelerator, began=began)
 
     def locate(self) -> _RankProcess:
-        address = ray.util.get_node_ip_address()
-        return _RankProcess(socket.gethostname(), os.getpid(), address, self._worker.listen(address))
+        address, node = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
+        return _RankProcess(socket.gethostname(), os.getpid(), address, self._worker.listen(address), node)
 
-    def join(self, address: str, port: int) -> None:
-        self._worker.join(address, port)
+    def join(self, address: str, port: int, first_ranks: Collection[int]) -> None:
+        self._worker.join(address, port, is_first_here=self._worker.rank in first_ranks)
 
     @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
     def beat(self) -> None:
@@ -155,7 +157,7 @@ class WorkerGroup:
         try:
             self._actors, self._processes = self._start(config, placement, variables or {})
             meeting = self._processes[0]
-            self._each("join", meeting.address, meeting.port)
+            self._each("join", meeting.address, meeting.port, set(self.nodes.values()))
         except BaseException:
             self.shut_down()
             raise
@@ -190,6 +192,14 @@ class WorkerGroup:
             )
             actors.append(options.remote(rank, self.ranks, threads, accelerator, variables))
         return actors
+
+    @property
+    def nodes(self) -> dict[str, int]:
+        """Ray's ids of the nodes that ranks are on, that of rank 0 first, and the first rank on each."""
+        found: dict[str, int] = {}
+        for rank, process in enumerate(self._processes):
+            found.setdefault(process.node, rank)
+        return found
 
     @property
     def has_run_before(self) -> bool:

@@ -24,9 +24,10 @@ from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
 from deepspeed.runtime.utils import set_random_seed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch documents it all the same
 
-from sweeper.data import TokenizedData, base_name, tokenized
+from sweeper.data import TokenizedData, base_name, tokenized, use_copies
 from sweeper.errors import TrialFailedError
 from sweeper.redact import LogRedirect
+from sweeper.remote import Files, copies_here, inside, moved, node_root
 from sweeper.training.engine import STARTUP, Job, Prepared, Probed, Progress
 from sweeper.training.feed import EvaluationFeed, TrainingFeed
 from sweeper.training.generate.generation import Generation
@@ -79,7 +80,9 @@ class RankWorker:
         self._harnesses: dict[tuple[object, ...], Harness] = {}
         self._retentions: dict[tuple[object, ...], Retention] = {}
         self._trainer: Trainer | None = None
+        self._files: Files | None = None
         self._pause_wanted = threading.Event()
+        self._is_first_here = rank == 0
         self._listener: socket.socket | None = None
         self._after_first_gib: float | None = None
         self._idle_gib = 0.0
@@ -97,9 +100,11 @@ class RankWorker:
         self._listener = socket.create_server((address, 0))
         return int(self._listener.getsockname()[1])
 
-    def join(self, address: str, port: int) -> None:
+    def join(self, address: str, port: int, *, is_first_here: bool = True) -> None:
         """Meet the other ranks where rank 0 listens; nccl on CUDA, gloo on a CPU. Called from the thread that
-        will train: the number of threads is a setting of each thread."""
+        will train: the number of threads is a setting of each thread. ``is_first_here``: of those on its
+        node."""
+        self._is_first_here = is_first_here
         torch.set_num_threads(self._threads)
         os.environ |= {
             "MASTER_ADDR": address,
@@ -131,6 +136,7 @@ class RankWorker:
 
     def prepare(self, job: Job) -> Prepared:
         """Build the trial's engine. Raises UserError for data or model that cannot be used."""
+        job = self._on_this_node(job)
         started = self._clear_for(job)
         config, device = job.config, get_accelerator().current_device_name()
         set_random_seed(config.training.seed)  # for adapters and dropout; the order of rows has its own
@@ -165,6 +171,7 @@ class RankWorker:
             on_moved=MovedFile(job.progress_file if self.rank == 0 else None).write,
             leave_at=job.leave_at,
             left_states=job.left_states,
+            leads=self._is_first_here if job.files is not None else self.rank == 0,
         )
         not_forked = ""
         if job.resume_from is not None:
@@ -239,15 +246,26 @@ class RankWorker:
         """Have ``advance`` return soon. May be called from another thread while there is a trial."""
         self._pause_wanted.set()
 
+    def _on_this_node(self, job: Job) -> Job:
+        """With the paths that its files have here, where nodes share none."""
+        self._files = job.files
+        use_copies({} if job.files is None else copies_here(job.files))
+        return job if job.files is None else moved(job, job.files, node_root(job.files))
+
+    def _here(self, folder: Path) -> Path:
+        files = self._files
+        return folder if files is None else inside(folder, files, node_root(files))
+
     def checkpoint(self, folder: Path) -> None:
-        self._running().checkpoint(folder)
+        self._running().checkpoint(self._here(folder))
 
     def restore(self, folder: Path) -> None:
-        self._running().restore(folder)
+        self._running().restore(self._here(folder))
 
     def save_model(self, folder: Path, merge: bool = False) -> None:
         trainer = self._running()
         assert self._models is not None
+        folder = self._here(folder)
         trainer.save_model(folder, merge_into=self._models.fresh(trainer.config) if merge else None)
 
     def stop(self) -> None:
