@@ -46,7 +46,7 @@ class DriverFiles:
     def begin(self, configs: Iterable[Config], folders: Iterable[Path]) -> None:
         """From now on this is the sweep's driver. What trials share is sent there, where it is not there yet:
         the rows in ``folders``, and what the configurations name on this disk."""
-        self.record.begin(self._files.driver)
+        self.record.begin(self._files.driver, self._files.sweep)
         self.withdraw(self._folder.stop_file)
         for folder in folders:
             push(self._remote, folder, folder.absolute().relative_to(self._root).as_posix())

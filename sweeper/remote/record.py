@@ -33,10 +33,11 @@ class SweepRecord:
         self._remote, self._folder, self._ledger = RemoteFolder(address), folder, ledger
         self._sent: dict[str, tuple[int, int]] = {}
 
-    def begin(self, driver: str) -> None:
-        """From now on this driver's word counts; the space file comes last."""
-        self._remote.write(TERM, json.dumps({"driver": driver}).encode())
-        write_whole(self._folder.driver_file, driver)
+    def begin(self, driver: str, sweep: str) -> None:
+        """From now on this driver's word counts in the sweep of this id; the space file comes last."""
+        term = json.dumps({"driver": driver, "sweep": sweep})
+        self._remote.write(TERM, term.encode())
+        write_whole(self._folder.driver_file, term)
         for name in _OF_THE_SWEEP:
             self._send(getattr(self._folder, name))
         for trial in self._folder.trials_dir.glob("*"):
@@ -73,24 +74,47 @@ def bring_back(address: str, folder: SweepFolder) -> bool:
     """Have the sweep's folder as the last driver has left it at the address, where that was one of another
     machine; whether it was.
 
-    Raises RemoteFilesError.
+    Raises RemoteFilesError, and SweepFolderError where the folder holds another sweep.
     """
     remote = RemoteFolder(address)
     content = remote.read(TERM)
     if content is None or not remote.exists(folder.space_file.name):
         return False
-    last, ours = json.loads(content)["driver"], folder.driver_file
-    if folder.space_file.is_file() and ours.is_file() and ours.read_text() == last:
-        return False
+    last = json.loads(content)
+    if folder.space_file.is_file():
+        ours = _term(folder)
+        if ours.get("sweep") != last["sweep"]:
+            raise _other_sweep(address, folder)
+        if ours["driver"] == last["driver"]:
+            return False
     folder.study_file.with_name(f"{LEDGER}-journal").unlink(missing_ok=True)  # of another state of it
     shutil.rmtree(folder.trials_dir, ignore_errors=True)  # shells, and what the lost driver has said anew
     folder.root.mkdir(parents=True, exist_ok=True)
+    write_whole(folder.driver_file, json.dumps({"driver": None, "sweep": last["sweep"]}))
     names = [name for name in remote.sizes("trials") if name.rpartition("/")[2] in _OF_A_TRIAL]
     first = [getattr(folder, name).name for name in _OF_THE_SWEEP]
     for name in (*first, LEDGER, *(one for one in names if one.count("/") == 2), folder.space_file.name):
         if remote.exists(name):
             remote.get(name, folder.study_file if name == LEDGER else folder.root / name)
     return True
+
+
+def _term(folder: SweepFolder) -> dict[str, str | None]:
+    """Which driver of which sweep was at work in a folder; empty where its sweep was never at an address."""
+    if not folder.driver_file.is_file():
+        return {}
+    term: dict[str, str | None] = json.loads(folder.driver_file.read_text())
+    return term
+
+
+def _other_sweep(address: str, folder: SweepFolder) -> SweepFolderError:
+    return SweepFolderError.of(
+        where=str(folder.root),
+        value="",
+        rule=f"the folder holds a sweep, and {address} another one of this name, which would take its place",
+        remedy="give a folder of another name with --out, or go on with the sweep in the folder by `sweeper "
+        "resume`",
+    )
 
 
 def refuse_taken(address: str, folder: SweepFolder) -> None:

@@ -20,13 +20,13 @@ def machines(tmp_path) -> tuple[str, SweepFolder, SweepFolder]:
     return address_of(f"file://{tmp_path}/store/", first), first, second
 
 
-def begun(folder: SweepFolder, address: str, driver: str) -> SweepRecord:
+def begun(folder: SweepFolder, address: str, driver: str, sweep: str = "an id") -> SweepRecord:
     folder.root.mkdir(parents=True, exist_ok=True)
     folder.space_file.write_text("name: sweep")
     folder.facts_file.write_text("{}")
     note(folder.study_file, driver)
     record = SweepRecord(address, folder, folder.study_file)
-    record.begin(driver)
+    record.begin(driver, sweep)
     return record
 
 
@@ -80,7 +80,8 @@ def test_passwords_and_what_is_not_the_drivers_word_stay_on_their_machine(machin
     bring_back(address, second)
     sent = {one.name for one in (tmp_path / "store" / "sweep").iterdir()}
     assert sent == {"driver.json", "facts.json", "space.yaml", "study.db"}
-    assert {one.name for one in second.root.iterdir()} == {"facts.json", "space.yaml", "study.db"}
+    brought = {one.name for one in second.root.iterdir()} - {second.driver_file.name}
+    assert brought == {"facts.json", "space.yaml", "study.db"}
 
 
 def test_an_address_without_the_sweep_gives_nothing_and_one_with_it_refuses_another_one(machines):
@@ -90,3 +91,22 @@ def test_an_address_without_the_sweep_gives_nothing_and_one_with_it_refuses_anot
     begun(first, address, "a")
     with pytest.raises(SweepFolderError, match="there is a sweep of this name already"):
         refuse_taken(address, second)
+
+
+@pytest.mark.parametrize("was_at_an_address", [False, True])
+def test_another_sweep_in_the_folder_is_not_replaced(machines, tmp_path, was_at_an_address):
+    address, first, second = machines
+    begun(first, address, "a")
+    begun(second, f"file://{tmp_path}/elsewhere", "b", sweep="another id")
+    if not was_at_an_address:
+        second.driver_file.unlink()
+    second.trial_dir(0).mkdir(parents=True)
+    with pytest.raises(SweepFolderError, match="another one of this name"):
+        bring_back(address, second)
+    assert second.trial_dir(0).is_dir() and notes(second.study_file) == ["b"]
+
+
+def test_a_machine_that_died_before_it_went_on_takes_the_sweep_over_again(machines):
+    address, first, second = machines
+    begun(first, address, "a")
+    assert bring_back(address, second) and bring_back(address, second)
