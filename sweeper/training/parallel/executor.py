@@ -10,6 +10,7 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.runtime.utils import clip_grad_norm_
 from deepspeed.utils import groups
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -17,7 +18,7 @@ from sweeper.data import NO_LOSS
 from sweeper.space import Config
 from sweeper.training.feed import EvaluationFeed, TrainingFeed
 from sweeper.training.model.loss import completion_nll
-from sweeper.training.parallel.alone import clipped_norm, leave_out_reduction
+from sweeper.training.parallel.alone import leave_out_reduction
 from sweeper.training.parallel.checkpoint_engine import TAG, SafeCheckpoints
 from sweeper.training.parallel.ds_config import deepspeed_config
 from sweeper.training.parallel.optimizer import adamw, schedule_of
@@ -60,13 +61,13 @@ class Executor(ABC):
             # Here DeepSpeed clips without a word, and does not measure at all where nothing is clipped: both
             # are done right before the optimizer's step, by its own function.
             self.engine.clip_fp32_gradients = lambda: None
-            self._weights = list(self.engine.module.parameters())
             self._optimizer.register_step_pre_hook(lambda *_: self._measure_and_clip())
             if config.parallel.ranks == 1:
                 leave_out_reduction(self.engine)
 
     def _measure_and_clip(self) -> None:
-        self._norm = clipped_norm(self._weights, self._config.training.max_grad_norm, self.engine.mpu)
+        most = self._config.training.max_grad_norm or math.inf
+        self._norm = clip_grad_norm_(self.engine.module.parameters(), most, mpu=self.engine.mpu)
 
     def _gradient_norm(self) -> float | torch.Tensor | None:
         """Of the whole model in the last optimizer step, before clipping."""
