@@ -37,12 +37,13 @@ def enough_held_out_rows(space: Space) -> int:
     """As many as show a difference of half a per cent, if a tenth of the shortest trial's training tokens
     pays for them; else as many as that pays for, but no fewer than show 2 %. All where their tokens are not
     counted."""
-    facts = space.facts
-    if not facts.eval_loss_tokens:
-        return facts.eval_rows
-    paid = math.floor(_MOST_COST * facts.eval_rows / _cost(space, facts.eval_rows))
+    return _enough(space, _cost_of_row(space)) if space.facts.eval_loss_tokens else space.facts.eval_rows
+
+
+def _enough(space: Space, cost_of_row: float) -> int:
+    paid = math.floor(_MOST_COST / cost_of_row)
     rows = max(min(_rows_showing(space, _WANTED), paid), _rows_showing(space, _LEAST), 1)
-    return min(rows, facts.eval_rows)
+    return min(rows, space.facts.eval_rows)
 
 
 def held_out_notes(space: Space) -> list[str]:
@@ -53,7 +54,7 @@ def held_out_notes(space: Space) -> list[str]:
     return [
         f"the loss is measured on {rows:,} of {facts.eval_rows:,} held-out rows, evenly spread: they show "
         f"differences of about {_shown_by(space, rows):.1%} of it, and evaluations read about "
-        f"{_cost(space, rows):.0%} of the tokens that the shortest trial trains on"
+        f"{rows * _cost_of_row(space):.0%} of the tokens that the shortest trial trains on"
     ]
 
 
@@ -63,7 +64,7 @@ def held_out_warnings(space: Space) -> list[str]:
     facts, rows = space.facts, space.eval_rows
     if not facts.eval_loss_tokens:
         return []
-    shown, cost = _shown_by(space, rows), _cost(space, rows)
+    shown = _shown_by(space, rows)
     if shown > _LEAST:
         needed = _rows_showing(space, _LEAST)
         more = "raise eval_data, or name a file of held-out rows"
@@ -73,7 +74,8 @@ def held_out_warnings(space: Space) -> list[str]:
             f"differences of about {shown:.0%} of the loss and more; what is smaller may be chance. About "
             f"{needed:,} rows would show {_LEAST:.0%}: {remedy}"
         ]
-    enough = enough_held_out_rows(space)
+    cost_of_row = _cost_of_row(space)
+    cost, enough = rows * cost_of_row, _enough(space, cost_of_row)
     if cost <= _MOST_COST or enough >= rows:
         return []
     return [
@@ -99,9 +101,10 @@ def _rows_showing(space: Space, difference: float) -> int:
     return math.ceil(tokens * facts.eval_rows / (facts.eval_loss_tokens or 1))
 
 
-def _cost(space: Space, rows: int) -> float:
-    """What the evaluations of the shortest trial read, as a share of the tokens that it trains on."""
+def _cost_of_row(space: Space) -> float:
+    """What the evaluations of the shortest trial read for each held-out row, as a share of the tokens that it
+    trains on. Looks at all combinations of open values that change the length of a trial."""
     shortest = min(trial_sizes(space), key=lambda one: one.rows)
     trained_rows = shortest.rows * (space.settings.search.proxy.rows or 1)
     evaluations = min(space.settings.objective.evaluations, shortest.steps)
-    return evaluations * rows * space.facts.eval_row_cost / trained_rows
+    return evaluations * space.facts.eval_row_cost / trained_rows
