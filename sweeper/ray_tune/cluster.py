@@ -54,7 +54,7 @@ def ray_for(
     say: Say,
     folder: Path | None = None,
     files: str | None = None,
-    wanted_next: str = "ray",
+    wanted_next: str | None = None,
 ) -> Iterator[None]:
     """Ray with room for ``places`` trials like ``config``, the largest; a cluster has room for one at least.
 
@@ -85,15 +85,11 @@ def ray_for(
         yield
         return
     cluster = cluster_address(config.resources.ray_address)
-    threading.Thread(target=importlib.import_module, args=(wanted_next,), daemon=True).start()
+    if wanted_next is not None:
+        threading.Thread(target=importlib.import_module, args=(wanted_next,), daemon=True).start()
     try:
         if cluster is None:
-            say("starting Ray")
-            ranks = config.parallel.ranks * places
-            cpus = max(os.cpu_count() or 1, config.resources.cpus_per_rank * ranks)
-            gpus = _chosen_gpus(config, places, say)
-            with unheard_by_children():
-                start_local_ray(cpus=cpus, gpus=gpus)
+            _start(config, places, say)
         else:
             say(f"connecting to the Ray cluster {cluster.address} ({cluster.where})")
             _connect(cluster)
@@ -110,6 +106,15 @@ def ray_for(
         ray.shutdown()
         if not is_chosen:
             _forget_authentication()
+
+
+def _start(config: Config, places: int, say: Say) -> None:
+    """A Ray of this machine's own."""
+    say("starting Ray")
+    cpus = max(os.cpu_count() or 1, config.resources.cpus_per_rank * config.parallel.ranks * places)
+    gpus = _chosen_gpus(config, places, say)
+    with unheard_by_children():
+        start_local_ray(cpus=cpus, gpus=gpus)
 
 
 def _forget_authentication() -> None:
